@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package v1alpha1
+
+// Condition types that every kind has. They follow kstatus, so that Argo CD,
+// Flux and `kubectl wait` understand them.
+const (
+	// ConditionReady is True when the resource works: its external objects exist and
+	// every replica serves the current generation.
+	ConditionReady = "Ready"
+	// ConditionReconciling is True while the controller works towards the specification. It is
+	// absent otherwise.
+	ConditionReconciling = "Reconciling"
+	// ConditionStalled is True when only a change of the specification, or of something that it
+	// refers to, can help. It is absent otherwise.
+	ConditionStalled = "Stalled"
+)
+
+// Reasons that every kind uses.
+const (
+	// ReasonSucceeded: the last pass did all there was to do.
+	ReasonSucceeded = "Succeeded"
+	// ReasonProgressing: children are on their way.
+	ReasonProgressing = "Progressing"
+	// ReasonInvalidSpec: a field has a value that cannot work; the message names it.
+	ReasonInvalidSpec = "InvalidSpec"
+	// ReasonReferenceNotFound: something that the specification names does not exist.
+	ReasonReferenceNotFound = "ReferenceNotFound"
+	// ReasonReferenceNotGranted: it is in another namespace, which holds no ReferenceGrant for it.
+	ReasonReferenceNotGranted = "ReferenceNotGranted"
+	// ReasonReferenceNotReady: it exists and is not Ready yet.
+	ReasonReferenceNotReady = "ReferenceNotReady"
+	// ReasonConflict: an older resource claims the same external name.
+	ReasonConflict = "Conflict"
+	// ReasonNotOwned: an external object exists that this resource did not create and that differs.
+	ReasonNotOwned = "NotOwned"
+	// ReasonBackendUnavailable: a backing system does not answer.
+	ReasonBackendUnavailable = "BackendUnavailable"
+	// ReasonAccessDenied: a backing system refuses the credentials.
+	ReasonAccessDenied = "AccessDenied"
+	// ReasonDeleting: the resource is being deleted.
+	ReasonDeleting = "Deleting"
+	// ReasonReconcileError: an unexpected error; the pass is repeated with back-off.
+	ReasonReconcileError = "ReconcileError"
+)
+
+// Labels on everything that the operator makes, beside the app.kubernetes.io ones.
+const (
+	// LabelOwnerKind, LabelOwnerName tell whose child an object is.
+	LabelOwnerKind = "itechsmart.dev/owner-kind"
+	LabelOwnerName = "itechsmart.dev/owner-name"
+	// LabelComponent tells which part of its owner it is.
+	LabelComponent = "app.kubernetes.io/component"
+	// FieldOwner is the server-side apply field manager of every child.
+	FieldOwner = "itechsmart-operator"
+	// Finalizer guards external objects.
+	Finalizer = "itechsmart.dev/finalizer"
+)

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package v1alpha1 holds the types that the APIs of all products share.
+// +kubebuilder:object:generate=true
+package v1alpha1
+
+import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+// DeletionPolicy says what becomes of the data when the resource is deleted.
+// +kubebuilder:validation:Enum=Retain;Delete
+type DeletionPolicy string
+
+const (
+	// DeletionRetain keeps topics, tables, queues, buckets and volumes.
+	DeletionRetain DeletionPolicy = "Retain"
+	// DeletionDelete removes those that the resource created.
+	DeletionDelete DeletionPolicy = "Delete"
+)
+
+// ConnectionKind says what a ConnectionReference points to.
+// +kubebuilder:validation:Enum=Platform;Secret
+type ConnectionKind string
+
+const (
+	// ConnectionPlatform is a Platform, whose backend of the needed type is used.
+	ConnectionPlatform ConnectionKind = "Platform"
+	// ConnectionSecret is a Secret in the Service Binding format.
+	ConnectionSecret ConnectionKind = "Secret"
+)
+
+// ConnectionReference names where credentials and addresses come from.
+type ConnectionReference struct {
+	// kind is Platform or Secret (Service Binding format: type, host, port, username, password, uri, …).
+	// +kubebuilder:default=Secret
+	// +optional
+	Kind ConnectionKind `json:"kind,omitempty"`
+
+	// name of the Platform or Secret.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +required
+	Name string `json:"name,omitempty"`
+
+	// namespace of the Platform or Secret; the resource's own by default. Another namespace must
+	// hold a ReferenceGrant (gateway.networking.k8s.io) that allows it.
+	// +kubebuilder:validation:MaxLength=63
+	// +optional
+	Namespace string `json:"namespace,omitempty"`
+}
+
+// ExternalObject is one object in a backing system that a resource uses.
+type ExternalObject struct {
+	// kind of the object: Topic, Table, Queue, Schema, …
+	// +required
+	Kind string `json:"kind,omitempty"`
+
+	// name of the object in its system.
+	// +required
+	Name string `json:"name,omitempty"`
+
+	// owned is true when this resource created the object. Only then deletionPolicy Delete removes it.
+	// +required
+	Owned bool `json:"owned"`
+}
+
+// ConditionedObject is what every kind's pointer type offers to the shared reconciler.
+// +kubebuilder:object:generate=false
+type ConditionedObject interface {
+	metav1.Object
+	// GetConditions returns the list to change in place.
+	GetConditions() *[]metav1.Condition
+	// SetObservedGeneration notes which generation the status speaks of.
+	SetObservedGeneration(generation int64)
+}

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package v1alpha1
+
+import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+// GetConditions returns the list to change in place.
+func (p *Platform) GetConditions() *[]metav1.Condition { return &p.Status.Conditions }
+
+// SetObservedGeneration notes which generation the status speaks of.
+func (p *Platform) SetObservedGeneration(generation int64) {
+	p.Status.ObservedGeneration = generation
+}
+
+// Names of the backends, as in spec.backends and in a binding's `type`.
+const (
+	BackendPostgreSQL = "postgresql"
+	BackendKafka      = "kafka"
+	BackendClickHouse = "clickhouse"
+	BackendRedis      = "redis"
+	BackendRabbitMQ   = "rabbitmq"
+)
+
+// Modes of a backend.
+const (
+	ModeManaged  = "managed"
+	ModeExternal = "external"
+	ModeOperated = "operated"
+)
+
+// Mode is which member of the union is set.
+func (b *Backend) Mode() string {
+	switch {
+	case b.External != nil:
+		return ModeExternal
+	case b.Operated != nil:
+		return ModeOperated
+	default:
+		return ModeManaged
+	}
+}
+
+// BindingSecretName is the Secret through which products reach a backend.
+func (p *Platform) BindingSecretName(backend string) string {
+	return p.Name + "-" + backend + "-binding"
+}
+
+// Backend returns the status row of a backend, nil when there is none.
+func (s *PlatformStatus) Backend(name string) *BackendStatus {
+	for i := range s.Backends {
+		if s.Backends[i].Name == name {
+			return &s.Backends[i]
+		}
+	}
+	return nil
+}
+
+// ByName are the backends that the specification has, by their name.
+func (b *Backends) ByName() map[string]*Backend {
+	out := map[string]*Backend{}
+	for name, backend := range map[string]*Backend{
+		BackendPostgreSQL: b.PostgreSQL, BackendKafka: b.Kafka, BackendClickHouse: b.ClickHouse,
+		BackendRedis: b.Redis, BackendRabbitMQ: b.RabbitMQ,
+	} {
+		if backend != nil {
+			out[name] = backend
+		}
+	}
+	return out
+}
+
+// Has tells whether the specification has the backend.
+func (b *Backends) Has(name string) bool { return b.ByName()[name] != nil }
+
+// IsBackend tells whether a Platform can have a backend of that name.
+func IsBackend(name string) bool {
+	switch name {
+	case BackendPostgreSQL, BackendKafka, BackendClickHouse, BackendRedis, BackendRabbitMQ:
+		return true
+	}
+	return false
+}

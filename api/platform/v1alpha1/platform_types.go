@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package v1alpha1
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	common "github.com/itechsmart/operator/api/common/v1alpha1"
+)
+
+// PlatformSpec is what a tenant's platform consists of.
+type PlatformSpec struct {
+	// backends are the systems that products store and move data with.
+	// +optional
+	Backends Backends `json:"backends,omitzero"`
+
+	// deletionPolicy says what becomes of the volumes of managed backends, and of the resources of
+	// operated ones, when the Platform is deleted.
+	// +kubebuilder:default=Retain
+	// +optional
+	DeletionPolicy common.DeletionPolicy `json:"deletionPolicy,omitempty"`
+}
+
+// Backends has one field per backing system; a field that is absent means that the Platform has no such backend.
+// +kubebuilder:validation:MinProperties=1
+// +kubebuilder:validation:XValidation:rule="!has(self.clickhouse) || !has(self.clickhouse.operated)",message="operated is not supported for ClickHouse yet (Altinity's operator is planned): use managed or external",fieldPath=".clickhouse.operated"
+// +kubebuilder:validation:XValidation:rule="!has(self.redis) || !has(self.redis.operated)",message="operated is not supported for Redis: use managed or external",fieldPath=".redis.operated"
+type Backends struct {
+	// postgresql is the relational database.
+	// +optional
+	PostgreSQL *Backend `json:"postgresql,omitempty"`
+
+	// kafka is the log that Pipelines stream through.
+	// +optional
+	Kafka *Backend `json:"kafka,omitempty"`
+
+	// clickhouse is the analytical database.
+	// +optional
+	ClickHouse *Backend `json:"clickhouse,omitempty"`
+
+	// redis is the cache.
+	// +optional
+	Redis *Backend `json:"redis,omitempty"`
+
+	// rabbitmq is the message broker.
+	// +optional
+	RabbitMQ *Backend `json:"rabbitmq,omitempty"`
+}
+
+// Backend is exactly one of managed, external and operated.
+// +kubebuilder:validation:XValidation:rule="[has(self.managed), has(self.external), has(self.operated)].filter(x, x).size() == 1",message="exactly one of managed, external and operated must be set"
+// +kubebuilder:validation:XValidation:rule="has(self.managed) == has(oldSelf.managed) && has(self.external) == has(oldSelf.external) && has(self.operated) == has(oldSelf.operated)",message="a backend's mode is immutable, for its data would stay behind: remove the backend first, then add it in the new mode"
+type Backend struct {
+	// managed lets the operator run the official image on one node: for development and small sites.
+	// +optional
+	Managed *ManagedBackend `json:"managed,omitempty"`
+
+	// external uses a system that runs elsewhere.
+	// +optional
+	External *ExternalBackend `json:"external,omitempty"`
+
+	// operated creates the custom resource of an established operator that is installed in the
+	// cluster (CloudNativePG, Strimzi, RabbitMQ Cluster Operator), and binds to its Secret.
+	// +optional
+	Operated *OperatedBackend `json:"operated,omitempty"`
+}
+
+// ManagedBackend is a single-node StatefulSet.
+type ManagedBackend struct {
+	// version of the image's tag, such as "15". The default is the one that the operator was tested with.
+	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$`
+	// +optional
+	Version string `json:"version,omitempty"`
+
+	// image replaces the default image, tag included.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=512
+	// +optional
+	Image string `json:"image,omitempty"`
+
+	// storage is the volume that the data is on.
+	// +kubebuilder:default={size: "8Gi", storageClassName: ""}
+	// +optional
+	Storage Storage `json:"storage,omitzero"`
+
+	// resources of the container; each backend has a default.
+	// +optional
+	Resources *corev1.ResourceRequirements `json:"resources,omitempty"`
+
+	// config adds to, or overrides, the settings that the operator writes into the system's
+	// configuration file: shared_buffers (PostgreSQL), maxmemory (Redis), log.retention.hours (Kafka), …
+	// +kubebuilder:validation:MaxProperties=100
+	// +optional
+	Config map[string]ConfigValue `json:"config,omitempty"`
+}
+
+// ConfigValue is the value of one setting: a single line.
+// +kubebuilder:validation:MaxLength=4096
+// +kubebuilder:validation:Pattern=`^[^\r\n]*$`
+type ConfigValue string
+
+// Storage is a persistent volume.
+// +kubebuilder:validation:XValidation:rule="self.storageClassName == oldSelf.storageClassName",message="storageClassName is immutable",fieldPath=".storageClassName"
+// +kubebuilder:validation:XValidation:rule="quantity(string(self.size)).compareTo(quantity(string(oldSelf.size))) >= 0",message="a volume cannot shrink",fieldPath=".size"
+type Storage struct {
+	// size of the volume. It can grow where the storage class allows it, never shrink.
+	// +kubebuilder:default="8Gi"
+	// +optional
+	Size resource.Quantity `json:"size,omitzero"`
+
+	// storageClassName is the cluster's default class when empty.
+	// +kubebuilder:default=""
+	// +kubebuilder:validation:MaxLength=253
+	// +optional
+	StorageClassName string `json:"storageClassName"`
+}
+
+// ExternalBackend is a system that runs elsewhere.
+type ExternalBackend struct {
+	// secretRef names a Secret in the Service Binding format: host, port, username, password, uri,
+	// and, where they apply, database, bootstrap-servers, sasl-mechanism, tls, ca.crt.
+	// +required
+	SecretRef SecretReference `json:"secretRef,omitzero"`
+}
+
+// SecretReference names a Secret.
+type SecretReference struct {
+	// name of the Secret.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +required
+	Name string `json:"name,omitempty"`
+
+	// namespace of the Secret; the Platform's own by default. Another one must hold a ReferenceGrant.
+	// +kubebuilder:validation:MaxLength=63
+	// +optional
+	Namespace string `json:"namespace,omitempty"`
+}
+
+// OperatedBackend is a cluster that another operator runs.
+type OperatedBackend struct {
+	// replicas of the cluster.
+	// +kubebuilder:default=3
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=100
+	// +optional
+	Replicas int32 `json:"replicas,omitempty"`
+
+	// version of the system, in the other operator's notation; its default when empty.
+	// +kubebuilder:validation:MaxLength=128
+	// +optional
+	Version string `json:"version,omitempty"`
+
+	// storage is the volume of each replica.
+	// +kubebuilder:default={size: "8Gi", storageClassName: ""}
+	// +optional
+	Storage Storage `json:"storage,omitzero"`
+
+	// resources of each replica.
+	// +optional
+	Resources *corev1.ResourceRequirements `json:"resources,omitempty"`
+
+	// config adds to the system's settings.
+	// +kubebuilder:validation:MaxProperties=100
+	// +optional
+	Config map[string]ConfigValue `json:"config,omitempty"`
+}
+
+// PlatformStatus is what the operator found.
+type PlatformStatus struct {
+	// observedGeneration is the generation that the status speaks of.
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+
+	// ready is how many backends are Ready of how many there are: "3/5".
+	// +optional
+	Ready string `json:"ready,omitempty"`
+
+	// backends has a row per backend.
+	// +listType=map
+	// +listMapKey=name
+	// +optional
+	Backends []BackendStatus `json:"backends,omitempty"`
+
+	// conditions are Ready, Reconciling and Stalled.
+	// +listType=map
+	// +listMapKey=type
+	// +optional
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// BackendStatus is the state of one backend.
+type BackendStatus struct {
+	// name of the backend: postgresql, kafka, clickhouse, redis, rabbitmq.
+	// +required
+	Name string `json:"name,omitempty"`
+
+	// mode is managed, external or operated.
+	// +optional
+	Mode string `json:"mode,omitempty"`
+
+	// ready is true when the backend answers its clients.
+	// +required
+	Ready bool `json:"ready"`
+
+	// endpoint is host:port.
+	// +optional
+	Endpoint string `json:"endpoint,omitempty"`
+
+	// version as the server tells it.
+	// +optional
+	Version string `json:"version,omitempty"`
+
+	// bindingSecret is the Secret, in the Service Binding format, that products read.
+	// +optional
+	BindingSecret string `json:"bindingSecret,omitempty"`
+
+	// message says what is missing and what to do.
+	// +optional
+	Message string `json:"message,omitempty"`
+}
+
+// Platform is a tenant's backends and products.
+//
+// +kubebuilder:validation:XValidation:rule="self.metadata.name.matches('^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$')",message="a Platform's name has at most 40 lower-case letters, digits and hyphens and begins with a letter, since the names of Services derive from it"
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:categories=itechsmart
+// +kubebuilder:printcolumn:name="Backends",type=string,JSONPath=`.status.ready`
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name="Message",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].message`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+type Platform struct {
+	metav1.TypeMeta `json:",inline"`
+
+	// metadata is the object's name, namespace, labels and annotations.
+	// +optional
+	metav1.ObjectMeta `json:"metadata,omitzero"`
+
+	// spec is what is wanted.
+	// +required
+	Spec PlatformSpec `json:"spec,omitzero"`
+
+	// status is what is.
+	// +optional
+	Status PlatformStatus `json:"status,omitzero"`
+}
+
+// PlatformList is a list of Platforms.
+// +kubebuilder:object:root=true
+type PlatformList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitzero"`
+	Items           []Platform `json:"items"`
+}

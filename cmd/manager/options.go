@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/go-logr/logr"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"github.com/itechsmart/operator/controllers"
+)
+
+// version is set when the image is built.
+var version = "dev"
+
+// options are the manager's flags.
+type options struct {
+	controllers    controllers.Options
+	metricsAddress string
+	healthAddress  string
+	leaderElect    bool
+	level          slog.Level
+	text           bool
+	done           bool // --version or --help was answered
+}
+
+func parse(args []string) (*options, error) {
+	// POD_NAMESPACE comes from the Pod itself; outside of a cluster there is none.
+	o := &options{controllers: controllers.Options{BackendImages: map[string]string{}, ManagerNamespace: os.Getenv("POD_NAMESPACE")}}
+	flags := flag.NewFlagSet("manager", flag.ContinueOnError)
+	flags.SetOutput(os.Stdout)
+	flags.Func("namespaces", "comma-separated `namespaces` to watch; all by default", func(text string) error {
+		for _, namespace := range strings.Split(text, ",") {
+			if namespace = strings.TrimSpace(namespace); namespace != "" {
+				o.controllers.Namespaces = append(o.controllers.Namespaces, namespace)
+			}
+		}
+		return nil
+	})
+	flags.StringVar(&o.metricsAddress, "metrics-bind-address", ":8080", "`address` of /metrics; 0 turns it off")
+	flags.StringVar(&o.healthAddress, "health-probe-bind-address", ":8081", "`address` of /healthz and /readyz")
+	flags.BoolVar(&o.leaderElect, "leader-elect", false, "let one of several managers work at a time")
+	flags.StringVar(&o.controllers.WorkerImage, "worker-image", "docker.io/itechsmart/dataflow-worker:"+version, "`image` of the pipeline worker")
+	flags.Func("backend-image", "`name=image` of a managed backend, such as kafka=docker.io/apache/kafka:4.1.0; repeatable", o.backendImage)
+	flags.IntVar(&o.controllers.Concurrency, "max-concurrent-reconciles", 10, "resources of one kind that are worked on at once")
+	flags.DurationVar(&o.controllers.DriftInterval, "drift-interval", 5*time.Minute, "how often topics, tables and backends are compared with their specification")
+	flags.BoolVar(&o.controllers.AllowPrivateAddresses, "allow-private-addresses", false, "let the URLs in Pipelines name private addresses, such as Services of the cluster")
+	flags.TextVar(&o.level, "log-level", slog.LevelInfo, "least `level` to log: DEBUG, INFO, WARN or ERROR")
+	flags.BoolVar(&o.text, "log-text", false, "log for people instead of JSON")
+	flags.Func("kubeconfig", "`file` to reach the API server by; in a Pod its ServiceAccount serves", func(path string) error {
+		return os.Setenv("KUBECONFIG", path)
+	})
+	showVersion := flags.Bool("version", false, "print the version and exit")
+	err := flags.Parse(args)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		o.done = true
+		return o, nil
+	case err != nil:
+		return nil, err
+	case flags.NArg() > 0:
+		return nil, fmt.Errorf("unexpected argument %q; see --help", flags.Arg(0))
+	case *showVersion:
+		fmt.Println("manager", version)
+		o.done = true
+	}
+	if o.controllers.Concurrency < 1 || o.controllers.DriftInterval < time.Second {
+		return nil, errors.New("--max-concurrent-reconciles must be at least 1 and --drift-interval at least 1s")
+	}
+	return o, nil
+}
+
+func (o *options) backendImage(text string) error {
+	name, image, ok := strings.Cut(text, "=")
+	if !ok || name == "" || image == "" {
+		return errors.New("want name=image")
+	}
+	o.controllers.BackendImages[name] = image
+	return nil
+}
+
+func (o *options) logger() logr.Logger {
+	handlerOptions := &slog.HandlerOptions{Level: o.level}
+	if o.text {
+		return logr.FromSlogHandler(slog.NewTextHandler(os.Stderr, handlerOptions))
+	}
+	return logr.FromSlogHandler(slog.NewJSONHandler(os.Stderr, handlerOptions))
+}
+
+func (o *options) managerOptions(scheme *runtime.Scheme, leases *rest.Config) manager.Options {
+	grace := 20 * time.Second
+	return manager.Options{
+		Scheme: scheme, Cache: controllers.CacheOptions(o.controllers.Namespaces),
+		Metrics:                metricsserver.Options{BindAddress: o.metricsAddress},
+		HealthProbeBindAddress: o.healthAddress,
+		LeaderElection:         o.leaderElect, LeaderElectionID: "manager.itechsmart.dev", LeaderElectionConfig: leases,
+		LeaderElectionReleaseOnCancel: true, GracefulShutdownTimeout: &grace,
+	}
+}
+
+// synced is ready when the caches are: a standby can take over at once.
+func synced(mgr manager.Manager) healthz.Checker {
+	return func(req *http.Request) error {
+		ctx, cancel := context.WithTimeout(req.Context(), 300*time.Millisecond)
+		defer cancel()
+		if !mgr.GetCache().WaitForCacheSync(ctx) {
+			return errors.New("caches are not synced")
+		}
+		return nil
+	}
+}

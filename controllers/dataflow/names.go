@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package dataflow
+
+import (
+	"strings"
+
+	common "github.com/itechsmart/operator/api/common/v1alpha1"
+	dataflowv1alpha1 "github.com/itechsmart/operator/api/dataflow/v1alpha1"
+	"github.com/itechsmart/operator/controllers/internal/apply"
+)
+
+const (
+	ownerKind       = "Pipeline"
+	componentWorker = "pipeline-worker"
+	componentTest   = "pipeline-test"
+	containerName   = "worker"
+	configDir       = "/etc/pipeline"
+	deadLetterName  = "dead-letter"
+	// annotationConfigHash marks Pods with what they run.
+	annotationConfigHash = "dataflow.itechsmart.dev/config-hash"
+	// annotationGeneration marks the Deployment with the generation that it was rendered from.
+	annotationGeneration = "dataflow.itechsmart.dev/generation"
+	// annotationTested marks the Deployment with the configuration and tests that let it roll out.
+	annotationTested = "dataflow.itechsmart.dev/tested"
+	// indexSecrets finds Pipelines by the foreign Secrets that they name.
+	indexSecrets = "spec.connectionRef.secret"
+	// indexPlatform finds Pipelines by the Platform that they use.
+	indexPlatform = "spec.platform"
+	// indexExternal finds Pipelines by the external objects that they declare.
+	indexExternal = "spec.external"
+)
+
+func workerName(p *dataflowv1alpha1.Pipeline) string { return p.Name + "-pipeline" }
+
+func configName(p *dataflowv1alpha1.Pipeline, hash string) string { return p.Name + "-" + hash }
+
+func testName(p *dataflowv1alpha1.Pipeline, hash string) string { return p.Name + "-" + hash }
+
+// workerLabels select the worker Pods: they never change.
+func workerLabels(p *dataflowv1alpha1.Pipeline) map[string]string {
+	return map[string]string{
+		"app.kubernetes.io/name": "dataflow", "app.kubernetes.io/instance": instance(p.Name),
+		common.LabelComponent: componentWorker,
+	}
+}
+
+func labelsOf(p *dataflowv1alpha1.Pipeline, component string) map[string]string {
+	return map[string]string{
+		"app.kubernetes.io/name": "dataflow", "app.kubernetes.io/instance": instance(p.Name),
+		"app.kubernetes.io/part-of": "itechsmart", common.LabelComponent: component,
+		apply.LabelManagedBy: apply.ManagedBy, common.LabelOwnerKind: ownerKind, common.LabelOwnerName: instance(p.Name),
+	}
+}
+
+// instance is the name as a label value; the API holds names to 52 characters.
+func instance(name string) string { return name }
+
+// normalTopic is the name under which Kafka would see two topics collide in its metrics.
+func normalTopic(name string) string { return strings.ReplaceAll(name, ".", "_") }

@@ -1,0 +1,383 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package dataflow has the controller of Pipelines.
+package dataflow
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	common "github.com/itechsmart/operator/api/common/v1alpha1"
+	dataflowv1alpha1 "github.com/itechsmart/operator/api/dataflow/v1alpha1"
+	"github.com/itechsmart/operator/controllers/internal/apply"
+	"github.com/itechsmart/operator/controllers/internal/external"
+	"github.com/itechsmart/operator/controllers/internal/reconcile"
+	"github.com/itechsmart/operator/controllers/internal/refs"
+	"github.com/itechsmart/operator/internal/backend"
+	"github.com/itechsmart/operator/internal/backend/clickhouse"
+	"github.com/itechsmart/operator/internal/backend/kafka"
+	"github.com/itechsmart/operator/internal/backend/postgres"
+	"github.com/itechsmart/operator/workloads/dataflow/worker/config"
+)
+
+// +kubebuilder:rbac:groups=dataflow.itechsmart.dev,resources=pipelines,verbs=get;list;watch;patch;update
+// +kubebuilder:rbac:groups=dataflow.itechsmart.dev,resources=pipelines/status,verbs=get;patch;update
+// +kubebuilder:rbac:groups=dataflow.itechsmart.dev,resources=pipelines/finalizers,verbs=update
+// +kubebuilder:rbac:groups=platform.itechsmart.dev,resources=platforms,verbs=get;list;watch
+// +kubebuilder:rbac:groups=apps,resources=deployments,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups=batch,resources=jobs,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups="",resources=secrets;services,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups="",resources=pods,verbs=get;list;watch
+// +kubebuilder:rbac:groups=policy,resources=poddisruptionbudgets,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups=networking.k8s.io,resources=networkpolicies,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups=gateway.networking.k8s.io,resources=referencegrants,verbs=get;list;watch
+// +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
+
+// Backends opens the systems that hold external objects.
+type Backends struct {
+	Kafka      func(backend.Binding) (kafka.Admin, error)
+	ClickHouse func(backend.Binding) (clickhouse.Admin, error)
+	Postgres   func(backend.Binding) (postgres.Admin, error)
+}
+
+// Controller is what passes over Pipelines share.
+type Controller struct {
+	Client        client.Client
+	Applier       *apply.Applier
+	Refs          *refs.Resolver
+	Backends      Backends
+	Monitor       *Monitor
+	WorkerImage   string
+	AllowPrivate  bool // workers may call private addresses
+	DriftInterval time.Duration
+
+	mu      sync.Mutex
+	checked map[types.UID]check
+	valid   map[types.UID]string // the configuration that was last found valid
+}
+
+// check remembers when external objects were last compared, and with what.
+type check struct {
+	of string
+	at time.Time
+}
+
+// pass is one pass over one Pipeline.
+type pass struct {
+	c           *Controller
+	pipeline    *dataflowv1alpha1.Pipeline
+	only        string // the namespace's only Platform
+	single      string // the path of a source that holds the workers to one, although more are asked for
+	connections map[string]connection
+	declared    []declaration
+	desired     *desired
+	deployment  *appsv1.Deployment // as it is; nil: none
+}
+
+// NewPass implements the frame's contract.
+func (c *Controller) NewPass(p *dataflowv1alpha1.Pipeline) reconcile.Pass {
+	return &pass{c: c, pipeline: p}
+}
+
+// Forget drops what is remembered of a Pipeline that is gone: its UID is not known any more, so old checks are aged out.
+func (c *Controller) Forget(client.ObjectKey) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for uid, last := range c.checked {
+		if time.Since(last.at) > 3*c.DriftInterval {
+			delete(c.checked, uid)
+			delete(c.valid, uid)
+		}
+	}
+}
+
+// Steps lead from the specification to running workers.
+func (p *pass) Steps() []reconcile.Step {
+	return []reconcile.Step{
+		{Name: "observe", Run: p.observe},
+		{Name: "connections", Run: p.resolve},
+		{Name: "configuration", Run: p.configure},
+		{Name: "conflicts", Run: p.conflicts},
+		{Name: "external objects", Run: p.ensure},
+		{Name: "tests", Run: p.test},
+		{Name: "workers", Run: p.roll},
+		{Name: "rollout", Run: p.rolledOut},
+		{Name: "clean-up", Run: p.prune},
+		{Name: "data flow", Run: p.flows},
+	}
+}
+
+// observe reads the workers as they are, so that status tells of them even when a later step fails.
+func (p *pass) observe(ctx context.Context) error {
+	var deployment appsv1.Deployment
+	err := p.c.Client.Get(ctx, client.ObjectKey{Namespace: p.pipeline.Namespace, Name: workerName(p.pipeline)}, &deployment)
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read Deployment: %w", err)
+	}
+	p.deployment = &deployment
+	return nil
+}
+
+// configure renders the worker's configuration and refuses what cannot run.
+func (p *pass) configure(context.Context) error {
+	targets := map[string]string{}
+	single := ""
+	for _, c := range components(p.pipeline) {
+		t, err := targetOf(p.pipeline, c, p.only)
+		if err != nil {
+			return err
+		}
+		targets[c.path] = t.String()
+		if info, ok := connectorInfo(c.kind, c.typ); ok && c.kind == kindSource && !info.Overlaps {
+			single = c.path
+		}
+	}
+	rendered := render(p.pipeline, targets, p.connections)
+	hash := rendered.Hash()
+	tested := testedHash(rendered, hash)
+	if invalid := p.c.validate(p.pipeline.UID, rendered, tested); len(invalid) > 0 {
+		message := describe(invalid)
+		reconcile.Set(p.pipeline, dataflowv1alpha1.ConditionConfigValid, metav1.ConditionFalse, dataflowv1alpha1.ReasonInvalidConfig, message)
+		return &reconcile.Terminal{Reason: dataflowv1alpha1.ReasonInvalidConfig, Message: message}
+	}
+	p.desired = &desired{pipeline: p.pipeline, config: rendered, hash: hash, tested: tested, replicas: p.pipeline.WantedReplicas(), image: p.c.WorkerImage, private: p.c.AllowPrivate}
+	if single != "" && p.desired.replicas > 1 {
+		p.desired.replicas, p.single = 1, single
+	}
+	if len(rendered.Tests) == 0 {
+		reconcile.Set(p.pipeline, dataflowv1alpha1.ConditionConfigValid, metav1.ConditionTrue, common.ReasonSucceeded, "The configuration can run.")
+	}
+	return nil
+}
+
+// validate checks a configuration once: compiling expressions and schemas is most of what a pass without changes would cost.
+func (c *Controller) validate(uid types.UID, rendered *config.Pipeline, tested string) []config.FieldError {
+	of := tested
+	for _, name := range slices.Sorted(maps.Keys(rendered.Connections)) {
+		of += "|" + name + "=" + rendered.Connections[name]["type"]
+	}
+	c.mu.Lock()
+	known := c.valid[uid] == of
+	c.mu.Unlock()
+	if known {
+		return nil
+	}
+	invalid := config.Validate(rendered)
+	if len(invalid) == 0 {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.valid == nil {
+			c.valid = map[types.UID]string{}
+		}
+		c.valid[uid] = of
+	}
+	return invalid
+}
+
+// describe names every wrong field, with the path that it has in the resource.
+func describe(invalid []config.FieldError) string {
+	const most = 5
+	parts := make([]string, 0, most)
+	for i, e := range invalid {
+		if i == most {
+			parts = append(parts, fmt.Sprintf("and %d more", len(invalid)-most))
+			break
+		}
+		parts = append(parts, "spec."+e.Error())
+	}
+	return strings.Join(parts, "; ")
+}
+
+// ensure makes topics and tables as declared: when the declaration or a connection changed, and else every drift interval.
+func (p *pass) ensure(ctx context.Context) error {
+	of := p.fingerprint()
+	uid := p.pipeline.UID
+	if p.c.recentlyChecked(uid, of, p.externalReady()) {
+		return nil
+	}
+	owner := external.Owner{Client: p.c.Client, Object: p.pipeline}
+	objects, err := p.c.ensureExternal(ctx, owner, p.declared, p.connections)
+	if err != nil {
+		reason, message := reconcile.Classify(err)
+		reconcile.Set(p.pipeline, dataflowv1alpha1.ConditionExternalObjectsReady, metav1.ConditionFalse, reason, message)
+		return err
+	}
+	p.pipeline.Status.ExternalObjects = objects
+	reconcile.Set(p.pipeline, dataflowv1alpha1.ConditionExternalObjectsReady, metav1.ConditionTrue, common.ReasonSucceeded, "Topics and tables are as declared.")
+	p.c.noteChecked(uid, of, time.Now())
+	return nil
+}
+
+func (p *pass) fingerprint() string {
+	var out strings.Builder
+	for _, d := range p.declared {
+		name := d.target.String()
+		fmt.Fprintf(&out, "%s|%s|%+v|%s;", d.kind, name, d.shape, p.connections[name].version)
+	}
+	return out.String()
+}
+
+// externalReady: the last pass over this generation, perhaps of an earlier manager, found all in order.
+func (p *pass) externalReady() bool {
+	condition := meta.FindStatusCondition(p.pipeline.Status.Conditions, dataflowv1alpha1.ConditionExternalObjectsReady)
+	return condition != nil && condition.Status == metav1.ConditionTrue && condition.ObservedGeneration == p.pipeline.Generation
+}
+
+func (c *Controller) recentlyChecked(uid types.UID, of string, ready bool) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	last, ok := c.checked[uid]
+	if !ok && ready {
+		// A fresh manager trusts the status, and spreads the first comparison over the interval.
+		age := time.Duration(rand.Int64N(int64(c.DriftInterval))) //nolint:gosec // G404: spreading timers needs no secrecy
+		last = check{of: of, at: time.Now().Add(-age)}
+		c.remember(uid, last)
+		return true
+	}
+	return ok && ready && last.of == of && time.Since(last.at) < c.DriftInterval
+}
+
+func (c *Controller) noteChecked(uid types.UID, of string, at time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.remember(uid, check{of: of, at: at})
+}
+
+func (c *Controller) remember(uid types.UID, last check) {
+	if c.checked == nil {
+		c.checked = map[types.UID]check{}
+	}
+	c.checked[uid] = last
+}
+
+// roll applies what runs the workers.
+func (p *pass) roll(ctx context.Context) error {
+	secret, err := p.desired.configSecret()
+	if err != nil {
+		return err
+	}
+	return p.c.Applier.Apply(ctx, p.pipeline, append([]client.Object{secret}, p.desired.children()...)...)
+}
+
+// children are the objects beside the configuration's Secret.
+func (d *desired) children() []client.Object {
+	out := []client.Object{d.service(), d.networkPolicy(), d.deployment()}
+	if d.replicas > 1 {
+		out = append(out, d.disruptionBudget())
+	}
+	return out
+}
+
+// rolledOut waits until every worker runs the current configuration and is connected.
+func (p *pass) rolledOut(ctx context.Context) error {
+	if err := p.observe(ctx); err != nil {
+		return err
+	}
+	if p.deployment == nil || p.deployment.Annotations[annotationConfigHash] != p.desired.hash {
+		return reconcile.Wait(common.ReasonProgressing, "Workers are being made.")
+	}
+	status := p.deployment.Status
+	want := p.desired.replicas
+	switch {
+	case status.ObservedGeneration < p.deployment.Generation || status.UpdatedReplicas < want || status.Replicas != want:
+		return reconcile.Wait(common.ReasonProgressing, "%s", p.trouble(ctx, fmt.Sprintf("%d of %d workers run the current configuration.", status.UpdatedReplicas, want)))
+	case status.ReadyReplicas < want:
+		return reconcile.Wait(dataflowv1alpha1.ReasonWorkersNotReady, "%s", p.trouble(ctx, fmt.Sprintf("%d of %d workers are ready.", status.ReadyReplicas, want)))
+	case want == 0:
+		return p.drained(ctx, common.ReasonProgressing)
+	}
+	return nil
+}
+
+// drained waits until no worker is left: a Deployment does not count those that still write out what they have read.
+func (p *pass) drained(ctx context.Context, reason string) error {
+	var pods corev1.PodList
+	if err := p.c.Client.List(ctx, &pods, client.InNamespace(p.pipeline.Namespace), client.MatchingLabels(workerLabels(p.pipeline))); err != nil {
+		return fmt.Errorf("list workers: %w", err)
+	}
+	if len(pods.Items) > 0 {
+		return &reconcile.Waiting{Reason: reason, Message: "Workers write out what they have read.", After: time.Second}
+	}
+	return nil
+}
+
+// trouble is why workers are not ready: the first error of a connector, or what keeps a Pod from running.
+func (p *pass) trouble(ctx context.Context, otherwise string) string {
+	if s := p.c.Monitor.latest(client.ObjectKeyFromObject(p.pipeline)); s != nil {
+		for i := range s.statuses {
+			for _, c := range append(append([]config.Component{}, s.statuses[i].Sources...), s.statuses[i].Sinks...) {
+				if c.LastError != "" && c.State != config.StateConnected {
+					return fmt.Sprintf("%s (%s): %s", c.Name, c.Type, c.LastError)
+				}
+			}
+		}
+	}
+	var pods corev1.PodList
+	if err := p.c.Client.List(ctx, &pods, client.InNamespace(p.pipeline.Namespace), client.MatchingLabels(workerLabels(p.pipeline))); err != nil {
+		return otherwise
+	}
+	if why := apply.PodTrouble(pods.Items); why != "" {
+		return why
+	}
+	return otherwise
+}
+
+// prune removes configurations and test Jobs of earlier generations, once nothing uses them.
+func (p *pass) prune(ctx context.Context) error {
+	keep := map[string]bool{"Secret/" + configName(p.pipeline, p.desired.hash): true}
+	for _, child := range p.desired.children() {
+		keep[p.c.Applier.Key(child)] = true
+	}
+	return p.c.Applier.Prune(ctx, p.pipeline, keep)
+}
+
+// flows holds Ready back while a source or sink cannot be reached, although the workers run.
+func (p *pass) flows(context.Context) error {
+	s := p.c.Monitor.latest(client.ObjectKeyFromObject(p.pipeline))
+	if s == nil || p.desired.replicas == 0 {
+		return nil
+	}
+	for i := range s.statuses {
+		if blocked := s.statuses[i].LastError; blocked != "" {
+			return reconcile.Wait(dataflowv1alpha1.ReasonBlocked, "%s; mend the Pipeline, or set onError to Drop or DeadLetter", blocked)
+		}
+		for _, c := range append(append([]config.Component{}, s.statuses[i].Sources...), s.statuses[i].Sinks...) {
+			if c.State == config.StateRetrying {
+				return reconcile.Wait(dataflowv1alpha1.ReasonRetrying, "%s (%s): %s", c.Name, c.Type, c.LastError)
+			}
+		}
+	}
+	return nil
+}
+
+// Finalize stops the workers, then removes what deletionPolicy says.
+func (p *pass) Finalize(ctx context.Context) error {
+	p.pipeline.Status.Phase = dataflowv1alpha1.PhaseDeleting
+	if p.pipeline.Spec.DeletionPolicy != common.DeletionDelete {
+		return nil
+	}
+	if err := p.c.Applier.Prune(ctx, p.pipeline, nil); err != nil {
+		return err
+	}
+	if err := p.drained(ctx, common.ReasonDeleting); err != nil {
+		return err
+	}
+	return p.drop(ctx)
+}

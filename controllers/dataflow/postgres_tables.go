@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package dataflow
+
+import (
+	"context"
+	"reflect"
+	"strings"
+	"time"
+
+	common "github.com/itechsmart/operator/api/common/v1alpha1"
+	dataflowv1alpha1 "github.com/itechsmart/operator/api/dataflow/v1alpha1"
+	"github.com/itechsmart/operator/controllers/internal/external"
+	"github.com/itechsmart/operator/controllers/internal/reconcile"
+	"github.com/itechsmart/operator/internal/backend"
+	"github.com/itechsmart/operator/internal/backend/postgres"
+)
+
+// postgresShape is what a postgres sink says of a table.
+type postgresShape struct {
+	postgres.Table
+	create bool
+}
+
+func (s *postgresShape) declared() bool { return s.create }
+
+func (s *postgresShape) same(other shape) bool {
+	o, ok := other.(*postgresShape)
+	return ok && reflect.DeepEqual(s.Table, o.Table)
+}
+
+// readPostgresTable: a source only reads, and its worker says what is missing.
+func readPostgresTable(c component) ([]declaration, error) {
+	if c.kind != kindSink {
+		return nil, nil
+	}
+	var cfg struct {
+		Schema     string            `json:"schema"`
+		Table      string            `json:"table"`
+		Create     bool              `json:"create"`
+		Columns    []postgres.Column `json:"columns"`
+		PrimaryKey []string          `json:"primaryKey"`
+	}
+	if err := decode(c, &cfg); err != nil {
+		return nil, err
+	}
+	if cfg.Create && len(cfg.Columns) == 0 {
+		return nil, reconcile.Stall(dataflowv1alpha1.ReasonInvalidConfig, "%s.config.columns: create needs at least one column", c.path)
+	}
+	table := postgres.Table{Schema: or(cfg.Schema, "public"), Name: cfg.Table, Columns: cfg.Columns, PrimaryKey: cfg.PrimaryKey}
+	return []declaration{{
+		path: c.path + ".config", kind: kindPostgresTable, name: table.Schema + "." + table.Name, shape: &postgresShape{table, cfg.Create},
+	}}, nil
+}
+
+func (c *Controller) ensurePostgresTables(ctx context.Context, owner external.Owner, connection string, b backend.Binding, declared []declaration) ([]common.ExternalObject, error) {
+	admin, err := c.Backends.Postgres(b)
+	if err != nil {
+		return nil, external.Explain(kindPostgresTable, declared[0].name, err)
+	}
+	defer func() { _ = admin.Close() }()
+	driver := external.Driver[declaration]{
+		Kind: kindPostgresTable, Name: func(d declaration) string { return d.name },
+		Get: func(ctx context.Context, d declaration) (declaration, error) {
+			want := d.shape.(*postgresShape)
+			have, err := admin.Table(ctx, want.Schema, want.Name)
+			return declaration{name: d.name, shape: &postgresShape{have, true}}, err
+		},
+		Create: func(ctx context.Context, d declaration) error {
+			want := d.shape.(*postgresShape).Table
+			if err := admin.EnsureSchema(ctx, want.Schema, ""); err != nil {
+				return err
+			}
+			return admin.CreateTable(ctx, want)
+		},
+		Update: func(ctx context.Context, want, have declaration) error {
+			w := want.shape.(*postgresShape)
+			drift := w.Drift(have.shape.(*postgresShape).Table)
+			if len(drift.Fixed) > 0 {
+				return postgresDiffers(want, dataflowv1alpha1.ReasonIncompatibleTable, drift.Fixed)
+			}
+			if len(drift.Missing) == 0 {
+				return nil
+			}
+			return admin.AddColumns(ctx, w.Schema, w.Name, drift.Missing)
+		},
+		Usable: func(want, have declaration) error {
+			drift := want.shape.(*postgresShape).Drift(have.shape.(*postgresShape).Table)
+			wrong := drift.Fixed
+			for _, column := range drift.Missing {
+				wrong = append(wrong, "column "+column.Name+" is missing")
+			}
+			if !want.shape.declared() || len(wrong) == 0 {
+				return nil
+			}
+			return postgresDiffers(want, common.ReasonNotOwned, wrong)
+		},
+		MayCreate: tableMayCreate,
+	}
+	return external.Ensure(ctx, owner, driver, connection, declared)
+}
+
+func postgresDiffers(want declaration, reason string, wrong []string) error {
+	return &reconcile.Terminal{Reason: reason, After: time.Minute, Message: want.path + ".columns: table \"" + want.name + "\": " +
+		strings.Join(wrong, ", ") + "; alter the table by hand, or write to another one"}
+}
+
+func (c *Controller) dropPostgresTable(ctx context.Context, b backend.Binding, name string) error {
+	schema, table, ok := strings.Cut(name, ".")
+	if !ok {
+		return backend.ErrNotFound
+	}
+	admin, err := c.Backends.Postgres(b)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = admin.Close() }()
+	return admin.DropTable(ctx, schema, table)
+}

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package dataflow
+
+import (
+	"context"
+	"fmt"
+
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	ctrlreconcile "sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
+
+	common "github.com/itechsmart/operator/api/common/v1alpha1"
+	dataflowv1alpha1 "github.com/itechsmart/operator/api/dataflow/v1alpha1"
+	platformv1alpha1 "github.com/itechsmart/operator/api/platform/v1alpha1"
+	"github.com/itechsmart/operator/controllers/internal/reconcile"
+	"github.com/itechsmart/operator/controllers/internal/setup"
+	"github.com/itechsmart/operator/internal/backend/clickhouse"
+	"github.com/itechsmart/operator/internal/backend/kafka"
+	"github.com/itechsmart/operator/internal/backend/postgres"
+)
+
+// Setup adds the product's controllers to the manager.
+func Setup(d *setup.Deps) error {
+	return SetupWith(d, Backends{Kafka: kafka.New, ClickHouse: clickhouse.New, Postgres: postgres.New}, AskHTTP())
+}
+
+// SetupWith is Setup with other ways to reach backends and workers.
+func SetupWith(d *setup.Deps, backends Backends, ask Ask) error {
+	mgr := d.Manager
+	monitor := NewMonitor(mgr.GetClient(), ask)
+	if err := mgr.Add(monitor); err != nil {
+		return fmt.Errorf("pipeline monitor: %w", err)
+	}
+	c := &Controller{
+		Client: mgr.GetClient(), Applier: d.Applier, Refs: d.Refs, Backends: backends, Monitor: monitor,
+		WorkerImage: d.Options.WorkerImage, AllowPrivate: d.Options.AllowPrivateAddresses, DriftInterval: d.Options.DriftInterval,
+	}
+	if err := c.index(mgr.GetFieldIndexer()); err != nil {
+		return err
+	}
+	reconciler := &reconcile.Reconciler[*dataflowv1alpha1.Pipeline]{
+		Client: mgr.GetClient(), Recorder: mgr.GetEventRecorder("pipeline"),
+		New: func() *dataflowv1alpha1.Pipeline { return &dataflowv1alpha1.Pipeline{} }, NewPass: c.NewPass, Forget: c.Forget,
+	}
+	pipelines := handler.TypedEnqueueRequestForObject[*dataflowv1alpha1.Pipeline]{}
+	err := ctrl.NewControllerManagedBy(mgr).
+		For(&dataflowv1alpha1.Pipeline{}, builder.WithPredicates(predicate.Or[client.Object](predicate.GenerationChangedPredicate{}, deletion()))).
+		Owns(&appsv1.Deployment{}).Owns(&batchv1.Job{}).Owns(&corev1.Secret{}).Owns(&corev1.Service{}).
+		Owns(&networkingv1.NetworkPolicy{}).Owns(&policyv1.PodDisruptionBudget{}).
+		Watches(&dataflowv1alpha1.Pipeline{}, handler.EnqueueRequestsFromMapFunc(c.rivals), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		Watches(&platformv1alpha1.Platform{}, handler.EnqueueRequestsFromMapFunc(c.users)).
+		Watches(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(c.bindingUsers)).
+		WatchesRawSource(d.SecretSource(c.secretUsers)).
+		WatchesRawSource(source.Channel(monitor.Events, &pipelines)).
+		WithOptions(d.ControllerOptions()).
+		Named("pipeline").
+		Complete(reconciler)
+	if err != nil {
+		return fmt.Errorf("pipeline controller: %w", err)
+	}
+	return nil
+}
+
+// deletion lets the start of a deletion through, which changes no generation of a resource without finalizers.
+func deletion() predicate.Predicate {
+	return predicate.NewPredicateFuncs(func(obj client.Object) bool { return !obj.GetDeletionTimestamp().IsZero() })
+}
+
+func (c *Controller) index(indexer client.FieldIndexer) error {
+	for field, extract := range map[string]func(*dataflowv1alpha1.Pipeline) []string{
+		indexSecrets: secretKeys, indexPlatform: platformKeys, indexExternal: externalKeys,
+	} {
+		err := indexer.IndexField(context.Background(), &dataflowv1alpha1.Pipeline{}, field, func(obj client.Object) []string {
+			pipeline, ok := obj.(*dataflowv1alpha1.Pipeline)
+			if !ok {
+				return nil
+			}
+			return extract(pipeline)
+		})
+		if err != nil {
+			return fmt.Errorf("index Pipelines by %s: %w", field, err)
+		}
+	}
+	return nil
+}
+
+// secretKeys are the foreign Secrets that a Pipeline names: "namespace/name".
+func secretKeys(p *dataflowv1alpha1.Pipeline) []string {
+	var out []string
+	for _, comp := range components(p) {
+		if comp.ref != nil && comp.ref.Kind != common.ConnectionPlatform {
+			out = append(out, or(comp.ref.Namespace, p.Namespace)+"/"+comp.ref.Name)
+		}
+	}
+	return out
+}
+
+// platformKeys are the Platforms that a Pipeline names; "namespace/" stands for the only one of its namespace.
+func platformKeys(p *dataflowv1alpha1.Pipeline) []string {
+	out := []string{p.Namespace + "/"}
+	if p.Spec.PlatformRef != nil {
+		out = append(out, or(p.Spec.PlatformRef.Namespace, p.Namespace)+"/"+p.Spec.PlatformRef.Name)
+	}
+	for _, comp := range components(p) {
+		if comp.ref != nil && comp.ref.Kind == common.ConnectionPlatform {
+			out = append(out, or(comp.ref.Namespace, p.Namespace)+"/"+comp.ref.Name)
+		}
+	}
+	return out
+}
+
+func (c *Controller) matching(ctx context.Context, field, value string) []ctrlreconcile.Request {
+	var pipelines dataflowv1alpha1.PipelineList
+	if err := c.Client.List(ctx, &pipelines, client.MatchingFields{field: value}); err != nil {
+		return nil // the cache answers; it fails only while the manager stops
+	}
+	out := make([]ctrlreconcile.Request, 0, len(pipelines.Items))
+	for i := range pipelines.Items {
+		out = append(out, ctrlreconcile.Request{NamespacedName: client.ObjectKeyFromObject(&pipelines.Items[i])})
+	}
+	return out
+}
+
+// users are the Pipelines of a Platform.
+func (c *Controller) users(ctx context.Context, platform client.Object) []ctrlreconcile.Request {
+	return append(c.matching(ctx, indexPlatform, platform.GetNamespace()+"/"),
+		c.matching(ctx, indexPlatform, platform.GetNamespace()+"/"+platform.GetName())...)
+}
+
+// bindingUsers are the Pipelines of the Platform whose binding Secret changed.
+func (c *Controller) bindingUsers(ctx context.Context, secret client.Object) []ctrlreconcile.Request {
+	owner := metav1.GetControllerOf(secret)
+	if owner == nil || owner.Kind != "Platform" {
+		return nil
+	}
+	platform := &platformv1alpha1.Platform{}
+	platform.Namespace, platform.Name = secret.GetNamespace(), owner.Name
+	return c.users(ctx, platform)
+}
+
+// secretUsers are the Pipelines that name a foreign Secret.
+func (c *Controller) secretUsers(ctx context.Context, secret *metav1.PartialObjectMetadata) []ctrlreconcile.Request {
+	return c.matching(ctx, indexSecrets, secret.Namespace+"/"+secret.Name)
+}
+
+// rivals are the Pipelines that name the same external objects: when the older one goes or changes, a younger may win.
+func (c *Controller) rivals(ctx context.Context, obj client.Object) []ctrlreconcile.Request {
+	pipeline, ok := obj.(*dataflowv1alpha1.Pipeline)
+	if !ok {
+		return nil
+	}
+	var out []ctrlreconcile.Request
+	for _, key := range externalKeys(pipeline) {
+		for _, request := range c.matching(ctx, indexExternal, key) {
+			if request.NamespacedName != client.ObjectKeyFromObject(pipeline) {
+				out = append(out, request)
+			}
+		}
+	}
+	return out
+}

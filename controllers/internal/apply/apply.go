@@ -1,0 +1,297 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package apply makes children as desired with server-side apply, and removes
+// those that are no longer desired. It compares with the cache first: when
+// nothing differs it neither reads nor writes.
+package apply
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+
+	common "github.com/itechsmart/operator/api/common/v1alpha1"
+	"github.com/itechsmart/operator/controllers/internal/reconcile"
+)
+
+const (
+	// LabelManagedBy selects what the manager's cache holds of the child kinds.
+	LabelManagedBy = "app.kubernetes.io/managed-by"
+	// ManagedBy is its value on every child.
+	ManagedBy = "itechsmart-operator"
+	// annotationHash tells which desired state was last applied, so that a removed field is noticed.
+	annotationHash = "itechsmart.dev/applied-hash"
+	// IndexOwner is the field index of children by their controller's UID.
+	IndexOwner = ".metadata.controllerUID"
+)
+
+// Kinds are the child kinds that the manager caches (those with the managed-by label) and prunes.
+func Kinds() []client.Object {
+	return []client.Object{
+		&appsv1.Deployment{}, &appsv1.StatefulSet{}, &batchv1.Job{}, &corev1.Service{}, &corev1.Secret{},
+		&corev1.ConfigMap{}, &policyv1.PodDisruptionBudget{},
+		&networkingv1.NetworkPolicy{},
+	}
+}
+
+// Lists are the list types of Kinds, in the same order.
+func Lists() []client.ObjectList {
+	return []client.ObjectList{
+		&appsv1.DeploymentList{}, &appsv1.StatefulSetList{}, &batchv1.JobList{}, &corev1.ServiceList{}, &corev1.SecretList{},
+		&corev1.ConfigMapList{}, &policyv1.PodDisruptionBudgetList{},
+		&networkingv1.NetworkPolicyList{},
+	}
+}
+
+// Index registers the owner index on every child kind.
+func Index(ctx context.Context, indexer client.FieldIndexer) error {
+	for _, kind := range Kinds() {
+		err := indexer.IndexField(ctx, kind, IndexOwner, func(obj client.Object) []string {
+			for _, ref := range obj.GetOwnerReferences() {
+				if ref.Controller != nil && *ref.Controller {
+					return []string{string(ref.UID)}
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return fmt.Errorf("index %T by owner: %w", kind, err)
+		}
+	}
+	return nil
+}
+
+// Applier applies and prunes the children of one owner.
+type Applier struct {
+	Client client.Client
+	Scheme *runtime.Scheme
+	// Cache reads children of kinds that Go has no type for, which Client would read live; nil: Client.
+	Cache client.Reader
+
+	memo memo
+}
+
+// Apply makes each child as desired, in order. A desired object needs name, namespace and the fields that matter;
+// the owner reference, the managed-by label and the type are set here.
+func (a *Applier) Apply(ctx context.Context, owner client.Object, desired ...client.Object) error {
+	for _, obj := range desired {
+		if err := a.one(ctx, owner, obj, false); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ApplyKept is Apply for objects that outlive their owner: their labels tell whose they are, and no
+// owner reference hands them to the garbage collector. A later owner of the same kind and name finds
+// them again. They need the labels LabelOwnerKind and LabelOwnerName; Prune does not see them.
+func (a *Applier) ApplyKept(ctx context.Context, owner client.Object, desired ...client.Object) error {
+	for _, obj := range desired {
+		if err := a.one(ctx, owner, obj, true); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// belongs tells whether a live object is the owner's. kept ones are told by their labels.
+func belongs(owner, desired client.Object, live *unstructured.Unstructured) bool {
+	switch metaController(live) {
+	case string(owner.GetUID()):
+		return true
+	case "":
+		want, have := desired.GetLabels(), live.GetLabels()
+		return have[LabelManagedBy] == ManagedBy && want[common.LabelOwnerName] != "" &&
+			have[common.LabelOwnerKind] == want[common.LabelOwnerKind] && have[common.LabelOwnerName] == want[common.LabelOwnerName]
+	default:
+		return false
+	}
+}
+
+func (a *Applier) one(ctx context.Context, owner, obj client.Object, kept bool) error {
+	gvk, err := apiutil.GVKForObject(obj, a.Scheme)
+	if err != nil {
+		return fmt.Errorf("apply: %w", err)
+	}
+	current, err := a.current(ctx, obj, gvk)
+	if err != nil {
+		return err
+	}
+	sum, err := digest(owner, obj, kept)
+	if err != nil {
+		return err
+	}
+	key := memoKey{kind: gvk.String(), namespace: obj.GetNamespace(), name: obj.GetName()}
+	if current != nil && a.memo.knows(key, memoValue{desired: sum, uid: current.GetUID(), version: current.GetResourceVersion()}) {
+		return nil
+	}
+	want, err := a.render(owner, obj, gvk, kept)
+	if err != nil {
+		return err
+	}
+	if current != nil {
+		live, err := asUnstructured(current, gvk)
+		if err != nil {
+			return err
+		}
+		if !belongs(owner, obj, live) {
+			return &reconcile.Terminal{Reason: common.ReasonConflict, Message: fmt.Sprintf(
+				"%s %q exists and belongs to something else; rename this resource, or remove that object", gvk.Kind, obj.GetName())}
+		}
+		if live.GetAnnotations()[annotationHash] == want.GetAnnotations()[annotationHash] && contains(want.Object, live.Object) {
+			a.memo.note(key, memoValue{desired: sum, uid: current.GetUID(), version: current.GetResourceVersion()})
+			return nil
+		}
+	}
+	err = a.Client.Apply(ctx, client.ApplyConfigurationFromUnstructured(want), client.FieldOwner(common.FieldOwner), client.ForceOwnership)
+	switch {
+	case apierrors.IsInvalid(err):
+		return &reconcile.Terminal{Reason: common.ReasonInvalidSpec, Message: fmt.Sprintf("the API server refuses %s %q: %v", gvk.Kind, obj.GetName(), err)}
+	case err != nil:
+		return fmt.Errorf("apply %s %q: %w", gvk.Kind, obj.GetName(), err)
+	}
+	return nil
+}
+
+// render is the object as it is sent: no status, no empty server-side fields, with hash and owner.
+func (a *Applier) render(owner, obj client.Object, gvk schema.GroupVersionKind, kept bool) (*unstructured.Unstructured, error) {
+	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(obj)
+	if err != nil {
+		return nil, fmt.Errorf("render %s %q: %w", gvk.Kind, obj.GetName(), err)
+	}
+	want := &unstructured.Unstructured{Object: content}
+	want.SetGroupVersionKind(gvk)
+	clean(want.Object)
+	labels := want.GetLabels()
+	if labels == nil {
+		labels = map[string]string{}
+	}
+	labels[LabelManagedBy] = ManagedBy
+	want.SetLabels(labels)
+	if !kept {
+		if err := controllerutil.SetControllerReference(owner, want, a.Scheme); err != nil {
+			return nil, fmt.Errorf("own %s %q: %w", gvk.Kind, obj.GetName(), err)
+		}
+	}
+	data, err := json.Marshal(want.Object)
+	if err != nil {
+		return nil, fmt.Errorf("render %s %q: %w", gvk.Kind, obj.GetName(), err)
+	}
+	sum := sha256.Sum256(data)
+	annotations := want.GetAnnotations()
+	if annotations == nil {
+		annotations = map[string]string{}
+	}
+	annotations[annotationHash] = hex.EncodeToString(sum[:8])
+	want.SetAnnotations(annotations)
+	return want, nil
+}
+
+// current is the child as the cache has it; nil when there is none.
+func (a *Applier) current(ctx context.Context, obj client.Object, gvk schema.GroupVersionKind) (client.Object, error) {
+	var current client.Object
+	var reader client.Reader = a.Client
+	if _, isUnstructured := obj.(*unstructured.Unstructured); isUnstructured {
+		u := &unstructured.Unstructured{}
+		u.SetGroupVersionKind(gvk)
+		current = u
+		if a.Cache != nil {
+			reader = a.Cache
+		}
+	} else {
+		typed, err := a.Scheme.New(gvk)
+		if err != nil {
+			return nil, fmt.Errorf("apply: %w", err)
+		}
+		current = typed.(client.Object)
+	}
+	err := reader.Get(ctx, client.ObjectKeyFromObject(obj), current)
+	if apierrors.IsNotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read %s %q: %w", gvk.Kind, obj.GetName(), err)
+	}
+	return current, nil
+}
+
+func asUnstructured(obj client.Object, gvk schema.GroupVersionKind) (*unstructured.Unstructured, error) {
+	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(obj)
+	if err != nil {
+		return nil, fmt.Errorf("read %s %q: %w", gvk.Kind, obj.GetName(), err)
+	}
+	u := &unstructured.Unstructured{Object: content}
+	u.SetGroupVersionKind(gvk)
+	return u, nil
+}
+
+// Prune deletes the owner's children that keep does not name. Keys are "Kind/name".
+func (a *Applier) Prune(ctx context.Context, owner client.Object, keep map[string]bool) error {
+	return a.each(ctx, owner, func(kind string, child client.Object) error {
+		if keep[kind+"/"+child.GetName()] {
+			return nil
+		}
+		return a.delete(ctx, kind, child)
+	})
+}
+
+func (a *Applier) delete(ctx context.Context, kind string, child client.Object) error {
+	if !child.GetDeletionTimestamp().IsZero() {
+		return nil
+	}
+	uid := child.GetUID()
+	err := a.Client.Delete(ctx, child, client.PropagationPolicy("Background"), client.Preconditions{UID: &uid})
+	if client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("delete %s %q: %w", kind, child.GetName(), err)
+	}
+	return nil
+}
+
+// Key is how Prune names an object.
+func (a *Applier) Key(obj client.Object) string {
+	gvk, err := apiutil.GVKForObject(obj, a.Scheme)
+	if err != nil {
+		return ""
+	}
+	return gvk.Kind + "/" + obj.GetName()
+}
+
+// each visits the owner's children of the cached kinds.
+func (a *Applier) each(ctx context.Context, owner client.Object, visit func(kind string, child client.Object) error) error {
+	kinds := Kinds()
+	for i, list := range Lists() {
+		err := a.Client.List(ctx, list, client.InNamespace(owner.GetNamespace()), client.MatchingFields{IndexOwner: string(owner.GetUID())})
+		if err != nil {
+			return fmt.Errorf("list children: %w", err)
+		}
+		gvk, err := apiutil.GVKForObject(kinds[i], a.Scheme)
+		if err != nil {
+			return fmt.Errorf("list children: %w", err)
+		}
+		children, err := extract(list)
+		if err != nil {
+			return err
+		}
+		for _, child := range children {
+			if err := visit(gvk.Kind, child); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

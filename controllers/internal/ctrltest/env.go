@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package ctrltest runs controllers against a real API server (envtest) and
+// compares what they render with golden files.
+package ctrltest
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-logr/logr"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	apiruntime "k8s.io/apimachinery/pkg/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/config"
+	"sigs.k8s.io/controller-runtime/pkg/envtest"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+	gatewayv1beta1 "sigs.k8s.io/gateway-api/apis/v1beta1"
+
+	dataflowv1alpha1 "github.com/itechsmart/operator/api/dataflow/v1alpha1"
+	platformv1alpha1 "github.com/itechsmart/operator/api/platform/v1alpha1"
+	"github.com/itechsmart/operator/controllers/internal/setup"
+)
+
+// Timeout and Interval are for Eventually.
+const (
+	Timeout  = 20 * time.Second
+	Interval = 20 * time.Millisecond
+)
+
+// shared is the one API server of a test binary.
+var shared struct {
+	config *rest.Config
+	client client.Client
+}
+
+// Main starts an API server with the project's CRDs, runs the tests and stops it. TestMain calls it.
+func Main(m *testing.M) {
+	flag.Parse()
+	ctrl.SetLogger(logr.FromSlogHandler(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level()})))
+	os.Exit(run(m))
+}
+
+func level() slog.Level {
+	if testing.Verbose() {
+		return slog.LevelInfo
+	}
+	return slog.LevelError + 1
+}
+
+func run(m *testing.M) int {
+	env, err := start()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "ctrltest:", err)
+		return 1
+	}
+	code := m.Run()
+	if err := env.Stop(); err != nil {
+		fmt.Fprintln(os.Stderr, "ctrltest: stop:", err)
+	}
+	return code
+}
+
+func start() (*envtest.Environment, error) {
+	root := Root()
+	assets := os.Getenv("KUBEBUILDER_ASSETS")
+	if assets == "" {
+		assets = filepath.Join(root, ".local", "envtest")
+	}
+	if _, err := os.Stat(filepath.Join(assets, "kube-apiserver")); err != nil {
+		return nil, fmt.Errorf("no kube-apiserver in %s: run `make envtest`, or set KUBEBUILDER_ASSETS: %w", assets, err)
+	}
+	gateway, err := moduleDir(root, "sigs.k8s.io/gateway-api")
+	if err != nil {
+		return nil, err
+	}
+	env := &envtest.Environment{
+		BinaryAssetsDirectory: assets,
+		ErrorIfCRDPathMissing: true,
+		CRDDirectoryPaths: []string{
+			filepath.Join(root, "config", "crd"),
+			filepath.Join(gateway, "config", "crd", "standard", "gateway.networking.k8s.io_referencegrants.yaml"),
+		},
+	}
+	if shared.config, err = env.Start(); err != nil {
+		return nil, errors.Join(fmt.Errorf("start the API server: %w", err), env.Stop())
+	}
+	shared.config.QPS, shared.config.Burst = -1, -1
+	if shared.client, err = client.New(shared.config, client.Options{Scheme: Scheme()}); err != nil {
+		return nil, errors.Join(err, env.Stop())
+	}
+	return env, nil
+}
+
+// moduleDir is where Go keeps a module's files.
+func moduleDir(root, module string) (string, error) {
+	cmd := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", module)
+	cmd.Dir = root
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("find module %s: %w", module, err)
+	}
+	return strings.TrimSpace(string(out)), nil
+}
+
+// Root is the repository's directory.
+func Root() string {
+	_, file, _, _ := runtime.Caller(0)
+	return filepath.Join(filepath.Dir(file), "..", "..", "..")
+}
+
+// Scheme knows every kind that controllers use.
+func Scheme() *apiruntime.Scheme {
+	scheme := apiruntime.NewScheme()
+	for _, add := range []func(*apiruntime.Scheme) error{
+		clientgoscheme.AddToScheme, gatewayv1beta1.Install,
+		platformv1alpha1.AddToScheme, dataflowv1alpha1.AddToScheme,
+	} {
+		if err := add(scheme); err != nil {
+			panic(err) // a programming error, in tests only
+		}
+	}
+	return scheme
+}
+
+// Env gives an uncached client and the server's configuration.
+func Env(t testing.TB) (client.Client, *rest.Config) {
+	t.Helper()
+	if shared.client == nil {
+		t.Fatal("ctrltest: TestMain does not call ctrltest.Main")
+	}
+	return shared.client, rest.CopyConfig(shared.config)
+}
+
+// Namespace makes a namespace of the test's own. (The test server has no namespace controller:
+// it stays until the server stops.)
+func Namespace(t testing.TB) string {
+	t.Helper()
+	c, _ := Env(t)
+	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "test-"}}
+	if err := c.Create(context.Background(), ns); err != nil {
+		t.Fatalf("create namespace: %v", err)
+	}
+	return ns.Name
+}
+
+// Start runs controller sets in a manager that watches options.Namespaces, until the returned
+// function, or the end of the test, stops it. config is Env's, or one that counts its requests.
+func Start(t testing.TB, cfg *rest.Config, options setup.Options, sets ...func(*setup.Deps) error) (stop func()) {
+	t.Helper()
+	yes := true
+	mgr, err := ctrl.NewManager(cfg, ctrl.Options{
+		Scheme: Scheme(), Cache: setup.CacheOptions(options.Namespaces),
+		Metrics:    metricsserver.Options{BindAddress: "0"},
+		Controller: config.Controller{SkipNameValidation: &yes},
+	})
+	if err != nil {
+		t.Fatalf("manager: %v", err)
+	}
+	deps, err := setup.New(mgr, options)
+	if err != nil {
+		t.Fatalf("setup: %v", err)
+	}
+	for _, set := range sets {
+		if err := set(deps); err != nil {
+			t.Fatalf("setup: %v", err)
+		}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- mgr.Start(ctx) }()
+	stopped := false
+	stop = func() {
+		if stopped {
+			return
+		}
+		stopped = true
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("manager: %v", err)
+		}
+	}
+	t.Cleanup(stop)
+	return stop
+}

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package external
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+
+	common "github.com/itechsmart/operator/api/common/v1alpha1"
+	"github.com/itechsmart/operator/controllers/internal/reconcile"
+	"github.com/itechsmart/operator/internal/backend"
+)
+
+// server is a backing system of named objects with a size.
+type server struct {
+	objects map[string]int
+	// before runs before a create, to play somebody else or a crash.
+	before func(name string) error
+}
+
+type thing struct {
+	name string
+	size int
+}
+
+func (s *server) driver() Driver[thing] {
+	return Driver[thing]{
+		Kind: "Thing", Name: func(t thing) string { return t.name },
+		Get: func(_ context.Context, want thing) (thing, error) {
+			size, ok := s.objects[want.name]
+			if !ok {
+				return thing{}, backend.ErrNotFound
+			}
+			return thing{want.name, size}, nil
+		},
+		Create: func(_ context.Context, want thing) error {
+			if s.before != nil {
+				if err := s.before(want.name); err != nil {
+					return err
+				}
+			}
+			if _, ok := s.objects[want.name]; ok {
+				return backend.ErrExists
+			}
+			s.objects[want.name] = want.size
+			return nil
+		},
+		Update:    func(_ context.Context, want, _ thing) error { s.objects[want.name] = want.size; return nil },
+		Usable:    func(_, _ thing) error { return nil },
+		MayCreate: func(thing) error { return nil },
+	}
+}
+
+func newOwner(t *testing.T) Owner {
+	t.Helper()
+	obj := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "owner", Namespace: "default"}}
+	c := fake.NewClientBuilder().WithObjects(obj).Build()
+	if err := c.Get(t.Context(), client.ObjectKeyFromObject(obj), obj); err != nil {
+		t.Fatal(err)
+	}
+	return Owner{Client: c, Object: obj}
+}
+
+func claims(t *testing.T, o Owner) string {
+	t.Helper()
+	list, err := o.Claims()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprint(list)
+}
+
+func TestEnsureClaimsBeforeItCreates(t *testing.T) {
+	owner, s := newOwner(t), &server{objects: map[string]int{"theirs": 1}}
+	s.before = func(string) error {
+		if !controllerutil.ContainsFinalizer(owner.Object, common.Finalizer) || claims(t, owner) == "[]" {
+			t.Error("an object is created before it is claimed")
+		}
+		return nil
+	}
+	got, err := Ensure(t.Context(), owner, s.driver(), "here", []thing{{"theirs", 5}, {"ours", 2}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(got) != 2 || got[0].Owned || !got[1].Owned || s.objects["theirs"] != 1 || s.objects["ours"] != 2 {
+		t.Errorf("got %v, objects %v", got, s.objects)
+	}
+	if claims(t, owner) != "[{Thing ours here}]" {
+		t.Errorf("claims are %s", claims(t, owner))
+	}
+}
+
+func TestEnsureConvergesAfterACrash(t *testing.T) {
+	owner, s := newOwner(t), &server{objects: map[string]int{}}
+	crash := errors.New("crash")
+	s.before = func(string) error { return crash }
+	if _, err := Ensure(t.Context(), owner, s.driver(), "here", []thing{{"ours", 2}}); !errors.Is(err, crash) {
+		t.Fatalf("got %v", err)
+	}
+	s.before = nil
+	got, err := Ensure(t.Context(), owner, s.driver(), "here", []thing{{"ours", 3}})
+	if err != nil || !got[0].Owned || s.objects["ours"] != 3 {
+		t.Errorf("got %v, %v, objects %v", got, err, s.objects)
+	}
+}
+
+func TestEnsureNeverAdoptsSilently(t *testing.T) {
+	owner, s := newOwner(t), &server{objects: map[string]int{}}
+	s.before = func(name string) error { s.objects[name] = 9; return nil } // somebody is faster
+	_, err := Ensure(t.Context(), owner, s.driver(), "here", []thing{{"raced", 2}})
+	var waiting *reconcile.Waiting
+	if !errors.As(err, &waiting) || claims(t, owner) != "[]" {
+		t.Fatalf("got %v, claims %s", err, claims(t, owner))
+	}
+	got, err := Ensure(t.Context(), owner, s.driver(), "here", []thing{{"raced", 2}})
+	if err != nil || got[0].Owned || s.objects["raced"] != 9 {
+		t.Errorf("got %v, %v, objects %v", got, err, s.objects)
+	}
+}
+
+func TestExplain(t *testing.T) {
+	for name, test := range map[string]struct {
+		err    error
+		reason string
+	}{
+		"denied":      {backend.ErrAuth, common.ReasonAccessDenied},
+		"invalid":     {backend.ErrInvalid, common.ReasonInvalidSpec},
+		"unavailable": {backend.ErrUnavailable, common.ReasonBackendUnavailable},
+		"typed":       {reconcile.Stall(common.ReasonConflict, "x"), common.ReasonConflict},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if reason, _ := reconcile.Classify(Explain("Thing", "n", test.err)); reason != test.reason {
+				t.Errorf("reason %s, want %s", reason, test.reason)
+			}
+		})
+	}
+}

@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package refs follows references from one resource to another: live reads of
+// the few Secrets that are named, and ReferenceGrants where a reference leaves
+// its namespace.
+package refs
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/singleflight"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	gatewayv1beta1 "sigs.k8s.io/gateway-api/apis/v1beta1"
+
+	common "github.com/itechsmart/operator/api/common/v1alpha1"
+	"github.com/itechsmart/operator/controllers/internal/reconcile"
+)
+
+// Resolver reads what references name.
+type Resolver struct {
+	// Live reads past the cache: the contents of foreign Secrets are never cached by a watch.
+	Live client.Reader
+	// Versions knows the resource version of every Secret, from a watch of metadata alone; nil: every read is live.
+	Versions client.Reader
+	// Namespaces are those that the operator works in; empty: all.
+	Namespaces []string
+
+	mu   sync.Mutex
+	read map[client.ObjectKey]*corev1.Secret // the few that are referenced, at the version last read
+	// reading lets passes that begin together, as after a start, share one live read.
+	reading singleflight.Group
+}
+
+// From is who refers.
+type From struct {
+	Group, Kind, Namespace string
+}
+
+// To is what is referred to.
+type To struct {
+	Group, Kind, Namespace, Name string
+}
+
+// Secret reads a referenced Secret's data. path is the field that names it, for messages.
+func (r *Resolver) Secret(ctx context.Context, path string, from From, namespace, name string) (*corev1.Secret, error) {
+	if namespace == "" {
+		namespace = from.Namespace
+	}
+	if err := r.Granted(ctx, path, from, To{Kind: "Secret", Namespace: namespace, Name: name}); err != nil {
+		return nil, err
+	}
+	if len(r.Namespaces) > 0 && !slices.Contains(r.Namespaces, namespace) {
+		return nil, outside(path, namespace)
+	}
+	secret, err := r.secret(ctx, client.ObjectKey{Namespace: namespace, Name: name})
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil, &reconcile.Terminal{Reason: common.ReasonReferenceNotFound, After: retryMissing,
+			Message: fmt.Sprintf("%s: Secret %s/%s does not exist; create it, or name another", path, namespace, name)}
+	case apierrors.IsForbidden(err):
+		return nil, outside(path, namespace)
+	case err != nil:
+		return nil, fmt.Errorf("%s: read Secret: %w", path, err)
+	}
+	return secret, nil
+}
+
+func outside(path, namespace string) error {
+	return reconcile.Stall(common.ReasonReferenceNotGranted, "%s: the operator may not read Secrets in namespace %s; add it to the operator's --namespaces", path, namespace)
+}
+
+// secret reads live only when the watched version differs from the one read last.
+func (r *Resolver) secret(ctx context.Context, key client.ObjectKey) (*corev1.Secret, error) {
+	if r.Versions != nil {
+		var known metav1.PartialObjectMetadata
+		known.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Secret"))
+		err := r.Versions.Get(ctx, key, &known)
+		r.mu.Lock()
+		last := r.read[key]
+		if apierrors.IsNotFound(err) {
+			delete(r.read, key)
+		}
+		r.mu.Unlock()
+		if apierrors.IsNotFound(err) {
+			return nil, err
+		}
+		// Any other error means a namespace that is not watched: the read is live.
+		if err == nil && last != nil && last.ResourceVersion == known.ResourceVersion {
+			return last, nil
+		}
+		if err == nil {
+			// A read of this version is begun by whoever knows of it: no pass gets an older one.
+			secret, err, _ := r.reading.Do(key.String()+"@"+known.ResourceVersion, func() (any, error) {
+				r.mu.Lock()
+				last := r.read[key]
+				r.mu.Unlock()
+				if last != nil && last.ResourceVersion == known.ResourceVersion {
+					return last, nil // it ended just now
+				}
+				return r.live(ctx, key)
+			})
+			if err != nil {
+				return nil, err
+			}
+			return secret.(*corev1.Secret), nil
+		}
+	}
+	return r.live(ctx, key)
+}
+
+func (r *Resolver) live(ctx context.Context, key client.ObjectKey) (*corev1.Secret, error) {
+	var secret corev1.Secret
+	if err := r.Live.Get(ctx, key, &secret); err != nil {
+		return nil, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.read == nil {
+		r.read = map[client.ObjectKey]*corev1.Secret{}
+	}
+	r.read[key] = &secret
+	return &secret, nil
+}
+
+// Granted is nil when the reference stays in its namespace, or the target's namespace allows it.
+func (r *Resolver) Granted(ctx context.Context, path string, from From, to To) error {
+	if to.Namespace == "" || to.Namespace == from.Namespace {
+		return nil
+	}
+	var grants gatewayv1beta1.ReferenceGrantList
+	err := r.Live.List(ctx, &grants, client.InNamespace(to.Namespace))
+	if err != nil && !meta.IsNoMatchError(err) && !apierrors.IsNotFound(err) && !apierrors.IsForbidden(err) {
+		return fmt.Errorf("%s: list ReferenceGrants: %w", path, err)
+	}
+	for i := range grants.Items {
+		if allows(&grants.Items[i], from, to) {
+			return nil
+		}
+	}
+	return &reconcile.Terminal{Reason: common.ReasonReferenceNotGranted, Message: fmt.Sprintf(
+		"%s: %s %s/%s is in another namespace, which has no ReferenceGrant from %s in %s; create one there, or use a %s of this namespace",
+		path, to.Kind, to.Namespace, to.Name, from.Kind, from.Namespace, to.Kind), After: retryGrant}
+}
+
+func allows(grant *gatewayv1beta1.ReferenceGrant, from From, to To) bool {
+	granted := false
+	for _, f := range grant.Spec.From {
+		if string(f.Group) == from.Group && string(f.Kind) == from.Kind && string(f.Namespace) == from.Namespace {
+			granted = true
+		}
+	}
+	if !granted {
+		return false
+	}
+	for _, t := range grant.Spec.To {
+		if string(t.Group) == to.Group && string(t.Kind) == to.Kind && (t.Name == nil || string(*t.Name) == to.Name) {
+			return true
+		}
+	}
+	return false
+}
+
+// retryMissing is how often a missing Secret is looked for where no watch tells of it: in a namespace
+// that the manager does not watch.
+const retryMissing = time.Minute
+
+// retryGrant is how often a missing ReferenceGrant is looked for: grants are not watched, since
+// their CRD may not be installed.
+const retryGrant = time.Minute

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package setup is what every controller set is given, and the caches that they share.
+package setup
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/client-go/util/workqueue"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
+
+	"github.com/itechsmart/operator/controllers/internal/apply"
+	"github.com/itechsmart/operator/controllers/internal/refs"
+)
+
+// Options are the manager's flags that controllers need.
+type Options struct {
+	// Namespaces to watch; empty means all.
+	Namespaces []string
+	// WorkerImage is the pipeline worker's image.
+	WorkerImage string
+	// BackendImages replaces the default image of a managed backend, by its name.
+	BackendImages map[string]string
+	// Concurrency is MaxConcurrentReconciles of each controller.
+	Concurrency int
+	// AllowPrivateAddresses lets connectors call loopback, link-local and private addresses that a tenant names.
+	AllowPrivateAddresses bool
+	// DriftInterval is how often external objects are compared with their specification.
+	DriftInterval time.Duration
+	// ManagerNamespace is where the manager runs; NetworkPolicies let it in. Empty: outside of the cluster.
+	ManagerNamespace string
+}
+
+// Deps is what every controller set is given.
+type Deps struct {
+	Manager ctrl.Manager
+	Applier *apply.Applier
+	Refs    *refs.Resolver
+	Options Options
+	// secrets caches the names and versions of all Secrets, and nothing else of them.
+	secrets cache.Cache
+}
+
+// CacheOptions makes the manager's cache hold the operator's own children and no foreign Secret or Pod.
+func CacheOptions(namespaces []string) cache.Options {
+	own := labels.SelectorFromSet(labels.Set{apply.LabelManagedBy: apply.ManagedBy})
+	options := cache.Options{
+		DefaultTransform: cache.TransformStripManagedFields(),
+		ByObject:         map[client.Object]cache.ByObject{&corev1.Pod{}: {Label: own}, &corev1.PersistentVolumeClaim{}: {Label: own}},
+	}
+	for _, kind := range apply.Kinds() {
+		options.ByObject[kind] = cache.ByObject{Label: own}
+	}
+	options.DefaultNamespaces = defaultNamespaces(namespaces)
+	return options
+}
+
+func defaultNamespaces(namespaces []string) map[string]cache.Config {
+	if len(namespaces) == 0 {
+		return nil
+	}
+	out := map[string]cache.Config{}
+	for _, namespace := range namespaces {
+		out[namespace] = cache.Config{}
+	}
+	return out
+}
+
+// New makes the shared parts and registers them with the manager.
+func New(mgr ctrl.Manager, options Options) (*Deps, error) {
+	if options.Concurrency <= 0 {
+		options.Concurrency = 10
+	}
+	if options.DriftInterval <= 0 {
+		options.DriftInterval = 5 * time.Minute
+	}
+	secrets, err := cache.New(mgr.GetConfig(), cache.Options{
+		Scheme: mgr.GetScheme(), Mapper: mgr.GetRESTMapper(), HTTPClient: mgr.GetHTTPClient(),
+		DefaultTransform: nameAndVersion, DefaultNamespaces: defaultNamespaces(options.Namespaces),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("cache of Secret names: %w", err)
+	}
+	if err := mgr.Add(secrets); err != nil {
+		return nil, fmt.Errorf("cache of Secret names: %w", err)
+	}
+	if err := apply.Index(context.Background(), mgr.GetFieldIndexer()); err != nil {
+		return nil, err
+	}
+	return &Deps{
+		Manager: mgr, Options: options, secrets: secrets,
+		Applier: &apply.Applier{Client: mgr.GetClient(), Scheme: mgr.GetScheme(), Cache: mgr.GetCache()},
+		Refs:    &refs.Resolver{Live: mgr.GetAPIReader(), Versions: secrets, Namespaces: options.Namespaces},
+	}, nil
+}
+
+// nameAndVersion keeps of a Secret what tells that it changed: 30,000 foreign ones cost little.
+func nameAndVersion(obj any) (any, error) {
+	secret, ok := obj.(*metav1.PartialObjectMetadata)
+	if !ok {
+		return obj, nil
+	}
+	return &metav1.PartialObjectMetadata{TypeMeta: secret.TypeMeta, ObjectMeta: metav1.ObjectMeta{
+		Name: secret.Name, Namespace: secret.Namespace, UID: secret.UID, ResourceVersion: secret.ResourceVersion,
+	}}, nil
+}
+
+// SecretSource wakes what refers to a Secret when the Secret comes, changes or goes.
+func (d *Deps) SecretSource(wake handler.TypedMapFunc[*metav1.PartialObjectMetadata, reconcile.Request]) source.Source {
+	secret := &metav1.PartialObjectMetadata{}
+	secret.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Secret"))
+	return source.Kind(d.secrets, secret, handler.TypedEnqueueRequestsFromMapFunc(wake))
+}
+
+// ControllerOptions are the options of every controller.
+func (d *Deps) ControllerOptions() controller.Options {
+	warm := true
+	return controller.Options{
+		MaxConcurrentReconciles: d.Options.Concurrency, EnableWarmup: &warm,
+		RateLimiter: workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](200*time.Millisecond, time.Minute),
+	}
+}

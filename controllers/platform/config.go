@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package platform
+
+import (
+	"fmt"
+	"maps"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	common "github.com/itechsmart/operator/api/common/v1alpha1"
+	"github.com/itechsmart/operator/controllers/internal/reconcile"
+	"github.com/itechsmart/operator/internal/backend"
+)
+
+const (
+	mib = 1 << 20
+	// shell of every official image.
+	shell = "/bin/sh"
+)
+
+// settingName is what a setting may be called in every system's configuration file.
+var settingName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._/-]{0,252}$`)
+
+// validateConfig refuses settings that would break the file, or that the operator alone sets.
+func (t *backendType) validateConfig(path string, config map[string]string) error {
+	for _, key := range slices.Sorted(maps.Keys(config)) {
+		switch {
+		case !settingName.MatchString(key):
+			return reconcile.Stall(common.ReasonInvalidSpec, "%s.config[%q]: a setting's name consists of letters, digits, '.', '_', '-' and '/'", path, key)
+		case strings.ContainsAny(config[key], "\r\n"):
+			return reconcile.Stall(common.ReasonInvalidSpec, "%s.config[%q]: the value must be a single line", path, key)
+		case t.isReserved(key):
+			return reconcile.Stall(common.ReasonInvalidSpec, "%s.config[%q]: the operator sets this; remove it", path, key)
+		}
+	}
+	return nil
+}
+
+// isReserved matches names, case aside; a reserved name that ends in '*' is a prefix.
+func (t *backendType) isReserved(key string) bool {
+	key = strings.ToLower(key)
+	for _, reserved := range t.reserved {
+		if prefix, ok := strings.CutSuffix(reserved, "*"); ok && strings.HasPrefix(key, prefix) || key == reserved {
+			return true
+		}
+	}
+	return false
+}
+
+// merged are the operator's settings with the user's over them.
+func merged(ours, theirs map[string]string) map[string]string {
+	out := maps.Clone(ours)
+	maps.Copy(out, theirs)
+	return out
+}
+
+// lines renders settings as a file, sorted, one a line.
+func lines(settings map[string]string, format string) string {
+	var out strings.Builder
+	for _, key := range slices.Sorted(maps.Keys(settings)) {
+		fmt.Fprintf(&out, format, key, settings[key])
+	}
+	return out.String()
+}
+
+// megabytes is a size with the unit that all five systems read as 2^20 bytes, at least least.
+func megabytes(bytes, least int64) string { return fmt.Sprintf("%dMB", max(bytes/mib, least)) }
+
+func execProbe(script string) corev1.ProbeHandler {
+	return corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{shell, "-c", script}}}
+}
+
+// bashProbe is for scripts that open a connection by /dev/tcp.
+func bashProbe(script string) corev1.ProbeHandler {
+	return corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{"bash", "-c", script}}}
+}
+
+func httpProbe(path, port string) corev1.ProbeHandler {
+	return corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: path, Port: intstr.FromString(port), Scheme: corev1.URISchemeHTTP}}
+}
+
+// uriOf composes scheme://user:password@host:port/path, escaped.
+func uriOf(scheme, path string, b backend.Binding) string {
+	u := url.URL{Scheme: scheme, Host: b.Address(), Path: path}
+	if b.Username != "" {
+		u.User = url.UserPassword(b.Username, b.Password)
+	}
+	return u.String()
+}
+
+func secure(b backend.Binding, plain, tls string) string {
+	if b.TLS == "true" {
+		return tls
+	}
+	return plain
+}

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package platform
+
+import (
+	"context"
+	"net"
+	"strconv"
+	"strings"
+
+	common "github.com/itechsmart/operator/api/common/v1alpha1"
+	v1alpha1 "github.com/itechsmart/operator/api/platform/v1alpha1"
+	"github.com/itechsmart/operator/controllers/internal/reconcile"
+	"github.com/itechsmart/operator/controllers/internal/refs"
+	"github.com/itechsmart/operator/internal/backend"
+)
+
+// external copies the binding of a system that runs elsewhere.
+func (p *pass) external(ctx context.Context, kind *backendType, spec *v1alpha1.ExternalBackend) (backend.Binding, error) {
+	path := fieldPath(kind.name, v1alpha1.ModeExternal) + ".secretRef"
+	from := refs.From{Group: v1alpha1.GroupVersion.Group, Kind: kindPlatform, Namespace: p.platform.Namespace}
+	secret, err := p.deps.Refs.Secret(ctx, path, from, spec.SecretRef.Namespace, spec.SecretRef.Name)
+	if err != nil {
+		return backend.Binding{}, err
+	}
+	b := backend.ParseBinding(secret.Data)
+	if message := kind.checkBinding(&b); message != "" {
+		return b, reconcile.Stall(common.ReasonInvalidSpec, "%s: Secret %s/%s: %s", path, secret.Namespace, secret.Name, message)
+	}
+	return b, p.bindTo(ctx, kind, &b, v1alpha1.ModeExternal)
+}
+
+// checkBinding says what is wrong with a binding that somebody else wrote; it never quotes a value but addresses.
+func (t *backendType) checkBinding(b *backend.Binding) string {
+	if b.Type != "" && b.Type != t.name && b.Type != aliases[t.name] {
+		return `key "type" is "` + b.Type + `"; this backend needs "` + t.name + `"`
+	}
+	if b.Host == "" && b.BootstrapServers != "" {
+		// Kafka's own key stands for host and port.
+		host, port, err := net.SplitHostPort(b.Brokers()[0])
+		if err != nil {
+			return `key "bootstrap-servers" must be a list of host:port`
+		}
+		b.Host, b.Port = host, port
+	}
+	for _, key := range append([]string{"host", "port"}, t.required...) {
+		if b.Require(key) != nil {
+			return `it lacks key "` + key + `", which this backend needs`
+		}
+	}
+	if strings.ContainsAny(b.Host, "/ @") {
+		return `key "host" must be a name or an address, without scheme or user`
+	}
+	if number, err := strconv.ParseUint(b.Port, 10, 16); err != nil || number == 0 {
+		return `key "port" must be a number from 1 to 65535`
+	}
+	if _, err := b.TLSConfig(); err != nil {
+		return err.Error()
+	}
+	return ""
+}
+
+// aliases are names that other tools give as `type`.
+var aliases = map[string]string{v1alpha1.BackendPostgreSQL: "postgres"}
+
+// bindTo completes the binding and writes the Secret that products read.
+func (p *pass) bindTo(ctx context.Context, kind *backendType, b *backend.Binding, mode string) error {
+	b.Type, b.Provider = kind.name, mode
+	if b.URI == "" {
+		b.URI = kind.uri(*b)
+	}
+	return p.deps.Applier.Apply(ctx, p.platform, bindingSecret(p.platform, kind, *b))
+}

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package platform
+
+import (
+	"context"
+	"fmt"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	ctrlreconcile "sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
+
+	common "github.com/itechsmart/operator/api/common/v1alpha1"
+	v1alpha1 "github.com/itechsmart/operator/api/platform/v1alpha1"
+	"github.com/itechsmart/operator/controllers/internal/reconcile"
+	"github.com/itechsmart/operator/controllers/internal/setup"
+)
+
+// Setup adds the product's controllers to the manager.
+func Setup(d *setup.Deps) error { return setupWith(d, realProbe) }
+
+func setupWith(d *setup.Deps, probe probeFunc) error {
+	mgr := d.Manager
+	prober := newProber(probe, d.Options.DriftInterval)
+	if err := mgr.Add(prober); err != nil {
+		return fmt.Errorf("platform: %w", err)
+	}
+	err := mgr.GetFieldIndexer().IndexField(context.Background(), &v1alpha1.Platform{}, referenceIndex, func(obj client.Object) []string {
+		return secretsOf(obj.(*v1alpha1.Platform))
+	})
+	if err != nil {
+		return fmt.Errorf("index Platforms: %w", err)
+	}
+	operators := &operators{mapper: mgr.GetRESTMapper(), cache: mgr.GetCache(), wake: ownerByLabels, watched: map[schema.GroupVersionKind]bool{}}
+	reconciler := newReconciler(d, prober, operators)
+	changed := builder.WithPredicates(predicate.ResourceVersionChangedPredicate{})
+	byLabels := handler.EnqueueRequestsFromMapFunc(ownerByLabels)
+	controller, err := ctrl.NewControllerManagedBy(mgr).Named("platform").WithOptions(d.ControllerOptions()).
+		For(&v1alpha1.Platform{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		Owns(&appsv1.StatefulSet{}, changed).Owns(&corev1.Service{}, changed).Owns(&corev1.ConfigMap{}, changed).
+		Owns(&policyv1.PodDisruptionBudget{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		Owns(&networkingv1.NetworkPolicy{}, changed).
+		// Credentials and pods have no Platform as their owner.
+		Watches(&corev1.Secret{}, byLabels, changed).
+		Watches(&corev1.Pod{}, byLabels, changed).
+		Watches(&corev1.PersistentVolumeClaim{}, byLabels, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		WatchesRawSource(source.TypedChannel(prober.wake, handler.TypedEnqueueRequestsFromMapFunc(
+			func(_ context.Context, p *v1alpha1.Platform) []ctrlreconcile.Request {
+				return []ctrlreconcile.Request{{NamespacedName: client.ObjectKeyFromObject(p)}}
+			}))).
+		WatchesRawSource(d.SecretSource(func(ctx context.Context, secret *metav1.PartialObjectMetadata) []ctrlreconcile.Request {
+			return referring(ctx, mgr.GetClient(), secret)
+		})).
+		Build(reconciler)
+	if err != nil {
+		return fmt.Errorf("platform controller: %w", err)
+	}
+	operators.controller = controller
+	return nil
+}
+
+func newReconciler(d *setup.Deps, prober *prober, operators *operators) *reconcile.Reconciler[*v1alpha1.Platform] {
+	mgr := d.Manager
+	return &reconcile.Reconciler[*v1alpha1.Platform]{
+		Client: mgr.GetClient(), Recorder: mgr.GetEventRecorder("platform"),
+		New:    func() *v1alpha1.Platform { return &v1alpha1.Platform{} },
+		Forget: prober.forgetAll,
+		NewPass: func(p *v1alpha1.Platform) reconcile.Pass {
+			return &pass{
+				deps: d, client: mgr.GetClient(), cache: mgr.GetCache(), prober: prober, operators: operators, platform: p,
+				defaults: defaults{images: d.Options.BackendImages, managerNamespace: d.Options.ManagerNamespace},
+			}
+		},
+	}
+}
+
+// ownerByLabels maps what belongs to a Platform without being owned by it.
+func ownerByLabels(_ context.Context, obj client.Object) []ctrlreconcile.Request {
+	labels := obj.GetLabels()
+	if labels[common.LabelOwnerKind] != kindPlatform || labels[common.LabelOwnerName] == "" {
+		return nil
+	}
+	return []ctrlreconcile.Request{{NamespacedName: types.NamespacedName{Namespace: obj.GetNamespace(), Name: labels[common.LabelOwnerName]}}}
+}
+
+// referring finds the Platforms, in whichever namespace, that depend on a Secret.
+func referring(ctx context.Context, reader client.Reader, secret *metav1.PartialObjectMetadata) []ctrlreconcile.Request {
+	var platforms v1alpha1.PlatformList
+	if err := reader.List(ctx, &platforms, client.MatchingFields{referenceIndex: secret.Namespace + "/" + secret.Name}); err != nil {
+		return nil
+	}
+	requests := make([]ctrlreconcile.Request, 0, len(platforms.Items))
+	for i := range platforms.Items {
+		requests = append(requests, ctrlreconcile.Request{NamespacedName: client.ObjectKeyFromObject(&platforms.Items[i])})
+	}
+	return requests
+}

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package engine
+
+import (
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// Class is what a statement does.
+type Class int
+
+// The classes of statements.
+const (
+	ReadOnly       Class = 0 // SELECT, SHOW, DESCRIBE, EXPLAIN, EXISTS
+	Mutating       Class = 1 // changes a database
+	MutatingGlobal Class = 2 // changes what is outside of the databases: users, functions
+	Control        Class = 3 // USE, SET, SYSTEM, BACKUP, …
+	Unknown        Class = 4 // does not parse
+)
+
+// Error is an exception of the engine.
+type Error struct {
+	Code    int    // ClickHouse's error code, such as 60 for UNKNOWN_TABLE
+	Message string // "Code: 60. DB::Exception: … (UNKNOWN_TABLE)"
+}
+
+func (e *Error) Error() string { return e.Message }
+
+// versionSuffix is what some messages end with; whoever answers a client adds it.
+var versionSuffix = regexp.MustCompile(`( \(version [^()]*(\([^()]*\))?\))+$`)
+
+var errorCode = regexp.MustCompile(`Code: (\d+)\.`)
+
+// parseError reads the code that the engine's messages begin with. Repeated wrappings
+// ("Code: 1. DB::Exception: Code: 1. DB::Exception: …") are taken off.
+func parseError(message string) *Error {
+	message = versionSuffix.ReplaceAllString(strings.TrimSpace(message), "")
+	err := &Error{Code: 1002} // UNKNOWN_EXCEPTION
+	if m := errorCode.FindStringSubmatchIndex(message); m != nil {
+		err.Code, _ = strconv.Atoi(message[m[2]:m[3]])
+		message = message[m[0]:]
+		prefix := "Code: " + strconv.Itoa(err.Code) + ". DB::Exception: "
+		for strings.HasPrefix(message, prefix+prefix) {
+			message = message[len(prefix):]
+		}
+	} else {
+		message = "Code: 1002. DB::Exception: " + message
+	}
+	err.Message = message
+	return err
+}

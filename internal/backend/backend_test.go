@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package backend_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/itechsmart/operator/internal/backend"
+)
+
+func TestError(t *testing.T) {
+	b := backend.Binding{
+		Password: "p@ss/word", URI: "amqp://user:other@host/",
+		Extra: map[string]string{"tls.key": "private", "secret-token": "token"},
+	}
+	cause := fmt.Errorf("dial amqp://u:%s@h as p@ss/word with p%%40ss%%2Fword, other, private and token: %w", "p%40ss%2Fword", syscall.ECONNREFUSED)
+	err := b.Error("op", nil, cause)
+	if !errors.Is(err, backend.ErrUnavailable) {
+		t.Errorf("got %v, want ErrUnavailable", err)
+	}
+	for _, secret := range []string{"p@ss/word", "p%40ss%2Fword", "other", "private", "token"} {
+		if strings.Contains(err.Error(), secret) {
+			t.Errorf("%q tells %q", err, secret)
+		}
+	}
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		t.Error("the cause can be dug out")
+	}
+	if b.Error("op", backend.ErrAuth, nil) != nil {
+		t.Error("no cause must be no error")
+	}
+	err = b.Error("ping", nil, context.DeadlineExceeded)
+	if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, backend.ErrUnavailable) {
+		t.Errorf("got %v, want both kinds", err)
+	}
+	if twice := b.Error("outer", nil, b.Error("inner", backend.ErrExists, io.EOF)); strings.Count(twice.Error(), "already exists") != 1 {
+		t.Errorf("%q names its kind more than once", twice)
+	}
+}
+
+func TestKindOf(t *testing.T) {
+	for _, test := range []struct{ err, want error }{
+		{fmt.Errorf("x: %w", backend.ErrInvalid), backend.ErrInvalid},
+		{io.ErrUnexpectedEOF, backend.ErrUnavailable},
+		{&net.DNSError{}, backend.ErrUnavailable},
+		{os.ErrDeadlineExceeded, backend.ErrUnavailable},
+		{errors.New("of a protocol"), nil},
+		{nil, nil},
+	} {
+		if got := backend.KindOf(test.err); got != test.want {
+			t.Errorf("%v: got %v, want %v", test.err, got, test.want)
+		}
+	}
+}
+
+func TestTLSConfig(t *testing.T) {
+	for _, test := range []struct {
+		name, names string
+		binding     backend.Binding
+	}{
+		{"value", "tls", backend.Binding{TLS: "on"}},
+		{"ca", "ca.crt", backend.Binding{TLS: "true", CA: "no pem"}},
+		{"pair", "tls.key", backend.Binding{TLS: "true", Extra: map[string]string{"tls.crt": "x"}}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			_, err := test.binding.TLSConfig()
+			if !errors.Is(err, backend.ErrInvalid) || !strings.Contains(err.Error(), test.names) {
+				t.Errorf("got %v, want ErrInvalid that names %s", err, test.names)
+			}
+		})
+	}
+	for _, off := range []string{"", "false"} {
+		if config, err := (backend.Binding{TLS: off}).TLSConfig(); config != nil || err != nil {
+			t.Errorf("tls %q gave %v, %v", off, config, err)
+		}
+	}
+}
+
+func TestBinding(t *testing.T) {
+	b := backend.ParseBinding(map[string][]byte{"type": []byte("kafka\n"), "bootstrap-servers": []byte("a:1, b:2,"), "other": []byte("x")})
+	if got := b.Brokers(); len(got) != 2 || got[1] != "b:2" || b.Type != "kafka" || b.Extra["other"] != "x" {
+		t.Errorf("got %#v, brokers %v", b.Data(), got)
+	}
+	if again := backend.ParseBinding(b.Data()); again.BootstrapServers != b.BootstrapServers || again.Extra["other"] != "x" {
+		t.Errorf("got %v", again.Data())
+	}
+	if err := b.Require("type", "password"); !errors.Is(err, backend.ErrInvalid) || !strings.Contains(err.Error(), "password") {
+		t.Errorf("got %v, want ErrInvalid that names password", err)
+	}
+	b.Password = "hidden"
+	if text := fmt.Sprintf("%v %+v %#v", b, b, b); strings.Contains(text, "hidden") {
+		t.Errorf("%s tells the password", text)
+	}
+}
+
+func TestFaults(t *testing.T) {
+	var f backend.Faults
+	var group sync.WaitGroup
+	for range 50 {
+		group.Go(func() {
+			f.Fail("A", backend.ErrAuth)
+			if err := f.Enter(context.Background(), "A"); !errors.Is(err, backend.ErrAuth) {
+				t.Errorf("got %v, want ErrAuth", err)
+			}
+		})
+	}
+	group.Wait()
+	f.Fail("A", nil)
+	if err := f.Enter(context.Background(), "A"); err != nil {
+		t.Error(err)
+	}
+	if f.Calls("A") != 51 || f.Calls("B") != 0 || f.Total() != 51 {
+		t.Errorf("counted %d, %d and %d", f.Calls("A"), f.Calls("B"), f.Total())
+	}
+}

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package backendtest holds one conformance suite per backing system. Each runs
+// against the fake and against the real server, so that a fake cannot promise
+// what the server does not keep.
+package backendtest
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/itechsmart/operator/internal/backend"
+)
+
+// timeout bounds every single test of a suite; generous, for machines under load.
+const timeout = 2 * time.Minute
+
+// Context ends with the test or after two minutes.
+func Context(t testing.TB) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// Name is a fresh lower-case identifier, for the suites share one server.
+func Name(prefix string) string { return prefix + "_" + strings.ToLower(rand.Text()[:10]) }
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// wantIs fails unless err wraps want.
+func wantIs(t testing.TB, err, want error) {
+	t.Helper()
+	if !errors.Is(err, want) {
+		t.Fatalf("got error %v, want one that is %q", err, want)
+	}
+}
+
+// ended checks that a method that is called with an ended context answers at
+// once and as unavailable.
+func ended(t testing.TB, call func(context.Context) error) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	start := time.Now()
+	err := call(ctx)
+	wantIs(t, err, backend.ErrUnavailable)
+	wantIs(t, err, context.Canceled)
+	if took := time.Since(start); took > 5*time.Second {
+		t.Fatalf("answered after %s with an ended context", took)
+	}
+}

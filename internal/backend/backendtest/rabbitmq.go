@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package backendtest
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/itechsmart/operator/internal/backend"
+	"github.com/itechsmart/operator/internal/backend/rabbitmq"
+)
+
+// RabbitMQ is the suite of rabbitmq.Admin. publish adds n messages to a queue
+// and returns when they are there.
+func RabbitMQ(t *testing.T, open func(testing.TB) rabbitmq.Admin, publish func(t testing.TB, queue string, n int)) {
+	s := rabbitmqSuite{admin: open(t), publish: publish}
+	t.Cleanup(func() { must(t, s.admin.Close()) })
+	for name, test := range map[string]func(*testing.T){
+		"Ping": s.ping, "Queue": s.queue, "QueueConflict": s.queueConflict, "Exchange": s.exchange,
+		"Binding": s.binding, "Missing": s.missing, "Invalid": s.invalid, "Concurrent": s.concurrent,
+	} {
+		t.Run(name, test)
+	}
+}
+
+type rabbitmqSuite struct {
+	admin   rabbitmq.Admin
+	publish func(t testing.TB, queue string, n int)
+}
+
+func (s rabbitmqSuite) ping(t *testing.T) {
+	version, err := s.admin.Ping(Context(t))
+	must(t, err)
+	if strings.Count(version, ".") < 2 {
+		t.Errorf("version %q, want three numbers", version)
+	}
+	ended(t, func(ctx context.Context) error { _, err := s.admin.Ping(ctx); return err })
+	_, err = s.admin.Ping(Context(t))
+	must(t, err) // an ended call must not spoil the next
+}
+
+func (s rabbitmqSuite) queue(t *testing.T) {
+	ctx := Context(t)
+	for _, queue := range []rabbitmq.Queue{
+		{Name: Name("transient")},
+		{Name: Name("classic"), Durable: true, Type: "classic"},
+		{Name: Name("quorum"), Durable: true, Type: "quorum", Arguments: map[string]any{"x-delivery-limit": 5}},
+		{Name: Name("ttl"), Durable: true, Arguments: map[string]any{"x-message-ttl": float64(60000), "x-dead-letter-exchange": "dead"}},
+	} {
+		must(t, s.admin.EnsureQueue(ctx, queue))
+		must(t, s.admin.EnsureQueue(ctx, queue)) // again changes nothing
+		s.publish(t, queue.Name, 3)
+		got, err := s.admin.Queue(ctx, queue.Name)
+		must(t, err)
+		if got.Name != queue.Name || got.Messages != 3 || got.Consumers != 0 {
+			t.Errorf("got %+v, want 3 messages and no consumer", got)
+		}
+		must(t, s.admin.DeleteQueue(ctx, queue.Name))
+		_, err = s.admin.Queue(ctx, queue.Name)
+		wantIs(t, err, backend.ErrNotFound)
+	}
+}
+
+func (s rabbitmqSuite) queueConflict(t *testing.T) {
+	ctx := Context(t)
+	queue := rabbitmq.Queue{Name: Name("queue"), Durable: true, Type: "quorum"}
+	must(t, s.admin.EnsureQueue(ctx, queue))
+	defer func() { must(t, s.admin.DeleteQueue(ctx, queue.Name)) }()
+	for name, other := range map[string]rabbitmq.Queue{
+		"type":      {Name: queue.Name, Durable: true, Type: "classic"},
+		"durable":   {Name: queue.Name},
+		"arguments": {Name: queue.Name, Durable: true, Type: "quorum", Arguments: map[string]any{"x-max-length": 10}},
+	} {
+		if err := s.admin.EnsureQueue(ctx, other); !errors.Is(err, backend.ErrExists) {
+			t.Errorf("%s: got %v, want ErrExists", name, err)
+		}
+	}
+}
+
+func (s rabbitmqSuite) exchange(t *testing.T) {
+	ctx := Context(t)
+	for _, kind := range []string{"", "fanout", "topic", "headers"} {
+		exchange := rabbitmq.Exchange{Name: Name("exchange"), Durable: true, Type: kind}
+		must(t, s.admin.EnsureExchange(ctx, exchange))
+		must(t, s.admin.EnsureExchange(ctx, exchange))
+		must(t, s.admin.Exchange(ctx, exchange.Name))
+		other := exchange
+		other.Durable = false
+		wantIs(t, s.admin.EnsureExchange(ctx, other), backend.ErrExists)
+		must(t, s.admin.DeleteExchange(ctx, exchange.Name))
+		wantIs(t, s.admin.Exchange(ctx, exchange.Name), backend.ErrNotFound)
+	}
+}
+
+func (s rabbitmqSuite) binding(t *testing.T) {
+	ctx := Context(t)
+	queue, exchange := Name("queue"), Name("exchange")
+	must(t, s.admin.EnsureQueue(ctx, rabbitmq.Queue{Name: queue, Durable: true}))
+	wantIs(t, s.admin.BindQueue(ctx, queue, exchange, "key"), backend.ErrNotFound)
+	must(t, s.admin.EnsureExchange(ctx, rabbitmq.Exchange{Name: exchange, Durable: true}))
+	wantIs(t, s.admin.BindQueue(ctx, Name("missing"), exchange, "key"), backend.ErrNotFound)
+	must(t, s.admin.BindQueue(ctx, queue, exchange, "key"))
+	must(t, s.admin.BindQueue(ctx, queue, exchange, "key"))
+	must(t, s.admin.BindQueue(ctx, queue, "amq.topic", "a.*"))
+	must(t, s.admin.UnbindQueue(ctx, queue, exchange, "key"))
+	must(t, s.admin.UnbindQueue(ctx, queue, exchange, "key"))
+	must(t, s.admin.DeleteExchange(ctx, exchange))
+	must(t, s.admin.DeleteQueue(ctx, queue))
+}
+
+func (s rabbitmqSuite) missing(t *testing.T) {
+	ctx, name := Context(t), Name("missing")
+	_, err := s.admin.Queue(ctx, name)
+	wantIs(t, err, backend.ErrNotFound)
+	wantIs(t, s.admin.DeleteQueue(ctx, name), backend.ErrNotFound)
+	wantIs(t, s.admin.Exchange(ctx, name), backend.ErrNotFound)
+	wantIs(t, s.admin.DeleteExchange(ctx, name), backend.ErrNotFound)
+}
+
+func (s rabbitmqSuite) invalid(t *testing.T) {
+	ctx := Context(t)
+	for name, queue := range map[string]rabbitmq.Queue{
+		"no name":          {},
+		"reserved":         {Name: "amq.mine", Durable: true},
+		"long":             {Name: strings.Repeat("a", 256), Durable: true},
+		"type":             {Name: Name("q"), Durable: true, Type: "fast"},
+		"transient quorum": {Name: Name("q"), Type: "quorum"},
+		"type twice":       {Name: Name("q"), Durable: true, Arguments: map[string]any{"x-queue-type": "quorum"}},
+		"argument":         {Name: Name("q"), Durable: true, Arguments: map[string]any{"x-message-ttl": struct{}{}}},
+	} {
+		if err := s.admin.EnsureQueue(ctx, queue); !errors.Is(err, backend.ErrInvalid) {
+			t.Errorf("%s: got %v, want ErrInvalid", name, err)
+		}
+	}
+	err := s.admin.EnsureExchange(ctx, rabbitmq.Exchange{Name: Name("e"), Type: "no-such-type"})
+	wantIs(t, err, backend.ErrInvalid)
+}
+
+func (s rabbitmqSuite) concurrent(t *testing.T) {
+	ctx := Context(t)
+	queue := rabbitmq.Queue{Name: Name("queue"), Durable: true}
+	var group sync.WaitGroup
+	for range 20 {
+		group.Go(func() {
+			if err := s.admin.EnsureQueue(ctx, queue); err != nil {
+				t.Error(err)
+			}
+			if _, err := s.admin.Queue(ctx, Name("missing")); !errors.Is(err, backend.ErrNotFound) {
+				t.Errorf("got %v, want ErrNotFound", err)
+			}
+		})
+	}
+	group.Wait()
+	must(t, s.admin.DeleteQueue(ctx, queue.Name))
+}

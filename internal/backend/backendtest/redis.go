@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package backendtest
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/itechsmart/operator/internal/backend/redis"
+)
+
+// Redis is the suite of redis.Admin.
+func Redis(t *testing.T, open func(testing.TB) redis.Admin) {
+	admin := open(t)
+	t.Cleanup(func() { must(t, admin.Close()) })
+	version, err := admin.Ping(Context(t))
+	must(t, err)
+	if strings.Count(version, ".") != 2 {
+		t.Errorf("version %q, want three numbers", version)
+	}
+	ended(t, func(ctx context.Context) error { _, err := admin.Ping(ctx); return err })
+}

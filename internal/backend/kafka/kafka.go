@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package kafka administers Apache Kafka: topics, their configuration and the
+// lag of consumer groups. It also builds the transport and the dialer by which
+// connectors reach a broker.
+package kafka
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/itechsmart/operator/internal/backend"
+)
+
+// Topic is a topic as it should be or as it is.
+type Topic struct {
+	Name string
+	// Partitions: 0 means the broker's default and, in UpdateTopic, as many as there are.
+	Partitions int32
+	// ReplicationFactor: 0 means the broker's default. It is set when the topic is
+	// made and never changed afterwards.
+	ReplicationFactor int16
+	// Config holds topic settings such as retention.ms. A topic that was read
+	// shows those only that are set on the topic itself.
+	Config map[string]string
+}
+
+// Positions for ResetGroup besides a Unix time in milliseconds.
+const (
+	Latest   int64 = -1
+	Earliest int64 = -2
+)
+
+// Admin administers one cluster. Every method honours the context's deadline
+// and wraps a sentinel of package backend; ErrUnavailable and ErrAuth may come
+// from each of them.
+type Admin interface {
+	// Ping asks a broker for its version, such as "4.1"; "unknown" when the
+	// broker does not tell, which brokers before 3.3 do not.
+	Ping(ctx context.Context) (version string, err error)
+	// Topic reads one topic; ErrNotFound. It never creates one.
+	Topic(ctx context.Context, name string) (Topic, error)
+	// Topics reads those of the topics that exist, in two requests.
+	Topics(ctx context.Context, names []string) (map[string]Topic, error)
+	// CreateTopic returns when the topic can be read; ErrExists, ErrInvalid.
+	CreateTopic(ctx context.Context, topic Topic) error
+	// UpdateTopic grows the partitions and sets the configuration; settings that
+	// it does not name stay. ErrNotFound; ErrInvalid when partitions would shrink.
+	UpdateTopic(ctx context.Context, topic Topic) error
+	// ResetConfig puts settings of a topic back to the broker's default; ErrNotFound.
+	ResetConfig(ctx context.Context, topic string, keys []string) error
+	// DeleteTopic returns when the topic is gone; ErrNotFound.
+	DeleteTopic(ctx context.Context, name string) error
+	// GroupLag is the number of records of a topic that a consumer group has not
+	// committed; all that the topic holds when it never committed. ErrNotFound
+	// when the topic does not exist.
+	GroupLag(ctx context.Context, group, topic string) (int64, error)
+	// ResetGroup commits a group's offsets of a topic anew: Earliest, Latest or
+	// the first record at or after a Unix time in milliseconds. ErrInvalid while
+	// the group has members; ErrNotFound when the topic does not exist.
+	ResetGroup(ctx context.Context, group, topic string, to int64) error
+	// Close releases the connections.
+	Close() error
+}
+
+const maxTopicName = 249
+
+// ValidTopic refuses what a broker would refuse as a topic's name; ErrInvalid.
+func ValidTopic(name string) error {
+	switch {
+	case name == "":
+		return fmt.Errorf("topic name is empty: %w", backend.ErrInvalid)
+	case name == "." || name == "..":
+		return fmt.Errorf("topic name %q is reserved: %w", name, backend.ErrInvalid)
+	case len(name) > maxTopicName:
+		return fmt.Errorf("topic name has %d characters, at most %d are allowed: %w", len(name), maxTopicName, backend.ErrInvalid)
+	}
+	for _, c := range name {
+		if !legal(c) {
+			return fmt.Errorf("topic name %q holds %q, allowed are letters, digits, '.', '_' and '-': %w", name, c, backend.ErrInvalid)
+		}
+	}
+	return nil
+}
+
+func legal(c rune) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '.' || c == '_' || c == '-'
+}
+
+// NormalizeTopic is the name under which a broker's metrics know the topic: '.'
+// and '_' are one there, and a broker refuses a second topic of the same
+// normalized name.
+func NormalizeTopic(name string) string { return strings.ReplaceAll(name, ".", "_") }
+
+// validate checks what can be checked without a broker.
+func (t Topic) validate() error {
+	if err := ValidTopic(t.Name); err != nil {
+		return err
+	}
+	if t.Partitions < 0 {
+		return fmt.Errorf("topic %s: partitions %d is negative: %w", t.Name, t.Partitions, backend.ErrInvalid)
+	}
+	if t.ReplicationFactor < 0 {
+		return fmt.Errorf("topic %s: replication factor %d is negative: %w", t.Name, t.ReplicationFactor, backend.ErrInvalid)
+	}
+	for key := range t.Config {
+		if key == "" {
+			return fmt.Errorf("topic %s: a configuration key is empty: %w", t.Name, backend.ErrInvalid)
+		}
+	}
+	return nil
+}
+
+// Drift is what UpdateTopic would have to change to make got what t wants.
+func (t Topic) Drift(got Topic) []string {
+	var drift []string
+	if t.Partitions > 0 && t.Partitions != got.Partitions {
+		drift = append(drift, fmt.Sprintf("partitions: want %d, is %d", t.Partitions, got.Partitions))
+	}
+	for key, want := range t.Config {
+		if is, ok := got.Config[key]; !ok || is != want {
+			drift = append(drift, fmt.Sprintf("config %s: want %q, is %q", key, want, is))
+		}
+	}
+	return drift
+}

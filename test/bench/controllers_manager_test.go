@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bench
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+
+	"github.com/itechsmart/operator/test/kube"
+)
+
+// managerProcess is cmd/manager as a program of its own, so that its memory is its own.
+type managerProcess struct {
+	cmd     *exec.Cmd
+	metrics string // address
+	started time.Time
+}
+
+// buildManager gives the program's path.
+func buildManager(b *testing.B) string {
+	b.Helper()
+	program := filepath.Join(b.TempDir(), "manager")
+	cmd := exec.Command("go", "build", "-o", program, "./cmd/manager")
+	cmd.Dir = kube.Root()
+	if out, err := cmd.CombinedOutput(); err != nil {
+		b.Fatalf("build the manager: %v\n%s", err, out)
+	}
+	return program
+}
+
+func freeAddress(b *testing.B) string {
+	b.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer listener.Close() //nolint:errcheck // only its address was wanted
+	return listener.Addr().String()
+}
+
+// startManager returns when the caches are synced.
+func startManager(b *testing.B, program, kubeconfig string) *managerProcess {
+	b.Helper()
+	health := freeAddress(b)
+	m := &managerProcess{metrics: freeAddress(b), started: time.Now()}
+	m.cmd = exec.Command(program, "--kubeconfig", kubeconfig, "--metrics-bind-address", m.metrics, "--health-probe-bind-address", health,
+		"--worker-image", "worker:bench", "--log-level", "ERROR")
+	m.cmd.Stderr = os.Stderr
+	if err := m.cmd.Start(); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { m.stop(b) })
+	await(b, time.Minute, func() error {
+		resp, err := http.Get("http://" + health + "/readyz")
+		if err != nil {
+			return err
+		}
+		defer resp.Body.Close() //nolint:errcheck // the code is all
+		if resp.StatusCode != http.StatusOK {
+			return errors.New(resp.Status)
+		}
+		return nil
+	})
+	return m
+}
+
+func (m *managerProcess) stop(b *testing.B) {
+	if m.cmd == nil {
+		return
+	}
+	_ = m.cmd.Process.Signal(syscall.SIGTERM)
+	if err := m.cmd.Wait(); err != nil {
+		b.Logf("manager: %v", err)
+	}
+	m.cmd = nil
+}
+
+// memory is the process's resident set in MiB.
+func (m *managerProcess) memory(b *testing.B) float64 {
+	b.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", m.cmd.Process.Pid))
+	if err != nil {
+		b.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if value, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+			kib, err := strconv.ParseFloat(strings.Fields(value)[0], 64)
+			if err != nil {
+				b.Fatal(err)
+			}
+			return kib / 1024
+		}
+	}
+	b.Fatal("no VmRSS")
+	return 0
+}
+
+// load are what the process has used of the processors, in seconds, and what of its heap is alive, in MiB.
+func (m *managerProcess) load(b *testing.B) (cpu, heap float64) {
+	b.Helper()
+	metrics := m.scrape(b)
+	cpu = metrics["process_cpu_seconds_total"].GetMetric()[0].GetCounter().GetValue()
+	// The collector's next goal is twice what it found alive.
+	return cpu, metrics["go_memstats_next_gc_bytes"].GetMetric()[0].GetGauge().GetValue() / 2 / (1 << 20)
+}
+
+// scrape reads the manager's metrics in the form that has native histograms.
+func (m *managerProcess) scrape(b *testing.B) map[string]*dto.MetricFamily {
+	b.Helper()
+	req, err := http.NewRequest(http.MethodGet, "http://"+m.metrics+"/metrics", nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	req.Header.Set("Accept", "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer resp.Body.Close() //nolint:errcheck // it was read
+	return families(b, resp)
+}
+
+func families(b *testing.B, resp *http.Response) map[string]*dto.MetricFamily {
+	b.Helper()
+	decoder := expfmt.NewDecoder(resp.Body, expfmt.ResponseFormat(resp.Header))
+	out := map[string]*dto.MetricFamily{}
+	for {
+		family := &dto.MetricFamily{}
+		err := decoder.Decode(family)
+		if errors.Is(err, io.EOF) {
+			return out
+		}
+		if err != nil {
+			b.Fatal(err)
+		}
+		out[family.GetName()] = family
+	}
+}
+
+// idle tells whether the manager has made at least so many passes over Pipelines and has nothing to do.
+func (m *managerProcess) idle(b *testing.B, passes float64) error {
+	metrics := m.scrape(b)
+	if made := sum(metrics["controller_runtime_reconcile_total"], "controller", "pipeline"); made < passes {
+		return fmt.Errorf("%v of %v passes over Pipelines", made, passes)
+	}
+	for _, controller := range []string{"pipeline", "platform"} {
+		waiting := sum(metrics["workqueue_depth"], "name", controller) + sum(metrics["controller_runtime_active_workers"], "controller", controller)
+		if waiting > 0 {
+			return fmt.Errorf("%v in the queue of %s", waiting, controller)
+		}
+	}
+	return nil
+}
+
+// await polls until check is nil.
+func await(b *testing.B, timeout time.Duration, check func() error) {
+	b.Helper()
+	var err error
+	for deadline := time.Now().Add(timeout); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) { // the polling interval
+		if err = check(); err == nil {
+			return
+		}
+	}
+	b.Fatalf("after %s: %v", timeout, err)
+}

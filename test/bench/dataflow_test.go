@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bench
+
+import (
+	"testing"
+
+	"github.com/itechsmart/operator/internal/backend/backendtest/servers"
+	"github.com/itechsmart/operator/workloads/dataflow/benchmarks"
+)
+
+func TestMain(m *testing.M) { servers.Main(m) }
+
+// The data plane's figures; what each measures is told at the function that it calls.
+
+func BenchmarkEngineGenerateDrop(b *testing.B)      { benchmarks.EngineGenerateDrop(b) }
+func BenchmarkEngineFilter(b *testing.B)            { benchmarks.EngineFilter(b) }
+func BenchmarkEngineDecodeMapEncode(b *testing.B)   { benchmarks.EngineDecodeMapEncode(b) }
+func BenchmarkEngineMap(b *testing.B)               { benchmarks.EngineMap(b) }
+func BenchmarkEngineStalledSinkMemory(b *testing.B) { benchmarks.EngineStalledSinkMemory(b) }
+func BenchmarkKafkaToKafka(b *testing.B)            { benchmarks.KafkaToKafka(b) }
+func BenchmarkKafkaToClickHouse(b *testing.B)       { benchmarks.KafkaToClickHouse(b) }

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package fault lets the manager die at every write that it makes, and shows
+// that a fresh one brings all to the same end.
+package fault
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-logr/logr"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/runtime"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+
+	"github.com/itechsmart/operator/controllers"
+	"github.com/itechsmart/operator/internal/backend/backendtest/servers"
+	"github.com/itechsmart/operator/test/kube"
+)
+
+const (
+	// timeout is how long a manager may take to bring a cell to its end.
+	timeout  = 30 * time.Second
+	interval = 50 * time.Millisecond
+	// quiet is how long a manager writes nothing before act begins.
+	quiet = 500 * time.Millisecond
+	// cellsAtOnce: a cell mostly waits.
+	cellsAtOnce = 6
+)
+
+// world is what all cells share.
+var world struct {
+	*kube.Server
+	scheme *runtime.Scheme
+	mapper meta.RESTMapper
+}
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	ctrl.SetLogger(logr.Discard()) // dying managers complain
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) int {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	world.scheme = runtime.NewScheme()
+	err := controllers.AddToScheme(world.scheme)
+	if err == nil {
+		world.Server, err = kube.Start(world.scheme)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "fault:", err)
+		return 1
+	}
+	defer func() { _ = world.Stop() }()
+	defer servers.Close()
+	if err = kube.Kubelet(ctx, world.Config); err == nil {
+		world.mapper, err = kube.Mapper(world.Config)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "fault:", err)
+		return 1
+	}
+	return m.Run()
+}
+
+// scenario is one thing that happens to the resources of a namespace.
+type scenario struct {
+	// settle brings the namespace, with a running manager, to where act begins.
+	settle func(*cell)
+	// act is what the manager that dies reacts to.
+	act func(*cell)
+	// done is nil when the manager has nothing more to do.
+	done func(*cell) error
+}
+
+// cell is one run of a scenario, in a namespace and with names of its own.
+type cell struct {
+	t         *testing.T
+	ctx       context.Context
+	namespace string
+	// prefix begins the name of every topic and table.
+	prefix string
+}
+
+func newCell(t *testing.T) *cell {
+	t.Helper()
+	namespace := world.Namespace(t, "fault")
+	// The namespace's random end makes the prefix unlike anything else in the objects.
+	return &cell{t: t, ctx: t.Context(), namespace: namespace, prefix: "zq" + strings.TrimPrefix(namespace, "fault-")}
+}
+
+func (c *cell) manager(crash *kube.Crash) (stop func()) {
+	return kube.Manager{
+		Config: world.Config, Scheme: world.scheme, Mapper: world.mapper, Crash: crash,
+		Cache: controllers.CacheOptions([]string{c.namespace}),
+		Setup: func(mgr manager.Manager) error {
+			return controllers.Setup(mgr, controllers.Options{Namespaces: []string{c.namespace}, WorkerImage: "worker:test", DriftInterval: time.Hour})
+		},
+	}.Run(c.t)
+}
+
+// await waits for check to be nil.
+func (c *cell) await(check func(*cell) error) { c.t.Helper(); c.until(kube.NewCrash(), check) }
+
+// until waits for check to be nil, or for the crash.
+func (c *cell) until(crash *kube.Crash, check func(*cell) error) (dead bool) {
+	c.t.Helper()
+	var err error
+	for deadline := time.Now().Add(timeout); time.Now().Before(deadline); {
+		if err = check(c); err == nil {
+			return false
+		}
+		select {
+		case <-crash.Dead():
+			return true
+		case <-time.After(interval):
+		}
+	}
+	c.t.Fatalf("after %s: %v", timeout, err)
+	return false
+}
+
+// play runs the scenario with a manager that dies at a write, and a fresh one after it. It returns the end state, the
+// writes of the first manager, and whether it died.
+func (s scenario) play(t *testing.T, at string, when kube.When) (state map[string]string, writes []string, died bool) {
+	t.Helper()
+	c := newCell(t)
+	crash := kube.NewCrash()
+	stop := c.manager(crash)
+	s.settle(c)
+	c.await(func(*cell) error {
+		if !crash.Quiet(quiet) {
+			return errors.New("the manager goes on writing")
+		}
+		return nil
+	})
+	crash.Arm(at, when)
+	s.act(c)
+	c.until(crash, s.done)
+	stop()
+	select {
+	case <-crash.Dead():
+		died = true
+	default:
+	}
+	if died {
+		stop = c.manager(nil)
+		c.await(s.done)
+		stop()
+	}
+	return c.state(), crash.Writes(), died
+}
+
+// everywhere runs the scenario once without faults, and then with a crash on either side of every write.
+func (s scenario) everywhere(t *testing.T) {
+	t.Helper()
+	kube.EveryWrite(t, cellsAtOnce, s.play)
+}

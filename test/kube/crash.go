@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kube
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+)
+
+// ErrDead is what every call answers after the crash.
+var ErrDead = errors.New("this manager has crashed")
+
+// When tells on which side of a write a manager dies.
+type When string
+
+const (
+	// After means that the API server has the write, the manager never hears of it.
+	After When = "after"
+	// Before means that the write does not reach the API server; whatever the manager did since the write before it is done.
+	Before When = "before"
+)
+
+// Crash makes a manager die at a chosen write. The zero value counts writes and lets all pass.
+type Crash struct {
+	mu     sync.Mutex
+	armed  bool
+	at     string
+	when   When
+	seen   map[string]int
+	writes []string
+	last   time.Time // of the last write, armed or not
+	dead   chan struct{}
+	kill   context.CancelFunc
+}
+
+// NewCrash makes a Crash that is not armed.
+func NewCrash() *Crash { return &Crash{dead: make(chan struct{})} }
+
+// Arm notes writes from here on, and lets the manager die at one of them, named as Writes does; at "" never.
+func (c *Crash) Arm(at string, when When) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.armed, c.at, c.when, c.writes, c.seen = true, at, when, nil, map[string]int{}
+}
+
+// Writes are what was sent since Arm, in order, as "verb Kind[/subresource] #n", where n counts from 1 the writes of
+// the same words; the last may not have reached the server.
+func (c *Crash) Writes() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return append([]string(nil), c.writes...)
+}
+
+// Quiet tells whether nothing was written for that long.
+func (c *Crash) Quiet(d time.Duration) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return time.Since(c.last) >= d
+}
+
+// Dead is closed when the manager has died.
+func (c *Crash) Dead() <-chan struct{} { return c.dead }
+
+// OnDeath is called at the crash: it ends the manager's context.
+func (c *Crash) OnDeath(kill context.CancelFunc) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.kill = kill
+}
+
+// gone tells whether the manager has died.
+func (c *Crash) gone() bool {
+	select {
+	case <-c.dead:
+		return true
+	default:
+		return false
+	}
+}
+
+// write does one write, or dies at it.
+func (c *Crash) write(what string, do func() error) error {
+	c.mu.Lock()
+	defer c.mu.Unlock() // one write at a time: their order is what a crash can cut
+	if c.gone() {
+		return ErrDead
+	}
+	c.last = time.Now()
+	if !c.armed {
+		return do()
+	}
+	c.seen[what]++
+	what = fmt.Sprintf("%s #%d", what, c.seen[what])
+	c.writes = append(c.writes, what)
+	if what != c.at {
+		return do()
+	}
+	var err error
+	if c.when == After {
+		err = do()
+	}
+	close(c.dead)
+	if c.kill != nil {
+		c.kill()
+	}
+	return errors.Join(ErrDead, err)
+}
+
+// NewClient is for a manager's options.
+func (c *Crash) NewClient(cfg *rest.Config, options client.Options) (client.Client, error) {
+	inner, err := client.NewWithWatch(cfg, options)
+	if err != nil {
+		return nil, fmt.Errorf("client: %w", err)
+	}
+	return interceptor.NewClient(inner, c.funcs(options.Scheme)), nil
+}
+
+func (c *Crash) funcs(scheme *runtime.Scheme) interceptor.Funcs {
+	kind := func(obj runtime.Object) string {
+		gvk, err := apiutil.GVKForObject(obj, scheme)
+		if err != nil {
+			return fmt.Sprintf("%T", obj)
+		}
+		return gvk.Kind
+	}
+	funcs := interceptor.Funcs{
+		Get: func(ctx context.Context, inner client.WithWatch, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
+			if c.gone() {
+				return ErrDead
+			}
+			return inner.Get(ctx, key, obj, opts...)
+		},
+		List: func(ctx context.Context, inner client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
+			if c.gone() {
+				return ErrDead
+			}
+			return inner.List(ctx, list, opts...)
+		},
+		Create: func(ctx context.Context, inner client.WithWatch, obj client.Object, opts ...client.CreateOption) error {
+			return c.write("create "+kind(obj), func() error { return inner.Create(ctx, obj, opts...) })
+		},
+		Delete: func(ctx context.Context, inner client.WithWatch, obj client.Object, opts ...client.DeleteOption) error {
+			return c.write("delete "+kind(obj), func() error { return inner.Delete(ctx, obj, opts...) })
+		},
+		DeleteAllOf: func(ctx context.Context, inner client.WithWatch, obj client.Object, opts ...client.DeleteAllOfOption) error {
+			return c.write("delete all of "+kind(obj), func() error { return inner.DeleteAllOf(ctx, obj, opts...) })
+		},
+		Update: func(ctx context.Context, inner client.WithWatch, obj client.Object, opts ...client.UpdateOption) error {
+			return c.write("update "+kind(obj), func() error { return inner.Update(ctx, obj, opts...) })
+		},
+		Patch: func(ctx context.Context, inner client.WithWatch, obj client.Object, patch client.Patch, opts ...client.PatchOption) error {
+			return c.write("patch "+kind(obj), func() error { return inner.Patch(ctx, obj, patch, opts...) })
+		},
+		Apply: func(ctx context.Context, inner client.WithWatch, obj runtime.ApplyConfiguration, opts ...client.ApplyOption) error {
+			return c.write("apply "+applied(obj), func() error { return inner.Apply(ctx, obj, opts...) })
+		},
+	}
+	c.subResources(&funcs, kind)
+	return funcs
+}
+
+func (c *Crash) subResources(funcs *interceptor.Funcs, kind func(runtime.Object) string) {
+	funcs.SubResourceCreate = func(ctx context.Context, inner client.Client, name string, obj, sub client.Object, opts ...client.SubResourceCreateOption) error {
+		return c.write("create "+kind(obj)+"/"+name, func() error { return inner.SubResource(name).Create(ctx, obj, sub, opts...) })
+	}
+	funcs.SubResourceUpdate = func(ctx context.Context, inner client.Client, name string, obj client.Object, opts ...client.SubResourceUpdateOption) error {
+		return c.write("update "+kind(obj)+"/"+name, func() error { return inner.SubResource(name).Update(ctx, obj, opts...) })
+	}
+	funcs.SubResourcePatch = func(ctx context.Context, inner client.Client, name string, obj client.Object, patch client.Patch, opts ...client.SubResourcePatchOption) error {
+		return c.write("patch "+kind(obj)+"/"+name, func() error { return inner.SubResource(name).Patch(ctx, obj, patch, opts...) })
+	}
+	funcs.SubResourceApply = func(ctx context.Context, inner client.Client, name string, obj runtime.ApplyConfiguration, opts ...client.SubResourceApplyOption) error {
+		return c.write("apply "+applied(obj)+"/"+name, func() error { return inner.SubResource(name).Apply(ctx, obj, opts...) })
+	}
+}
+
+// applied is the kind of an apply configuration.
+func applied(obj runtime.ApplyConfiguration) string {
+	if named, ok := obj.(interface{ GetKind() string }); ok {
+		return named.GetKind()
+	}
+	return strings.TrimPrefix(fmt.Sprintf("%T", obj), "*")
+}

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kube
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// Play runs a scenario whose manager dies at a write (at "": never), and then a fresh one. It returns the end state, the
+// writes of the first manager, and whether it died.
+type Play func(t *testing.T, at string, when When) (state map[string]string, writes []string, died bool)
+
+// EveryWrite plays once without faults, and then with a crash on either side of every write, so many at once. Each end
+// must be that of the run without faults.
+func EveryWrite(t *testing.T, atOnce int, play Play) {
+	t.Helper()
+	want, writes, _ := play(t, "", After)
+	t.Logf("%d writes without faults: %v", len(writes), writes)
+	if len(writes) == 0 {
+		t.Fatal("the scenario makes no write")
+	}
+	e := &enumeration{play: play, t: t, want: want, slots: make(chan struct{}, atOnce), tried: map[string]bool{}}
+	e.try(writes)
+	e.cells.Wait()
+	t.Logf("%d crashes", e.crashes)
+}
+
+// enumeration holds which writes managers have died at.
+type enumeration struct {
+	play  Play
+	t     *testing.T
+	want  map[string]string
+	slots chan struct{}
+	cells sync.WaitGroup
+
+	mu      sync.Mutex
+	tried   map[string]bool
+	crashes int
+}
+
+// try begins a cell for either side of each write that has none yet: a run that differs in timing may bring new ones.
+func (e *enumeration) try(writes []string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, at := range writes {
+		if e.tried[at] {
+			continue
+		}
+		e.tried[at] = true
+		for _, when := range []When{After, Before} {
+			e.cells.Go(func() {
+				e.slots <- struct{}{}
+				defer func() { <-e.slots }()
+				e.t.Run(string(when)+" "+at, func(t *testing.T) { e.cell(t, at, when) })
+			})
+		}
+	}
+}
+
+// cell runs until a manager has died at the write. Only status is written more or less often, as watches are slower or faster.
+func (e *enumeration) cell(t *testing.T, at string, when When) {
+	const attempts = 3
+	for range attempts {
+		got, writes, died := e.play(t, at, when)
+		e.try(writes)
+		for _, line := range Differences(e.want, got) {
+			t.Errorf("after the writes %v: %s", writes, line)
+		}
+		if died {
+			e.mu.Lock()
+			e.crashes++
+			e.mu.Unlock()
+			return
+		}
+	}
+	if !strings.Contains(at, "/status") {
+		t.Errorf("%d runs did not make this write", attempts)
+	}
+}
+
+// Differences tells how an end state differs from the wanted one.
+func Differences(want, got map[string]string) []string {
+	var out []string
+	for _, name := range slices.Sorted(maps.Keys(want)) {
+		switch text, ok := got[name]; {
+		case !ok:
+			out = append(out, name+" is missing")
+		case text != want[name]:
+			out = append(out, fmt.Sprintf("%s differs:\n- %s\n+ %s", name, want[name], text))
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(got)) {
+		if _, ok := want[name]; !ok {
+			out = append(out, name+" should not be there: "+got[name])
+		}
+	}
+	return out
+}

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package kube is a Kubernetes without nodes: a real API server (envtest) with
+// the project's kinds, a Kubelet that says of every workload that it runs, and
+// managers that can be made to die at any of their writes.
+package kube
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	apiruntime "k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/envtest"
+)
+
+// Server is a running API server.
+type Server struct {
+	// Config reaches it without client-side rate limits.
+	Config *rest.Config
+	// Client is uncached.
+	Client client.Client
+	// Kubeconfig is a file's content for programs of their own.
+	Kubeconfig []byte
+
+	env *envtest.Environment
+}
+
+// Start runs an API server with the CRDs of config/crd and Gateway API's ReferenceGrant, until Stop.
+func Start(scheme *apiruntime.Scheme) (*Server, error) {
+	assets := os.Getenv("KUBEBUILDER_ASSETS")
+	if assets == "" {
+		assets = filepath.Join(Root(), ".local", "envtest")
+	}
+	if _, err := os.Stat(filepath.Join(assets, "kube-apiserver")); err != nil {
+		return nil, fmt.Errorf("no kube-apiserver in %s: run `make envtest`, or set KUBEBUILDER_ASSETS: %w", assets, err)
+	}
+	gateway, err := moduleDir("sigs.k8s.io/gateway-api")
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{env: &envtest.Environment{
+		BinaryAssetsDirectory: assets,
+		ErrorIfCRDPathMissing: true,
+		CRDDirectoryPaths: []string{
+			filepath.Join(Root(), "config", "crd"),
+			filepath.Join(gateway, "config", "crd", "standard", "gateway.networking.k8s.io_referencegrants.yaml"),
+		},
+	}}
+	if s.Config, err = s.env.Start(); err != nil {
+		return nil, errors.Join(fmt.Errorf("start the API server: %w", err), s.env.Stop())
+	}
+	s.Config.QPS, s.Config.Burst = -1, -1
+	s.Kubeconfig = s.env.KubeConfig
+	if s.Client, err = client.New(s.Config, client.Options{Scheme: scheme}); err != nil {
+		return nil, errors.Join(err, s.env.Stop())
+	}
+	return s, nil
+}
+
+// Stop ends the server.
+func (s *Server) Stop() error { return s.env.Stop() }
+
+// Namespace makes a namespace whose name begins with prefix. (There is no namespace controller: it stays.)
+func (s *Server) Namespace(t testing.TB, prefix string) string {
+	t.Helper()
+	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: prefix + "-"}}
+	if err := s.Client.Create(context.Background(), namespace); err != nil {
+		t.Fatalf("create namespace: %v", err)
+	}
+	return namespace.Name
+}
+
+// Root is the repository's directory.
+func Root() string {
+	_, file, _, _ := runtime.Caller(0)
+	return filepath.Join(filepath.Dir(file), "..", "..")
+}
+
+// moduleDir is where Go keeps a module's files.
+func moduleDir(module string) (string, error) {
+	cmd := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", module)
+	cmd.Dir = Root()
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("find module %s: %w", module, err)
+	}
+	return strings.TrimSpace(string(out)), nil
+}

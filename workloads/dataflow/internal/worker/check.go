@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package worker
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/itechsmart/operator/workloads/dataflow/internal/transform"
+	"github.com/itechsmart/operator/workloads/dataflow/worker/config"
+)
+
+// terminationLog is where Kubernetes takes a container's last words from, up to 4 KiB.
+const (
+	terminationLog      = "/dev/termination-log"
+	terminationLogBytes = 4096
+)
+
+// CheckResult is what `check` prints.
+type CheckResult struct {
+	OK       bool           `json:"ok"`
+	Failures []CheckFailure `json:"failures"`
+}
+
+// CheckFailure is one field at fault, or one test that failed.
+type CheckFailure struct {
+	// Test is the test's name; "" for an error in the configuration.
+	Test string `json:"test"`
+	// Message says what is wrong; it may show the test's own records, never a credential.
+	Message string `json:"message"`
+}
+
+var errCheck = errors.New("check failed")
+
+// runCheck validates and tests, prints the result, and returns an error when anything failed.
+func runCheck(f flags, out io.Writer, lastWords string) error {
+	result := CheckResult{Failures: []CheckFailure{}}
+	cfg, err := config.Load(f.config)
+	if err != nil {
+		result.Failures = append(result.Failures, CheckFailure{Message: err.Error()})
+	} else {
+		result.Failures = append(result.Failures, Check(cfg)...)
+	}
+	result.OK = len(result.Failures) == 0
+	data, err := json.Marshal(result)
+	if err != nil {
+		return err
+	}
+	if _, err := out.Write(append(data, '\n')); err != nil {
+		return err
+	}
+	if err := writeLastWords(lastWords, result); err != nil {
+		return err
+	}
+	if !result.OK {
+		return errCheck
+	}
+	return nil
+}
+
+// writeLastWords writes as many failures as fit, as whole JSON. A file that is not there is not made.
+func writeLastWords(path string, result CheckResult) error {
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_TRUNC, 0)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("termination log: %w", err)
+	}
+	defer func() { _ = file.Close() }()
+	_, err = file.Write(fitted(result, terminationLogBytes))
+	return err
+}
+
+func fitted(result CheckResult, limit int) []byte {
+	const longest = 1000
+	short := CheckResult{OK: result.OK, Failures: []CheckFailure{}}
+	data, _ := json.Marshal(short)
+	for _, failure := range result.Failures {
+		if len(failure.Message) > longest {
+			failure.Message = strings.ToValidUTF8(failure.Message[:longest], "") + "…"
+		}
+		short.Failures = append(short.Failures, failure)
+		longer, _ := json.Marshal(short)
+		if len(longer) > limit {
+			break
+		}
+		data = longer
+	}
+	return data
+}
+
+// Check validates a configuration and, when it is valid, runs its tests.
+func Check(cfg *config.Pipeline) []CheckFailure {
+	if err := validate(cfg); err != nil {
+		return []CheckFailure{{Message: err.Error()}}
+	}
+	var failures []CheckFailure
+	if _, err := NewEngine(cfg, nil); err != nil {
+		return []CheckFailure{{Message: err.Error()}}
+	}
+	for _, failure := range transform.RunTests(cfg) {
+		message := failure.Message
+		if failure.Index >= 0 {
+			message = fmt.Sprintf("record %d: %s", failure.Index, message)
+		}
+		failures = append(failures, CheckFailure{Test: failure.Test, Message: message})
+	}
+	return failures
+}
