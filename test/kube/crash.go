@@ -53,8 +53,8 @@ func (c *Crash) Arm(at string, when When) {
 	c.armed, c.at, c.when, c.writes, c.seen = true, at, when, nil, map[string]int{}
 }
 
-// Writes are what was sent since Arm, in order, as "verb Kind[/subresource] #n", where n counts from 1 the writes of
-// the same words; the last may not have reached the server.
+// Writes are what the API server took since Arm, in order, as "verb Kind[/subresource] #n", where n counts from 1 the
+// writes of the same words; the last may not have reached it.
 func (c *Crash) Writes() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -99,21 +99,30 @@ func (c *Crash) write(what string, do func() error) error {
 	if !c.armed {
 		return do()
 	}
+	named := fmt.Sprintf("%s #%d", what, c.seen[what]+1)
+	if named == c.at && c.when == Before {
+		c.writes = append(c.writes, named)
+		return c.die()
+	}
+	err := do()
+	if err != nil {
+		return err // a stale cache makes a manager try what is already done: that is no write
+	}
 	c.seen[what]++
-	what = fmt.Sprintf("%s #%d", what, c.seen[what])
-	c.writes = append(c.writes, what)
-	if what != c.at {
-		return do()
+	c.writes = append(c.writes, named)
+	if named == c.at {
+		return c.die()
 	}
-	var err error
-	if c.when == After {
-		err = do()
-	}
+	return nil
+}
+
+// die ends the manager; the caller holds the lock.
+func (c *Crash) die() error {
 	close(c.dead)
 	if c.kill != nil {
 		c.kill()
 	}
-	return errors.Join(ErrDead, err)
+	return ErrDead
 }
 
 // NewClient is for a manager's options.
