@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package vault is the client of the Vault service's REST API, which the
+// service and its command line share the wire types of.
+package vault
+
+import "time"
+
+// Types of a secret.
+const (
+	TypeText        = "Text"
+	TypeFile        = "File"
+	TypeCertificate = "Certificate"
+	TypeAPIKey      = "APIKey"
+)
+
+// Keys of a value, by type: Text has FieldText; File has FieldFile and may have FieldFilename; Certificate has FieldCertificate and
+// FieldPrivateKey and may have FieldCA; APIKey has FieldKey and may have FieldID. They are the keys of the core Secret as well.
+const (
+	FieldText        = "text"
+	FieldFile        = "file"
+	FieldFilename    = "filename"
+	FieldCertificate = "tls.crt"
+	FieldPrivateKey  = "tls.key"
+	FieldCA          = "ca.crt"
+	FieldKey         = "key"
+	FieldID          = "id"
+)
+
+// MaxValueBytes bounds a value, all fields together.
+const MaxValueBytes = 1 << 20
+
+// Value is a secret's content: base64 in JSON.
+type Value map[string][]byte
+
+// Secret is what is known of a secret without its value.
+type Secret struct {
+	Namespace string            `json:"namespace"`
+	Path      string            `json:"path"`
+	Type      string            `json:"type"`
+	Version   int64             `json:"version" doc:"the newest version"`
+	Versions  int64             `json:"versions" doc:"how many versions exist, deleted ones included"`
+	Metadata  map[string]string `json:"metadata,omitempty"`
+	CreatedAt time.Time         `json:"createdAt"`
+	UpdatedAt time.Time         `json:"updatedAt"`
+	ExpiresAt *time.Time        `json:"expiresAt,omitempty"`
+	KeyID     string            `json:"keyID" doc:"the key that the newest version is encrypted under"`
+}
+
+// Version is one version without its value.
+type Version struct {
+	Version   int64             `json:"version"`
+	CreatedAt time.Time         `json:"createdAt"`
+	CreatedBy string            `json:"createdBy"`
+	ExpiresAt *time.Time        `json:"expiresAt,omitempty"`
+	State     string            `json:"state" enum:"live,deleted,destroyed"`
+	Metadata  map[string]string `json:"metadata,omitempty"`
+	KeyID     string            `json:"keyID,omitempty"`
+}
+
+// Read is a version with its value.
+type Read struct {
+	Version
+	Type  string `json:"type"`
+	Value Value  `json:"value"`
+}
+
+// Write makes a new version.
+type Write struct {
+	Type  string `json:"type" enum:"Text,File,Certificate,APIKey"`
+	Value Value  `json:"value"`
+	// CheckAndSet is the newest version that the writer knows of, 0 for none; nil: not checked.
+	CheckAndSet *int64            `json:"checkAndSet,omitempty"`
+	Metadata    map[string]string `json:"metadata,omitempty"`
+	ExpiresAt   *time.Time        `json:"expiresAt,omitempty"`
+}
+
+// Generate makes a value: of Text and of APIKey.
+type Generate struct {
+	Length  int    `json:"length,omitempty"`  // 32 when zero
+	Charset string `json:"charset,omitempty"` // alphanumeric (default), alphabetic, numeric, hex, printable
+	Prefix  string `json:"prefix,omitempty"`
+}
+
+// Issue makes a certificate: self-signed, or signed by a CA that another secret of type Certificate holds.
+type Issue struct {
+	CommonName  string   `json:"commonName,omitempty"`
+	DNSNames    []string `json:"dnsNames,omitempty"`
+	IPAddresses []string `json:"ipAddresses,omitempty"`
+	TTL         string   `json:"ttl,omitempty"`    // a duration; 2160h when empty
+	CA          bool     `json:"ca,omitempty"`     // the certificate may sign others
+	CAPath      string   `json:"caPath,omitempty"` // the secret whose certificate signs
+}
+
+// Apply is what the controller sends: the value that a resource declares. It is idempotent: without a new SourceHash or
+// Rotation no version is made.
+type Apply struct {
+	Type     string    `json:"type" enum:"Text,File,Certificate,APIKey"`
+	Sealed   string    `json:"sealed,omitempty"`
+	Value    Value     `json:"value,omitempty"`
+	Generate *Generate `json:"generate,omitempty"`
+	Issue    *Issue    `json:"issue,omitempty"`
+	// Name is what a sealed value is bound to, beside the namespace: the resource's name.
+	Name string `json:"name"`
+	// SourceHash tells whether the declaration changed since the last Apply.
+	SourceHash string `json:"sourceHash"`
+	// Rotation is a token of the controller's: a new one makes a new version of what is generated or issued.
+	Rotation string            `json:"rotation,omitempty"`
+	Metadata map[string]string `json:"metadata,omitempty"`
+}
+
+// Applied is the answer: the newest version, and whether it was made just now.
+type Applied struct {
+	Secret
+	Changed bool `json:"changed"`
+}
+
+// FieldDiff tells how one field differs between two versions, without its value.
+type FieldDiff struct {
+	Field  string `json:"field"`
+	Change string `json:"change" enum:"added,removed,changed,same"`
+	// From and To are HMACs of the values, under a key of the namespace: equal for equal values.
+	From string `json:"from,omitempty"`
+	To   string `json:"to,omitempty"`
+}
+
+// SealStatus tells whether values can be read, and how far a re-wrap is.
+type SealStatus struct {
+	Sealed    bool   `json:"sealed"`
+	KeyID     string `json:"keyID,omitempty" doc:"the root key in use"`
+	Threshold int    `json:"threshold,omitempty" doc:"shares that are needed to unseal"`
+	Progress  int    `json:"progress,omitempty" doc:"shares that were given"`
+	// Stale is how many data keys are still wrapped by an older key; Total how many there are.
+	Stale int64 `json:"stale"`
+	Total int64 `json:"total"`
+}
+
+// SealingKey is the public key that values are sealed to.
+type SealingKey struct {
+	ID string `json:"id"`
+	// PublicKey is HPKE's (DHKEM X25519, HKDF-SHA256, AES-256-GCM): 32 bytes, base64.
+	PublicKey []byte `json:"publicKey"`
+}
+
+// Page is one page of a list.
+type Page[T any] struct {
+	Items []T `json:"items"`
+	// Next is the cursor of the next page; empty: this was the last.
+	Next string `json:"next,omitempty"`
+}

@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package config is the contract between the Platform's controller, which
+// renders one file per product service, and the service, which reads it. The
+// file is a Secret: it holds credentials and signing keys.
+package config
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+const (
+	// FileName is the one key of the Secret, and the file's name in Dir.
+	FileName = "service.json"
+	// Dir is where the Secret is mounted.
+	Dir = "/etc/itechsmart"
+	// SpillDir is a writable volume for what the audit log cannot hand over yet.
+	SpillDir = "/var/lib/itechsmart"
+	// Port serves REST; MetricsPort serves /metrics, and pprof when it is on.
+	Port, MetricsPort = 8080, 9090
+	// HealthPath answers for dependencies, LivePath for the process alone, ReadyPath for whether to send requests.
+	HealthPath, LivePath, ReadyPath = "/health", "/livez", "/readyz"
+)
+
+// Service is everything that a product service is told.
+type Service struct {
+	// Product is the service's name: vault. Platform and Namespace are whose it is; Generation is the Platform's.
+	Product    string `json:"product"`
+	Platform   string `json:"platform"`
+	Namespace  string `json:"namespace"`
+	Generation int64  `json:"generation"`
+	// Database is the binding of the product's own role, Identity that of the role that all products of the
+	// Platform share, Redis that of the cache; nil: none.
+	Database Database          `json:"database"`
+	Identity Database          `json:"identity"`
+	Redis    map[string]string `json:"redis,omitempty"`
+
+	Auth      Auth      `json:"auth"`
+	RateLimit RateLimit `json:"rateLimit"`
+	CORS      CORS      `json:"cors"`
+	Audit     Audit     `json:"audit"`
+	// TrustedProxies are the CIDRs whose X-Forwarded-For is believed.
+	TrustedProxies []string `json:"trustedProxies,omitempty"`
+	LogLevel       string   `json:"logLevel,omitempty"` // debug, info, warn, error
+	Pprof          bool     `json:"pprof,omitempty"`
+	// Vault is what only Vault needs.
+	Vault *Vault `json:"vault,omitempty"`
+}
+
+// Database is a schema in PostgreSQL, in the Service Binding format plus the schema's name.
+type Database struct {
+	Binding map[string]string `json:"binding"`
+	Schema  string            `json:"schema"`
+	// MinConnections and MaxConnections bound the pool; 10 and 20 when zero.
+	MinConnections int32 `json:"minConnections,omitempty"`
+	MaxConnections int32 `json:"maxConnections,omitempty"`
+}
+
+// Auth is how users and programs prove who they are.
+type Auth struct {
+	// Issuer is the `iss` and `aud` of tokens: one per Platform, so that a login on one product holds on all.
+	Issuer string `json:"issuer"`
+	// Keys sign and verify tokens; the first signs. Old ones stay until the tokens that they signed have expired.
+	Keys []Key `json:"keys"`
+	// AccessTTL is 24 h, RefreshTTL 30 days when zero.
+	AccessTTL  Duration `json:"accessTTL,omitempty"`
+	RefreshTTL Duration `json:"refreshTTL,omitempty"`
+	// OpenRegistration lets anybody register; otherwise an administrator makes users.
+	OpenRegistration bool     `json:"openRegistration,omitempty"`
+	Password         Password `json:"password"`
+	// Administrator is the first one, made when the database holds no user.
+	Administrator *Administrator `json:"administrator,omitempty"`
+	Clients       []Client       `json:"clients,omitempty"` // of OAuth 2
+	// ServiceAccounts lets tokens of the cluster's ServiceAccounts in, by "namespace/name"; "namespace/*" is every one.
+	ServiceAccounts []ServiceAccount `json:"serviceAccounts,omitempty"`
+}
+
+// Key is one signing key.
+type Key struct {
+	ID        string `json:"id"`
+	Algorithm string `json:"algorithm"` // HS256 or RS256
+	// Secret is base64 for HS256 (at least 32 bytes), a PKCS #8 PEM for RS256.
+	Secret string `json:"secret"`
+}
+
+// Password is what a new password must have.
+type Password struct {
+	MinLength   int  `json:"minLength,omitempty"` // 8 when zero
+	Upper       bool `json:"upper,omitempty"`
+	Lower       bool `json:"lower,omitempty"`
+	Digit       bool `json:"digit,omitempty"`
+	Punctuation bool `json:"punctuation,omitempty"`
+}
+
+// Administrator is the first user.
+type Administrator struct {
+	Email    string `json:"email"`
+	Password string `json:"password"`
+}
+
+// Client is an OAuth 2 client.
+type Client struct {
+	ID           string   `json:"id"`
+	RedirectURIs []string `json:"redirectURIs,omitempty"`
+	// SecretHash is bcrypt; empty for a public client, which must use PKCE.
+	SecretHash string `json:"secretHash,omitempty"`
+}
+
+// ServiceAccount gives a ServiceAccount a role on products.
+type ServiceAccount struct {
+	Name string `json:"name"` // "namespace/name" or "namespace/*"
+	Role string `json:"role"` // viewer, editor, admin
+}
+
+// RateLimit is a token bucket per user, and per address for those without a token.
+type RateLimit struct {
+	RequestsPerMinute int `json:"requestsPerMinute,omitempty"` // 100 when zero; -1: none
+	Burst             int `json:"burst,omitempty"`             // RequestsPerMinute when zero
+	// FailOpen lets requests through on local buckets when Redis fails; otherwise they get 503.
+	FailOpen bool `json:"failOpen"`
+}
+
+// CORS is which web origins may call.
+type CORS struct {
+	Origins []string `json:"origins,omitempty"` // "https://console.example.com"; no "*" with credentials
+	MaxAge  Duration `json:"maxAge,omitempty"`
+}
+
+// Audit is how long events stay, and how much may wait for the database.
+type Audit struct {
+	Retention  Duration `json:"retention,omitempty"`  // 90 days when zero
+	SpillBytes int64    `json:"spillBytes,omitempty"` // 64 MiB when zero
+}
+
+// Vault is how Vault is unsealed.
+type Vault struct {
+	// Passphrase derives the root key; empty: Shamir shares come over REST.
+	Passphrase string `json:"passphrase,omitempty"`
+	// Shares and Threshold of Shamir's scheme, when there is no passphrase.
+	Shares    int `json:"shares,omitempty"`
+	Threshold int `json:"threshold,omitempty"`
+}
+
+// Duration is a time.Duration as "24h".
+type Duration time.Duration
+
+// MarshalText implements encoding.TextMarshaler.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (d *Duration) UnmarshalText(text []byte) error {
+	parsed, err := time.ParseDuration(string(text))
+	if err != nil {
+		return fmt.Errorf("duration %q: %w", text, err)
+	}
+	*d = Duration(parsed)
+	return nil
+}
+
+// Or is the duration, or fallback when it is zero.
+func (d Duration) Or(fallback time.Duration) time.Duration {
+	if d == 0 {
+		return fallback
+	}
+	return time.Duration(d)
+}
+
+// Load reads the file in dir, and refuses unknown keys.
+func Load(dir string) (*Service, error) {
+	data, err := os.ReadFile(filepath.Join(dir, FileName))
+	if err != nil {
+		return nil, fmt.Errorf("read configuration: %w", err)
+	}
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	decoder.DisallowUnknownFields()
+	var s Service
+	if err := decoder.Decode(&s); err != nil {
+		return nil, fmt.Errorf("parse %s: %w", FileName, err)
+	}
+	return &s, nil
+}
