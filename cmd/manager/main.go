@@ -6,6 +6,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"runtime/debug"
 	_ "time/tzdata" // the image has no time zones
 
 	_ "golang.org/x/crypto/x509roots/fallback" // nor certificate authorities
@@ -31,6 +32,9 @@ func run(args []string) error {
 		return err
 	}
 	ctrl.SetLogger(o.logger())
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(50) // most of the heap is caches, which live long: a quarter less memory for little work
+	}
 	scheme := runtime.NewScheme()
 	if err := controllers.AddToScheme(scheme); err != nil {
 		return err

@@ -31,6 +31,7 @@ type options struct {
 	controllers    controllers.Options
 	metricsAddress string
 	healthAddress  string
+	pprofAddress   string
 	leaderElect    bool
 	level          slog.Level
 	text           bool
@@ -52,6 +53,7 @@ func parse(args []string) (*options, error) {
 	})
 	flags.StringVar(&o.metricsAddress, "metrics-bind-address", ":8080", "`address` of /metrics; 0 turns it off")
 	flags.StringVar(&o.healthAddress, "health-probe-bind-address", ":8081", "`address` of /healthz and /readyz")
+	flags.StringVar(&o.pprofAddress, "pprof-bind-address", "0", "`address` of /debug/pprof; 0 turns it off")
 	flags.BoolVar(&o.leaderElect, "leader-elect", false, "let one of several managers work at a time")
 	flags.StringVar(&o.controllers.WorkerImage, "worker-image", "docker.io/itechsmart/dataflow-worker:"+version, "`image` of the pipeline worker")
 	flags.Func("backend-image", "`name=image` of a managed backend, such as kafka=docker.io/apache/kafka:4.1.0; repeatable", o.backendImage)
@@ -105,8 +107,8 @@ func (o *options) managerOptions(scheme *runtime.Scheme, leases *rest.Config) ma
 	return manager.Options{
 		Scheme: scheme, Cache: controllers.CacheOptions(o.controllers.Namespaces),
 		Metrics:                metricsserver.Options{BindAddress: o.metricsAddress},
-		HealthProbeBindAddress: o.healthAddress,
-		LeaderElection:         o.leaderElect, LeaderElectionID: "manager.itechsmart.dev", LeaderElectionConfig: leases,
+		HealthProbeBindAddress: o.healthAddress, PprofBindAddress: o.pprofAddress,
+		LeaderElection: o.leaderElect, LeaderElectionID: "manager.itechsmart.dev", LeaderElectionConfig: leases,
 		LeaderElectionReleaseOnCancel: true, GracefulShutdownTimeout: &grace,
 	}
 }

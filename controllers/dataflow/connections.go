@@ -178,7 +178,7 @@ func (c *Controller) binding(ctx context.Context, p *dataflowv1alpha1.Pipeline, 
 }
 
 func connectionOf(secret *corev1.Secret) connection {
-	return connection{backend.ParseBinding(secret.Data), string(secret.UID) + "/" + secret.ResourceVersion}
+	return connection{backend.ParseBinding(secret.Data), refs.VersionOf(secret)}
 }
 
 func notReady(path string, platform *platformv1alpha1.Platform, name string) error {

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"sort"
 	"strings"
 
@@ -53,18 +54,14 @@ var readers = map[string]reader{
 	"postgres":   readPostgresTable,
 }
 
-// ensurers make external objects, by kind.
-var ensurers = map[string]func(*Controller, context.Context, external.Owner, string, backend.Binding, []declaration) ([]common.ExternalObject, error){
-	kindTopic:         (*Controller).ensureTopics,
-	kindTable:         (*Controller).ensureTables,
-	kindPostgresTable: (*Controller).ensurePostgresTables,
-}
+// opener logs in to where one kind of external object is held.
+type opener func(c *Controller, b backend.Binding) (external.Driver[declaration], io.Closer, error)
 
-// droppers remove an external object by its claim's name; a missing one counts as done.
-var droppers = map[string]func(*Controller, context.Context, backend.Binding, string) error{
-	kindTopic:         (*Controller).dropTopic,
-	kindTable:         (*Controller).dropTable,
-	kindPostgresTable: (*Controller).dropPostgresTable,
+// openers are the kinds of external objects.
+var openers = map[string]opener{
+	kindTopic:         openTopics,
+	kindTable:         openTables,
+	kindPostgresTable: openPostgresTables,
 }
 
 // declarations are all external objects that a Pipeline names, one per object. Components that differ about one object are refused.
@@ -102,6 +99,8 @@ func declarations(p *dataflowv1alpha1.Pipeline, only string) ([]declaration, err
 	return out, nil
 }
 
+func nameOf(d declaration) string { return d.name }
+
 func normalName(kind, name string) string {
 	if kind == kindTopic {
 		return normalTopic(name)
@@ -132,17 +131,22 @@ func (c *Controller) ensureExternal(ctx context.Context, owner external.Owner, d
 		keys = append(keys, key)
 	}
 	sort.Strings(keys)
-	var out []common.ExternalObject
+	var plans []external.Plan
 	for _, key := range keys {
 		group := groups[key]
 		connectionName := group[0].target.String()
-		objects, err := ensurers[group[0].kind](c, ctx, owner, connectionName, connections[connectionName].binding, group)
+		driver, closer, err := openers[group[0].kind](c, connections[connectionName].binding)
+		if err != nil {
+			return nil, external.Explain(group[0].kind, group[0].name, err)
+		}
+		defer closer.Close() //nolint:errcheck // every answer was read
+		plan, err := external.Look(ctx, owner, driver, connectionName, group)
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, objects...)
+		plans = append(plans, plan)
 	}
-	return out, nil
+	return external.Make(ctx, owner, plans...)
 }
 
 // drop removes what the Pipeline created. A server whose connection no longer exists took its objects along.
@@ -154,8 +158,8 @@ func (p *pass) drop(ctx context.Context) error {
 	}
 	for _, claim := range claims {
 		t, ok := parseTarget(claim.Connection)
-		dropper := droppers[claim.Kind]
-		if !ok || dropper == nil {
+		open := openers[claim.Kind]
+		if !ok || open == nil {
 			return reconcile.Stall(common.ReasonInvalidSpec,
 				"annotation %s names %s %q on %q, which cannot be understood; remove that entry to go on", external.AnnotationClaims, claim.Kind, claim.Name, claim.Connection)
 		}
@@ -166,11 +170,21 @@ func (p *pass) drop(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := dropper(p.c, ctx, found.binding, claim.Name); err != nil && !errors.Is(err, backend.ErrNotFound) {
+		err = p.c.dropOne(ctx, open, found.binding, claim.Name)
+		if err != nil && !errors.Is(err, backend.ErrNotFound) {
 			return external.Explain(claim.Kind, claim.Name, fmt.Errorf("delete: %w", err))
 		}
 	}
 	return nil
+}
+
+func (c *Controller) dropOne(ctx context.Context, open opener, b backend.Binding, name string) error {
+	driver, closer, err := open(c, b)
+	if err != nil {
+		return err
+	}
+	defer closer.Close() //nolint:errcheck // the answer was read
+	return driver.Drop(ctx, name)
 }
 
 // gone tells that a connection does not exist any more, rather than that it cannot be read now.

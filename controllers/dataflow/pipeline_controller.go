@@ -70,10 +70,11 @@ type Controller struct {
 	valid   map[types.UID]string // the configuration that was last found valid
 }
 
-// check remembers when external objects were last compared, and with what.
+// check remembers when external objects were last compared, with what, and what was found.
 type check struct {
-	of string
-	at time.Time
+	of      string
+	at      time.Time
+	objects []common.ExternalObject
 }
 
 // pass is one pass over one Pipeline.
@@ -152,7 +153,7 @@ func (p *pass) configure(context.Context) error {
 	rendered := render(p.pipeline, targets, p.connections)
 	hash := rendered.Hash()
 	tested := testedHash(rendered, hash)
-	if invalid := p.c.validate(p.pipeline.UID, rendered, tested); len(invalid) > 0 {
+	if invalid := p.validate(rendered, hash, tested); len(invalid) > 0 {
 		message := describe(invalid)
 		reconcile.Set(p.pipeline, dataflowv1alpha1.ConditionConfigValid, metav1.ConditionFalse, dataflowv1alpha1.ReasonInvalidConfig, message)
 		return &reconcile.Terminal{Reason: dataflowv1alpha1.ReasonInvalidConfig, Message: message}
@@ -167,28 +168,37 @@ func (p *pass) configure(context.Context) error {
 	return nil
 }
 
-// validate checks a configuration once: compiling expressions and schemas is most of what a pass without changes would cost.
-func (c *Controller) validate(uid types.UID, rendered *config.Pipeline, tested string) []config.FieldError {
+// validate checks a configuration once: compiling expressions and schemas is most of what a pass without changes would
+// cost. A fresh manager trusts the one that runs.
+func (p *pass) validate(rendered *config.Pipeline, hash, tested string) []config.FieldError {
 	of := tested
 	for _, name := range slices.Sorted(maps.Keys(rendered.Connections)) {
 		of += "|" + name + "=" + rendered.Connections[name]["type"]
 	}
-	c.mu.Lock()
-	known := c.valid[uid] == of
-	c.mu.Unlock()
-	if known {
+	known, ok := p.c.validated(p.pipeline.UID)
+	runs := p.deployment != nil && p.deployment.Annotations[annotationConfigHash] == hash && p.deployment.Annotations[annotationTested] == tested
+	if known == of || !ok && runs {
+		p.c.noteValid(p.pipeline.UID, of)
 		return nil
 	}
 	invalid := config.Validate(rendered)
 	if len(invalid) == 0 {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		if c.valid == nil {
-			c.valid = map[types.UID]string{}
-		}
-		c.valid[uid] = of
+		p.c.noteValid(p.pipeline.UID, of)
 	}
 	return invalid
+}
+
+func (c *Controller) validated(uid types.UID) (of string, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	of, ok = c.valid[uid]
+	return of, ok
+}
+
+func (c *Controller) noteValid(uid types.UID, of string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.valid[uid] = of
 }
 
 // describe names every wrong field, with the path that it has in the resource.
@@ -207,21 +217,21 @@ func describe(invalid []config.FieldError) string {
 
 // ensure makes topics and tables as declared: when the declaration or a connection changed, and else every drift interval.
 func (p *pass) ensure(ctx context.Context) error {
-	of := p.fingerprint()
-	uid := p.pipeline.UID
-	if p.c.recentlyChecked(uid, of, p.externalReady()) {
-		return nil
-	}
-	owner := external.Owner{Client: p.c.Client, Object: p.pipeline}
-	objects, err := p.c.ensureExternal(ctx, owner, p.declared, p.connections)
-	if err != nil {
-		reason, message := reconcile.Classify(err)
-		reconcile.Set(p.pipeline, dataflowv1alpha1.ConditionExternalObjectsReady, metav1.ConditionFalse, reason, message)
-		return err
+	of, uid := p.fingerprint(), p.pipeline.UID
+	objects, fresh := p.c.recentlyChecked(uid, of, p.externalReady(), p.pipeline.Status.ExternalObjects)
+	if !fresh {
+		var err error
+		owner := external.Owner{Client: p.c.Client, Object: p.pipeline}
+		if objects, err = p.c.ensureExternal(ctx, owner, p.declared, p.connections); err != nil {
+			p.c.noteChecked(uid, check{})
+			reason, message := reconcile.Classify(err)
+			reconcile.Set(p.pipeline, dataflowv1alpha1.ConditionExternalObjectsReady, metav1.ConditionFalse, reason, message)
+			return err
+		}
+		p.c.noteChecked(uid, check{of: of, at: time.Now(), objects: objects})
 	}
 	p.pipeline.Status.ExternalObjects = objects
 	reconcile.Set(p.pipeline, dataflowv1alpha1.ConditionExternalObjectsReady, metav1.ConditionTrue, common.ReasonSucceeded, "Topics and tables are as declared.")
-	p.c.noteChecked(uid, of, time.Now())
 	return nil
 }
 
@@ -240,30 +250,24 @@ func (p *pass) externalReady() bool {
 	return condition != nil && condition.Status == metav1.ConditionTrue && condition.ObservedGeneration == p.pipeline.Generation
 }
 
-func (c *Controller) recentlyChecked(uid types.UID, of string, ready bool) bool {
+// recentlyChecked gives what the last comparison found, unless another is due. ready: status says that all was in order, and status what.
+func (c *Controller) recentlyChecked(uid types.UID, of string, ready bool, status []common.ExternalObject) ([]common.ExternalObject, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	last, ok := c.checked[uid]
 	if !ok && ready {
 		// A fresh manager trusts the status, and spreads the first comparison over the interval.
 		age := time.Duration(rand.Int64N(int64(c.DriftInterval))) //nolint:gosec // G404: spreading timers needs no secrecy
-		last = check{of: of, at: time.Now().Add(-age)}
-		c.remember(uid, last)
-		return true
+		last = check{of: of, at: time.Now().Add(-age), objects: status}
+		c.checked[uid] = last
+		return status, true
 	}
-	return ok && ready && last.of == of && time.Since(last.at) < c.DriftInterval
+	return last.objects, ok && last.of == of && time.Since(last.at) < c.DriftInterval
 }
 
-func (c *Controller) noteChecked(uid types.UID, of string, at time.Time) {
+func (c *Controller) noteChecked(uid types.UID, last check) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.remember(uid, check{of: of, at: at})
-}
-
-func (c *Controller) remember(uid types.UID, last check) {
-	if c.checked == nil {
-		c.checked = map[types.UID]check{}
-	}
 	c.checked[uid] = last
 }
 

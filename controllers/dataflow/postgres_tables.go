@@ -4,6 +4,7 @@ package dataflow
 
 import (
 	"context"
+	"io"
 	"reflect"
 	"strings"
 	"time"
@@ -53,14 +54,13 @@ func readPostgresTable(c component) ([]declaration, error) {
 	}}, nil
 }
 
-func (c *Controller) ensurePostgresTables(ctx context.Context, owner external.Owner, connection string, b backend.Binding, declared []declaration) ([]common.ExternalObject, error) {
+func openPostgresTables(c *Controller, b backend.Binding) (external.Driver[declaration], io.Closer, error) {
 	admin, err := c.Backends.Postgres(b)
 	if err != nil {
-		return nil, external.Explain(kindPostgresTable, declared[0].name, err)
+		return external.Driver[declaration]{}, nil, err
 	}
-	defer func() { _ = admin.Close() }()
-	driver := external.Driver[declaration]{
-		Kind: kindPostgresTable, Name: func(d declaration) string { return d.name },
+	return external.Driver[declaration]{
+		Kind: kindPostgresTable, Name: nameOf,
 		Get: func(ctx context.Context, d declaration) (declaration, error) {
 			want := d.shape.(*postgresShape)
 			have, err := admin.Table(ctx, want.Schema, want.Name)
@@ -74,46 +74,40 @@ func (c *Controller) ensurePostgresTables(ctx context.Context, owner external.Ow
 			return admin.CreateTable(ctx, want)
 		},
 		Update: func(ctx context.Context, want, have declaration) error {
-			w := want.shape.(*postgresShape)
-			drift := w.Drift(have.shape.(*postgresShape).Table)
-			if len(drift.Fixed) > 0 {
-				return postgresDiffers(want, dataflowv1alpha1.ReasonIncompatibleTable, drift.Fixed)
-			}
-			if len(drift.Missing) == 0 {
-				return nil
-			}
-			return admin.AddColumns(ctx, w.Schema, w.Name, drift.Missing)
+			return updatePostgresTable(ctx, admin, want, have)
 		},
-		Usable: func(want, have declaration) error {
-			drift := want.shape.(*postgresShape).Drift(have.shape.(*postgresShape).Table)
-			wrong := drift.Fixed
-			for _, column := range drift.Missing {
-				wrong = append(wrong, "column "+column.Name+" is missing")
-			}
-			if !want.shape.declared() || len(wrong) == 0 {
-				return nil
-			}
-			return postgresDiffers(want, common.ReasonNotOwned, wrong)
-		},
+		Usable:    postgresUsable,
 		MayCreate: tableMayCreate,
+		Drop:      qualified(admin.DropTable),
+	}, admin, nil
+}
+
+// updatePostgresTable adds columns that are missing, and reports what else differs.
+func updatePostgresTable(ctx context.Context, admin postgres.Admin, want, have declaration) error {
+	w := want.shape.(*postgresShape)
+	drift := w.Drift(have.shape.(*postgresShape).Table)
+	if len(drift.Fixed) > 0 {
+		return postgresDiffers(want, dataflowv1alpha1.ReasonIncompatibleTable, drift.Fixed)
 	}
-	return external.Ensure(ctx, owner, driver, connection, declared)
+	if len(drift.Missing) == 0 {
+		return nil
+	}
+	return admin.AddColumns(ctx, w.Schema, w.Name, drift.Missing)
+}
+
+func postgresUsable(want, have declaration) error {
+	drift := want.shape.(*postgresShape).Drift(have.shape.(*postgresShape).Table)
+	wrong := drift.Fixed
+	for _, column := range drift.Missing {
+		wrong = append(wrong, "column "+column.Name+" is missing")
+	}
+	if !want.shape.declared() || len(wrong) == 0 {
+		return nil
+	}
+	return postgresDiffers(want, common.ReasonNotOwned, wrong)
 }
 
 func postgresDiffers(want declaration, reason string, wrong []string) error {
 	return &reconcile.Terminal{Reason: reason, After: time.Minute, Message: want.path + ".columns: table \"" + want.name + "\": " +
 		strings.Join(wrong, ", ") + "; alter the table by hand, or write to another one"}
-}
-
-func (c *Controller) dropPostgresTable(ctx context.Context, b backend.Binding, name string) error {
-	schema, table, ok := strings.Cut(name, ".")
-	if !ok {
-		return backend.ErrNotFound
-	}
-	admin, err := c.Backends.Postgres(b)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = admin.Close() }()
-	return admin.DropTable(ctx, schema, table)
 }

@@ -5,16 +5,20 @@ package dataflow
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	ctrlreconcile "sigs.k8s.io/controller-runtime/pkg/reconcile"
@@ -45,6 +49,7 @@ func SetupWith(d *setup.Deps, backends Backends, ask Ask) error {
 	c := &Controller{
 		Client: mgr.GetClient(), Applier: d.Applier, Refs: d.Refs, Backends: backends, Monitor: monitor,
 		WorkerImage: d.Options.WorkerImage, AllowPrivate: d.Options.AllowPrivateAddresses, DriftInterval: d.Options.DriftInterval,
+		checked: map[types.UID]check{}, valid: map[types.UID]string{},
 	}
 	if err := c.index(mgr.GetFieldIndexer()); err != nil {
 		return err
@@ -53,13 +58,14 @@ func SetupWith(d *setup.Deps, backends Backends, ask Ask) error {
 		Client: mgr.GetClient(), Recorder: mgr.GetEventRecorder("pipeline"),
 		New: func() *dataflowv1alpha1.Pipeline { return &dataflowv1alpha1.Pipeline{} }, NewPass: c.NewPass, Forget: c.Forget,
 	}
+	drift := builder.WithPredicates(setup.NotOwnCreate())
 	pipelines := handler.TypedEnqueueRequestForObject[*dataflowv1alpha1.Pipeline]{}
 	err := ctrl.NewControllerManagedBy(mgr).
 		For(&dataflowv1alpha1.Pipeline{}, builder.WithPredicates(predicate.Or[client.Object](predicate.GenerationChangedPredicate{}, deletion()))).
-		Owns(&appsv1.Deployment{}).Owns(&batchv1.Job{}).Owns(&corev1.Secret{}).Owns(&corev1.Service{}).
-		Owns(&networkingv1.NetworkPolicy{}).Owns(&policyv1.PodDisruptionBudget{}).
+		Owns(&appsv1.Deployment{}, drift).Owns(&batchv1.Job{}, drift).Owns(&corev1.Secret{}, drift).Owns(&corev1.Service{}, drift).
+		Owns(&networkingv1.NetworkPolicy{}, drift).Owns(&policyv1.PodDisruptionBudget{}, drift).
 		Watches(&dataflowv1alpha1.Pipeline{}, handler.EnqueueRequestsFromMapFunc(c.rivals), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
-		Watches(&platformv1alpha1.Platform{}, handler.EnqueueRequestsFromMapFunc(c.users)).
+		Watches(&platformv1alpha1.Platform{}, handler.EnqueueRequestsFromMapFunc(c.users), builder.WithPredicates(backendsChanged())).
 		Watches(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(c.bindingUsers)).
 		WatchesRawSource(d.SecretSource(c.secretUsers)).
 		WatchesRawSource(source.Channel(monitor.Events, &pipelines)).
@@ -75,6 +81,15 @@ func SetupWith(d *setup.Deps, backends Backends, ask Ask) error {
 // deletion lets the start of a deletion through, which changes no generation of a resource without finalizers.
 func deletion() predicate.Predicate {
 	return predicate.NewPredicateFuncs(func(obj client.Object) bool { return !obj.GetDeletionTimestamp().IsZero() })
+}
+
+// backendsChanged lets through what a Pipeline can see of a Platform.
+func backendsChanged() predicate.Predicate {
+	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+		before, ok := e.ObjectOld.(*platformv1alpha1.Platform)
+		after, isPlatform := e.ObjectNew.(*platformv1alpha1.Platform)
+		return !ok || !isPlatform || before.Generation != after.Generation || !equality.Semantic.DeepEqual(before.Status.Backends, after.Status.Backends)
+	}}
 }
 
 func (c *Controller) index(indexer client.FieldIndexer) error {
@@ -108,16 +123,21 @@ func secretKeys(p *dataflowv1alpha1.Pipeline) []string {
 
 // platformKeys are the Platforms that a Pipeline names; "namespace/" stands for the only one of its namespace.
 func platformKeys(p *dataflowv1alpha1.Pipeline) []string {
-	out := []string{p.Namespace + "/"}
+	var out []string
 	if p.Spec.PlatformRef != nil {
 		out = append(out, or(p.Spec.PlatformRef.Namespace, p.Namespace)+"/"+p.Spec.PlatformRef.Name)
 	}
 	for _, comp := range components(p) {
-		if comp.ref != nil && comp.ref.Kind == common.ConnectionPlatform {
+		info, known := connectorInfo(comp.kind, comp.typ)
+		switch {
+		case comp.ref != nil && comp.ref.Kind == common.ConnectionPlatform:
 			out = append(out, or(comp.ref.Namespace, p.Namespace)+"/"+comp.ref.Name)
+		case comp.ref == nil && p.Spec.PlatformRef == nil && known && info.Binding != "":
+			out = append(out, p.Namespace+"/")
 		}
 	}
-	return out
+	slices.Sort(out)
+	return slices.Compact(out)
 }
 
 func (c *Controller) matching(ctx context.Context, field, value string) []ctrlreconcile.Request {

@@ -4,6 +4,7 @@ package dataflow
 
 import (
 	"context"
+	"io"
 	"reflect"
 	"strings"
 	"time"
@@ -63,14 +64,13 @@ func orderBy(columns []string) string {
 	return strings.Join(columns, ", ")
 }
 
-func (c *Controller) ensureTables(ctx context.Context, owner external.Owner, connection string, b backend.Binding, declared []declaration) ([]common.ExternalObject, error) {
+func openTables(c *Controller, b backend.Binding) (external.Driver[declaration], io.Closer, error) {
 	admin, err := c.Backends.ClickHouse(b)
 	if err != nil {
-		return nil, external.Explain(kindTable, declared[0].name, err)
+		return external.Driver[declaration]{}, nil, err
 	}
-	defer func() { _ = admin.Close() }()
-	driver := external.Driver[declaration]{
-		Kind: kindTable, Name: func(d declaration) string { return d.name },
+	return external.Driver[declaration]{
+		Kind: kindTable, Name: nameOf,
 		Get: func(ctx context.Context, d declaration) (declaration, error) {
 			want := d.shape.(*tableShape)
 			have, err := admin.Table(ctx, want.Database, want.Name)
@@ -86,8 +86,19 @@ func (c *Controller) ensureTables(ctx context.Context, owner external.Owner, con
 		Update:    func(ctx context.Context, want, have declaration) error { return updateTable(ctx, admin, want, have) },
 		Usable:    func(want, have declaration) error { return tableFits(want, have, common.ReasonNotOwned, false) },
 		MayCreate: tableMayCreate,
+		Drop:      qualified(admin.DropTable),
+	}, admin, nil
+}
+
+// qualified drops what a claim names as "database.table".
+func qualified(drop func(ctx context.Context, database, table string) error) func(context.Context, string) error {
+	return func(ctx context.Context, name string) error {
+		database, table, ok := strings.Cut(name, ".")
+		if !ok {
+			return backend.ErrNotFound
+		}
+		return drop(ctx, database, table)
 	}
-	return external.Ensure(ctx, owner, driver, connection, declared)
 }
 
 func tableMayCreate(d declaration) error {
@@ -151,17 +162,4 @@ func tableFits(want, have declaration, reason string, mayGrow bool) error {
 	}
 	return &reconcile.Terminal{Reason: reason, After: time.Minute,
 		Message: want.path + ".columns: table \"" + want.name + "\": " + strings.Join(wrong, ", ") + advice}
-}
-
-func (c *Controller) dropTable(ctx context.Context, b backend.Binding, name string) error {
-	database, table, ok := strings.Cut(name, ".")
-	if !ok {
-		return backend.ErrNotFound
-	}
-	admin, err := c.Backends.ClickHouse(b)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = admin.Close() }()
-	return admin.DropTable(ctx, database, table)
 }

@@ -4,6 +4,7 @@ package dataflow
 
 import (
 	"context"
+	"io"
 	"maps"
 	"reflect"
 	"strconv"
@@ -65,28 +66,16 @@ func readTopics(c component) ([]declaration, error) {
 	return out, nil
 }
 
-func (c *Controller) ensureTopics(ctx context.Context, owner external.Owner, connection string, b backend.Binding, declared []declaration) ([]common.ExternalObject, error) {
+func openTopics(c *Controller, b backend.Binding) (external.Driver[declaration], io.Closer, error) {
 	admin, err := c.Backends.Kafka(b)
 	if err != nil {
-		return nil, external.Explain(kindTopic, declared[0].name, err)
+		return external.Driver[declaration]{}, nil, err
 	}
-	defer func() { _ = admin.Close() }()
-	names := make([]string, len(declared))
-	for i, d := range declared {
-		names[i] = d.name
-	}
-	existing, err := admin.Topics(ctx, names)
-	if err != nil {
-		return nil, external.Explain(kindTopic, declared[0].name, err)
-	}
-	driver := external.Driver[declaration]{
-		Kind: kindTopic, Name: func(d declaration) string { return d.name },
-		Get: func(_ context.Context, d declaration) (declaration, error) {
-			have, ok := existing[d.name]
-			if !ok {
-				return declaration{}, backend.ErrNotFound
-			}
-			return declaration{name: d.name, shape: &topicShape{have}}, nil
+	return external.Driver[declaration]{
+		Kind: kindTopic, Name: nameOf,
+		Get: func(ctx context.Context, d declaration) (declaration, error) {
+			have, err := admin.Topic(ctx, d.name)
+			return declaration{name: d.name, shape: &topicShape{have}}, err
 		},
 		Create: func(ctx context.Context, d declaration) error {
 			return admin.CreateTopic(ctx, d.shape.(*topicShape).Topic)
@@ -94,8 +83,8 @@ func (c *Controller) ensureTopics(ctx context.Context, owner external.Owner, con
 		Update:    func(ctx context.Context, want, have declaration) error { return updateTopic(ctx, admin, want, have) },
 		Usable:    topicUsable,
 		MayCreate: topicMayCreate,
-	}
-	return external.Ensure(ctx, owner, driver, connection, declared)
+		Drop:      func(ctx context.Context, name string) error { return admin.DeleteTopic(ctx, name) },
+	}, admin, nil
 }
 
 func topicMayCreate(d declaration) error {
@@ -134,13 +123,4 @@ func updateTopic(ctx context.Context, admin kafka.Admin, want, have declaration)
 		return nil
 	}
 	return admin.UpdateTopic(ctx, w.Topic)
-}
-
-func (c *Controller) dropTopic(ctx context.Context, b backend.Binding, name string) error {
-	admin, err := c.Backends.Kafka(b)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = admin.Close() }()
-	return admin.DeleteTopic(ctx, name)
 }

@@ -49,7 +49,7 @@ func (p *pass) managed(ctx context.Context, kind *backendType, spec *v1alpha1.Ma
 	if err := p.deps.Applier.Apply(ctx, p.platform, children.objects()...); err != nil {
 		return b, err
 	}
-	if err := p.bindTo(ctx, kind, &b, v1alpha1.ModeManaged); err != nil {
+	if err := p.bindTo(ctx, kind, &b, v1alpha1.ModeManaged, ""); err != nil {
 		return b, err
 	}
 	if err := p.growVolume(ctx, kind, path, sizeOf(spec.Storage)); err != nil {

@@ -17,6 +17,8 @@ const (
 	volumeConfig  = "config"
 	// annotationChecksum restarts a pod whose configuration changed.
 	annotationChecksum = "itechsmart.dev/config-checksum"
+	// annotationSource is the version of the Secret that a binding is a copy of.
+	annotationSource = "itechsmart.dev/source-version"
 	// annotationRevision tells which pod template a StatefulSet was last given.
 	annotationRevision = "itechsmart.dev/revision"
 	// bindingSecretType precedes the backend's name, as the Service Binding specification has it.

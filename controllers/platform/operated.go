@@ -103,7 +103,7 @@ func (p *pass) bindOperated(ctx context.Context, kind *backendType, in operatedI
 			return b, reconcile.Wait(common.ReasonProgressing, "the address that %s tells has no port", kind.operated.operator)
 		}
 	}
-	return b, p.bindTo(ctx, kind, &b, v1alpha1.ModeOperated)
+	return b, p.bindTo(ctx, kind, &b, v1alpha1.ModeOperated, "")
 }
 
 // lastBinding is what products still read while the backend is not Ready.

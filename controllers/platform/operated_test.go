@@ -92,7 +92,7 @@ func TestOperatedNamesTheOperatorThatIsMissing(t *testing.T) {
 	cluster := w.resource("rabbitmq.com", "v1beta1", "RabbitmqCluster", "main-rabbitmq")
 	w.ready("main", metav1.ConditionFalse, common.ReasonProgressing)
 	w.report(cluster, map[string]any{"conditions": []any{condition("AllReplicasReady", "False", "0/1 Pods ready")}})
-	w.Eventually(func() string { return w.platform("main").Status.Backends[0].Message }).
+	w.Eventually(func() string { return w.message("main") }).
 		Should(Equal("RabbitmqCluster main-rabbitmq is not AllReplicasReady: 0/1 Pods ready"))
 	w.create(binding("main-rabbitmq-default-user", map[string]string{
 		"username": "u", "password": "p", "host": "main-rabbitmq." + w.namespace + ".svc", "port": "5672", "type": "rabbitmq", "provider": "rabbitmq",
@@ -117,6 +117,15 @@ func TestOperatedNamesTheOperatorThatIsMissing(t *testing.T) {
 	}).Should(Equal(int64(1)))
 }
 
+// message is that of a Platform's only backend; "" before the first status.
+func (w *world) message(platform string) string {
+	rows := w.platform(platform).Status.Backends
+	if len(rows) == 0 {
+		return ""
+	}
+	return rows[0].Message
+}
+
 func TestOperatedPostgreSQL(t *testing.T) {
 	install(t, cloudNativePG.kinds...)
 	w := newWorld(t)
@@ -124,11 +133,11 @@ func TestOperatedPostgreSQL(t *testing.T) {
 	cluster := w.resource("postgresql.cnpg.io", "v1", "Cluster", "main-postgresql")
 	w.Expect(cluster.GetOwnerReferences()).To(BeEmpty(), "with Retain, the garbage collector would take the data")
 	w.report(cluster, map[string]any{"conditions": []any{condition("Ready", "True", "Cluster is Ready")}})
-	w.Eventually(func() string { return w.platform("main").Status.Backends[0].Message }).Should(ContainSubstring("Secret main-postgresql-app is awaited"))
+	w.Eventually(func() string { return w.message("main") }).Should(ContainSubstring("Secret main-postgresql-app is awaited"))
 	w.create(binding("main-postgresql-app", map[string]string{
 		"username": "itechsmart", "password": "p", "host": "main-postgresql-rw", "port": "5432", "dbname": "itechsmart", "uri": "postgresql://…",
 	}))
-	w.Eventually(func() string { return w.platform("main").Status.Backends[0].Message }).Should(ContainSubstring("Secret main-postgresql-ca is awaited"))
+	w.Eventually(func() string { return w.message("main") }).Should(ContainSubstring("Secret main-postgresql-ca is awaited"))
 	w.create(binding("main-postgresql-ca", map[string]string{"ca.crt": "PEM", "ca.key": "not copied"}))
 	w.ready("main", metav1.ConditionTrue, common.ReasonSucceeded)
 	host := "main-postgresql-rw." + w.namespace + ".svc"
@@ -190,7 +199,7 @@ func TestOperatedKafka(t *testing.T) {
 		"conditions": []any{condition("Ready", "True", "")},
 		"listeners":  []any{map[string]any{"name": "clients", "bootstrapServers": address, "certificates": []any{"PEM"}}},
 	})
-	w.Eventually(func() string { return w.platform("main").Status.Backends[0].Message }).Should(Equal("KafkaUser main-kafka-itechsmart has no condition Ready yet"))
+	w.Eventually(func() string { return w.message("main") }).Should(Equal("KafkaUser main-kafka-itechsmart has no condition Ready yet"))
 	w.report(user, map[string]any{"conditions": []any{condition("Ready", "True", "")}})
 	w.create(binding("main-kafka-itechsmart", map[string]string{"password": "p", "sasl.jaas.config": "not copied"}))
 	w.ready("main", metav1.ConditionTrue, common.ReasonSucceeded)

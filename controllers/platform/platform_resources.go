@@ -284,17 +284,21 @@ func imageOf(kind *backendType, spec *v1alpha1.ManagedBackend, images map[string
 	return image + ":" + spec.Version
 }
 
-// bindingSecret is the Secret that products read.
-func bindingSecret(p *v1alpha1.Platform, kind *backendType, b backend.Binding) *corev1.Secret {
+// bindingSecret is the Secret that products read. source is the version of the Secret that it is a copy of, if it is one.
+func bindingSecret(p *v1alpha1.Platform, kind *backendType, b backend.Binding, source string) *corev1.Secret {
 	data := map[string][]byte{}
 	for key, value := range b.Data() {
 		data[key] = []byte(value)
 	}
-	return &corev1.Secret{
+	secret := &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Name: p.BindingSecretName(kind.name), Namespace: p.Namespace, Labels: objectLabels(p.Name, kind.name)},
 		Type:       corev1.SecretType(bindingSecretType + kind.name),
 		Data:       data,
 	}
+	if source != "" {
+		secret.Annotations = map[string]string{annotationSource: source}
+	}
+	return secret
 }
 
 func settings(config map[string]v1alpha1.ConfigValue) map[string]string {

@@ -31,7 +31,7 @@ func TestManagedChildren(t *testing.T) {
 				kind.bind(&b)
 			}
 			b.URI = kind.uri(b)
-			ctrltest.Golden(t, "managed-"+kind.name, append(m.objects(), bindingSecret(testPlatform(), kind, b))...)
+			ctrltest.Golden(t, "managed-"+kind.name, append(m.objects(), bindingSecret(testPlatform(), kind, b, ""))...)
 		})
 	}
 }

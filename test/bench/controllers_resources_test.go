@@ -30,11 +30,6 @@ const (
 // pipelines is how many of the resources are Pipelines.
 func (f *fleet) pipelines() int { return f.resources / groupSize * (groupSize - 1) }
 
-// referenced is how many Secrets Platforms name.
-func (f *fleet) referenced() int {
-	return 2 * ((f.resources/groupSize + groupsPerNamespace - 1) / groupsPerNamespace)
-}
-
 func (f *fleet) namespace(b *testing.B, name string) {
 	b.Helper()
 	if err := f.Client.Create(context.Background(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}); err != nil {

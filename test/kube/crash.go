@@ -4,12 +4,14 @@ package kube
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
 	"sync"
 	"time"
 
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -37,6 +39,7 @@ type Crash struct {
 	at     string
 	when   When
 	seen   map[string]int
+	known  map[string]string // what the server answered to the last apply of each object
 	writes []string
 	last   time.Time // of the last write, armed or not
 	dead   chan struct{}
@@ -44,7 +47,9 @@ type Crash struct {
 }
 
 // NewCrash makes a Crash that is not armed.
-func NewCrash() *Crash { return &Crash{dead: make(chan struct{})} }
+func NewCrash() *Crash {
+	return &Crash{dead: make(chan struct{}), known: map[string]string{}, seen: map[string]int{}}
+}
 
 // Arm notes writes from here on, and lets the manager die at one of them, named as Writes does; at "" never.
 func (c *Crash) Arm(at string, when When) {
@@ -53,7 +58,7 @@ func (c *Crash) Arm(at string, when When) {
 	c.armed, c.at, c.when, c.writes, c.seen = true, at, when, nil, map[string]int{}
 }
 
-// Writes are what the API server took since Arm, in order, as "verb Kind[/subresource] #n", where n counts from 1 the
+// Writes are what changed something at the API server since Arm, in order, as "verb Kind[/subresource] #n", where n counts from 1 the
 // writes of the same words; the last may not have reached it.
 func (c *Crash) Writes() []string {
 	c.mu.Lock()
@@ -88,24 +93,21 @@ func (c *Crash) gone() bool {
 	}
 }
 
-// write does one write, or dies at it.
-func (c *Crash) write(what string, do func() error) error {
+// write does one write, or dies at it. do tells whether it changed anything.
+func (c *Crash) write(what string, do func() (bool, error)) error {
 	c.mu.Lock()
 	defer c.mu.Unlock() // one write at a time: their order is what a crash can cut
 	if c.gone() {
 		return ErrDead
 	}
 	c.last = time.Now()
-	if !c.armed {
-		return do()
-	}
 	named := fmt.Sprintf("%s #%d", what, c.seen[what]+1)
-	if named == c.at && c.when == Before {
+	if c.armed && named == c.at && c.when == Before {
 		c.writes = append(c.writes, named)
 		return c.die()
 	}
-	err := do()
-	if err != nil {
+	changed, err := do()
+	if err != nil || !changed || !c.armed {
 		return err // a stale cache makes a manager try what is already done: that is no write
 	}
 	c.seen[what]++
@@ -114,6 +116,33 @@ func (c *Crash) write(what string, do func() error) error {
 		return c.die()
 	}
 	return nil
+}
+
+// always is a write that changes something whenever it is taken.
+func always(do func() error) func() (bool, error) {
+	return func() (bool, error) { return true, do() }
+}
+
+// apply changes nothing when the answer is that to the apply before.
+func (c *Crash) apply(obj runtime.ApplyConfiguration, do func() error) func() (bool, error) {
+	return func() (bool, error) {
+		if err := do(); err != nil {
+			return false, err
+		}
+		answer, ok := obj.(interface{ UnstructuredContent() map[string]any })
+		if !ok {
+			return true, nil
+		}
+		u := (&unstructured.Unstructured{Object: answer.UnstructuredContent()}).DeepCopy()
+		key := u.GetKind() + " " + u.GetNamespace() + "/" + u.GetName()
+		u.SetResourceVersion("")
+		u.SetManagedFields(nil)
+		delete(u.Object, "status")
+		data, err := json.Marshal(u.Object)
+		changed := err != nil || c.known[key] != string(data)
+		c.known[key] = string(data)
+		return changed, nil
+	}
 }
 
 // die ends the manager; the caller holds the lock.
@@ -156,22 +185,22 @@ func (c *Crash) funcs(scheme *runtime.Scheme) interceptor.Funcs {
 			return inner.List(ctx, list, opts...)
 		},
 		Create: func(ctx context.Context, inner client.WithWatch, obj client.Object, opts ...client.CreateOption) error {
-			return c.write("create "+kind(obj), func() error { return inner.Create(ctx, obj, opts...) })
+			return c.write("create "+kind(obj), always(func() error { return inner.Create(ctx, obj, opts...) }))
 		},
 		Delete: func(ctx context.Context, inner client.WithWatch, obj client.Object, opts ...client.DeleteOption) error {
-			return c.write("delete "+kind(obj), func() error { return inner.Delete(ctx, obj, opts...) })
+			return c.write("delete "+kind(obj), always(func() error { return inner.Delete(ctx, obj, opts...) }))
 		},
 		DeleteAllOf: func(ctx context.Context, inner client.WithWatch, obj client.Object, opts ...client.DeleteAllOfOption) error {
-			return c.write("delete all of "+kind(obj), func() error { return inner.DeleteAllOf(ctx, obj, opts...) })
+			return c.write("delete all of "+kind(obj), always(func() error { return inner.DeleteAllOf(ctx, obj, opts...) }))
 		},
 		Update: func(ctx context.Context, inner client.WithWatch, obj client.Object, opts ...client.UpdateOption) error {
-			return c.write("update "+kind(obj), func() error { return inner.Update(ctx, obj, opts...) })
+			return c.write("update "+kind(obj), always(func() error { return inner.Update(ctx, obj, opts...) }))
 		},
 		Patch: func(ctx context.Context, inner client.WithWatch, obj client.Object, patch client.Patch, opts ...client.PatchOption) error {
-			return c.write("patch "+kind(obj), func() error { return inner.Patch(ctx, obj, patch, opts...) })
+			return c.write("patch "+kind(obj), always(func() error { return inner.Patch(ctx, obj, patch, opts...) }))
 		},
 		Apply: func(ctx context.Context, inner client.WithWatch, obj runtime.ApplyConfiguration, opts ...client.ApplyOption) error {
-			return c.write("apply "+applied(obj), func() error { return inner.Apply(ctx, obj, opts...) })
+			return c.write("apply "+applied(obj), c.apply(obj, func() error { return inner.Apply(ctx, obj, opts...) }))
 		},
 	}
 	c.subResources(&funcs, kind)
@@ -180,16 +209,16 @@ func (c *Crash) funcs(scheme *runtime.Scheme) interceptor.Funcs {
 
 func (c *Crash) subResources(funcs *interceptor.Funcs, kind func(runtime.Object) string) {
 	funcs.SubResourceCreate = func(ctx context.Context, inner client.Client, name string, obj, sub client.Object, opts ...client.SubResourceCreateOption) error {
-		return c.write("create "+kind(obj)+"/"+name, func() error { return inner.SubResource(name).Create(ctx, obj, sub, opts...) })
+		return c.write("create "+kind(obj)+"/"+name, always(func() error { return inner.SubResource(name).Create(ctx, obj, sub, opts...) }))
 	}
 	funcs.SubResourceUpdate = func(ctx context.Context, inner client.Client, name string, obj client.Object, opts ...client.SubResourceUpdateOption) error {
-		return c.write("update "+kind(obj)+"/"+name, func() error { return inner.SubResource(name).Update(ctx, obj, opts...) })
+		return c.write("update "+kind(obj)+"/"+name, always(func() error { return inner.SubResource(name).Update(ctx, obj, opts...) }))
 	}
 	funcs.SubResourcePatch = func(ctx context.Context, inner client.Client, name string, obj client.Object, patch client.Patch, opts ...client.SubResourcePatchOption) error {
-		return c.write("patch "+kind(obj)+"/"+name, func() error { return inner.SubResource(name).Patch(ctx, obj, patch, opts...) })
+		return c.write("patch "+kind(obj)+"/"+name, always(func() error { return inner.SubResource(name).Patch(ctx, obj, patch, opts...) }))
 	}
 	funcs.SubResourceApply = func(ctx context.Context, inner client.Client, name string, obj runtime.ApplyConfiguration, opts ...client.SubResourceApplyOption) error {
-		return c.write("apply "+applied(obj)+"/"+name, func() error { return inner.SubResource(name).Apply(ctx, obj, opts...) })
+		return c.write("apply "+applied(obj)+"/"+name, c.apply(obj, func() error { return inner.SubResource(name).Apply(ctx, obj, opts...) }))
 	}
 }
 

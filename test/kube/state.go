@@ -75,6 +75,7 @@ func text(obj *unstructured.Unstructured) (string, error) {
 	}
 	if annotations, ok := metadata["annotations"].(map[string]any); ok {
 		delete(annotations, "itechsmart.dev/applied-hash") // of names that differ
+		delete(annotations, "itechsmart.dev/source-version")
 	}
 	if spec, ok := content["spec"].(map[string]any); ok && obj.GetKind() == "Service" && spec["clusterIP"] != "None" {
 		delete(spec, "clusterIP") // the next free one

@@ -486,7 +486,8 @@ type Pipeline struct {
 	// +required
 	Spec PipelineSpec `json:"spec,omitzero"`
 
-	// status is what is.
+	// status is what is; observedGeneration is -1 until the operator has looked.
+	// +kubebuilder:default={"observedGeneration":-1}
 	// +optional
 	Status PipelineStatus `json:"status,omitzero"`
 }

@@ -243,7 +243,8 @@ type Platform struct {
 	// +required
 	Spec PlatformSpec `json:"spec,omitzero"`
 
-	// status is what is.
+	// status is what is; observedGeneration is -1 until the operator has looked.
+	// +kubebuilder:default={"observedGeneration":-1}
 	// +optional
 	Status PlatformStatus `json:"status,omitzero"`
 }

@@ -124,48 +124,65 @@ func belongs(owner, desired client.Object, live *unstructured.Unstructured) bool
 }
 
 func (a *Applier) one(ctx context.Context, owner, obj client.Object, kept bool) error {
-	gvk, err := apiutil.GVKForObject(obj, a.Scheme)
-	if err != nil {
-		return fmt.Errorf("apply: %w", err)
-	}
-	current, err := a.current(ctx, obj, gvk)
-	if err != nil {
+	want, err := a.differing(ctx, owner, obj, kept)
+	if err != nil || want == nil {
 		return err
-	}
-	sum, err := digest(owner, obj, kept)
-	if err != nil {
-		return err
-	}
-	key := memoKey{kind: gvk.String(), namespace: obj.GetNamespace(), name: obj.GetName()}
-	if current != nil && a.memo.knows(key, memoValue{desired: sum, uid: current.GetUID(), version: current.GetResourceVersion()}) {
-		return nil
-	}
-	want, err := a.render(owner, obj, gvk, kept)
-	if err != nil {
-		return err
-	}
-	if current != nil {
-		live, err := asUnstructured(current, gvk)
-		if err != nil {
-			return err
-		}
-		if !belongs(owner, obj, live) {
-			return &reconcile.Terminal{Reason: common.ReasonConflict, Message: fmt.Sprintf(
-				"%s %q exists and belongs to something else; rename this resource, or remove that object", gvk.Kind, obj.GetName())}
-		}
-		if live.GetAnnotations()[annotationHash] == want.GetAnnotations()[annotationHash] && contains(want.Object, live.Object) {
-			a.memo.note(key, memoValue{desired: sum, uid: current.GetUID(), version: current.GetResourceVersion()})
-			return nil
-		}
 	}
 	err = a.Client.Apply(ctx, client.ApplyConfigurationFromUnstructured(want), client.FieldOwner(common.FieldOwner), client.ForceOwnership)
 	switch {
 	case apierrors.IsInvalid(err):
-		return &reconcile.Terminal{Reason: common.ReasonInvalidSpec, Message: fmt.Sprintf("the API server refuses %s %q: %v", gvk.Kind, obj.GetName(), err)}
+		return &reconcile.Terminal{Reason: common.ReasonInvalidSpec, Message: fmt.Sprintf("the API server refuses %s %q: %v", want.GetKind(), obj.GetName(), err)}
 	case err != nil:
-		return fmt.Errorf("apply %s %q: %w", gvk.Kind, obj.GetName(), err)
+		return fmt.Errorf("apply %s %q: %w", want.GetKind(), obj.GetName(), err)
 	}
 	return nil
+}
+
+// Unchanged tells that the child exists just as desired, and was applied so: Apply would write nothing.
+func (a *Applier) Unchanged(ctx context.Context, owner, desired client.Object) bool {
+	want, err := a.differing(ctx, owner, desired, false)
+	return err == nil && want == nil
+}
+
+// differing is the object to send; nil when the cached one is as desired.
+func (a *Applier) differing(ctx context.Context, owner, obj client.Object, kept bool) (*unstructured.Unstructured, error) {
+	gvk, err := apiutil.GVKForObject(obj, a.Scheme)
+	if err != nil {
+		return nil, fmt.Errorf("apply: %w", err)
+	}
+	current, err := a.current(ctx, obj, gvk)
+	if err != nil {
+		return nil, err
+	}
+	if current == nil {
+		return a.render(owner, obj, gvk, kept)
+	}
+	sum, err := digest(owner, obj, kept)
+	if err != nil {
+		return nil, err
+	}
+	key := memoKey{kind: gvk.String(), namespace: obj.GetNamespace(), name: obj.GetName()}
+	same := memoValue{desired: sum, uid: current.GetUID(), version: current.GetResourceVersion()}
+	if a.memo.knows(key, same) {
+		return nil, nil
+	}
+	want, err := a.render(owner, obj, gvk, kept)
+	if err != nil {
+		return nil, err
+	}
+	live, err := asUnstructured(current, gvk)
+	if err != nil {
+		return nil, err
+	}
+	if !belongs(owner, obj, live) {
+		return nil, &reconcile.Terminal{Reason: common.ReasonConflict, Message: fmt.Sprintf(
+			"%s %q exists and belongs to something else; rename this resource, or remove that object", gvk.Kind, obj.GetName())}
+	}
+	if live.GetAnnotations()[annotationHash] == want.GetAnnotations()[annotationHash] && contains(want.Object, live.Object) {
+		a.memo.note(key, same)
+		return nil, nil
+	}
+	return want, nil
 }
 
 // render is the object as it is sent: no status, no empty server-side fields, with hash and owner.

@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sort"
 
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -46,6 +47,8 @@ type Driver[S any] struct {
 	Usable func(want, have S) error
 	// MayCreate is nil when a missing object is to be created, else the error that says what to do.
 	MayCreate func(want S) error
+	// Drop removes an object by its claim's name; a missing one may be told as backend.ErrNotFound.
+	Drop func(ctx context.Context, name string) error
 }
 
 // Owner is a resource with claims.
@@ -85,7 +88,7 @@ func (o Owner) Release(ctx context.Context, removed ...Claim) error {
 	}
 	var kept []Claim
 	for _, claim := range claims {
-		if !holds(removed, claim) {
+		if !slices.Contains(removed, claim) {
 			kept = append(kept, claim)
 		}
 	}
@@ -112,78 +115,118 @@ func (o Owner) write(ctx context.Context, claims []Claim, guard bool) error {
 	})
 }
 
-func holds(claims []Claim, claim Claim) bool {
-	for _, c := range claims {
-		if c == claim {
-			return true
-		}
-	}
-	return false
+// Plan is what Look found to do about the objects of one kind on one connection.
+type Plan interface {
+	// claims are those that the owner has to make before anything is created.
+	claims() []Claim
+	// carryOut creates and updates; fresh are the claims made for it.
+	carryOut(ctx context.Context, owner Owner, fresh []Claim) error
+	// objects are all wanted ones, and whether the owner created them.
+	objects() []common.ExternalObject
 }
 
-// Ensure makes the wanted objects on one connection exist as specified, and tells for each whether the owner created it.
-func Ensure[S any](ctx context.Context, owner Owner, driver Driver[S], connection string, wants []S) ([]common.ExternalObject, error) {
+type plan[S any] struct {
+	driver     Driver[S]
+	connection string
+	missing    []S
+	changed    []change[S]
+	added      []Claim
+	found      []common.ExternalObject
+}
+
+type change[S any] struct{ want, have S }
+
+// Look compares the wanted objects on one connection with those that exist, and changes nothing.
+func Look[S any](ctx context.Context, owner Owner, driver Driver[S], connection string, wants []S) (Plan, error) {
 	claims, err := owner.Claims()
 	if err != nil {
 		return nil, err
 	}
-	var missing []S
-	var added []Claim
-	out := make([]common.ExternalObject, 0, len(wants))
+	p := &plan[S]{driver: driver, connection: connection}
 	for _, want := range wants {
-		claim := Claim{Kind: driver.Kind, Name: driver.Name(want), Connection: connection}
-		owned := holds(claims, claim)
+		claim := p.claim(want)
+		owned := slices.Contains(claims, claim)
 		have, err := driver.Get(ctx, want)
 		switch {
 		case errors.Is(err, backend.ErrNotFound):
 			if err := driver.MayCreate(want); err != nil {
 				return nil, err
 			}
-			missing = append(missing, want)
+			p.missing = append(p.missing, want)
 			if !owned {
-				added = append(added, claim)
+				p.added = append(p.added, claim)
 			}
 			owned = true
 		case err != nil:
 			return nil, Explain(driver.Kind, claim.Name, err)
 		case owned:
-			if err := driver.Update(ctx, want, have); err != nil {
-				return nil, Explain(driver.Kind, claim.Name, err)
-			}
+			p.changed = append(p.changed, change[S]{want, have})
 		default:
 			if err := driver.Usable(want, have); err != nil {
 				return nil, err
 			}
 		}
-		out = append(out, common.ExternalObject{Kind: driver.Kind, Name: claim.Name, Owned: owned})
+		p.found = append(p.found, common.ExternalObject{Kind: driver.Kind, Name: claim.Name, Owned: owned})
+	}
+	return p, nil
+}
+
+// Make carries plans out: one write claims what all of them are about to create. It tells for each object whether the owner created it.
+func Make(ctx context.Context, owner Owner, plans ...Plan) ([]common.ExternalObject, error) {
+	var added []Claim
+	var out []common.ExternalObject
+	for _, p := range plans {
+		added = append(added, p.claims()...)
+		out = append(out, p.objects()...)
 	}
 	if len(added) > 0 {
 		if err := owner.claim(ctx, added); err != nil {
 			return nil, err
 		}
 	}
-	for _, want := range missing {
-		if err := create(ctx, owner, driver, connection, want, added); err != nil {
+	for _, p := range plans {
+		if err := p.carryOut(ctx, owner, added); err != nil {
 			return nil, err
 		}
 	}
 	return out, nil
 }
 
-func create[S any](ctx context.Context, owner Owner, driver Driver[S], connection string, want S, fresh []Claim) error {
-	claim := Claim{Kind: driver.Kind, Name: driver.Name(want), Connection: connection}
-	err := driver.Create(ctx, want)
-	if errors.Is(err, backend.ErrExists) && holds(fresh, claim) {
+func (p *plan[S]) claim(want S) Claim {
+	return Claim{Kind: p.driver.Kind, Name: p.driver.Name(want), Connection: p.connection}
+}
+
+func (p *plan[S]) claims() []Claim                  { return p.added }
+func (p *plan[S]) objects() []common.ExternalObject { return p.found }
+
+func (p *plan[S]) carryOut(ctx context.Context, owner Owner, fresh []Claim) error {
+	for _, c := range p.changed {
+		if err := p.driver.Update(ctx, c.want, c.have); err != nil {
+			return Explain(p.driver.Kind, p.driver.Name(c.want), err)
+		}
+	}
+	for _, want := range p.missing {
+		if err := p.create(ctx, owner, want, fresh); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *plan[S]) create(ctx context.Context, owner Owner, want S, fresh []Claim) error {
+	claim := p.claim(want)
+	err := p.driver.Create(ctx, want)
+	if errors.Is(err, backend.ErrExists) && slices.Contains(fresh, claim) {
 		// Somebody made it between our look and our claim: it is theirs.
 		if err := owner.Release(ctx, claim); err != nil {
 			return err
 		}
-		return reconcile.Wait(common.ReasonProgressing, "%s %q appeared meanwhile", driver.Kind, claim.Name)
+		return reconcile.Wait(common.ReasonProgressing, "%s %q appeared meanwhile", claim.Kind, claim.Name)
 	}
 	if errors.Is(err, backend.ErrExists) {
 		return nil
 	}
-	return Explain(driver.Kind, claim.Name, err)
+	return Explain(claim.Kind, claim.Name, err)
 }
 
 // Explain turns a backend's error into the typed error that says what to do.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -59,6 +60,16 @@ func (s *server) driver() Driver[thing] {
 	}
 }
 
+// ensure looks and makes.
+func ensure(t *testing.T, owner Owner, s *server, wants []thing) ([]common.ExternalObject, error) {
+	t.Helper()
+	plan, err := Look(t.Context(), owner, s.driver(), "here", wants)
+	if err != nil {
+		return nil, err
+	}
+	return Make(t.Context(), owner, plan)
+}
+
 func newOwner(t *testing.T) Owner {
 	t.Helper()
 	obj := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "owner", Namespace: "default"}}
@@ -78,7 +89,7 @@ func claims(t *testing.T, o Owner) string {
 	return fmt.Sprint(list)
 }
 
-func TestEnsureClaimsBeforeItCreates(t *testing.T) {
+func TestMakeClaimsBeforeItCreates(t *testing.T) {
 	owner, s := newOwner(t), &server{objects: map[string]int{"theirs": 1}}
 	s.before = func(string) error {
 		if !controllerutil.ContainsFinalizer(owner.Object, common.Finalizer) || claims(t, owner) == "[]" {
@@ -86,7 +97,7 @@ func TestEnsureClaimsBeforeItCreates(t *testing.T) {
 		}
 		return nil
 	}
-	got, err := Ensure(t.Context(), owner, s.driver(), "here", []thing{{"theirs", 5}, {"ours", 2}})
+	got, err := ensure(t, owner, s, []thing{{"theirs", 5}, {"ours", 2}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,31 +109,55 @@ func TestEnsureClaimsBeforeItCreates(t *testing.T) {
 	}
 }
 
-func TestEnsureConvergesAfterACrash(t *testing.T) {
+func TestMakeConvergesAfterACrash(t *testing.T) {
 	owner, s := newOwner(t), &server{objects: map[string]int{}}
 	crash := errors.New("crash")
 	s.before = func(string) error { return crash }
-	if _, err := Ensure(t.Context(), owner, s.driver(), "here", []thing{{"ours", 2}}); !errors.Is(err, crash) {
+	if _, err := ensure(t, owner, s, []thing{{"ours", 2}}); !errors.Is(err, crash) {
 		t.Fatalf("got %v", err)
 	}
 	s.before = nil
-	got, err := Ensure(t.Context(), owner, s.driver(), "here", []thing{{"ours", 3}})
+	got, err := ensure(t, owner, s, []thing{{"ours", 3}})
 	if err != nil || !got[0].Owned || s.objects["ours"] != 3 {
 		t.Errorf("got %v, %v, objects %v", got, err, s.objects)
 	}
 }
 
-func TestEnsureNeverAdoptsSilently(t *testing.T) {
+func TestMakeNeverAdoptsSilently(t *testing.T) {
 	owner, s := newOwner(t), &server{objects: map[string]int{}}
 	s.before = func(name string) error { s.objects[name] = 9; return nil } // somebody is faster
-	_, err := Ensure(t.Context(), owner, s.driver(), "here", []thing{{"raced", 2}})
+	_, err := ensure(t, owner, s, []thing{{"raced", 2}})
 	var waiting *reconcile.Waiting
 	if !errors.As(err, &waiting) || claims(t, owner) != "[]" {
 		t.Fatalf("got %v, claims %s", err, claims(t, owner))
 	}
-	got, err := Ensure(t.Context(), owner, s.driver(), "here", []thing{{"raced", 2}})
+	got, err := ensure(t, owner, s, []thing{{"raced", 2}})
 	if err != nil || got[0].Owned || s.objects["raced"] != 9 {
 		t.Errorf("got %v, %v, objects %v", got, err, s.objects)
+	}
+}
+
+func TestMakeClaimsForAllPlansInOneWrite(t *testing.T) {
+	owner, first, second := newOwner(t), &server{objects: map[string]int{}}, &server{objects: map[string]int{}}
+	version := owner.Object.GetResourceVersion()
+	one, err := Look(t.Context(), owner, first.driver(), "here", []thing{{"a", 1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	two, err := Look(t.Context(), owner, second.driver(), "there", []thing{{"b", 1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	second.before = func(string) error {
+		before, _ := strconv.Atoi(version)
+		if now, _ := strconv.Atoi(owner.Object.GetResourceVersion()); now != before+1 {
+			t.Errorf("resource version %d after %d: not one write", now, before)
+		}
+		return nil
+	}
+	got, err := Make(t.Context(), owner, one, two)
+	if err != nil || len(got) != 2 || claims(t, owner) != "[{Thing a here} {Thing b there}]" {
+		t.Errorf("got %v, %v, claims %s", got, err, claims(t, owner))
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -58,14 +59,21 @@ type Reconciler[T Object] struct {
 	NewPass func(T) Pass
 	// Forget drops what is remembered of a resource that is gone; may be nil.
 	Forget func(key client.ObjectKey)
+
+	mu    sync.Mutex
+	begun map[client.ObjectKey]time.Time // the first pass over a resource whose status says nothing yet
 }
+
+// firstWord is how long a new resource may take to become Ready before its status says what is awaited: most are
+// sooner, and one write tells it all. Until then status.observedGeneration is -1, which kstatus reads as in progress.
+const firstWord = 2 * time.Second
 
 // Reconcile implements controller-runtime's reconcile.Reconciler.
 func (r *Reconciler[T]) Reconcile(ctx context.Context, req ctrl.Request) (result ctrl.Result, err error) {
 	obj := r.New()
 	if err := r.Client.Get(ctx, req.NamespacedName, obj); err != nil {
-		if apierrors.IsNotFound(err) && r.Forget != nil {
-			r.Forget(req.NamespacedName)
+		if apierrors.IsNotFound(err) {
+			r.forget(req.NamespacedName)
 		}
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
@@ -79,12 +87,49 @@ func (r *Reconciler[T]) Reconcile(ctx context.Context, req ctrl.Request) (result
 		// The cache is behind, or the manager stops: neither is news for anybody.
 		return ctrl.Result{RequeueAfter: jitter(200 * time.Millisecond)}, nil
 	}
+	if left := r.silence(before, err); left > 0 {
+		return ctrl.Result{RequeueAfter: left}, nil
+	}
 	summarize(obj, err)
 	again := pass.Finish(ctx, err)
 	if patchErr := r.patchStatus(ctx, obj, before); patchErr != nil {
 		return unpatched(patchErr)
 	}
 	return decide(err, again)
+}
+
+// silence is how long the first word of a status may still wait.
+func (r *Reconciler[T]) silence(obj T, err error) time.Duration {
+	var waiting *Waiting
+	key := client.ObjectKeyFromObject(obj)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !errors.As(err, &waiting) || len(*obj.GetConditions()) > 0 {
+		delete(r.begun, key)
+		return 0
+	}
+	begun, ok := r.begun[key]
+	if !ok {
+		begun = time.Now()
+		if r.begun == nil {
+			r.begun = map[client.ObjectKey]time.Time{}
+		}
+		r.begun[key] = begun
+	}
+	left := firstWord - time.Since(begun)
+	if left <= 0 {
+		return 0
+	}
+	return soonest(left, waiting.After)
+}
+
+func (r *Reconciler[T]) forget(key client.ObjectKey) {
+	r.mu.Lock()
+	delete(r.begun, key)
+	r.mu.Unlock()
+	if r.Forget != nil {
+		r.Forget(key)
+	}
 }
 
 func run(ctx context.Context, steps []Step) error {
@@ -179,7 +224,8 @@ func (r *Reconciler[T]) patchStatus(ctx context.Context, obj, before T) error {
 	was := meta.FindStatusCondition(*before.GetConditions(), common.ConditionReady)
 	is := meta.FindStatusCondition(*obj.GetConditions(), common.ConditionReady)
 	var event *metav1.Condition
-	if is != nil && (was == nil || was.Status != is.Status || was.Reason != is.Reason) {
+	// That a new resource became Ready at once is no news: events are writes too.
+	if is != nil && (was != nil || is.Status != metav1.ConditionTrue) && (was == nil || was.Status != is.Status || was.Reason != is.Reason) {
 		event = is.DeepCopy()
 	}
 	// The lock keeps a pass on a stale cache from leaving fields of the pass before it: it sends only what differs from what it saw.

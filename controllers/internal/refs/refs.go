@@ -73,6 +73,24 @@ func (r *Resolver) Secret(ctx context.Context, path string, from From, namespace
 	return secret, nil
 }
 
+// Version is the UID and resource version of a Secret as the watch of metadata knows it; "" when it does not.
+func (r *Resolver) Version(ctx context.Context, key client.ObjectKey) string {
+	if r.Versions == nil {
+		return ""
+	}
+	var known metav1.PartialObjectMetadata
+	known.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Secret"))
+	if err := r.Versions.Get(ctx, key, &known); err != nil {
+		return ""
+	}
+	return VersionOf(&known)
+}
+
+// VersionOf is the same of a Secret that was read.
+func VersionOf(secret client.Object) string {
+	return string(secret.GetUID()) + "/" + secret.GetResourceVersion()
+}
+
 func outside(path, namespace string) error {
 	return reconcile.Stall(common.ReasonReferenceNotGranted, "%s: the operator may not read Secrets in namespace %s; add it to the operator's --namespaces", path, namespace)
 }

@@ -7,8 +7,11 @@ import (
 	"context"
 	"fmt"
 	"time"
+	"unique"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/util/workqueue"
@@ -16,7 +19,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
@@ -56,7 +61,7 @@ type Deps struct {
 func CacheOptions(namespaces []string) cache.Options {
 	own := labels.SelectorFromSet(labels.Set{apply.LabelManagedBy: apply.ManagedBy})
 	options := cache.Options{
-		DefaultTransform: cache.TransformStripManagedFields(),
+		DefaultTransform: slim,
 		ByObject:         map[client.Object]cache.ByObject{&corev1.Pod{}: {Label: own}, &corev1.PersistentVolumeClaim{}: {Label: own}},
 	}
 	for _, kind := range apply.Kinds() {
@@ -64,6 +69,38 @@ func CacheOptions(namespaces []string) cache.Options {
 	}
 	options.DefaultNamespaces = defaultNamespaces(namespaces)
 	return options
+}
+
+// slim drops what no controller reads, and lets equal texts of thousands of children share their memory.
+func slim(obj any) (any, error) {
+	o, ok := obj.(client.Object)
+	if !ok {
+		return obj, nil
+	}
+	o.SetManagedFields(nil)
+	o.SetLabels(shared(o.GetLabels()))
+	o.SetNamespace(unique.Make(o.GetNamespace()).Value())
+	switch o := obj.(type) {
+	case *appsv1.Deployment:
+		o.Spec.Selector.MatchLabels = shared(o.Spec.Selector.MatchLabels)
+		o.Spec.Template.Labels = shared(o.Spec.Template.Labels)
+	case *networkingv1.NetworkPolicy:
+		o.Spec.PodSelector.MatchLabels = shared(o.Spec.PodSelector.MatchLabels)
+	case *corev1.Service:
+		o.Spec.Selector = shared(o.Spec.Selector)
+	}
+	return obj, nil
+}
+
+func shared(labels map[string]string) map[string]string {
+	if labels == nil {
+		return nil
+	}
+	out := make(map[string]string, len(labels))
+	for key, value := range labels {
+		out[unique.Make(key).Value()] = unique.Make(value).Value()
+	}
+	return out
 }
 
 func defaultNamespaces(namespaces []string) map[string]cache.Config {
@@ -130,4 +167,9 @@ func (d *Deps) ControllerOptions() controller.Options {
 		MaxConcurrentReconciles: d.Options.Concurrency, EnableWarmup: &warm,
 		RateLimiter: workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](200*time.Millisecond, time.Minute),
 	}
+}
+
+// NotOwnCreate is for children: that one has come is no news, since the pass that made it knows.
+func NotOwnCreate() predicate.Predicate {
+	return predicate.Funcs{CreateFunc: func(event.CreateEvent) bool { return false }}
 }
