@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package api
+
+import (
+	"bytes"
+	"encoding/json"
+	"maps"
+	"net/http"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/itechsmart/operator/workloads/internal/api/problem"
+)
+
+// DocumentOperation implements huma.OperationDocumenter: the document tells the
+// envelopes, and every error that can come from the kit or from op.Errors.
+func (r *rest) DocumentOperation(op *huma.Operation) {
+	if op.SkipValidateBody {
+		panic("api: " + op.OperationID + ": strict JSON needs the validation of bodies")
+	}
+	if op.Hidden {
+		return
+	}
+	registry := r.OpenAPI().Components.Schemas
+	for _, response := range op.Responses {
+		for kind, media := range response.Content {
+			if kind == problem.TypeJSON && !bare(op) {
+				media.Schema = enveloped(media.Schema)
+			}
+		}
+	}
+	if op.Method == http.MethodPost && !bare(op) {
+		op.Parameters = append(op.Parameters, &huma.Param{
+			Name: "Idempotency-Key", In: "header",
+			Description: "a text that the client makes for this request: a repetition with the same key and body gets the first answer",
+			Schema:      &huma.Schema{Type: huma.TypeString, MinLength: new(1), MaxLength: new(maxIdempotencyKey), Pattern: `^[!-~]+$`},
+		})
+	}
+	envelope := registry.Schema(reflect.TypeFor[problem.ErrorEnvelope](), true, "ErrorEnvelope")
+	rfc9457 := registry.Schema(reflect.TypeFor[problem.Problem](), true, "Problem")
+	for _, status := range errorsOf(op) {
+		op.Responses[strconv.Itoa(status)] = &huma.Response{
+			Description: http.StatusText(status),
+			Content: map[string]*huma.MediaType{
+				problem.TypeJSON:    {Schema: envelope},
+				problem.TypeProblem: {Schema: rfc9457},
+			},
+		}
+	}
+	delete(op.Responses, "default")
+	r.OpenAPI().AddOperation(op)
+}
+
+// errorsOf are the statuses of errors that an operation can answer.
+func errorsOf(op *huma.Operation) []int {
+	set := map[int]bool{}
+	for _, status := range op.Errors {
+		set[status] = true
+	}
+	for _, status := range []int{
+		http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType,
+		http.StatusUnprocessableEntity, http.StatusTooManyRequests, http.StatusInternalServerError, http.StatusServiceUnavailable,
+	} {
+		set[status] = true
+	}
+	if op.RequestBody != nil {
+		set[http.StatusRequestTimeout] = true
+	}
+	if op.Method == http.MethodPost {
+		set[http.StatusConflict] = true
+	}
+	if strings.Contains(op.Path, "{") {
+		set[http.StatusNotFound] = true
+	}
+	for _, p := range op.Parameters {
+		if p.In == "header" && strings.EqualFold(p.Name, "If-Match") {
+			set[http.StatusPreconditionFailed] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(set))
+}
+
+// enveloped is the schema of a success with this data.
+func enveloped(data *huma.Schema) *huma.Schema {
+	return &huma.Schema{
+		Type: huma.TypeObject,
+		Properties: map[string]*huma.Schema{
+			"success":   {Type: huma.TypeBoolean, Enum: []any{true}},
+			"data":      data,
+			"message":   {Type: huma.TypeString},
+			"timestamp": {Type: huma.TypeString, Format: "date-time"},
+		},
+		Required:             []string{"success", "data", "message", "timestamp"},
+		AdditionalProperties: false,
+	}
+}
+
+// document is the OpenAPI document in its three forms, made at the first request: all operations are registered then.
+type document struct{ json, yaml, page []byte }
+
+func (r *rest) serveDocument(mux *http.ServeMux) {
+	made := sync.OnceValues(r.makeDocument)
+	serve := func(contentType, policy string, part func(document) []byte) http.HandlerFunc {
+		return func(w http.ResponseWriter, req *http.Request) {
+			d, err := made()
+			if err != nil {
+				Write(w, req, err)
+				return
+			}
+			h := w.Header()
+			h.Set("Content-Type", contentType)
+			h.Set("Cache-Control", "no-cache")
+			if policy != "" {
+				h.Set("Content-Security-Policy", policy)
+			}
+			_, _ = w.Write(part(d))
+		}
+	}
+	mux.HandleFunc("GET /openapi.json", serve("application/vnd.oai.openapi+json;version=3.1", "", func(d document) []byte { return d.json }))
+	mux.HandleFunc("GET /openapi.yaml", serve("application/vnd.oai.openapi;version=3.1", "", func(d document) []byte { return d.yaml }))
+	mux.HandleFunc("GET /docs", serve("text/html; charset=utf-8", pagePolicy, func(d document) []byte { return d.page }))
+}
+
+func (r *rest) makeDocument() (document, error) {
+	api := r.OpenAPI()
+	// huma's own form of errors, which no operation answers.
+	for _, name := range []string{"ErrorModel", "ErrorDetail"} {
+		delete(api.Components.Schemas.Map(), name)
+	}
+	var d document
+	compact, err := api.MarshalJSON()
+	if err != nil {
+		return d, err
+	}
+	var indented bytes.Buffer
+	if err := json.Indent(&indented, compact, "", "  "); err != nil {
+		return d, err
+	}
+	d.json = indented.Bytes()
+	if d.yaml, err = api.YAML(); err != nil {
+		return d, err
+	}
+	d.page, err = makePage(api)
+	return d, err
+}

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package api
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/itechsmart/operator/workloads/internal/api/problem"
+	"github.com/itechsmart/operator/workloads/internal/server"
+)
+
+// Detail is one thing that is wrong, and where.
+type Detail = problem.Detail
+
+// Error is an answer of a status, with a code for programs and a message for
+// people. Each detail is a Detail, or else a text. Neither may hold what the
+// client sent.
+func Error(status int, code, message string, details ...any) error {
+	return problem.New(status, code, message, details...)
+}
+
+// Write answers a request with an error, outside of huma.
+func Write(w http.ResponseWriter, r *http.Request, err error) {
+	e := problem.From(err)
+	if e.Cause != nil {
+		server.Fail(r.Context(), e.Cause)
+	}
+	problem.Write(w, r, e)
+}
+
+// NotFound is 404: what is the kind of thing, such as "secret".
+func NotFound(what string) error {
+	return problem.New(http.StatusNotFound, "not_found", "no such "+what)
+}
+
+// Conflict is 409.
+func Conflict(message string) error {
+	return problem.New(http.StatusConflict, "conflict", message)
+}
+
+// Forbidden is 403.
+func Forbidden(message string) error {
+	return problem.New(http.StatusForbidden, "forbidden", message)
+}
+
+// Unauthorized is 401.
+func Unauthorized(message string) error {
+	e := problem.New(http.StatusUnauthorized, "unauthorized", message)
+	e.Headers = http.Header{"Www-Authenticate": {"Bearer"}}
+	return e
+}
+
+// Invalid is 422 for a field: "body.path", "query.limit".
+func Invalid(field, message string) error {
+	return problem.New(http.StatusUnprocessableEntity, "invalid", "the request is invalid", Detail{Field: field, Message: message})
+}
+
+// Precondition is 412: If-Match or a check-and-set failed.
+func Precondition(message string) error {
+	return problem.New(http.StatusPreconditionFailed, "precondition_failed", message)
+}
+
+// Unavailable is 503, with Retry-After in whole seconds, at least 1.
+func Unavailable(retryAfter time.Duration, message string) error {
+	e := problem.New(http.StatusServiceUnavailable, "unavailable", message)
+	wait := max(1, int64((retryAfter+time.Second-1)/time.Second))
+	e.Headers = http.Header{"Retry-After": {strconv.FormatInt(wait, 10)}}
+	return e
+}
+
+// codes are for errors that huma finds.
+var codes = map[int]string{
+	http.StatusBadRequest:            "bad_request",
+	http.StatusRequestTimeout:        "timeout",
+	http.StatusRequestEntityTooLarge: "too_large",
+	http.StatusUnsupportedMediaType:  "content_type",
+	http.StatusUnprocessableEntity:   "invalid",
+}
+
+var messages = map[int]string{
+	http.StatusBadRequest:            "the request is malformed",
+	http.StatusRequestTimeout:        "the body did not come in time",
+	http.StatusRequestEntityTooLarge: "the body is too large",
+	http.StatusUnsupportedMediaType:  "the body must be application/json in UTF-8",
+	http.StatusUnprocessableEntity:   "the request is invalid",
+}
+
+// translate makes an answer of what huma found.
+func translate(ctx context.Context, status int, message string, errs ...error) *problem.Error {
+	all := errors.Join(errs...)
+	if tooLarge, ok := errors.AsType[*http.MaxBytesError](all); ok {
+		return problem.TooLarge(tooLarge.Limit)
+	}
+	if status >= http.StatusInternalServerError {
+		if message == "cannot read request body" {
+			if e, ok := errors.AsType[net.Error](all); ok && e.Timeout() {
+				return problem.New(http.StatusRequestTimeout, "timeout", messages[http.StatusRequestTimeout])
+			}
+			return problem.New(http.StatusBadRequest, "bad_request", "the body could not be read to its end")
+		}
+		if all == nil {
+			all = errors.New(message)
+		}
+		e := problem.From(all)
+		server.Fail(ctx, all)
+		return e
+	}
+	e := problem.New(status, codes[status], messages[status])
+	if e.Code == "" {
+		e.Code, e.Message = "error", http.StatusText(status)
+	}
+	for _, err := range errs {
+		if ours, ok := errors.AsType[*problem.Error](err); ok {
+			e.Code, e.Message, e.Headers = ours.Code, ours.Message, ours.Headers
+			e.Details = append(e.Details, ours.Details...)
+		} else if detailed, ok := err.(huma.ErrorDetailer); ok { //nolint:errorlint // huma hands over the details themselves
+			e.Details = append(e.Details, safe(detailed.ErrorDetail()))
+		}
+	}
+	return e
+}
+
+// safe drops what a detail holds of the request: the value, and names that the client made up.
+func safe(d *huma.ErrorDetail) Detail {
+	text := d.Message
+	// After these huma tells what a parser said, which may quote the value.
+	for _, start := range []string{"expected string to be", "expected duration", "invalid value", "invalid date/time", "cannot read multipart form"} {
+		if strings.HasPrefix(text, start) {
+			text, _, _ = strings.Cut(text, ": ")
+		}
+	}
+	field := d.Location
+	if strings.HasPrefix(text, "unexpected property") {
+		// Its last part is the property.
+		if i := strings.LastIndexByte(field, '.'); i > 0 {
+			field = field[:i]
+		}
+	}
+	return Detail{Field: field, Message: text}
+}

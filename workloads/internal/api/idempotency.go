@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package api
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"embed"
+	"encoding/binary"
+	"io"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/itechsmart/operator/workloads/internal/api/problem"
+)
+
+// Migrations lay the table of PostgresStore: give them to db.Migrate.
+//
+//go:embed migrations
+var Migrations embed.FS
+
+const (
+	idempotencyKey    = "Idempotency-Key"
+	replayedHeader    = "Idempotency-Replayed"
+	maxIdempotencyKey = 255
+
+	// DefaultIdempotencyTTL is how long an answer is kept.
+	DefaultIdempotencyTTL = 24 * time.Hour
+	// idempotencyLease is how long a request may be under way before another may take its place: it crashed.
+	idempotencyLease = 2 * time.Minute
+	// storeTimeout bounds each call of a store.
+	storeTimeout = 5 * time.Second
+	// maxAnswer is how much of an answer is kept.
+	maxAnswer = 1 << 20
+)
+
+// Claim is what a store says of a key.
+type Claim struct {
+	// Mine: the key was new, and is under way under the claim's name now.
+	Mine bool
+	// Fingerprint of the request that came first, and its answer; nil: it is under way.
+	Fingerprint, Answer []byte
+}
+
+// Store keeps the answers of requests with an Idempotency-Key. Safe for concurrent use, by all replicas.
+type Store interface {
+	// Claim takes a key that is new, or whose time is over, for the time of the lease.
+	Claim(ctx context.Context, id []byte, name string, fingerprint []byte, lease time.Duration) (Claim, error)
+	// Finish keeps the answer for ttl, unless the lease is over and another has the key.
+	Finish(ctx context.Context, id []byte, name string, answer []byte, ttl time.Duration) error
+	// Release forgets a key that was claimed under this name.
+	Release(ctx context.Context, id []byte, name string) error
+}
+
+// IdempotencyOptions are what Idempotency needs.
+type IdempotencyOptions struct {
+	// Key encrypts the answers that are kept and names their rows: at least 16 bytes, the same on every replica.
+	Key []byte
+	// Owner tells who sends a request, "" for anybody: nobody gets the answer that another one got. Without it the
+	// Authorization header tells.
+	Owner func(context.Context) string
+	// TTL is how long an answer is kept; DefaultIdempotencyTTL when zero.
+	TTL time.Duration
+	Log *slog.Logger
+}
+
+// Idempotency answers a repeated POST (same Idempotency-Key, sender and request) with what the first was answered. The
+// same key with another request is 422; while the first is under way it is 409; when the store fails it is 503, and
+// nothing is done. Successes are kept, and refusals that a repetition would not change; after a failure of ours the key
+// is free again. It comes after authentication, and leaves forms and requests without the header alone.
+func Idempotency(store Store, o IdempotencyOptions) (func(http.Handler) http.Handler, error) {
+	sealer, err := newSealer(o.Key)
+	if err != nil {
+		return nil, err
+	}
+	o.TTL = cmp.Or(o.TTL, DefaultIdempotencyTTL)
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+	return func(next http.Handler) http.Handler {
+		return &idempotent{next: next, store: store, sealer: sealer, options: o}
+	}, nil
+}
+
+type idempotent struct {
+	next    http.Handler
+	store   Store
+	sealer  *sealer
+	options IdempotencyOptions
+}
+
+func (i *idempotent) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	keys := r.Header[idempotencyKey]
+	if r.Method != http.MethodPost || len(keys) == 0 || strings.HasPrefix(r.Header.Get("Content-Type"), "application/x-www-form-urlencoded") {
+		i.next.ServeHTTP(w, r)
+		return
+	}
+	if len(keys) > 1 || !validKey(keys[0]) {
+		Write(w, r, problem.New(http.StatusBadRequest, "bad_request", "the request is malformed",
+			Detail{Field: "header." + idempotencyKey, Message: "it must be 1 to 255 visible ASCII characters, once"}))
+		return
+	}
+	body, err := io.ReadAll(r.Body) // the server bounds it
+	if err != nil {
+		Write(w, r, translate(r.Context(), http.StatusInternalServerError, "cannot read request body", err))
+		return
+	}
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	i.once(w, r, i.sealer.mac("id", []byte(i.owner(r)), []byte(keys[0])), i.fingerprint(r, body))
+}
+
+// once does the request, or tells how it was answered.
+func (i *idempotent) once(w http.ResponseWriter, r *http.Request, id, fingerprint []byte) {
+	ctx, cancel := context.WithTimeout(r.Context(), storeTimeout)
+	defer cancel()
+	name := rand.Text()
+	claim, err := i.store.Claim(ctx, id, name, fingerprint, idempotencyLease)
+	switch {
+	case err != nil:
+		e := problem.From(Unavailable(time.Second, "the idempotency key cannot be checked; nothing was done"))
+		e.Cause = err
+		Write(w, r, e)
+	case claim.Mine:
+		i.do(w, r, id, name)
+	case !hmac.Equal(claim.Fingerprint, fingerprint):
+		Write(w, r, problem.New(http.StatusUnprocessableEntity, "idempotency_key_reused", "the idempotency key belongs to another request"))
+	case claim.Answer == nil:
+		e := problem.New(http.StatusConflict, "idempotency_key_in_use", "the first request with this idempotency key is under way")
+		e.Headers = http.Header{"Retry-After": {"1"}}
+		Write(w, r, e)
+	default:
+		i.replay(w, r, id, claim.Answer)
+	}
+}
+
+// do lets the request through and keeps its answer before the client gets it.
+func (i *idempotent) do(w http.ResponseWriter, r *http.Request, id []byte, name string) {
+	recorded := &recorder{ResponseWriter: w}
+	kept := false
+	// The client may be gone by now: the store must hear of the end all the same.
+	ctx := context.WithoutCancel(r.Context())
+	defer func() {
+		if kept {
+			return
+		}
+		limited, cancel := context.WithTimeout(ctx, storeTimeout)
+		defer cancel()
+		if err := i.store.Release(limited, id, name); err != nil {
+			i.options.Log.WarnContext(ctx, "an idempotency key stays taken until its lease ends", "error", err)
+		}
+	}()
+	i.next.ServeHTTP(recorded, r)
+	if final(recorded.status()) {
+		limited, cancel := context.WithTimeout(ctx, storeTimeout)
+		defer cancel()
+		sealed, err := i.sealer.seal(id, recorded.answer())
+		if err == nil {
+			err = i.store.Finish(limited, id, name, sealed, i.options.TTL)
+		}
+		// What was done is done: the key must not be free.
+		kept = true
+		if err != nil {
+			i.options.Log.ErrorContext(ctx, "an answer was not kept: its idempotency key is taken until its lease ends", "error", err)
+		}
+	}
+	recorded.flush()
+}
+
+func (i *idempotent) replay(w http.ResponseWriter, r *http.Request, id, sealed []byte) {
+	a, err := i.sealer.open(id, sealed)
+	if err != nil {
+		e := problem.From(Unavailable(time.Minute, "the kept answer cannot be read"))
+		e.Cause = err
+		Write(w, r, e)
+		return
+	}
+	if a.Truncated {
+		Write(w, r, problem.New(http.StatusConflict, "idempotency_answer_gone", "the request was carried out; its answer was too large to keep"))
+		return
+	}
+	h := w.Header()
+	for name, values := range a.Header {
+		h[name] = values
+	}
+	h.Set(replayedHeader, "true")
+	w.WriteHeader(a.Status)
+	_, _ = w.Write(a.Body)
+}
+
+func (i *idempotent) owner(r *http.Request) string {
+	if i.options.Owner != nil {
+		return i.options.Owner(r.Context())
+	}
+	return r.Header.Get("Authorization")
+}
+
+func (i *idempotent) fingerprint(r *http.Request, body []byte) []byte {
+	return i.sealer.mac("request", []byte(r.URL.EscapedPath()), []byte(r.URL.RawQuery), body)
+}
+
+// final tells whether a repetition would get the same answer.
+func final(status int) bool {
+	switch status {
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusRequestTimeout, http.StatusConflict, http.StatusTooEarly, http.StatusTooManyRequests:
+		return false
+	}
+	return status < http.StatusInternalServerError && status != problem.StatusClientGone
+}
+
+func validKey(key string) bool {
+	if key == "" || len(key) > maxIdempotencyKey {
+		return false
+	}
+	for i := range len(key) {
+		if key[i] <= ' ' || key[i] > '~' {
+			return false
+		}
+	}
+	return true
+}
+
+// lengths makes several parts one, without two lists of parts that look the same.
+func lengths(h io.Writer, parts ...[]byte) {
+	var length [8]byte
+	for _, part := range parts {
+		binary.BigEndian.PutUint64(length[:], uint64(len(part)))
+		_, _ = h.Write(length[:])
+		_, _ = h.Write(part)
+	}
+}
+
+func macOf(key []byte, purpose string, parts ...[]byte) []byte {
+	mac := hmac.New(sha256.New, key)
+	lengths(mac, append([][]byte{[]byte(purpose)}, parts...)...)
+	return mac.Sum(nil)
+}

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package server
+
+import (
+	"net/http"
+	"net/netip"
+	"strings"
+)
+
+// maxHops bounds how many proxies of X-Forwarded-For are looked at.
+const maxHops = 32
+
+// proxies are the addresses whose X-Forwarded-* headers are believed.
+type proxies []netip.Prefix
+
+func (p proxies) trust(addr netip.Addr) bool {
+	for _, prefix := range p {
+		if prefix.Contains(addr) {
+			return true
+		}
+	}
+	return false
+}
+
+// client finds who sent a request, and whether over HTTPS. X-Forwarded-For is
+// read from its end: every trusted proxy appended the peer that it saw, so the
+// first address that is no trusted proxy is the client; what stands before it
+// is what the client claims.
+func (p proxies) client(r *http.Request) (addr netip.Addr, https bool) {
+	addr, https = parseAddr(r.RemoteAddr), r.TLS != nil
+	if !addr.IsValid() || !p.trust(addr) {
+		return addr, https
+	}
+	https = https || strings.EqualFold(r.Header.Get("X-Forwarded-Proto"), "https")
+	lines := r.Header["X-Forwarded-For"]
+	hops := 0
+	for i := len(lines) - 1; i >= 0; i-- {
+		for rest, more := lines[i], true; more; hops++ {
+			if hops == maxHops {
+				return addr, https
+			}
+			var hop string
+			rest, hop, more = cutLast(rest)
+			next := parseAddr(strings.TrimSpace(hop))
+			if !next.IsValid() {
+				return addr, https
+			}
+			if addr = next; !p.trust(addr) {
+				return addr, https
+			}
+		}
+	}
+	return addr, https
+}
+
+// cutLast splits a list at its last comma.
+func cutLast(list string) (rest, last string, more bool) {
+	if i := strings.LastIndexByte(list, ','); i >= 0 {
+		return list[:i], list[i+1:], true
+	}
+	return "", list, false
+}
+
+// parseAddr reads an address with or without a port: the zero Addr when it is neither.
+func parseAddr(text string) netip.Addr {
+	if withPort, err := netip.ParseAddrPort(text); err == nil {
+		return withPort.Addr().Unmap().WithZone("")
+	}
+	addr, err := netip.ParseAddr(strings.Trim(text, "[]"))
+	if err != nil {
+		return netip.Addr{}
+	}
+	return addr.Unmap().WithZone("")
+}

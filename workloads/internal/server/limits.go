@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package server
+
+import (
+	"net/http"
+	"path"
+	"strings"
+
+	"github.com/itechsmart/operator/workloads/internal/api/problem"
+)
+
+// limits refuses what no handler should see.
+func (s *Server) limits(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := s.refuse(r); err != nil {
+			if r.ContentLength != 0 {
+				// What is still on its way is not worth reading.
+				w.Header()["Connection"] = []string{"close"}
+			}
+			problem.Write(w, r, err)
+			return
+		}
+		if r.Body != nil && r.Body != http.NoBody {
+			r.Body = http.MaxBytesReader(raw(w), r.Body, s.options.MaxBodyBytes)
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func (s *Server) refuse(r *http.Request) error {
+	// A body is never decompressed: what it would grow to is unknown.
+	if encoding := r.Header.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
+		e := problem.New(http.StatusUnsupportedMediaType, "content_encoding", "a request's body must not be encoded")
+		e.Headers = http.Header{"Accept-Encoding": {"identity"}} // RFC 7694
+		return e
+	}
+	if r.ContentLength > s.options.MaxBodyBytes {
+		return problem.TooLarge(s.options.MaxBodyBytes)
+	}
+	if p := r.URL.EscapedPath(); p != "" && p != "*" && !clean(p) {
+		return problem.New(http.StatusBadRequest, "invalid_path", "the path holds an empty segment, a dot segment or a control character")
+	}
+	return nil
+}
+
+// clean tells whether a path, still escaped, is the one that it stands for.
+func clean(p string) bool {
+	if p[0] != '/' {
+		return false
+	}
+	cleaned := path.Clean(p)
+	return cleaned == p || (p[len(p)-1] == '/' && cleaned == p[:len(p)-1])
+}
+
+// raw is net/http's own writer below what wraps it, which MaxBytesReader tells to close the connection.
+func raw(w http.ResponseWriter) http.ResponseWriter {
+	for {
+		wrapped, ok := w.(interface{ Unwrap() http.ResponseWriter })
+		if !ok {
+			return w
+		}
+		w = wrapped.Unwrap()
+	}
+}
+
+// The values of security headers, shared between requests: nobody changes them in place.
+var (
+	noSniff      = []string{"nosniff"}
+	noStore      = []string{"no-store"}
+	noContent    = []string{"default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"}
+	noReferrer   = []string{"no-referrer"}
+	deny         = []string{"DENY"}
+	sameOrigin   = []string{"same-origin"}
+	strictlyTLS  = []string{"max-age=31536000; includeSubDomains"}
+	varyOrigin   = []string{"Origin"}
+	withCredence = []string{"true"}
+)
+
+// secured sets the headers that keep a browser from doing more than asked. A handler may overwrite them.
+func secured(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h["X-Content-Type-Options"] = noSniff
+		h["Cache-Control"] = noStore
+		h["Content-Security-Policy"] = noContent
+		h["Referrer-Policy"] = noReferrer
+		h["X-Frame-Options"] = deny
+		h["Cross-Origin-Opener-Policy"] = sameOrigin
+		h["Cross-Origin-Resource-Policy"] = sameOrigin
+		if info := of(r.Context()); info != nil && info.https {
+			h["Strict-Transport-Security"] = strictlyTLS
+		}
+		next.ServeHTTP(w, r)
+	})
+}

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package server
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"runtime"
+	"runtime/debug"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/itechsmart/operator/workloads/internal/api/problem"
+)
+
+// observe is the outer middleware: it knows the request, and tells about it.
+func (s *Server) observe(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		start := time.Now()
+		info := &request{id: requestID(r.Header.Get("X-Request-Id"))}
+		info.client, info.https = s.proxies.client(r)
+		r = r.WithContext(context.WithValue(r.Context(), requestKey{}, info))
+		w.Header()["X-Request-Id"] = []string{info.id}
+		if s.draining() {
+			// The client opens its next connection, which reaches another replica.
+			w.Header()["Connection"] = []string{"close"}
+		}
+		out := &response{ResponseWriter: w}
+		s.metrics.inFlight.Inc()
+		defer func() {
+			s.metrics.inFlight.Dec()
+			s.told(r, info, out, start)
+		}()
+		defer s.recovered(out, r)
+		next.ServeHTTP(out, r)
+	})
+}
+
+// recovered answers 500 for a panic, or cuts the connection when the answer has begun.
+func (s *Server) recovered(w *response, r *http.Request) {
+	cause := recover()
+	if cause == nil {
+		return
+	}
+	if cause == http.ErrAbortHandler { //nolint:errorlint // net/http compares it so
+		panic(cause)
+	}
+	s.metrics.panics.Inc()
+	// The value of a panic may hold what the client sent: its type and the stack say enough.
+	s.log.ErrorContext(r.Context(), "a handler panicked", "type", fmt.Sprintf("%T", cause), "value", clip(panicText(cause)), "stack", string(debug.Stack()))
+	if w.status != 0 {
+		panic(http.ErrAbortHandler)
+	}
+	problem.Write(w, r, problem.New(http.StatusInternalServerError, "internal", "an internal error; the log tells more under the request's id"))
+}
+
+// panicText is the text of the runtime's own errors; any other value may hold anything.
+func panicText(cause any) string {
+	if err, ok := cause.(runtime.Error); ok {
+		return err.Error()
+	}
+	return ""
+}
+
+// told writes the request's metrics, line and span.
+func (s *Server) told(r *http.Request, info *request, w *response, start time.Time) {
+	took := time.Since(start)
+	status := w.status
+	if status == 0 { // a handler that wrote nothing answered 200
+		status = http.StatusOK
+	}
+	info.mu.Lock()
+	defer info.mu.Unlock()
+	info.route = cmp.Or(info.route, r.Pattern, unmatched)
+	s.metrics.observe(info.route, r.Method, status, took)
+	ctx := r.Context()
+	if span := trace.SpanFromContext(ctx); span.IsRecording() {
+		span.SetName(info.route)
+		span.SetAttributes(attribute.String("http.route", info.route), attribute.String("request.id", info.id))
+	}
+	level := slog.LevelInfo
+	switch {
+	case status >= 500:
+		level = slog.LevelError
+	case info.probe():
+		level = slog.LevelDebug
+	}
+	if !s.log.Enabled(ctx, level) {
+		return
+	}
+	attrs := make([]slog.Attr, 0, 12)
+	attrs = append(attrs, slog.String("method", clip(r.Method)), slog.String("route", info.route),
+		// The query is left out: it may hold a code or a token.
+		slog.String("path", clip(r.URL.EscapedPath())), slog.Int("status", status), slog.Int64("bytes", w.bytes),
+		slog.Float64("ms", float64(took.Microseconds())/1000), slog.String("ip", info.client.String()),
+		slog.String("userAgent", clip(r.UserAgent())))
+	attrs = append(attrs, info.attrs...)
+	if info.err != nil {
+		attrs = append(attrs, slog.String("error", info.err.Error()))
+	}
+	s.log.LogAttrs(ctx, level, "request", attrs...)
+}
+
+// probe tells whether it was one of the server's own paths, which are asked every few seconds.
+func (r *request) probe() bool { return r.route == routeHealth || r.route == routeLive || r.route == routeReady }
+
+// response remembers what was answered.
+type response struct {
+	http.ResponseWriter
+	status int
+	bytes  int64
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (w *response) WriteHeader(status int) {
+	if w.status == 0 && (status >= 200 || status == http.StatusSwitchingProtocols) {
+		w.status = status
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Write implements http.ResponseWriter.
+func (w *response) Write(data []byte) (int, error) {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
+	n, err := w.ResponseWriter.Write(data)
+	w.bytes += int64(n)
+	return n, err
+}
+
+// Unwrap lets http.ResponseController reach flushing, hijacking and deadlines.
+func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// Flush implements http.Flusher, which some libraries ask for without a ResponseController.
+func (w *response) Flush() {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
+	_ = http.NewResponseController(w.ResponseWriter).Flush()
+}

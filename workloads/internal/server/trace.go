@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package server
+
+import (
+	"context"
+	"net/http"
+	"os"
+	"time"
+
+	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
+	"go.opentelemetry.io/otel/metric/noop"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/sdk/resource"
+	"go.opentelemetry.io/otel/sdk/trace"
+
+	"github.com/itechsmart/operator/workloads/config"
+)
+
+// flushTimeout is how long the last spans may take to leave.
+const flushTimeout = 3 * time.Second
+
+// traced wraps a handler in spans when OTEL_EXPORTER_OTLP_ENDPOINT (or its variant for traces) is set; every other
+// OTEL_* variable holds as well. Without it nothing is recorded. A collector that cannot be reached costs spans, not
+// requests.
+func (s *Server) traced(ctx context.Context, handler http.Handler) (traced http.Handler, stop func()) {
+	if os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT") == "" && os.Getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") == "" {
+		return handler, func() {}
+	}
+	exporter, err := otlptracehttp.New(ctx)
+	if err != nil {
+		s.log.Error("traces are off: the exporter cannot start", "error", err)
+		return handler, func() {}
+	}
+	// OTEL_RESOURCE_ATTRIBUTES and OTEL_SERVICE_NAME come last: they win.
+	attributes, err := resource.New(ctx, resource.WithAttributes(attribute.String("service.name", s.options.Name)), resource.WithTelemetrySDK(), resource.WithFromEnv())
+	if err != nil {
+		s.log.Warn("some attributes of traces are missing", "error", err)
+	}
+	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { s.log.Warn("traces", "error", err) }))
+	provider := trace.NewTracerProvider(trace.WithBatcher(exporter), trace.WithResource(attributes))
+	propagator := propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{})
+	// Clients of databases and brokers ask for the process's provider.
+	otel.SetTracerProvider(provider)
+	otel.SetTextMapPropagator(propagator)
+	wrapped := otelhttp.NewHandler(handler, s.options.Name,
+		otelhttp.WithTracerProvider(provider), otelhttp.WithPropagators(propagator),
+		otelhttp.WithMeterProvider(noop.NewMeterProvider()), // the histograms are Prometheus's
+		otelhttp.WithFilter(func(r *http.Request) bool {
+			switch r.URL.Path {
+			case config.HealthPath, config.LivePath, config.ReadyPath:
+				return false
+			}
+			return true
+		}))
+	return wrapped, func() {
+		flush, cancel := context.WithTimeout(context.Background(), flushTimeout)
+		defer cancel()
+		if err := provider.Shutdown(flush); err != nil {
+			s.log.Warn("the last traces were lost", "error", err)
+		}
+	}
+}
