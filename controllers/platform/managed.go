@@ -5,6 +5,7 @@ package platform
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -42,7 +43,7 @@ func (p *pass) managed(ctx context.Context, kind *backendType, spec *v1alpha1.Ma
 		return b, fmt.Errorf("read StatefulSet %s: %w", name, err)
 	}
 	exists := err == nil
-	if exists {
+	if exists && !sameClaims(live.Spec.VolumeClaimTemplates, children.statefulSet.Spec.VolumeClaimTemplates) {
 		// The template of a live StatefulSet's claims is immutable: the claim itself is what grows.
 		children.statefulSet.Spec.VolumeClaimTemplates = live.Spec.VolumeClaimTemplates
 	}
@@ -60,6 +61,13 @@ func (p *pass) managed(ctx context.Context, kind *backendType, spec *v1alpha1.Ma
 		return b, p.podWait(ctx, kind)
 	}
 	return b, nil
+}
+
+// sameClaims compares what a specification can change: the sizes.
+func sameClaims(live, desired []corev1.PersistentVolumeClaim) bool {
+	return slices.EqualFunc(live, desired, func(a, b corev1.PersistentVolumeClaim) bool {
+		return a.Name == b.Name && a.Spec.Resources.Requests.Storage().Cmp(*b.Spec.Resources.Requests.Storage()) == 0
+	})
 }
 
 // rolledOut tells whether the one pod is Ready and made from the template of that revision.
