@@ -23,6 +23,7 @@ type Fake struct {
 	schemas map[string]Schema
 	tables  map[[2]string]Table
 	roles   map[string]string    // password by role
+	marks   map[string]string    // comment by role
 	grants  map[[2]string]Access // by schema and role
 }
 
@@ -145,6 +146,7 @@ func (f *Fake) DropRole(ctx context.Context, role string) error {
 		return missing("role", role)
 	}
 	delete(f.roles, role)
+	delete(f.marks, role)
 	for name, schema := range f.schemas {
 		if schema.Owner == role {
 			schema.Owner = fakeLogin

@@ -74,22 +74,11 @@ func (a *admin) EnsureRole(ctx context.Context, role, password string) error {
 	if err != nil {
 		return a.silent(op, password, err)
 	}
-	if exists {
-		var stored *string
-		err := a.pool.QueryRow(ctx, "SELECT rolpassword FROM pg_authid WHERE rolname = $1 AND rolcanlogin", role).Scan(&stored)
-		if err == nil && stored != nil && matches(*stored, password) {
-			return nil
-		}
-		// Only a superuser may look; all others set it anew.
-		if err != nil && !errors.Is(kindOf(err), backend.ErrAuth) && !errors.Is(err, pgx.ErrNoRows) {
-			return a.silent(op, password, err)
-		}
-	}
-	salt := make([]byte, 16)
-	if _, err := rand.Read(salt); err != nil {
+	same, err := a.hasPassword(ctx, exists, role, password)
+	if err != nil || same {
 		return a.silent(op, password, err)
 	}
-	secret, err := verifier(password, salt, scramIterations)
+	secret, err := newVerifier(password)
 	if err != nil {
 		return a.silent(op, password, err)
 	}
@@ -98,6 +87,29 @@ func (a *admin) EnsureRole(ctx context.Context, role, password string) error {
 		verb = "ALTER"
 	}
 	return a.silent(op, password, a.exec(ctx, op, verb+" ROLE "+Quote(role)+" LOGIN PASSWORD "+literal(secret)))
+}
+
+// hasPassword tells whether the role may log in with the password already. Only a superuser may look; for all others the
+// answer is no, and they set it anew.
+func (a *admin) hasPassword(ctx context.Context, exists bool, role, password string) (bool, error) {
+	if !exists {
+		return false, nil
+	}
+	var stored *string
+	err := a.pool.QueryRow(ctx, "SELECT rolpassword FROM pg_authid WHERE rolname = $1 AND rolcanlogin", role).Scan(&stored)
+	if err != nil && !errors.Is(kindOf(err), backend.ErrAuth) && !errors.Is(err, pgx.ErrNoRows) {
+		return false, err
+	}
+	return err == nil && stored != nil && matches(*stored, password), nil
+}
+
+// newVerifier is a verifier with a salt of its own.
+func newVerifier(password string) (string, error) {
+	salt := make([]byte, 16)
+	if _, err := rand.Read(salt); err != nil {
+		return "", err
+	}
+	return verifier(password, salt, scramIterations)
 }
 
 // silent is Error without the role's password, too.

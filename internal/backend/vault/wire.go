@@ -45,7 +45,16 @@ type Secret struct {
 	UpdatedAt time.Time         `json:"updatedAt"`
 	ExpiresAt *time.Time        `json:"expiresAt,omitempty"`
 	KeyID     string            `json:"keyID" doc:"the key that the newest version is encrypted under"`
+	KeyStale  bool              `json:"keyStale,omitempty" doc:"that key is still wrapped by an older root key"`
+	State     string            `json:"state,omitempty" enum:"live,deleted,destroyed" doc:"the newest version's"`
 }
+
+// States of a version.
+const (
+	StateLive      = "live"
+	StateDeleted   = "deleted"
+	StateDestroyed = "destroyed"
+)
 
 // Version is one version without its value.
 type Version struct {

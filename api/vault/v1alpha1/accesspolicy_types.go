@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package v1alpha1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// AccessPolicySpec says who may do what on which paths. Deny wins over Allow; what no rule speaks of is left to the
+// subject's role.
+type AccessPolicySpec struct {
+	// platformRef names the Platform whose Vault enforces the policy. The default is the only Platform of the namespace.
+	// +optional
+	PlatformRef *PlatformReference `json:"platformRef,omitempty"`
+
+	// subjects that the rules apply to.
+	// +listType=map
+	// +listMapKey=kind
+	// +listMapKey=name
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=64
+	// +required
+	Subjects []Subject `json:"subjects,omitempty"`
+
+	// rules of the policy.
+	// +listType=atomic
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=64
+	// +required
+	Rules []PolicyRule `json:"rules,omitempty"`
+}
+
+// SubjectKind says what a subject is.
+// +kubebuilder:validation:Enum=User;ServiceAccount;Client;"*"
+type SubjectKind string
+
+// The kinds of subjects.
+const (
+	SubjectUser           SubjectKind = "User"
+	SubjectServiceAccount SubjectKind = "ServiceAccount"
+	SubjectClient         SubjectKind = "Client"
+	SubjectAny            SubjectKind = "*"
+)
+
+// Subject is who calls.
+type Subject struct {
+	// kind is User, ServiceAccount, Client (of OAuth 2) or "*", which is any of them.
+	// +required
+	Kind SubjectKind `json:"kind,omitempty"`
+
+	// name is a user's email address, a ServiceAccount's "namespace/name" or "namespace/*", a client's id; "*" is every one of the kind.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=317
+	// +required
+	Name string `json:"name,omitempty"`
+}
+
+// Verb is what a subject does: read a value, write a version, list without values, rotate, delete, or any of them ("*").
+// +kubebuilder:validation:Enum=read;write;list;rotate;delete;"*"
+type Verb string
+
+// The verbs.
+const (
+	VerbRead   Verb = "read"
+	VerbWrite  Verb = "write"
+	VerbList   Verb = "list"
+	VerbRotate Verb = "rotate"
+	VerbDelete Verb = "delete"
+	VerbAny    Verb = "*"
+)
+
+// Effect is what a rule does.
+// +kubebuilder:validation:Enum=Allow;Deny
+type Effect string
+
+// The effects.
+const (
+	EffectAllow Effect = "Allow"
+	EffectDeny  Effect = "Deny"
+)
+
+// PolicyRule allows or denies verbs on paths.
+type PolicyRule struct {
+	// paths that the rule is about: "*" stands for any characters within a segment, "**" for any number of
+	// segments, and {{principal.id}} and {{principal.name}} for the caller's own.
+	// +listType=set
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=253
+	// +kubebuilder:validation:items:Pattern=`^([a-z0-9._*-]|\{\{principal\.(id|name)\}\})+(/([a-z0-9._*-]|\{\{principal\.(id|name)\}\})+)*$`
+	// +kubebuilder:validation:XValidation:rule="self.all(p, !p.split('/').exists(s, s == '.' || s == '..'))",message="a path has no segment . or .."
+	// +kubebuilder:validation:XValidation:rule="self.all(p, !p.split('/').exists(s, s.contains('**') && s != '**'))",message="** stands alone in a segment"
+	// +required
+	Paths []string `json:"paths,omitempty"`
+
+	// verbs that the rule is about.
+	// +listType=set
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=8
+	// +required
+	Verbs []Verb `json:"verbs,omitempty"`
+
+	// effect is Allow or Deny.
+	// +kubebuilder:default=Allow
+	// +optional
+	Effect Effect `json:"effect,omitempty"`
+
+	// when is a CEL expression that must be true for the rule to apply, over principal, path, verb and
+	// request: request.ip, request.time.
+	// +kubebuilder:validation:MaxLength=2048
+	// +optional
+	When string `json:"when,omitempty"`
+}
+
+// AccessPolicyStatus is what the operator found.
+type AccessPolicyStatus struct {
+	// observedGeneration is the generation that the status speaks of.
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+
+	// platform whose Vault enforces the policy.
+	// +optional
+	Platform string `json:"platform,omitempty"`
+
+	// conditions are Ready, Reconciling, Stalled and Accepted.
+	// +listType=map
+	// +listMapKey=type
+	// +optional
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// AccessPolicy says who may do what on which paths of the namespace's Vault.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:categories=itechsmart;vault,path=accesspolicies
+// +kubebuilder:printcolumn:name="Platform",type=string,JSONPath=`.status.platform`
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name="Message",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].message`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+type AccessPolicy struct {
+	metav1.TypeMeta `json:",inline"`
+
+	// metadata is the object's name, namespace, labels and annotations.
+	// +optional
+	metav1.ObjectMeta `json:"metadata,omitzero"`
+
+	// spec is what is wanted.
+	// +required
+	Spec AccessPolicySpec `json:"spec,omitzero"`
+
+	// status is what is.
+	// +optional
+	Status AccessPolicyStatus `json:"status,omitzero"`
+}
+
+// AccessPolicyList is a list of AccessPolicies.
+// +kubebuilder:object:root=true
+type AccessPolicyList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitzero"`
+	Items           []AccessPolicy `json:"items"`
+}

@@ -1,0 +1,522 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package v1alpha1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	common "github.com/itechsmart/operator/api/common/v1alpha1"
+)
+
+// SecretSpec says where a value comes from, who may use it and where it goes. No field holds a value in plain text.
+//
+// +kubebuilder:validation:XValidation:rule="self.type == oldSelf.type",message="type is immutable: create a Secret of another name",fieldPath=".type"
+// +kubebuilder:validation:XValidation:rule="self.path == oldSelf.path",message="path is immutable: the versions are stored under it",fieldPath=".path"
+// +kubebuilder:validation:XValidation:rule="!has(self.source.generate) || self.type in ['Text', 'APIKey']",message="generate makes a Text or an APIKey",fieldPath=".source.generate"
+// +kubebuilder:validation:XValidation:rule="!has(self.source.issue) || self.type == 'Certificate'",message="issue makes a Certificate",fieldPath=".source.issue"
+// +kubebuilder:validation:XValidation:rule="!has(self.rotation) || has(self.source.generate) || has(self.source.issue)",message="rotation needs source.generate or source.issue",fieldPath=".rotation"
+// +kubebuilder:validation:XValidation:rule="!has(self.rotation) || !has(self.source.issue) || duration(self.rotation.interval) < duration(self.source.issue.ttl)",message="a certificate must be rotated before it expires: rotation.interval must be shorter than source.issue.ttl",fieldPath=".rotation.interval"
+// +kubebuilder:validation:XValidation:rule="!has(self.source.valueFrom) || !has(self.source.valueFrom.secretKeyRef) || self.type != 'Certificate'",message="a Certificate has several fields: use secretKeyRefs",fieldPath=".source.valueFrom.secretKeyRef"
+// +kubebuilder:validation:XValidation:rule="!has(self.source.valueFrom) || !has(self.source.valueFrom.secretKeyRefs) || self.source.valueFrom.secretKeyRefs.all(r, (self.type == 'Text' && r.field == 'text') || (self.type == 'File' && r.field in ['file', 'filename']) || (self.type == 'Certificate' && r.field in ['tls.crt', 'tls.key', 'ca.crt']) || (self.type == 'APIKey' && r.field in ['key', 'id']))",message="fields are, by type: Text: text; File: file, filename; Certificate: tls.crt, tls.key, ca.crt; APIKey: key, id",fieldPath=".source.valueFrom.secretKeyRefs"
+// +kubebuilder:validation:XValidation:rule="!has(self.source.valueFrom) || !has(self.source.valueFrom.secretKeyRefs) || (self.type == 'Text' && self.source.valueFrom.secretKeyRefs.exists(r, r.field == 'text')) || (self.type == 'File' && self.source.valueFrom.secretKeyRefs.exists(r, r.field == 'file')) || (self.type == 'Certificate' && self.source.valueFrom.secretKeyRefs.exists(r, r.field == 'tls.crt') && self.source.valueFrom.secretKeyRefs.exists(r, r.field == 'tls.key')) || (self.type == 'APIKey' && self.source.valueFrom.secretKeyRefs.exists(r, r.field == 'key'))",message="required fields are, by type: Text: text; File: file; Certificate: tls.crt and tls.key; APIKey: key",fieldPath=".source.valueFrom.secretKeyRefs"
+// +kubebuilder:validation:XValidation:rule="!has(self.restartTargets) || has(self.destination)",message="restartTargets need a destination: without one no workload holds the value",fieldPath=".restartTargets"
+// +kubebuilder:validation:XValidation:rule="!has(self.destination) || !has(oldSelf.destination) || self.destination.name != oldSelf.destination.name || self.destination.type == oldSelf.destination.type",message="a core Secret's type is immutable: choose another destination.name",fieldPath=".destination.type"
+// +kubebuilder:validation:XValidation:rule="!has(self.version) || self.version == 0 || has(self.destination)",message="version is what the destination gets: it needs one",fieldPath=".version"
+type SecretSpec struct {
+	// type says which fields a value has: Text (text), File (file, filename), Certificate (tls.crt,
+	// tls.key, ca.crt) or APIKey (key, id). Immutable.
+	// +required
+	Type SecretType `json:"type,omitempty"`
+
+	// path is where the value is stored, such as "db/password". The default is the resource's name. Immutable.
+	// +kubebuilder:default=""
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:Pattern=`^([a-z0-9]([a-z0-9._-]*[a-z0-9])?(/[a-z0-9]([a-z0-9._-]*[a-z0-9])?)*)?$`
+	// +optional
+	Path string `json:"path"`
+
+	// platformRef names the Platform whose Vault stores the value. The default is the only Platform of the namespace.
+	// +optional
+	PlatformRef *PlatformReference `json:"platformRef,omitempty"`
+
+	// source is where the value comes from.
+	// +required
+	Source Source `json:"source,omitzero"`
+
+	// version that is used: 0 is the newest; a number pins, or rolls back, the destination to that
+	// version. While it is pinned nothing is rotated.
+	// +kubebuilder:validation:Minimum=0
+	// +optional
+	Version int64 `json:"version,omitempty"`
+
+	// rotation makes a new version of what is generated or issued, time and again.
+	// +optional
+	Rotation *Rotation `json:"rotation,omitempty"`
+
+	// refresh says when the destination follows the store.
+	// +kubebuilder:default={}
+	// +optional
+	Refresh Refresh `json:"refresh,omitzero"`
+
+	// expiryThreshold is how long before its expiry a value is reported as Expiring.
+	// +kubebuilder:default="168h"
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1m') && duration(self) <= duration('87600h')",message="expiryThreshold is from 1m to 87600h"
+	// +optional
+	ExpiryThreshold metav1.Duration `json:"expiryThreshold,omitzero"`
+
+	// access lets subjects use this Secret, beside what roles and AccessPolicies allow.
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=32
+	// +optional
+	Access []AccessRule `json:"access,omitempty"`
+
+	// destination is the core Secret that holds the value for workloads; without it the value is read by REST alone.
+	// +optional
+	Destination *Destination `json:"destination,omitempty"`
+
+	// restartTargets are restarted when the destination gets another version: for programs that read
+	// it once. A workload that mounts it as a volume gets the new value without a restart.
+	// +listType=atomic
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=32
+	// +optional
+	RestartTargets []WorkloadReference `json:"restartTargets,omitempty"`
+
+	// deletionPolicy says what becomes of the stored value, with all its versions, when the resource
+	// is deleted. A value that the resource did not create is never removed.
+	// +kubebuilder:default=Retain
+	// +optional
+	DeletionPolicy common.DeletionPolicy `json:"deletionPolicy,omitempty"`
+}
+
+// SecretType says which fields a value has.
+// +kubebuilder:validation:Enum=Text;File;Certificate;APIKey
+type SecretType string
+
+// The types of a Secret.
+const (
+	TypeText        SecretType = "Text"
+	TypeFile        SecretType = "File"
+	TypeCertificate SecretType = "Certificate"
+	TypeAPIKey      SecretType = "APIKey"
+)
+
+// PlatformReference names a Platform of the same namespace.
+type PlatformReference struct {
+	// name of the Platform.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +required
+	Name string `json:"name,omitempty"`
+}
+
+// Source is exactly one way to come by a value.
+// +kubebuilder:validation:XValidation:rule="[has(self.sealed), has(self.valueFrom), has(self.generate), has(self.issue), has(self.external)].filter(x, x).size() == 1",message="exactly one of sealed, valueFrom, generate, issue and external must be set"
+type Source struct {
+	// sealed is a value that was encrypted to the Vault's public key by `vaultctl seal`. It is bound to
+	// the resource's namespace and name, and safe to commit.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=1450000
+	// +optional
+	Sealed string `json:"sealed,omitempty"`
+
+	// valueFrom copies the value from core Secrets of the namespace, and follows them.
+	// +optional
+	ValueFrom *ValueFrom `json:"valueFrom,omitempty"`
+
+	// generate makes a random value: of a Text or an APIKey.
+	// +optional
+	Generate *Generate `json:"generate,omitempty"`
+
+	// issue makes a key pair and a certificate.
+	// +optional
+	Issue *Issue `json:"issue,omitempty"`
+
+	// external is a value that others write, by REST or vaultctl.
+	// +optional
+	External *External `json:"external,omitempty"`
+}
+
+// ValueFrom is exactly one of secretKeyRef and secretKeyRefs.
+// +kubebuilder:validation:XValidation:rule="has(self.secretKeyRef) != has(self.secretKeyRefs)",message="exactly one of secretKeyRef and secretKeyRefs must be set"
+type ValueFrom struct {
+	// secretKeyRef is the value's main field: text, file or key.
+	// +optional
+	SecretKeyRef *SecretKeyReference `json:"secretKeyRef,omitempty"`
+
+	// secretKeyRefs has one reference per field of the value.
+	// +listType=map
+	// +listMapKey=field
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=3
+	// +optional
+	SecretKeyRefs []FieldReference `json:"secretKeyRefs,omitempty"`
+}
+
+// SecretKeyReference names a key of a core Secret of the same namespace.
+type SecretKeyReference struct {
+	// name of the core Secret.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +required
+	Name string `json:"name,omitempty"`
+
+	// key within it.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +required
+	Key string `json:"key,omitempty"`
+}
+
+// FieldReference gives one field of the value.
+type FieldReference struct {
+	// field of the value: text, file, filename, tls.crt, tls.key, ca.crt, key or id.
+	// +kubebuilder:validation:Enum=text;file;filename;tls.crt;tls.key;ca.crt;key;id
+	// +required
+	Field string `json:"field,omitempty"`
+
+	SecretKeyReference `json:",inline"`
+}
+
+// Generate says how a random value looks.
+type Generate struct {
+	// length in characters, without the prefix.
+	// +kubebuilder:default=32
+	// +kubebuilder:validation:Minimum=8
+	// +kubebuilder:validation:Maximum=4096
+	// +optional
+	Length int32 `json:"length,omitempty"`
+
+	// charset that characters are drawn from.
+	// +kubebuilder:default=alphanumeric
+	// +kubebuilder:validation:Enum=alphanumeric;alphabetic;numeric;hex;printable
+	// +optional
+	Charset string `json:"charset,omitempty"`
+
+	// prefix comes before the random part, such as "sk_live_".
+	// +kubebuilder:validation:MaxLength=64
+	// +kubebuilder:validation:Pattern=`^[!-~]*$`
+	// +optional
+	Prefix string `json:"prefix,omitempty"`
+}
+
+// Issue says what a certificate is for. It is self-signed, unless caSecretRef names who signs.
+// +kubebuilder:validation:XValidation:rule="has(self.commonName) || has(self.dnsNames) || has(self.ipAddresses)",message="at least one of commonName, dnsNames and ipAddresses must be set"
+type Issue struct {
+	// commonName of the subject.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=64
+	// +optional
+	CommonName string `json:"commonName,omitempty"`
+
+	// dnsNames that the certificate is valid for; the first label may be "*".
+	// +listType=set
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=100
+	// +kubebuilder:validation:items:MaxLength=253
+	// +kubebuilder:validation:items:Pattern=`^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`
+	// +optional
+	DNSNames []string `json:"dnsNames,omitempty"`
+
+	// ipAddresses that the certificate is valid for.
+	// +listType=set
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=32
+	// +kubebuilder:validation:items:MaxLength=45
+	// +kubebuilder:validation:XValidation:rule="self.all(a, isIP(a))",message="ipAddresses are IPv4 or IPv6 addresses"
+	// +optional
+	IPAddresses []string `json:"ipAddresses,omitempty"`
+
+	// ttl is how long the certificate is valid.
+	// +kubebuilder:default="2160h"
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('5m') && duration(self) <= duration('87600h')",message="ttl is from 5m to 87600h"
+	// +optional
+	TTL metav1.Duration `json:"ttl,omitzero"`
+
+	// ca lets the certificate sign others.
+	// +optional
+	CA bool `json:"ca,omitempty"`
+
+	// caSecretRef names the vault Secret of type Certificate, of the same namespace, that signs.
+	// +optional
+	CASecretRef *SecretReference `json:"caSecretRef,omitempty"`
+}
+
+// SecretReference names a vault Secret of the same namespace.
+type SecretReference struct {
+	// name of the vault Secret.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +required
+	Name string `json:"name,omitempty"`
+}
+
+// External is a value that others write.
+type External struct {
+	// path of the value; spec.path, or the resource's name, by default.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([a-z0-9._-]*[a-z0-9])?(/[a-z0-9]([a-z0-9._-]*[a-z0-9])?)*$`
+	// +optional
+	Path string `json:"path,omitempty"`
+}
+
+// Rotation makes new versions at intervals.
+type Rotation struct {
+	// interval between rotations.
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1m') && duration(self) <= duration('87600h')",message="interval is from 1m to 87600h"
+	// +required
+	Interval metav1.Duration `json:"interval,omitzero"`
+
+	// jitter is by how much of the interval a rotation may come early, so that Secrets made together
+	// are not rotated together; at most 50%.
+	// +kubebuilder:default="10%"
+	// +kubebuilder:validation:Pattern=`^([0-9]|[1-4][0-9]|50)%$`
+	// +kubebuilder:validation:MaxLength=3
+	// +optional
+	Jitter string `json:"jitter,omitempty"`
+}
+
+// RefreshPolicy says when the destination follows the store.
+// +kubebuilder:validation:Enum=OnChange;Periodic;CreatedOnce
+type RefreshPolicy string
+
+const (
+	// RefreshOnChange follows every new version, told by the Vault service.
+	RefreshOnChange RefreshPolicy = "OnChange"
+	// RefreshPeriodic also asks the Vault service at intervals.
+	RefreshPeriodic RefreshPolicy = "Periodic"
+	// RefreshCreatedOnce makes the destination when it is missing, and leaves it alone afterwards.
+	RefreshCreatedOnce RefreshPolicy = "CreatedOnce"
+)
+
+// Refresh says when the destination follows the store.
+// +kubebuilder:validation:XValidation:rule="!has(self.interval) || self.policy == 'Periodic'",message="interval is for policy Periodic",fieldPath=".interval"
+type Refresh struct {
+	// policy is OnChange (told by the Vault service, and looked at once an hour), Periodic (every
+	// interval too), or CreatedOnce (the destination is made and then left alone).
+	// +kubebuilder:default=OnChange
+	// +optional
+	Policy RefreshPolicy `json:"policy,omitempty"`
+
+	// interval of policy Periodic; 10m when it is not set.
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('10s') && duration(self) <= duration('87600h')",message="interval is from 10s to 87600h"
+	// +optional
+	Interval *metav1.Duration `json:"interval,omitempty"`
+}
+
+// Destination is the core Secret that holds the value.
+type Destination struct {
+	// name of the core Secret; the resource's name by default.
+	// +kubebuilder:default=""
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:Pattern=`^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*)?$`
+	// +optional
+	Name string `json:"name"`
+
+	// type of the core Secret. The default is kubernetes.io/tls for a Certificate without template,
+	// else Opaque.
+	// +kubebuilder:default=""
+	// +kubebuilder:validation:MaxLength=253
+	// +optional
+	Type string `json:"type"`
+
+	// labels of the core Secret, beside the operator's own.
+	// +kubebuilder:validation:MaxProperties=32
+	// +kubebuilder:validation:XValidation:rule="self.all(k, k != 'app.kubernetes.io/managed-by' && !k.contains('itechsmart.dev/'))",message="labels of itechsmart.dev and app.kubernetes.io/managed-by are the operator's"
+	// +optional
+	Labels map[string]LabelValue `json:"labels,omitempty"`
+
+	// template makes the keys of the core Secret by Go templates, such as
+	// {"uri": "postgres://app:{{ .Value | urlquery }}@db/app"}. Without it the keys are the value's fields.
+	// .Value is the main field, .Data all fields by name, .Path, .Type and .Version what they say.
+	// +kubebuilder:validation:MinProperties=1
+	// +kubebuilder:validation:MaxProperties=64
+	// +optional
+	Template map[string]Template `json:"template,omitempty"`
+
+	// deletionPolicy says what becomes of the core Secret when the resource is deleted.
+	// +kubebuilder:default=Retain
+	// +optional
+	DeletionPolicy common.DeletionPolicy `json:"deletionPolicy,omitempty"`
+}
+
+// LabelValue is the value of a label.
+// +kubebuilder:validation:MaxLength=63
+// +kubebuilder:validation:Pattern=`^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$`
+type LabelValue string
+
+// Template is a Go template of one key of a core Secret.
+// +kubebuilder:validation:MaxLength=16384
+type Template string
+
+// WorkloadReference names a workload of the same namespace.
+type WorkloadReference struct {
+	// kind is Deployment, StatefulSet or DaemonSet.
+	// +kubebuilder:validation:Enum=Deployment;StatefulSet;DaemonSet
+	// +required
+	Kind string `json:"kind,omitempty"`
+
+	// name of the workload.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +required
+	Name string `json:"name,omitempty"`
+}
+
+// AccessRule lets a subject use a Secret.
+type AccessRule struct {
+	// subject who may.
+	// +required
+	Subject Subject `json:"subject,omitzero"`
+
+	// verbs are what the subject may do.
+	// +listType=set
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=8
+	// +required
+	Verbs []Verb `json:"verbs,omitempty"`
+
+	// when is a CEL expression that must be true, over principal, path, verb and request.
+	// +kubebuilder:validation:MaxLength=2048
+	// +optional
+	When string `json:"when,omitempty"`
+}
+
+// SecretStatus is what the operator found.
+type SecretStatus struct {
+	// observedGeneration is the generation that the status speaks of.
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+
+	// currentVersion is the version in use: the newest, or the pinned one.
+	// +optional
+	CurrentVersion int64 `json:"currentVersion,omitempty"`
+
+	// latestVersion is the newest version.
+	// +optional
+	LatestVersion int64 `json:"latestVersion,omitempty"`
+
+	// versions is how many there are, deleted ones included.
+	// +optional
+	Versions int64 `json:"versions,omitempty"`
+
+	// keyID is the root key that the newest version's data key is wrapped by.
+	// +optional
+	KeyID string `json:"keyID,omitempty"`
+
+	// expiresAt is when the version in use expires; absent when it never does.
+	// +optional
+	ExpiresAt *metav1.Time `json:"expiresAt,omitempty"`
+
+	// lastRotation is when the newest version was made.
+	// +optional
+	LastRotation *metav1.Time `json:"lastRotation,omitempty"`
+
+	// nextRotation is when the next one is due.
+	// +optional
+	NextRotation *metav1.Time `json:"nextRotation,omitempty"`
+
+	// sourceHash identifies the declaration that was last stored. It tells nothing of the value.
+	// +optional
+	SourceHash string `json:"sourceHash,omitempty"`
+
+	// sourceVersion identifies the versions of the core Secrets that the value was last copied from.
+	// +optional
+	SourceVersion string `json:"sourceVersion,omitempty"`
+
+	// destination is the core Secret that was last written.
+	// +optional
+	Destination string `json:"destination,omitempty"`
+
+	// dataMAC is an HMAC of what was last written to the destination, by which a change is noticed.
+	// +optional
+	DataMAC string `json:"dataMAC,omitempty"`
+
+	// restartedVersion is the version that the restartTargets were last restarted for.
+	// +optional
+	RestartedVersion int64 `json:"restartedVersion,omitempty"`
+
+	// consumers are the workloads of the namespace whose Pods refer to the destination; the first 50 by kind and name.
+	// +listType=map
+	// +listMapKey=kind
+	// +listMapKey=name
+	// +kubebuilder:validation:MaxItems=50
+	// +optional
+	Consumers []Consumer `json:"consumers,omitempty"`
+
+	// consumerCount is how many there are.
+	// +optional
+	ConsumerCount int32 `json:"consumerCount,omitempty"`
+
+	// conditions are Ready, Reconciling, Stalled, Synced, RotationDue, Expiring and KeyStale.
+	// +listType=map
+	// +listMapKey=type
+	// +optional
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// Consumer is a workload whose Pods refer to the destination.
+type Consumer struct {
+	// kind is Deployment, StatefulSet, DaemonSet or CronJob.
+	// +required
+	Kind string `json:"kind,omitempty"`
+
+	// name of the workload.
+	// +required
+	Name string `json:"name,omitempty"`
+
+	// via is how it refers: Volume (follows the destination), Environment (read once, when a Pod
+	// starts), or Registry (imagePullSecrets).
+	// +optional
+	Via string `json:"via,omitempty"`
+
+	// version that all its Pods have: of Volume the destination's, of a restarted workload the one that
+	// it was restarted for, once its rollout is over. 0 is unknown.
+	// +optional
+	Version int64 `json:"version,omitempty"`
+}
+
+// Secret is a value with versions, stored in the Platform's Vault. It is not the core kind of the same name: its short
+// name is vsec, its full one secrets.vault.itechsmart.dev.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:categories=itechsmart;vault,shortName=vsec
+// +kubebuilder:printcolumn:name="Type",type=string,JSONPath=`.spec.type`
+// +kubebuilder:printcolumn:name="Version",type=integer,JSONPath=`.status.currentVersion`
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name="Expires",type=string,JSONPath=`.status.expiresAt`
+// +kubebuilder:printcolumn:name="Message",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].message`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+type Secret struct {
+	metav1.TypeMeta `json:",inline"`
+
+	// metadata is the object's name, namespace, labels and annotations.
+	// +optional
+	metav1.ObjectMeta `json:"metadata,omitzero"`
+
+	// spec is what is wanted.
+	// +required
+	Spec SecretSpec `json:"spec,omitzero"`
+
+	// status is what is.
+	// +optional
+	Status SecretStatus `json:"status,omitzero"`
+}
+
+// SecretList is a list of Secrets.
+// +kubebuilder:object:root=true
+type SecretList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitzero"`
+	Items           []Secret `json:"items"`
+}

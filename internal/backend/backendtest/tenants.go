@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package backendtest
+
+import (
+	"context"
+	"testing"
+
+	"github.com/itechsmart/operator/internal/backend"
+	"github.com/itechsmart/operator/internal/backend/postgres"
+)
+
+// Tenants is the suite of what postgres.Tenants adds to Admin.
+func Tenants(t *testing.T, login string, open func(testing.TB) postgres.Tenants) {
+	s := tenantSuite{admin: open(t), login: login}
+	t.Cleanup(func() { must(t, s.admin.Close()) })
+	for name, test := range map[string]func(*testing.T){
+		"Made": s.made, "Mark": s.mark, "Foreign": s.foreign, "Repaired": s.repaired, "Invalid": s.invalid,
+	} {
+		t.Run(name, test)
+	}
+}
+
+type tenantSuite struct {
+	admin postgres.Tenants
+	login string
+}
+
+func (s tenantSuite) tenant(t *testing.T, mark string) postgres.Tenant {
+	t.Helper()
+	tenant := postgres.Tenant{Name: Name("tenant"), Mark: mark}
+	after(t, func(ctx context.Context) error { return s.admin.DropRole(ctx, tenant.Name) })
+	after(t, func(ctx context.Context) error { return s.admin.DropSchema(ctx, tenant.Name) })
+	return tenant
+}
+
+func (s tenantSuite) read(t *testing.T, name string) postgres.Tenant {
+	t.Helper()
+	got, err := s.admin.Tenant(Context(t), name)
+	must(t, err)
+	return got
+}
+
+func (s tenantSuite) made(t *testing.T) {
+	ctx := Context(t)
+	tenant := s.tenant(t, "mark one")
+	_, err := s.admin.Tenant(ctx, tenant.Name)
+	wantIs(t, err, backend.ErrNotFound)
+	for range 2 { // the second finds it
+		must(t, s.admin.EnsureTenant(ctx, tenant, "secret one", ""))
+		if got := s.read(t, tenant.Name); got != tenant {
+			t.Errorf("got %+v, want %+v", got, tenant)
+		}
+	}
+	schema, err := s.admin.Schema(ctx, tenant.Name)
+	must(t, err)
+	if schema.Owner != tenant.Name {
+		t.Errorf("the schema belongs to %s", schema.Owner)
+	}
+	ended(t, func(ctx context.Context) error { return s.admin.EnsureTenant(ctx, tenant, "secret one", "") })
+}
+
+// mark: another mark is refused, unless it is the former one.
+func (s tenantSuite) mark(t *testing.T) {
+	ctx := Context(t)
+	tenant := s.tenant(t, "it's mine")
+	must(t, s.admin.EnsureTenant(ctx, tenant, "secret", ""))
+	other := tenant
+	other.Mark = "another's"
+	wantIs(t, s.admin.EnsureTenant(ctx, other, "stolen", ""), backend.ErrExists)
+	wantIs(t, s.admin.EnsureTenant(ctx, other, "stolen", "neither"), backend.ErrExists)
+	if got := s.read(t, tenant.Name); got.Mark != tenant.Mark {
+		t.Errorf("the mark is %q", got.Mark)
+	}
+	must(t, s.admin.EnsureTenant(ctx, other, "secret", tenant.Mark))
+	if got := s.read(t, tenant.Name); got.Mark != other.Mark {
+		t.Errorf("the mark is %q, want %q", got.Mark, other.Mark)
+	}
+}
+
+// foreign: what was made otherwise is not taken, whichever half of it exists.
+func (s tenantSuite) foreign(t *testing.T) {
+	ctx := Context(t)
+	role := s.tenant(t, "mine")
+	must(t, s.admin.EnsureRole(ctx, role.Name, "theirs"))
+	wantIs(t, s.admin.EnsureTenant(ctx, role, "secret", ""), backend.ErrExists)
+	if got := s.read(t, role.Name); got.Mark != "" {
+		t.Errorf("a role without a comment has mark %q", got.Mark)
+	}
+	schema := s.tenant(t, "mine")
+	must(t, s.admin.EnsureSchema(ctx, schema.Name, ""))
+	wantIs(t, s.admin.EnsureTenant(ctx, schema, "secret", ""), backend.ErrExists)
+	wantIs(t, s.admin.EnsureRole(ctx, s.login, "secret"), backend.ErrExists)
+	wantIs(t, s.admin.EnsureTenant(ctx, postgres.Tenant{Name: s.login, Mark: "mine"}, "secret", ""), backend.ErrExists)
+}
+
+// repaired: what was removed by hand is made again.
+func (s tenantSuite) repaired(t *testing.T) {
+	ctx := Context(t)
+	tenant := s.tenant(t, "mine")
+	must(t, s.admin.EnsureTenant(ctx, tenant, "secret", ""))
+	must(t, s.admin.DropSchema(ctx, tenant.Name))
+	must(t, s.admin.EnsureTenant(ctx, tenant, "secret", ""))
+	must(t, s.admin.DropRole(ctx, tenant.Name)) // its schema goes to the login
+	must(t, s.admin.EnsureTenant(ctx, tenant, "secret", ""))
+	schema, err := s.admin.Schema(ctx, tenant.Name)
+	must(t, err)
+	if schema.Owner != tenant.Name || schema.Comment != tenant.Mark {
+		t.Errorf("the schema is %+v", schema)
+	}
+}
+
+func (s tenantSuite) invalid(t *testing.T) {
+	ctx := Context(t)
+	for _, name := range []string{"", "a b", `a"; DROP SCHEMA public; --`, "pg_mine", "public-1"} {
+		_, err := s.admin.Tenant(ctx, name)
+		wantIs(t, err, backend.ErrInvalid)
+		wantIs(t, s.admin.EnsureTenant(ctx, postgres.Tenant{Name: name, Mark: "m"}, "secret", ""), backend.ErrInvalid)
+	}
+	tenant := s.tenant(t, "")
+	wantIs(t, s.admin.EnsureTenant(ctx, tenant, "secret", ""), backend.ErrInvalid)
+	tenant.Mark = "mine"
+	wantIs(t, s.admin.EnsureTenant(ctx, tenant, "", ""), backend.ErrInvalid)
+}

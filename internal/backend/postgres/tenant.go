@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/itechsmart/operator/internal/backend"
+)
+
+// Tenant is a role and a schema of one name: the role owns the schema, finds only it, and has no other right.
+type Tenant struct {
+	// Name has letters, digits and '_', at most 63 bytes.
+	Name string
+	// Mark is the comment of both, and tells whose they are.
+	Mark string
+}
+
+// Tenants is an Admin that also gives programs a role and a schema of their own.
+type Tenants interface {
+	Admin
+	// Tenant reads whose the role and the schema are. The mark is empty when they are not marked alike. ErrNotFound
+	// when neither exists. (A role belongs to the server, a schema to one database of it.)
+	Tenant(ctx context.Context, name string) (Tenant, error)
+	// EnsureTenant makes role and schema as one, or finds them: the password, the mark and the search path are made as
+	// wanted. former is a mark that they may have instead; empty: none. ErrExists when either has another mark, or
+	// administers the server, or the schema has another owner.
+	EnsureTenant(ctx context.Context, tenant Tenant, password, former string) error
+}
+
+// NewTenants is New.
+func NewTenants(b backend.Binding) (Tenants, error) {
+	a, err := New(b)
+	if err != nil {
+		return nil, err
+	}
+	return a.(*admin), nil
+}
+
+var _ Tenants = (*admin)(nil)
+
+// tenantState is what the catalogue has of a tenant.
+type tenantState struct {
+	role, schema         bool
+	roleMark, schemaMark string
+	owner                string
+	path                 []string // settings of the role in this database
+	super                bool     // who asks
+}
+
+const describeTenant = `SELECT r.oid IS NOT NULL, n.oid IS NOT NULL,
+	coalesce(shobj_description(r.oid, 'pg_authid'), ''), coalesce(obj_description(n.oid, 'pg_namespace'), ''),
+	coalesce(pg_get_userbyid(n.nspowner), ''),
+	coalesce((SELECT s.setconfig FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase
+		WHERE s.setrole = r.oid AND d.datname = current_database()), '{}'),
+	(SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
+	FROM (SELECT 1) one LEFT JOIN pg_roles r ON r.rolname = $1 LEFT JOIN pg_namespace n ON n.nspname = $1`
+
+func (a *admin) describeTenant(ctx context.Context, name string) (s tenantState, err error) {
+	if err := errors.Join(validSchema(name), validRole(name)); err != nil {
+		return s, err
+	}
+	err = a.pool.QueryRow(ctx, describeTenant, name).Scan(&s.role, &s.schema, &s.roleMark, &s.schemaMark, &s.owner, &s.path, &s.super)
+	return s, err
+}
+
+// mark is empty when what exists is not marked alike.
+func (s tenantState) mark() string {
+	switch {
+	case !s.schema:
+		return s.roleMark
+	case !s.role || s.roleMark == s.schemaMark:
+		return s.schemaMark
+	}
+	return ""
+}
+
+// foreign says what belongs to somebody else; empty: nothing.
+func (s tenantState) foreign(name, mark, former string) string {
+	ours := func(m string) bool { return m == mark || former != "" && m == former }
+	switch {
+	case s.role && !ours(s.roleMark):
+		return "the role is not ours"
+	case s.schema && !ours(s.schemaMark):
+		return "the schema is not ours"
+	case s.schema && s.owner != name && s.role:
+		return "the schema belongs to role " + s.owner
+	}
+	return ""
+}
+
+func (a *admin) Tenant(ctx context.Context, name string) (Tenant, error) {
+	s, err := a.describeTenant(ctx, name)
+	if err == nil && !s.role && !s.schema {
+		err = pgx.ErrNoRows
+	}
+	if err != nil {
+		return Tenant{}, Error(a.binding, "tenant "+name, err)
+	}
+	return Tenant{Name: name, Mark: s.mark()}, nil
+}
+
+func (a *admin) EnsureTenant(ctx context.Context, tenant Tenant, password, former string) error {
+	op := "ensure tenant " + tenant.Name
+	if tenant.Mark == "" || password == "" {
+		return fmt.Errorf("%s: the mark and the password must not be empty: %w", op, backend.ErrInvalid)
+	}
+	s, err := a.describeTenant(ctx, tenant.Name)
+	if err != nil {
+		return Error(a.binding, op, err)
+	}
+	if _, err := a.tenant(ctx, tenant.Name); err != nil {
+		return Error(a.binding, op, err)
+	}
+	if why := s.foreign(tenant.Name, tenant.Mark, former); why != "" {
+		return Error(a.binding, op, fmt.Errorf("%w: %s", backend.ErrExists, why))
+	}
+	statements, err := a.tenantStatements(ctx, s, tenant, password)
+	if err != nil {
+		return a.silent(op, password, err)
+	}
+	if len(statements) == 0 {
+		return nil
+	}
+	return a.silent(op, password, a.exec(ctx, op, statements...))
+}
+
+// tenantStatements lead from what is to what should be; they run as one transaction.
+func (a *admin) tenantStatements(ctx context.Context, s tenantState, tenant Tenant, password string) ([]string, error) {
+	var out []string
+	name := Quote(tenant.Name)
+	same, err := a.hasPassword(ctx, s.role, tenant.Name, password)
+	if err != nil {
+		return nil, err
+	}
+	if !same {
+		secret, err := newVerifier(password)
+		if err != nil {
+			return nil, err
+		}
+		verb := "CREATE"
+		if s.role {
+			verb = "ALTER"
+		}
+		out = append(out, verb+" ROLE "+name+" LOGIN PASSWORD "+literal(secret))
+	}
+	if !s.role || s.roleMark != tenant.Mark {
+		out = append(out, "COMMENT ON ROLE "+name+" IS "+literal(tenant.Mark))
+	}
+	if want := "search_path=" + name; !s.finds(want) {
+		out = append(out, "ALTER ROLE "+name+" IN DATABASE "+Quote(a.binding.Database)+" SET search_path TO "+name)
+	}
+	if !s.super && (!s.role || !s.schema) {
+		// Only a member may give something to a role.
+		out = append(out, "GRANT "+name+" TO CURRENT_USER")
+	}
+	switch {
+	case !s.schema:
+		out = append(out, "CREATE SCHEMA "+name+" AUTHORIZATION "+name)
+	case s.owner != tenant.Name:
+		// The role was dropped by hand, and what it owned was given to another.
+		out = append(out, "ALTER SCHEMA "+name+" OWNER TO "+name)
+	}
+	if !s.schema || s.schemaMark != tenant.Mark {
+		out = append(out, "COMMENT ON SCHEMA "+name+" IS "+literal(tenant.Mark))
+	}
+	return out, nil
+}
+
+// finds tells whether the role's settings have this one; the server leaves out quotes that are not needed.
+func (s tenantState) finds(want string) bool {
+	for _, setting := range s.path {
+		if setting == want || setting == strings.ReplaceAll(want, `"`, "") {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vault
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"regexp"
+	"strings"
+
+	"github.com/itechsmart/operator/internal/backend"
+)
+
+// Errors beside those of package backend, which they wrap.
+var (
+	// ErrSealed: the Vault holds no root key, and neither reads nor stores a value until it is unsealed.
+	ErrSealed = fmt.Errorf("the vault is sealed: %w", backend.ErrUnavailable)
+	// ErrStale: somebody wrote a version that the writer did not know of.
+	ErrStale = fmt.Errorf("check-and-set failed: %w", backend.ErrInvalid)
+)
+
+// TokenFile is where a Pod has its ServiceAccount token of the Vault's audience.
+const TokenFile = "/var/run/secrets/itechsmart/token"
+
+// MaxPath is how many characters a path has at most.
+const MaxPath = 253
+
+// path is what a path looks like.
+var path = regexp.MustCompile(`^[a-z0-9]([a-z0-9._-]*[a-z0-9])?(/[a-z0-9]([a-z0-9._-]*[a-z0-9])?)*$`)
+
+// ValidPath is ErrInvalid for what is no path of a secret.
+func ValidPath(p string) error {
+	if len(p) > MaxPath || !path.MatchString(p) {
+		return fmt.Errorf("a path has at most %d lower-case letters, digits, '.', '_', '-' and '/', and each of its segments begins and ends with a letter or digit: %w",
+			MaxPath, backend.ErrInvalid)
+	}
+	return nil
+}
+
+// MainField is the field of a value that stands for all of it: "" for an unknown type.
+func MainField(typ string) string {
+	switch typ {
+	case TypeText:
+		return FieldText
+	case TypeFile:
+		return FieldFile
+	case TypeCertificate:
+		return FieldCertificate
+	case TypeAPIKey:
+		return FieldKey
+	default:
+		return ""
+	}
+}
+
+// Fields are the fields that a value of the type must have and may have.
+func Fields(typ string) (required, optional []string) {
+	switch typ {
+	case TypeText:
+		return []string{FieldText}, nil
+	case TypeFile:
+		return []string{FieldFile}, []string{FieldFilename}
+	case TypeCertificate:
+		return []string{FieldCertificate, FieldPrivateKey}, []string{FieldCA}
+	case TypeAPIKey:
+		return []string{FieldKey}, []string{FieldID}
+	default:
+		return nil, nil
+	}
+}
+
+// String never shows a value, so that a stray %v leaks nothing.
+func (v Value) String() string { return fmt.Sprintf("value of %d fields", len(v)) }
+
+// GoString keeps %#v as silent as String.
+func (v Value) GoString() string { return v.String() }
+
+// List selects secrets. The zero value is all, in pages of the service's size.
+type List struct {
+	Prefix, Type, Cursor string
+	Limit                int
+}
+
+// Client uses one Vault. Methods wrap a sentinel of package backend: ErrNotFound, ErrExists, ErrInvalid (ErrStale is
+// one), ErrAuth, ErrUnavailable (ErrSealed is one). Safe for concurrent use.
+type Client interface {
+	// Apply makes the stored value as a resource declares it. It may be repeated: without a new SourceHash or Rotation
+	// nothing changes.
+	Apply(ctx context.Context, path string, declared Apply) (Applied, error)
+	// Secret is what is known of a secret without its value.
+	Secret(ctx context.Context, path string) (Secret, error)
+	// Secrets lists what is known of secrets.
+	Secrets(ctx context.Context, list List) (Page[Secret], error)
+	// Read is a version with its value; version 0 is the newest.
+	Read(ctx context.Context, path string, version int64) (Read, error)
+	// Versions lists the versions of a secret, the newest first.
+	Versions(ctx context.Context, path, cursor string) (Page[Version], error)
+	// Create stores a secret at a path that has none.
+	Create(ctx context.Context, path string, value Write) (Secret, error)
+	// Put stores a new version of a secret; ErrStale when CheckAndSet is not the newest version.
+	Put(ctx context.Context, path string, value Write) (Secret, error)
+	// Diff tells which fields differ between two versions, without values.
+	Diff(ctx context.Context, path string, from, to int64) ([]FieldDiff, error)
+	// Rotate makes a new version of what was generated or issued; ErrInvalid for other secrets.
+	Rotate(ctx context.Context, path string) (Secret, error)
+	// Rollback makes a new version with the value of an old one.
+	Rollback(ctx context.Context, path string, version int64) (Secret, error)
+	// Delete hides all versions, or removes them for ever.
+	Delete(ctx context.Context, path string, destroy bool) error
+	// DeleteVersion hides one version, UndeleteVersion shows it again, DestroyVersion removes its value for ever.
+	DeleteVersion(ctx context.Context, path string, version int64) error
+	UndeleteVersion(ctx context.Context, path string, version int64) error
+	DestroyVersion(ctx context.Context, path string, version int64) error
+	// SealStatus tells whether values can be read, and how far a re-wrap is. It needs no token.
+	SealStatus(ctx context.Context) (SealStatus, error)
+	// SealingKey is the public key that values are sealed to. It needs no token.
+	SealingKey(ctx context.Context) (SealingKey, error)
+	// Unseal gives one share of the root key.
+	Unseal(ctx context.Context, share string) (SealStatus, error)
+	// Seal forgets the root key.
+	Seal(ctx context.Context) error
+	// Rewrap begins to wrap all data keys by the newest root key; SealStatus tells how far it is.
+	Rewrap(ctx context.Context) error
+	// RotateKey makes a new root key, by which later values are wrapped.
+	RotateKey(ctx context.Context) error
+}
+
+// Token gives the bearer token of the next request.
+type Token func(context.Context) (string, error)
+
+// TokenFromFile reads the file anew for every request, since kubelet replaces it.
+func TokenFromFile(name string) Token {
+	return func(context.Context) (string, error) {
+		file, err := os.Open(name)
+		if err != nil {
+			return "", fmt.Errorf("token: %w: %w", backend.ErrAuth, err)
+		}
+		defer file.Close()
+		const largest = 64 << 10
+		data, err := io.ReadAll(io.LimitReader(file, largest))
+		if err != nil {
+			return "", fmt.Errorf("token: %w: %w", backend.ErrAuth, err)
+		}
+		token := strings.TrimSpace(string(data))
+		if token == "" {
+			return "", fmt.Errorf("token: file %s is empty: %w", name, backend.ErrAuth)
+		}
+		return token, nil
+	}
+}
+
+// StaticToken is a token that never changes.
+func StaticToken(token string) Token {
+	return func(context.Context) (string, error) { return token, nil }
+}
+
+func validEndpoint(endpoint string) error {
+	parsed, err := url.Parse(endpoint)
+	if err != nil || (parsed.Scheme != "http" && parsed.Scheme != "https") || parsed.Host == "" || parsed.User != nil || parsed.RawQuery != "" {
+		return fmt.Errorf("endpoint is not http(s)://host:port: %w", backend.ErrInvalid)
+	}
+	return nil
+}

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package db opens a service's pool on its schema in PostgreSQL, brings the
+// schema up to date and repeats transactions that lost a race.
+package db
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"regexp"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/itechsmart/operator/workloads/config"
+)
+
+const (
+	minConns = 10
+	maxConns = 20
+
+	dialTimeout = 10 * time.Second
+	// What a request waits for at most; migrations have their own.
+	statementTimeout = 10 * time.Second
+	lockTimeout      = 5 * time.Second
+	idleTransaction  = 30 * time.Second
+)
+
+// attempts is how often InTx runs a transaction that loses against others.
+const attempts = 5
+
+// ErrConfig: the database's settings cannot work; trying again does not help.
+var ErrConfig = errors.New("wrong database settings")
+
+var schemaForm = regexp.MustCompile(`^[a-z_][a-z0-9_]{0,62}$`)
+
+// Open is a pool of 10 to 20 connections (or as many as c says) whose search
+// path is the schema alone. There is no round trip yet: the server may come
+// later. Errors wrap ErrConfig and hold no credential.
+func Open(ctx context.Context, c config.Database, applicationName string) (*pgxpool.Pool, error) {
+	settings, err := poolConfig(c, applicationName)
+	if err != nil {
+		return nil, err
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, settings)
+	if err != nil {
+		return nil, fmt.Errorf("open the pool on schema %s: %w: %w", c.Schema, ErrConfig, err)
+	}
+	return pool, nil
+}
+
+// poolConfig takes nothing from PG* variables.
+func poolConfig(c config.Database, applicationName string) (*pgxpool.Config, error) {
+	if !schemaForm.MatchString(c.Schema) {
+		return nil, fmt.Errorf("schema %q: %w", c.Schema, ErrConfig)
+	}
+	for _, key := range []string{"host", "port", "username", "database"} {
+		if c.Binding[key] == "" {
+			return nil, fmt.Errorf("binding lacks key %q: %w", key, ErrConfig)
+		}
+	}
+	port, err := strconv.ParseUint(c.Binding["port"], 10, 16)
+	if err != nil || port == 0 {
+		return nil, fmt.Errorf("binding key %q is no port: %w", "port", ErrConfig)
+	}
+	encryption, err := tlsConfig(c.Binding)
+	if err != nil {
+		return nil, err
+	}
+	pool, err := pgxpool.ParseConfig("host=localhost user=none dbname=none password=none sslmode=disable passfile='' servicefile=''")
+	if err != nil {
+		return nil, fmt.Errorf("binding: %w: %w", ErrConfig, err)
+	}
+	conn := pool.ConnConfig
+	conn.Host, conn.Port, conn.Database = c.Binding["host"], uint16(port), c.Binding["database"]
+	conn.User, conn.Password = c.Binding["username"], c.Binding["password"]
+	conn.TLSConfig, conn.Fallbacks, conn.ConnectTimeout = encryption, nil, dialTimeout
+	conn.RuntimeParams = map[string]string{
+		"application_name":                    applicationName,
+		"search_path":                         pgx.Identifier{c.Schema}.Sanitize(),
+		"statement_timeout":                   milliseconds(statementTimeout),
+		"lock_timeout":                        milliseconds(lockTimeout),
+		"idle_in_transaction_session_timeout": milliseconds(idleTransaction),
+		"timezone":                            "UTC",
+	}
+	pool.MinConns, pool.MaxConns = minConns, maxConns
+	if c.MaxConnections > 0 {
+		pool.MaxConns = c.MaxConnections
+	}
+	if c.MinConnections > 0 {
+		pool.MinConns = c.MinConnections
+	}
+	pool.MinConns = min(pool.MinConns, pool.MaxConns)
+	pool.MaxConnLifetime, pool.MaxConnLifetimeJitter = time.Hour, 10*time.Minute
+	pool.MaxConnIdleTime, pool.HealthCheckPeriod = 10*time.Minute, 15*time.Second
+	return pool, nil
+}
+
+func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
+
+// tlsConfig follows the binding's keys tls, ca.crt, tls.crt, tls.key and tls-server-name.
+func tlsConfig(binding map[string]string) (*tls.Config, error) {
+	switch binding["tls"] {
+	case "", "false":
+		return nil, nil
+	case "true":
+	default:
+		return nil, fmt.Errorf("binding key %q is neither \"true\" nor \"false\": %w", "tls", ErrConfig)
+	}
+	out := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: binding["tls-server-name"]}
+	if out.ServerName == "" {
+		out.ServerName = binding["host"]
+	}
+	if ca := binding["ca.crt"]; ca != "" {
+		out.RootCAs = x509.NewCertPool()
+		if !out.RootCAs.AppendCertsFromPEM([]byte(ca)) {
+			return nil, fmt.Errorf("binding key %q holds no PEM certificate: %w", "ca.crt", ErrConfig)
+		}
+	}
+	if binding["tls.crt"] == "" && binding["tls.key"] == "" {
+		return out, nil
+	}
+	pair, err := tls.X509KeyPair([]byte(binding["tls.crt"]), []byte(binding["tls.key"]))
+	if err != nil {
+		// The cause could quote the key: leave it out.
+		return nil, fmt.Errorf("binding keys %q and %q are no PEM key pair: %w", "tls.crt", "tls.key", ErrConfig)
+	}
+	out.Certificates = []tls.Certificate{pair}
+	return out, nil
+}
+
+// InTx runs do in a transaction, and runs it again, up to five times, when the
+// server ended it for a serialization failure or a deadlock: do must not do
+// anything outside of the transaction that cannot be done twice.
+func InTx(ctx context.Context, pool *pgxpool.Pool, do func(pgx.Tx) error) error {
+	for attempt := 1; ; attempt++ {
+		err := pgx.BeginFunc(ctx, pool, do)
+		if err == nil || attempt == attempts || !lostRace(err) {
+			return err
+		}
+		wait := time.Duration(attempt*10)*time.Millisecond + rand.N(20*time.Millisecond)
+		select {
+		case <-ctx.Done():
+			return errors.Join(err, context.Cause(ctx))
+		case <-time.After(wait):
+		}
+	}
+}
+
+// lostRace tells a serialization failure (40001) and a deadlock (40P01).
+func lostRace(err error) bool {
+	var server *pgconn.PgError
+	return errors.As(err, &server) && (server.Code == "40001" || server.Code == "40P01")
+}
+
+// IsUnique tells whether err is a violation of the named constraint; any when it is empty.
+func IsUnique(err error, constraint string) bool {
+	var server *pgconn.PgError
+	return errors.As(err, &server) && server.Code == "23505" && (constraint == "" || server.ConstraintName == constraint)
+}
