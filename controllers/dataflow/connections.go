@@ -144,7 +144,12 @@ func (c *Controller) binding(ctx context.Context, p *dataflowv1alpha1.Pipeline, 
 		if err != nil {
 			return connection{}, err
 		}
-		return connectionOf(secret), nil
+		found := connectionOf(secret)
+		if key := lacks(found.binding); key != "" {
+			return connection{}, reconcile.Stall(common.ReasonInvalidSpec, "%s.connectionRef: Secret %s/%s lacks key %q, which a connection to %s needs; add it",
+				path, secret.Namespace, secret.Name, key, found.binding.Type)
+		}
+		return found, nil
 	}
 	to := refs.To{Group: platformv1alpha1.GroupVersion.Group, Kind: "Platform", Namespace: t.namespace, Name: t.name}
 	if err := c.Refs.Granted(ctx, path, from, to); err != nil {
@@ -179,6 +184,21 @@ func (c *Controller) binding(ctx context.Context, p *dataflowv1alpha1.Pipeline, 
 
 func connectionOf(secret *corev1.Secret) connection {
 	return connection{backend.ParseBinding(secret.Data), refs.VersionOf(secret)}
+}
+
+// lacks is the first key without which nothing can be reached; "" when the binding has all.
+func lacks(b backend.Binding) string {
+	switch b.Type {
+	case "kafka":
+		if len(b.Brokers()) == 0 {
+			return "bootstrap-servers"
+		}
+	case "clickhouse", "postgresql", "redis", "rabbitmq":
+		if b.Host == "" {
+			return "host"
+		}
+	}
+	return ""
 }
 
 func notReady(path string, platform *platformv1alpha1.Platform, name string) error {

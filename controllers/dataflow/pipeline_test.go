@@ -271,6 +271,9 @@ func TestBadInputIsNamed(t *testing.T) {
 	w := newWorld(t, hour)
 	w.platform("main")
 	w.Expect(w.kafka.CreateTopic(w.ctx, kafka.Topic{Name: "theirs", Partitions: 8})).To(Succeed())
+	w.Expect(w.client.Create(w.ctx, &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Name: "half", Namespace: w.namespace}, StringData: map[string]string{"type": "kafka", "username": "u"},
+	})).To(Succeed())
 	for name, test := range map[string]struct {
 		change func(*dataflowv1alpha1.PipelineSpec)
 		reason string
@@ -294,6 +297,9 @@ func TestBadInputIsNamed(t *testing.T) {
 		"no-secret": {func(s *dataflowv1alpha1.PipelineSpec) {
 			s.Sources[0].ConnectionRef = &common.ConnectionReference{Name: "absent"}
 		}, common.ReasonReferenceNotFound, "spec.sources[0].connectionRef"},
+		"secret-lacks-key": {func(s *dataflowv1alpha1.PipelineSpec) {
+			s.Sources[0].ConnectionRef = &common.ConnectionReference{Name: "half"}
+		}, common.ReasonInvalidSpec, `lacks key "bootstrap-servers"`},
 		"no-backend": {func(s *dataflowv1alpha1.PipelineSpec) {
 			s.Sinks[0] = dataflowv1alpha1.Sink{Name: "out", Type: "postgres", Config: raw(`{"table":"t"}`)}
 		}, common.ReasonReferenceNotFound, "spec.backends.postgresql"},
