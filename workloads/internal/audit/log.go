@@ -134,14 +134,17 @@ func (l *Log) Public() ed25519.PublicKey { return l.public }
 // Record appends an event to the spill; the database follows within milliseconds, or when it is back. It answers
 // ErrFull at once when SpillBytes are waiting. It does not heed the context: what was done is recorded, even when the
 // client has gone.
-func (l *Log) Record(_ context.Context, event Event) error {
+func (l *Log) Record(_ context.Context, event Event) error { return l.record(event, 0) }
+
+// record uses as many bytes as were reserved, and more when there is room.
+func (l *Log) record(event Event, reserved int64) error {
 	if event.Product == "" {
 		event.Product = l.options.Product
 	}
 	normalize(&event, l.now())
 	l.mu.Lock()
 	l.recordBuf = appendCanonical(l.recordBuf[:0], &event)
-	err := l.spool.append(l.recordBuf)
+	err := l.spool.append(l.recordBuf, reserved)
 	l.mu.Unlock()
 	if err != nil {
 		l.metrics.refused.Inc()

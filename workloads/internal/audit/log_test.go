@@ -170,7 +170,10 @@ func TestServerStoppedAndKilled(t *testing.T) {
 				}
 			}
 		}()
-		waitFor(t, func() bool { entries, _, err := l.List(t.Context(), Filter{Limit: 1}); return err == nil && entries[0].Seq >= int64(next+200) })
+		waitFor(t, func() bool {
+			entries, _, err := l.List(t.Context(), Filter{Limit: 1})
+			return err == nil && entries[0].Seq >= int64(next+200)
+		})
 		server.Kill()
 		close(stop)
 		next = <-done

@@ -38,6 +38,7 @@ type spool struct {
 	mu       sync.Mutex
 	segments []*segment // oldest first; the last one is written
 	total    int64      // bytes in all segments
+	reserved int64      // bytes that are kept free
 	offset   int64      // bytes of segments[0] that were taken over
 	next     uint64     // number of the next line
 	buf      []byte
@@ -168,25 +169,60 @@ func (s *spool) startAfter(position uint64) error {
 	return s.roll() // its name tells the number
 }
 
-// append takes a payload without newlines, or answers ErrFull.
-func (s *spool) append(payload []byte) error {
+// reserve keeps room free for a line that comes later.
+func (s *spool) reserve(size int64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		return fmt.Errorf("%w: it is closed", ErrFull)
+		return errClosed
 	}
-	s.buf = appendLine(s.buf[:0], s.next, payload)
-	size := int64(len(s.buf))
-	active := s.segments[len(s.segments)-1]
-	if active.size >= s.segBytes || (s.total+size > s.max && s.drained()) {
+	if err := s.room(size); err != nil {
+		return err
+	}
+	s.reserved += size
+	return nil
+}
+
+func (s *spool) release(size int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.reserved -= size
+}
+
+// room answers ErrFull unless size bytes fit beside those that are reserved.
+func (s *spool) room(size int64) error {
+	if s.total+s.reserved+size > s.max && s.drained() && s.total > 0 {
 		if err := s.roll(); err != nil {
 			return fmt.Errorf("%w: %w", ErrFull, err)
 		}
-		active = s.segments[len(s.segments)-1]
 	}
-	if s.total+size > s.max {
+	if s.total+s.reserved+size > s.max {
 		return fmt.Errorf("%w: %d bytes wait for the database", ErrFull, s.total)
 	}
+	return nil
+}
+
+var errClosed = fmt.Errorf("%w: it is closed", ErrFull)
+
+// append takes a payload without newlines, or answers ErrFull; never that when room was reserved, unless the disk fails.
+func (s *spool) append(payload []byte, reserved int64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.reserved -= reserved
+	if s.closed {
+		return errClosed
+	}
+	s.buf = appendLine(s.buf[:0], s.next, payload)
+	size := int64(len(s.buf))
+	if err := s.room(size); err != nil && reserved == 0 {
+		return err
+	}
+	if s.segments[len(s.segments)-1].size >= s.segBytes {
+		if err := s.roll(); err != nil {
+			return fmt.Errorf("%w: %w", ErrFull, err)
+		}
+	}
+	active := s.segments[len(s.segments)-1]
 	if _, err := active.file.Write(s.buf); err != nil {
 		// A part of a line may be there: no other may follow it.
 		if cut := active.file.Truncate(active.size); cut != nil {

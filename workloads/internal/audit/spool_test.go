@@ -45,7 +45,7 @@ func drain(t *testing.T, s *spool) (numbers []uint64, damaged int) {
 func fill(t *testing.T, s *spool, from, to, width int) {
 	t.Helper()
 	for n := from; n <= to; n++ {
-		if err := s.append(append(fmt.Appendf(nil, "line %d", n), bytes.Repeat([]byte("x"), width)...)); err != nil {
+		if err := s.append(append(fmt.Appendf(nil, "line %d", n), bytes.Repeat([]byte("x"), width)...), 0); err != nil {
 			t.Fatalf("append %d: %v", n, err)
 		}
 	}
@@ -118,7 +118,7 @@ func TestSpoolIsBounded(t *testing.T) {
 	for range 20 {
 		first := next
 		for {
-			err := s.append(fmt.Appendf(nil, "line %d", next))
+			err := s.append(fmt.Appendf(nil, "line %d", next), 0)
 			if errors.Is(err, ErrFull) {
 				full++
 				break
@@ -160,5 +160,33 @@ func TestSpoolSkipsDamage(t *testing.T) {
 	numbers, damaged := drain(t, s)
 	if damaged != 1 || len(numbers) != 19 {
 		t.Errorf("%d damaged, %d whole; want 1 and 19", damaged, len(numbers))
+	}
+}
+
+func TestReservationHoldsWhenAllElseIsFull(t *testing.T) {
+	s := mustOpen(t, t.TempDir(), 8<<10)
+	if err := s.reserve(4 << 10); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.reserve(5 << 10); !errors.Is(err, ErrFull) {
+		t.Errorf("a second reservation beyond the bound: %v", err)
+	}
+	next := uint64(1)
+	for s.append(fmt.Appendf(nil, "line %d", next), 0) == nil {
+		next++
+	}
+	if s.total > 4<<10 {
+		t.Errorf("%d bytes are taken of what is not reserved", s.total)
+	}
+	if err := s.append(fmt.Appendf(nil, "line %d", next), 4<<10); err != nil {
+		t.Errorf("with a reservation: %v", err)
+	}
+	if err := s.append(fmt.Appendf(nil, "line %d", next+1), 0); err != nil {
+		t.Errorf("after the reservation was used: %v", err)
+	}
+	numbers, _ := drain(t, s)
+	check(t, numbers, 1, next+1)
+	if s.reserved != 0 {
+		t.Errorf("%d bytes stay reserved", s.reserved)
 	}
 }

@@ -116,6 +116,9 @@ func (s migrationSet) apply(ctx context.Context, connections *sql.DB, log *slog.
 	for _, r := range results {
 		log.InfoContext(ctx, "migrated the schema", "migration", r.Source.Path, "duration", r.Duration.String())
 	}
+	if partial, ok := errors.AsType[*goose.PartialError](err); ok {
+		return fmt.Errorf("%s: %w", partial.Failed.Source.Path, partial.Err)
+	}
 	if err != nil {
 		return err
 	}

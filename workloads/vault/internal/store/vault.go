@@ -104,8 +104,10 @@ type Vault interface {
 	Create(ctx context.Context, path string, write wire.Write, by string) (wire.Secret, error)
 	// Put makes a new version; an empty type is the secret's. ErrNotFound, ErrStale, ErrInvalid.
 	Put(ctx context.Context, path string, write wire.Write, by string) (wire.Secret, error)
-	// Apply makes the value that a resource declares, once: see wire.Apply. What is declared and equals the newest version
-	// makes none. A newest version that is not live is replaced. ErrInvalid (a forged or moved sealed value too).
+	// Apply makes the value that a resource declares, once: see wire.Apply. A declared value that equals the newest version's
+	// makes none, and a generated or issued one is made anew only for another recipe or a new rotation token. Other metadata
+	// make a version with the same value. A newest version that is not live is replaced. ErrInvalid (a forged or moved
+	// sealed value too).
 	Apply(ctx context.Context, path string, apply wire.Apply, by string) (wire.Applied, error)
 	// Rotate makes a new version of a generated or issued secret. ErrNotFound, ErrNotGenerated.
 	Rotate(ctx context.Context, path, by string) (wire.Secret, error)

@@ -57,11 +57,12 @@ CREATE TABLE secrets (
     updated_at  timestamptz NOT NULL DEFAULT now(),
     UNIQUE (namespace, path)
 ) WITH (fillfactor = 80);                       -- a new version updates the row in place
+CREATE INDEX secrets_data_key ON secrets (data_key_id);
 
 CREATE TABLE versions (
     secret_id    bigint NOT NULL REFERENCES secrets (id),
     version      bigint NOT NULL CHECK (version > 0),
-    data_key_id  uuid REFERENCES data_keys (id),
+    data_key_id  uuid,                          -- no reference: a data key goes only with its secret
     ciphertext   bytea,                         -- null: destroyed
     metadata     jsonb,
     created_at   timestamptz NOT NULL DEFAULT now(),

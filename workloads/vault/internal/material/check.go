@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package material
+
+import (
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/itechsmart/operator/internal/backend/vault"
+)
+
+// shape is which fields a type has: the first ones must be there.
+type shape struct{ required, optional []string }
+
+var shapes = map[string]shape{
+	vault.TypeText:        {required: []string{vault.FieldText}},
+	vault.TypeFile:        {required: []string{vault.FieldFile}, optional: []string{vault.FieldFilename}},
+	vault.TypeCertificate: {required: []string{vault.FieldCertificate, vault.FieldPrivateKey}, optional: []string{vault.FieldCA}},
+	vault.TypeAPIKey:      {required: []string{vault.FieldKey}, optional: []string{vault.FieldID}},
+}
+
+// Check refuses a value that is not what its type says, with a FieldError. The expiry is a certificate's; nil: none.
+func Check(secretType string, v vault.Value) (expiresAt *time.Time, err error) {
+	s, ok := shapes[secretType]
+	if !ok {
+		return nil, Invalid("type", "it is Text, File, Certificate or APIKey")
+	}
+	for _, name := range s.required {
+		if len(v[name]) == 0 && (secretType != vault.TypeFile || v[name] == nil) {
+			return nil, Invalid("value."+name, "%s needs it", secretType)
+		}
+	}
+	for name := range v {
+		if !slices.Contains(s.required, name) && !slices.Contains(s.optional, name) {
+			// The name is the caller's: a value may have been put where a name belongs.
+			return nil, Invalid("value", "%s has no other fields than %s", secretType, strings.Join(slices.Concat(s.required, s.optional), ", "))
+		}
+	}
+	if Size(v) > vault.MaxValueBytes {
+		return nil, Invalid("value", "it has over %d bytes", vault.MaxValueBytes)
+	}
+	return checkContent(secretType, v)
+}
+
+func checkContent(secretType string, v vault.Value) (*time.Time, error) {
+	switch secretType {
+	case vault.TypeText:
+		if !utf8.Valid(v[vault.FieldText]) {
+			return nil, Invalid("value."+vault.FieldText, "it is not UTF-8; File takes any bytes")
+		}
+	case vault.TypeFile:
+		name := v[vault.FieldFilename]
+		if len(name) > 255 || !utf8.Valid(name) || strings.ContainsFunc(string(name), func(r rune) bool { return r < ' ' || r == 0x7f || r == '/' || r == '\\' }) ||
+			string(name) == "." || string(name) == ".." {
+			return nil, Invalid("value."+vault.FieldFilename, "it is one name of at most 255 bytes, without directories")
+		}
+	case vault.TypeAPIKey:
+		for _, field := range []string{vault.FieldKey, vault.FieldID} {
+			if !visible(v[field]) {
+				return nil, Invalid("value."+field, "it has at most 8192 visible ASCII characters, no spaces")
+			}
+		}
+	case vault.TypeCertificate:
+		leaf, err := checkCertificate(v)
+		if err != nil {
+			return nil, err
+		}
+		return &leaf.NotAfter, nil
+	}
+	return nil, nil
+}
+
+// visible tells whether bytes may stand in a header.
+func visible(data []byte) bool {
+	return len(data) <= 8192 && !slices.ContainsFunc(data, func(b byte) bool { return b <= ' ' || b >= 0x7f })
+}

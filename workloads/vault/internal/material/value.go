@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package material is what secrets are made of: it checks values by their type, and makes passwords, keys and
+// certificates.
+package material
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/itechsmart/operator/internal/backend/vault"
+)
+
+const (
+	maxFields    = 16
+	maxFieldName = 253
+	// MaxEncoded bounds Encode's result, in bytes.
+	MaxEncoded = vault.MaxValueBytes + 2 + maxFields*(2+maxFieldName+4)
+
+	valueFormat = 1
+)
+
+// ErrEncoding: bytes are no encoded value.
+var ErrEncoding = errors.New("not an encoded value")
+
+// FieldError says which field of a request is wrong. It never holds a value.
+type FieldError struct {
+	Field   string // as in the request: value.text, generate.length
+	Message string
+}
+
+func (e *FieldError) Error() string { return e.Field + ": " + e.Message }
+
+// Invalid makes a FieldError.
+func Invalid(field, format string, args ...any) error {
+	return &FieldError{Field: field, Message: fmt.Sprintf(format, args...)}
+}
+
+// Encode writes a value as bytes, the same for equal values: a format byte, the number of fields, and each field in the
+// order of their names with lengths. The caller zeroes them.
+func Encode(v vault.Value) ([]byte, error) {
+	size := 2
+	for name, data := range v {
+		if name == "" || len(name) > maxFieldName {
+			return nil, Invalid("value", "a field's name has 1 to %d characters", maxFieldName)
+		}
+		size += 2 + len(name) + 4 + len(data)
+	}
+	if len(v) > maxFields {
+		return nil, Invalid("value", "it has over %d fields", maxFields)
+	}
+	if Size(v) > vault.MaxValueBytes {
+		return nil, Invalid("value", "it has over %d bytes", vault.MaxValueBytes)
+	}
+	// Made at its full size: growing would leave copies of the plaintext behind.
+	out := make([]byte, 0, size)
+	out = append(out, valueFormat, byte(len(v)))
+	for _, name := range slices.Sorted(maps.Keys(v)) {
+		out = binary.BigEndian.AppendUint16(out, uint16(len(name)))
+		out = append(out, name...)
+		out = binary.BigEndian.AppendUint32(out, uint32(len(v[name])))
+		out = append(out, v[name]...)
+	}
+	return out, nil
+}
+
+// Decode reads what Encode wrote, into copies; ErrEncoding.
+func Decode(data []byte) (vault.Value, error) {
+	if len(data) < 2 || data[0] != valueFormat || data[1] > maxFields {
+		return nil, ErrEncoding
+	}
+	count, rest := int(data[1]), data[2:]
+	v := make(vault.Value, count)
+	last := ""
+	for range count {
+		name, after, ok := cut(rest, 2)
+		if !ok || len(name) == 0 || len(name) > maxFieldName || string(name) <= last {
+			return nil, ErrEncoding
+		}
+		content, after, ok := cut(after, 4)
+		if !ok {
+			return nil, ErrEncoding
+		}
+		last, rest = string(name), after
+		v[last] = bytes.Clone(content)
+		if v[last] == nil {
+			v[last] = []byte{}
+		}
+	}
+	if len(rest) != 0 || Size(v) > vault.MaxValueBytes {
+		return nil, ErrEncoding
+	}
+	return v, nil
+}
+
+// cut takes a field with a length of 2 or 4 bytes off.
+func cut(data []byte, lengthBytes int) (field, rest []byte, ok bool) {
+	if len(data) < lengthBytes {
+		return nil, nil, false
+	}
+	var length uint64
+	for _, b := range data[:lengthBytes] {
+		length = length<<8 | uint64(b)
+	}
+	data = data[lengthBytes:]
+	if uint64(len(data)) < length {
+		return nil, nil, false
+	}
+	return data[:length], data[length:], true
+}
+
+// Size is the number of bytes of all fields together.
+func Size(v vault.Value) int {
+	size := 0
+	for _, data := range v {
+		size += len(data)
+	}
+	return size
+}
+
+// Zero overwrites a value.
+func Zero(v vault.Value) {
+	for _, data := range v {
+		clear(data)
+	}
+}

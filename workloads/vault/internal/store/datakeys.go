@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/itechsmart/operator/workloads/vault/internal/keyring"
+)
+
+// dataKeyRow is one wrapped data key.
+type dataKeyRow struct {
+	keyring.Label
+	RootKeyID string
+	Wrapped   []byte
+}
+
+func scanDataKey(row pgx.CollectableRow) (dataKeyRow, error) {
+	var k dataKeyRow
+	err := row.Scan(&k.ID, &k.Namespace, &k.Purpose, &k.Subject, &k.RootKeyID, &k.Wrapped)
+	return k, err
+}
+
+// open unwraps; the errors are the keyring's.
+func (k dataKeyRow) open(keys *keyring.Keyring) (*keyring.DataKey, error) {
+	root, err := keys.Root(k.RootKeyID)
+	if err != nil {
+		return nil, err
+	}
+	return root.Unwrap(k.Label, k.Wrapped)
+}
+
+func (k dataKeyRow) rewrap(keys *keyring.Keyring, active *keyring.Root) ([]byte, error) {
+	key, err := k.open(keys)
+	if err != nil {
+		return nil, err
+	}
+	defer key.Close()
+	return active.Wrap(k.Label, key)
+}
+
+// newDataKey wraps a key by the newest root key.
+func (v *store) newDataKey(keys *keyring.Keyring, purpose, subject string, key *keyring.DataKey) (dataKeyRow, error) {
+	active, err := keys.Active()
+	if err != nil {
+		return dataKeyRow{}, err
+	}
+	row := dataKeyRow{
+		Label:     keyring.Label{ID: uuid.NewString(), Namespace: v.options.Namespace, Purpose: purpose, Subject: subject},
+		RootKeyID: active.ID(),
+	}
+	row.Wrapped, err = active.Wrap(row.Label, key)
+	return row, err
+}
+
+const insertDataKey = `INSERT INTO data_keys (id, namespace, purpose, subject, root_key_id, wrapped) VALUES ($1, $2, $3, $4, $5, $6)`
+
+func (k dataKeyRow) args() []any {
+	return []any{k.ID, k.Namespace, k.Purpose, k.Subject, k.RootKeyID, k.Wrapped}
+}
+
+// macKey is the namespace's key for comparing values, made on first use.
+func (v *store) macKey(ctx context.Context, keys *keyring.Keyring) (*keyring.DataKey, error) {
+	read := func() (dataKeyRow, error) {
+		rows, err := v.pool.Query(ctx, `SELECT id::text, namespace, purpose, subject, root_key_id, wrapped FROM data_keys
+			WHERE namespace = $1 AND purpose = $2`, v.options.Namespace, keyring.PurposeMAC)
+		if err != nil {
+			return dataKeyRow{}, err
+		}
+		return pgx.CollectExactlyOneRow(rows, scanDataKey)
+	}
+	row, err := read()
+	if errors.Is(err, pgx.ErrNoRows) {
+		key := keyring.NewDataKey()
+		defer key.Close()
+		made, wrapErr := v.newDataKey(keys, keyring.PurposeMAC, "", key)
+		if wrapErr != nil {
+			return nil, wrapErr
+		}
+		if _, err := v.pool.Exec(ctx, insertDataKey+` ON CONFLICT DO NOTHING`, made.args()...); err != nil {
+			return nil, fmt.Errorf("write key for comparisons: %w", err)
+		}
+		row, err = read()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read key for comparisons: %w", err)
+	}
+	row.Namespace, row.Subject = v.options.Namespace, ""
+	return row.open(keys)
+}
