@@ -135,6 +135,9 @@ type CORS struct {
 type Audit struct {
 	Retention  Duration `json:"retention,omitempty"`  // 90 days when zero
 	SpillBytes int64    `json:"spillBytes,omitempty"` // 64 MiB when zero
+	// Key is the Ed25519 seed (32 bytes, base64) that signs the log's checkpoints; it stays for as long as the log does.
+	// Empty: derived from the first of Auth.Keys, so that a change of those shows as a finding in the log.
+	Key string `json:"key,omitempty"`
 }
 
 // Vault is how Vault is unsealed.
