@@ -46,10 +46,7 @@ var hooks = sync.OnceFunc(func() {
 })
 
 // rest is huma's API with our answers.
-type rest struct {
-	huma.API
-	routes []string
-}
+type rest struct{ huma.API }
 
 // New prepares an API on mux, with its document at /openapi.json and
 // /openapi.yaml and a page for readers at /docs. Operations come by
@@ -73,13 +70,22 @@ func New(mux *http.ServeMux, title, version string) huma.API {
 		DefaultFormat: problem.TypeJSON,
 	}
 	r := &rest{API: humago.New(mux, config)}
-	r.UseMiddleware(func(ctx huma.Context, next func(huma.Context)) {
-		op := ctx.Operation()
-		server.SetRoute(ctx.Context(), op.Method+" "+op.Path)
-		next(ctx)
-	})
+	r.UseMiddleware(before)
 	r.serveDocument(mux)
 	return r
+}
+
+// before is what every operation begins with.
+func before(ctx huma.Context, next func(huma.Context)) {
+	op := ctx.Operation()
+	server.SetRoute(ctx.Context(), op.Method+" "+op.Path)
+	// huma takes a body without a type for JSON, which a form of another site can send.
+	if r, w := humago.Unwrap(ctx); op.RequestBody != nil && r.ContentLength != 0 && r.Header.Get("Content-Type") == "" {
+		Write(w, r, problem.New(http.StatusUnsupportedMediaType, codes[http.StatusUnsupportedMediaType], messages[http.StatusUnsupportedMediaType],
+			Detail{Field: "body", Message: "it has no Content-Type"}))
+		return
+	}
+	next(ctx)
 }
 
 func encode(w io.Writer, v any) error { return json.NewEncoder(w).Encode(v) }

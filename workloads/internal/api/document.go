@@ -24,6 +24,8 @@ func (r *rest) DocumentOperation(op *huma.Operation) {
 	if op.SkipValidateBody {
 		panic("api: " + op.OperationID + ": strict JSON needs the validation of bodies")
 	}
+	// A filter that is misspelt must not list everything.
+	op.RejectUnknownQueryParameters = true
 	if op.Hidden {
 		return
 	}

@@ -138,11 +138,14 @@ func safe(d *huma.ErrorDetail) Detail {
 		}
 	}
 	field := d.Location
-	if strings.HasPrefix(text, "unexpected property") {
-		// Its last part is the property.
+	switch text {
+	case "unexpected property":
+		// The last part is the property's name.
 		if i := strings.LastIndexByte(field, '.'); i > 0 {
 			field = field[:i]
 		}
+	case "unknown query parameter":
+		field = "query"
 	}
 	return Detail{Field: field, Message: text}
 }

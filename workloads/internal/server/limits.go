@@ -4,8 +4,10 @@ package server
 
 import (
 	"net/http"
+	"net/url"
 	"path"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/itechsmart/operator/workloads/internal/api/problem"
 )
@@ -38,10 +40,38 @@ func (s *Server) refuse(r *http.Request) error {
 	if r.ContentLength > s.options.MaxBodyBytes {
 		return problem.TooLarge(s.options.MaxBodyBytes)
 	}
-	if p := r.URL.EscapedPath(); p != "" && p != "*" && !clean(p) {
-		return problem.New(http.StatusBadRequest, "invalid_path", "the path holds an empty segment, a dot segment or a control character")
+	if p := r.URL.EscapedPath(); p != "" && p != "*" && !clean(p) || !text(r.URL.Path) {
+		return problem.New(http.StatusBadRequest, "invalid_path", "the path holds an empty segment, a dot segment, a control character or broken UTF-8")
+	}
+	if !textQuery(r.URL.RawQuery) {
+		return problem.New(http.StatusBadRequest, "invalid_query", "the query holds a control character, broken UTF-8 or a broken escape")
+	}
+	// These reach logs and the audit log, which hold text.
+	for _, name := range []string{"User-Agent", "Referer"} {
+		if value := r.Header.Get(name); !utf8.ValidString(value) {
+			r.Header.Set(name, strings.ToValidUTF8(value, "?"))
+		}
 	}
 	return nil
+}
+
+// text tells whether a database would store it: UTF-8 without control characters.
+func text(s string) bool {
+	for i := range len(s) {
+		if s[i] < ' ' || s[i] == 0x7f {
+			return false
+		}
+	}
+	return utf8.ValidString(s)
+}
+
+// textQuery is text of a query, which may hold line ends and tabs in its values.
+func textQuery(query string) bool {
+	if !strings.ContainsRune(query, '%') {
+		return text(query)
+	}
+	decoded, err := url.QueryUnescape(query)
+	return err == nil && utf8.ValidString(decoded) && !strings.ContainsRune(decoded, 0)
 }
 
 // clean tells whether a path, still escaped, is the one that it stands for.

@@ -107,7 +107,9 @@ func (s *Server) told(r *http.Request, info *request, w *response, start time.Ti
 }
 
 // probe tells whether it was one of the server's own paths, which are asked every few seconds.
-func (r *request) probe() bool { return r.route == routeHealth || r.route == routeLive || r.route == routeReady }
+func (r *request) probe() bool {
+	return r.route == routeHealth || r.route == routeLive || r.route == routeReady
+}
 
 // response remembers what was answered.
 type response struct {

@@ -10,7 +10,7 @@ import (
 // Accepted tells whether an Accept header names application/problem+json, and
 // does not prefer application/json to it. Wildcards get the envelope.
 func Accepted(accept string) bool {
-	if !strings.Contains(accept, "problem+json") {
+	if len(accept) < len(TypeProblem) { // most requests
 		return false
 	}
 	ours, plain := 0.0, 0.0

@@ -107,7 +107,7 @@ func TooLarge(limit int64) *Error {
 // ErrorEnvelope is the body of an error.
 type ErrorEnvelope struct {
 	Success   bool      `json:"success" enum:"false" doc:"false"`
-	Error     ErrorBody      `json:"error"`
+	Error     ErrorBody `json:"error"`
 	Timestamp time.Time `json:"timestamp"`
 }
 
