@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package backendtest
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"testing"
+
+	"github.com/itechsmart/operator/internal/backend/vault"
+)
+
+// verify checks that a certificate has its key, is signed by the authority's and good for the name.
+func verify(t *testing.T, issued, authority vault.Value, name string) {
+	t.Helper()
+	pair, err := tls.X509KeyPair(issued[vault.FieldCertificate], issued[vault.FieldPrivateKey])
+	if err != nil {
+		t.Fatal("the issued certificate and key are no pair")
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(authority[vault.FieldCertificate]) {
+		t.Fatal("the authority has no certificate")
+	}
+	if _, err := pair.Leaf.Verify(x509.VerifyOptions{Roots: roots, DNSName: name}); err != nil {
+		t.Fatal(err)
+	}
+	if string(issued[vault.FieldCA]) != string(authority[vault.FieldCertificate]) {
+		t.Errorf("field %s is not the authority's certificate", vault.FieldCA)
+	}
+}
