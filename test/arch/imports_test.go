@@ -69,6 +69,9 @@ func within(path string, prefixes ...string) bool {
 // workers are the programs that are no Kubernetes clients, each with its config.
 var workers = []string{"workloads/dataflow/worker"}
 
+// serviceConfig is what a Platform's controller tells a product service.
+const serviceConfig = "workloads/config"
+
 // allowed returns which packages of the module the package at path may import directly.
 func allowed(path string) []string {
 	parts := strings.Split(path, "/")
@@ -89,10 +92,13 @@ func allowed(path string) []string {
 	case "internal":
 		return []string{"internal/backend"}
 	case "workloads":
-		if product == "internal" {
-			return []string{"workloads/internal"}
+		switch product {
+		case "config":
+			return []string{}
+		case "internal":
+			return []string{"workloads/internal", serviceConfig}
 		}
-		return []string{"api/" + product, "api/common", "workloads/internal", "internal/backend", "workloads/" + product}
+		return []string{"api/" + product, "api/common", "workloads/internal", serviceConfig, "internal/backend", "workloads/" + product}
 	default: // hack, test: they see everything
 		return []string{""}
 	}
@@ -111,7 +117,7 @@ func controllerImports(product string) []string {
 }
 
 func workerConfigs() []string {
-	var out []string
+	out := []string{serviceConfig}
 	for _, worker := range workers {
 		out = append(out, worker+"/config")
 	}
