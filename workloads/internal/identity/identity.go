@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package identity is who the users of a Platform are: registration, login,
+// tokens and grants, in one schema that all its products share.
+//
+//	id, err := identity.New(ctx, pool, settings.Auth, audit, identity.Options{Product: "vault", Namespace: namespace, …})
+//	id.Register(rest, mux)
+//	s.Mount(auth.Middleware(id, identity.Anonymous...)(server.Routes(mux)))
+package identity
+
+import (
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/ory/fosite"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/itechsmart/operator/workloads/config"
+	"github.com/itechsmart/operator/workloads/internal/api"
+	"github.com/itechsmart/operator/workloads/internal/audit"
+	"github.com/itechsmart/operator/workloads/internal/auth"
+	"github.com/itechsmart/operator/workloads/internal/db"
+	"github.com/itechsmart/operator/workloads/internal/server"
+)
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+const (
+	defaultAccessTTL  = 24 * time.Hour
+	defaultRefreshTTL = 30 * 24 * time.Hour
+)
+
+// Options are what a Service needs beside its settings.
+type Options struct {
+	// Product and Namespace are the service's: ServiceAccounts get their roles there, and audit events name them.
+	Product, Namespace string
+	// Reviewer checks ServiceAccounts' tokens; nil: they are refused.
+	Reviewer TokenReviewer
+	Log      *slog.Logger
+	// Registry gets the metrics; nil: none.
+	Registry prometheus.Registerer
+	// HashCost is bcrypt's, 12 when zero. Tests lower it.
+	HashCost int
+}
+
+// Service knows the users.
+type Service struct {
+	options  Options
+	settings config.Auth
+	ring     *keyring
+	users    users
+	lockout  lockout
+	hasher   *hasher
+	changes  *changes
+	accounts *accounts
+	provider fosite.OAuth2Provider
+	store    *oauthStore
+	audit    audit.Recorder
+	log      *slog.Logger
+	cursors  *api.Cursors
+	now      func() time.Time
+
+	stop context.CancelFunc
+	work sync.WaitGroup
+}
+
+var _ auth.Authenticator = (*Service)(nil)
+
+// New brings the schema up to date, makes the first administrator when there is no user, and keeps revocations up
+// to date until ctx ends or Close is called. The error names the setting that is wrong, or wraps the database's.
+func New(ctx context.Context, pool *pgxpool.Pool, settings config.Auth, recorder audit.Recorder, o Options) (*Service, error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	s := &Service{
+		options: o, settings: settings, users: users{pool}, lockout: lockout{pool}, audit: recorder, log: o.Log, now: time.Now,
+	}
+	access := settings.AccessTTL.Or(defaultAccessTTL)
+	var err error
+	if s.ring, err = newKeyring(settings.Issuer, settings.Keys); err != nil {
+		return nil, err
+	}
+	clients, err := newClients(settings.Clients)
+	if err != nil {
+		return nil, err
+	}
+	if s.accounts, err = newAccounts(o.Reviewer, settings.Issuer, o.Namespace, settings.ServiceAccounts, time.Now); err != nil {
+		return nil, err
+	}
+	s.cursors = api.NewCursors([]byte(settings.Keys[0].Secret))
+	if err := db.Migrate(ctx, pool, migrations, o.Log); err != nil {
+		return nil, err
+	}
+	if s.hasher, err = newHasher(o.HashCost, 0, 0); err != nil {
+		return nil, err
+	}
+	s.changes = newChanges(pool, access, o.Log)
+	s.store = &oauthStore{pool: pool, clients: clients, changes: s.changes, login: s.login}
+	tokens := &strategy{ring: s.ring, users: s.users, now: time.Now}
+	s.provider = newProvider(s.store, tokens, s.hasher, access, settings.RefreshTTL.Or(defaultRefreshTTL))
+	if err := s.prepare(ctx); err != nil {
+		s.hasher.close()
+		return nil, err
+	}
+	ctx, s.stop = context.WithCancel(ctx)
+	s.work.Go(func() { s.changes.run(ctx) })
+	s.work.Go(func() { s.purge(ctx) })
+	return s, nil
+}
+
+// prepare reads and writes what must be there before the first request.
+func (s *Service) prepare(ctx context.Context) error {
+	if err := s.firstAdministrator(ctx); err != nil {
+		return fmt.Errorf("make the first administrator: %w", err)
+	}
+	if err := s.changes.refresh(ctx); err != nil {
+		return err
+	}
+	if s.options.Registry == nil {
+		return nil
+	}
+	return s.options.Registry.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "itechsmart_identity_password_queue", Help: "Passwords that wait for a worker.",
+	}, func() float64 { return float64(len(s.hasher.jobs)) }))
+}
+
+// Close stops what New started, and waits for it.
+func (s *Service) Close() {
+	s.stop()
+	s.work.Wait()
+	s.hasher.close()
+}
+
+func (s *Service) firstAdministrator(ctx context.Context) error {
+	first := s.settings.Administrator
+	if first == nil {
+		return nil
+	}
+	empty, err := s.users.empty(ctx)
+	if err != nil || !empty {
+		return err
+	}
+	email, ok := normalEmail(first.Email)
+	if !ok {
+		return errors.New("auth.administrator.email: is no email address")
+	}
+	if err := checkPassword(s.settings.Password, "auth.administrator.password", first.Password); err != nil {
+		return err
+	}
+	hash, err := s.hasher.hash(ctx, first.Password)
+	if err != nil {
+		return err
+	}
+	made, err := s.users.bootstrap(ctx, email, hash)
+	if err == nil && made {
+		s.log.InfoContext(ctx, "made the first administrator")
+		err = s.record(ctx, audit.Event{User: "system", Action: "user.bootstrap", Object: "user/" + email, Outcome: audit.Allowed})
+	}
+	return err
+}
+
+// Authenticate tells whose a bearer token is: one of ours, without the database, or a ServiceAccount's.
+// auth.ErrInvalidToken, auth.ErrUnavailable.
+func (s *Service) Authenticate(ctx context.Context, bearer string) (*auth.Principal, error) {
+	token, err := s.ring.verify(bearer, s.now())
+	if err != nil {
+		if s.options.Reviewer == nil || len(s.settings.ServiceAccounts) == 0 {
+			return nil, err
+		}
+		return s.accounts.authenticate(ctx, bearer)
+	}
+	grants, ok := s.changes.apply(token)
+	if !ok {
+		return nil, fmt.Errorf("%w: it was revoked", auth.ErrInvalidToken)
+	}
+	return &auth.Principal{Kind: auth.KindUser, ID: token.Subject, Name: token.Name, Grants: grants}, nil
+}
+
+// login checks a password and gives the user's id. errNoUser, errBusy, *lockedError.
+func (s *Service) login(ctx context.Context, username, password string) (string, error) {
+	email, ok := normalEmail(username)
+	if !ok {
+		email = strings.ToLower(username) // nobody's: it takes the same way as any other
+	}
+	failures, err := s.lockout.check(ctx, email)
+	if err != nil {
+		return "", err
+	}
+	id, hash, err := s.users.password(ctx, email)
+	if err != nil && !errors.Is(err, errNoUser) {
+		return "", fmt.Errorf("read the user: %w", err)
+	}
+	same, err := s.hasher.matches(ctx, hash, password)
+	if err != nil {
+		return "", err
+	}
+	if !same {
+		if err := s.lockout.fail(ctx, email); err != nil {
+			return "", err
+		}
+		return "", errNoUser
+	}
+	return id, s.lockout.succeed(ctx, email, failures)
+}
+
+// record adds to an event what is known of the request. What is not recorded is not done.
+func (s *Service) record(ctx context.Context, e audit.Event) error {
+	e.Time, e.Product, e.Namespace, e.RequestID = s.now().UTC(), s.options.Product, s.options.Namespace, server.RequestID(ctx)
+	if ip := server.ClientIP(ctx); ip.IsValid() {
+		e.IP = ip.String()
+	}
+	if p := auth.From(ctx); p != nil && e.User == "" {
+		e.User, e.UserID = p.Name, p.ID
+	}
+	if e.User == "" {
+		e.User = "anonymous"
+	}
+	err := s.audit.Record(ctx, e)
+	if errors.Is(err, audit.ErrFull) {
+		return api.Unavailable(5*time.Second, "the audit log takes no more; try again later")
+	}
+	if err != nil {
+		return fmt.Errorf("record %s: %w", e.Action, err)
+	}
+	return nil
+}
+
+const (
+	purgeEvery = time.Hour
+	purgeBatch = 1000
+)
+
+// purge deletes what serves nobody any more.
+func (s *Service) purge(ctx context.Context) {
+	ticker := time.NewTicker(purgeEvery)
+	defer ticker.Stop()
+	for {
+		if err := s.purgeOnce(ctx); err != nil && ctx.Err() == nil {
+			s.log.WarnContext(ctx, "expired tokens stay for now", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+func (s *Service) purgeOnce(ctx context.Context) error {
+	for table, where := range map[string]string{
+		"refresh_tokens":      "expires_at < now()",
+		"authorization_codes": "expires_at < now() - interval '1 hour'",
+		"sessions":            "expires_at < now() - interval '1 hour'",
+		"login_failures":      "last_failure < now() - interval '1 hour'",
+	} {
+		for {
+			tag, err := s.users.pool.Exec(ctx, "DELETE FROM "+table+" WHERE ctid = ANY (ARRAY(SELECT ctid FROM "+table+" WHERE "+where+" LIMIT $1))", purgeBatch)
+			if err != nil {
+				return fmt.Errorf("purge %s: %w", table, err)
+			}
+			if tag.RowsAffected() < purgeBatch {
+				break
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package identity
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/itechsmart/operator/workloads/config"
+	"github.com/itechsmart/operator/workloads/internal/auth"
+)
+
+// TokenReviewer asks the Kubernetes API whose a ServiceAccount's token is. Errors wrap auth.ErrInvalidToken; any
+// other means that the API did not answer.
+type TokenReviewer interface {
+	Review(ctx context.Context, token, audience string) (namespace, name string, err error)
+}
+
+const (
+	goodFor = 60 * time.Second
+	badFor  = 10 * time.Second
+	// staleFor is how long an answer that was good still holds while the API server does not answer: a service
+	// serves without it.
+	staleFor = 15 * time.Minute
+	askAgain = 5 * time.Second
+
+	maxReviews    = 4096 // answers kept
+	reviewsAtOnce = 8
+	reviewTimeout = 3 * time.Second
+	accountPrefix = "system:serviceaccount:"
+)
+
+// accounts authenticates ServiceAccounts.
+type accounts struct {
+	reviewer  TokenReviewer
+	issuer    string // the audience that tokens are for
+	namespace string // that the grants are on
+	roles     []config.ServiceAccount
+	now       func() time.Time
+	slots     chan struct{}
+
+	mu      sync.Mutex
+	answers map[[sha256.Size]byte]*review
+}
+
+// review is one answer, or the wait for it.
+type review struct {
+	done      chan struct{} // closed when the rest is there
+	principal *auth.Principal
+	err       error
+	confirmed time.Time // when the API server said so
+	until     time.Time // how long the answer holds
+	expires   time.Time // the token's own
+}
+
+func newAccounts(reviewer TokenReviewer, issuer, namespace string, roles []config.ServiceAccount, now func() time.Time) (*accounts, error) {
+	for i, r := range roles {
+		ns, name, found := strings.Cut(r.Name, "/")
+		if !found || ns == "" || name == "" || ns == "*" || strings.Contains(name, "/") {
+			return nil, fmt.Errorf("auth.serviceAccounts[%d].name: is neither namespace/name nor namespace/*", i)
+		}
+		if !knownRole(auth.Role(r.Role)) {
+			return nil, fmt.Errorf("auth.serviceAccounts[%d].role: is none of viewer, editor and admin", i)
+		}
+	}
+	return &accounts{reviewer: reviewer, issuer: issuer, namespace: namespace, roles: roles, now: now,
+		slots: make(chan struct{}, reviewsAtOnce), answers: map[[sha256.Size]byte]*review{}}, nil
+}
+
+func knownRole(r auth.Role) bool {
+	return slices.Contains([]auth.Role{auth.RoleViewer, auth.RoleEditor, auth.RoleAdmin}, r)
+}
+
+// role is the highest that the settings give.
+func (a *accounts) role(namespace, name string) auth.Role {
+	best := auth.RoleNone
+	for _, r := range a.roles {
+		if (r.Name == namespace+"/"+name || r.Name == namespace+"/*") && auth.Role(r.Role).Includes(best) {
+			best = auth.Role(r.Role)
+		}
+	}
+	return best
+}
+
+// unverified is what a token claims to be. It only keeps hopeless ones from the API server.
+type unverified struct {
+	Subject  string          `json:"sub"`
+	Audience json.RawMessage `json:"aud"`
+	Expiry   float64         `json:"exp"`
+}
+
+func (a *accounts) claimed(token string) (unverified, bool) {
+	var u unverified
+	parts := strings.Split(token, ".")
+	if len(parts) != 3 {
+		return u, false
+	}
+	body, err := base64.RawURLEncoding.DecodeString(parts[1])
+	if err != nil || json.Unmarshal(body, &u) != nil {
+		return u, false
+	}
+	var many []string
+	var one string
+	if json.Unmarshal(u.Audience, &many) != nil && json.Unmarshal(u.Audience, &one) == nil {
+		many = []string{one}
+	}
+	namespace, name, found := strings.Cut(strings.TrimPrefix(u.Subject, accountPrefix), ":")
+	ours := found && strings.HasPrefix(u.Subject, accountPrefix) && slices.Contains(many, a.issuer)
+	return u, ours && a.role(namespace, name) != auth.RoleNone && u.Expiry > float64(a.now().Unix())
+}
+
+// authenticate asks the API server, or remembers what it said. auth.ErrInvalidToken, auth.ErrUnavailable.
+func (a *accounts) authenticate(ctx context.Context, token string) (*auth.Principal, error) {
+	claimed, plausible := a.claimed(token)
+	if !plausible {
+		return nil, fmt.Errorf("%w: it is nobody's who may call", auth.ErrInvalidToken)
+	}
+	key := sha256.Sum256([]byte(token))
+	now := a.now()
+	a.mu.Lock()
+	r, known := a.answers[key]
+	var last *review
+	if known && r.answered() && !now.Before(r.until) {
+		last, known = r, false
+	}
+	if !known {
+		a.makeRoom(now)
+		r = &review{done: make(chan struct{}), expires: time.Unix(int64(claimed.Expiry), 0)}
+		a.answers[key] = r
+		go a.ask(context.WithoutCancel(ctx), token, r, last)
+	}
+	a.mu.Unlock()
+	select {
+	case <-r.done:
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%w: %w", auth.ErrUnavailable, ctx.Err())
+	}
+	if r.err == nil && !now.Before(r.expires) {
+		return nil, fmt.Errorf("%w: it expired", auth.ErrInvalidToken)
+	}
+	return r.principal, r.err
+}
+
+func (r *review) answered() bool {
+	select {
+	case <-r.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// ask fills r in, once for all who wait.
+func (a *accounts) ask(ctx context.Context, token string, r, last *review) {
+	defer close(r.done)
+	ctx, cancel := context.WithTimeout(ctx, reviewTimeout)
+	defer cancel()
+	namespace, name, err := "", "", error(nil)
+	select {
+	case a.slots <- struct{}{}:
+		namespace, name, err = a.reviewer.Review(ctx, token, a.issuer)
+		<-a.slots
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	now := a.now()
+	role := a.role(namespace, name)
+	switch {
+	case err == nil && role != auth.RoleNone:
+		id := namespace + "/" + name
+		r.principal = &auth.Principal{Kind: auth.KindServiceAccount, ID: id, Name: id,
+			Grants: []auth.Grant{{Product: "*", Namespace: a.namespace, Role: role}}}
+		r.confirmed, r.until = now, now.Add(goodFor)
+	case err == nil:
+		r.err, r.until = fmt.Errorf("%w: %s/%s may not call", auth.ErrInvalidToken, namespace, name), now.Add(badFor)
+	case errors.Is(err, auth.ErrInvalidToken):
+		r.err, r.until = err, now.Add(badFor)
+	case last != nil && last.err == nil && now.Before(last.confirmed.Add(staleFor)):
+		// The API server is away: what it said last holds on for now.
+		r.principal, r.confirmed, r.until = last.principal, last.confirmed, now.Add(askAgain)
+	default:
+		r.err, r.until = fmt.Errorf("%w: review the token: %w", auth.ErrUnavailable, err), now.Add(time.Second)
+	}
+}
+
+// makeRoom drops what holds no more, and when that is not enough, anything that is no wait.
+func (a *accounts) makeRoom(now time.Time) {
+	if len(a.answers) < maxReviews {
+		return
+	}
+	for key, r := range a.answers {
+		if r.answered() && !now.Before(r.until) {
+			delete(a.answers, key)
+		}
+	}
+	for key, r := range a.answers {
+		if len(a.answers) < maxReviews {
+			return
+		}
+		if r.answered() {
+			delete(a.answers, key)
+		}
+	}
+}
