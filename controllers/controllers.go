@@ -14,9 +14,11 @@ import (
 
 	dataflowv1alpha1 "github.com/itechsmart/operator/api/dataflow/v1alpha1"
 	platformv1alpha1 "github.com/itechsmart/operator/api/platform/v1alpha1"
+	vaultv1alpha1 "github.com/itechsmart/operator/api/vault/v1alpha1"
 	"github.com/itechsmart/operator/controllers/dataflow"
 	"github.com/itechsmart/operator/controllers/internal/setup"
 	"github.com/itechsmart/operator/controllers/platform"
+	"github.com/itechsmart/operator/controllers/vault"
 )
 
 // Options are the manager's flags that controllers need.
@@ -29,13 +31,14 @@ var CacheOptions = setup.CacheOptions
 var sets = []func(*setup.Deps) error{
 	platform.Setup,
 	dataflow.Setup,
+	vault.Setup,
 }
 
 // AddToScheme registers every kind that controllers use.
 func AddToScheme(scheme *runtime.Scheme) error {
 	for _, add := range []func(*runtime.Scheme) error{
 		clientgoscheme.AddToScheme, gatewayv1beta1.Install,
-		platformv1alpha1.AddToScheme, dataflowv1alpha1.AddToScheme,
+		platformv1alpha1.AddToScheme, dataflowv1alpha1.AddToScheme, vaultv1alpha1.AddToScheme,
 	} {
 		if err := add(scheme); err != nil {
 			return fmt.Errorf("scheme: %w", err)

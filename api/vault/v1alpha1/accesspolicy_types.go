@@ -88,9 +88,7 @@ type PolicyRule struct {
 	// +kubebuilder:validation:MaxItems=64
 	// +kubebuilder:validation:items:MinLength=1
 	// +kubebuilder:validation:items:MaxLength=253
-	// +kubebuilder:validation:items:Pattern=`^([a-z0-9._*-]|\{\{principal\.(id|name)\}\})+(/([a-z0-9._*-]|\{\{principal\.(id|name)\}\})+)*$`
-	// +kubebuilder:validation:XValidation:rule="self.all(p, !p.split('/').exists(s, s == '.' || s == '..'))",message="a path has no segment . or .."
-	// +kubebuilder:validation:XValidation:rule="self.all(p, !p.split('/').exists(s, s.contains('**') && s != '**'))",message="** stands alone in a segment"
+	// +kubebuilder:validation:items:Pattern=`^(\*\*|\*|\*?([a-z0-9._-]|\{\{principal\.(id|name)\}\})+(\*([a-z0-9._-]|\{\{principal\.(id|name)\}\})+)*\*?)(/(\*\*|\*|\*?([a-z0-9._-]|\{\{principal\.(id|name)\}\})+(\*([a-z0-9._-]|\{\{principal\.(id|name)\}\})+)*\*?))*$`
 	// +required
 	Paths []string `json:"paths,omitempty"`
 

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vault
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	common "github.com/itechsmart/operator/api/common/v1alpha1"
+	vaultv1alpha1 "github.com/itechsmart/operator/api/vault/v1alpha1"
+	"github.com/itechsmart/operator/controllers/internal/reconcile"
+)
+
+// +kubebuilder:rbac:groups=vault.itechsmart.dev,resources=accesspolicies,verbs=get;list;watch
+// +kubebuilder:rbac:groups=vault.itechsmart.dev,resources=accesspolicies/status,verbs=get;patch;update
+
+// policyPass is one pass over one AccessPolicy. The Vault service reads policies by itself: what is done here is to say,
+// where the user looks, whether it will.
+type policyPass struct {
+	client client.Client
+	policy *vaultv1alpha1.AccessPolicy
+}
+
+// Steps tell whether the policy can be enforced, and by whom.
+func (p *policyPass) Steps() []reconcile.Step {
+	return []reconcile.Step{{Name: "rules", Run: p.rules}, {Name: "platform", Run: p.findPlatform}}
+}
+
+// maxWildcards is how many stars the service takes in one path.
+const maxWildcards = 16
+
+func (p *policyPass) rules(context.Context) error {
+	for i, rule := range p.policy.Spec.Rules {
+		for j, path := range rule.Paths {
+			if strings.Count(path, "*") > maxWildcards {
+				return p.refuse(common.ReasonInvalidSpec, fmt.Sprintf("spec.rules[%d].paths[%d]: it has more than %d wildcards", i, j, maxWildcards))
+			}
+		}
+		if err := compile(rule.When); err != nil {
+			return p.refuse(vaultv1alpha1.ReasonInvalidExpression, fmt.Sprintf("spec.rules[%d].when: %v", i, err))
+		}
+	}
+	reconcile.Set(p.policy, vaultv1alpha1.ConditionAccepted, metav1.ConditionTrue, common.ReasonSucceeded, "Every rule can be enforced.")
+	return nil
+}
+
+func (p *policyPass) refuse(reason, message string) error {
+	reconcile.Set(p.policy, vaultv1alpha1.ConditionAccepted, metav1.ConditionFalse, reason, message)
+	return &reconcile.Terminal{Reason: reason, Message: message}
+}
+
+func (p *policyPass) findPlatform(ctx context.Context) error {
+	platform, err := platformOf(ctx, p.client, p.policy.Namespace, p.policy.Spec.PlatformRef)
+	if err != nil {
+		return err
+	}
+	p.policy.Status.Platform = platform.Name
+	return nil
+}
+
+// Finalize implements the frame's contract: a policy has nothing outside of Kubernetes.
+func (p *policyPass) Finalize(context.Context) error { return nil }
+
+// Finish implements the frame's contract.
+func (p *policyPass) Finish(context.Context, error) time.Duration { return 0 }

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vault
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+
+	common "github.com/itechsmart/operator/api/common/v1alpha1"
+	vaultv1alpha1 "github.com/itechsmart/operator/api/vault/v1alpha1"
+	"github.com/itechsmart/operator/controllers/internal/apply"
+)
+
+const (
+	// ownerKind is the value of LabelOwnerKind on destinations: not Secret, which could be the core kind.
+	ownerKind = "VaultSecret"
+	// claimKind is the kind of a stored value in the annotation of claims.
+	claimKind = "Secret"
+	// metadataOwner is the metadata of a stored version that names the resource which declared it.
+	metadataOwner = "itechsmart.dev/owner"
+	// macKey is the key of the Secret with a Platform's HMAC key.
+	macKey = "key"
+	// annotationRestart begins the annotation of a Pod template that was changed to restart its Pods.
+	annotationRestart = "restart.vault.itechsmart.dev/"
+	// fieldOwnerRestart begins the name that owns that annotation, one per Secret.
+	fieldOwnerRestart = "itechsmart-vault-"
+
+	// indexPath finds Secrets by where they store: "namespace/path".
+	indexPath = "spec.path"
+	// indexPlatform finds Secrets and AccessPolicies by their Platform; "namespace/" stands for the only one.
+	indexPlatform = "spec.platform"
+	// indexSource finds Secrets by the core Secrets that they copy: "namespace/name".
+	indexSource = "spec.source.secrets"
+	// indexDestination finds Secrets by the core Secret that they write: "namespace/name".
+	indexDestination = "spec.destination.name"
+	// indexUses finds workloads by the core Secrets that their Pods refer to: "namespace/name".
+	indexUses = "spec.template.secrets"
+)
+
+// macName is the core Secret with the key of a Platform's HMACs.
+func macName(platform string) string { return platform + "-vault-mac" }
+
+// instance is a name as a label's value, an annotation's key or a field owner: at most 63 characters.
+func instance(name string) string {
+	const longest, kept = 63, 52
+	if len(name) <= longest {
+		return name
+	}
+	sum := sha256.Sum256([]byte(name))
+	return name[:kept] + "-" + hex.EncodeToString(sum[:5])
+}
+
+// labelsOf are the operator's own labels of a destination.
+func labelsOf(s *vaultv1alpha1.Secret) map[string]string {
+	return map[string]string{
+		"app.kubernetes.io/part-of": "itechsmart", common.LabelComponent: "vault-secret",
+		apply.LabelManagedBy: apply.ManagedBy, common.LabelOwnerKind: ownerKind, common.LabelOwnerName: instance(s.Name),
+	}
+}
+
+func restartAnnotation(s *vaultv1alpha1.Secret) string { return annotationRestart + instance(s.Name) }
+
+func or(value, fallback string) string {
+	if value == "" {
+		return fallback
+	}
+	return value
+}

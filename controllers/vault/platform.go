@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vault
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	common "github.com/itechsmart/operator/api/common/v1alpha1"
+	platformv1alpha1 "github.com/itechsmart/operator/api/platform/v1alpha1"
+	vaultv1alpha1 "github.com/itechsmart/operator/api/vault/v1alpha1"
+	"github.com/itechsmart/operator/controllers/internal/reconcile"
+	"github.com/itechsmart/operator/internal/backend"
+	"github.com/itechsmart/operator/internal/backend/vault"
+)
+
+// platformOf is the Platform that a reference names, or the namespace's only one; it runs a Vault.
+func platformOf(ctx context.Context, c client.Reader, namespace string, ref *vaultv1alpha1.PlatformReference) (*platformv1alpha1.Platform, error) {
+	platform, err := namedPlatform(ctx, c, namespace, ref)
+	if err != nil {
+		return nil, err
+	}
+	if platform.Spec.Products.Vault == nil {
+		return nil, reconcile.Wait(vaultv1alpha1.ReasonVaultDisabled, "Platform %s runs no Vault; set spec.products.vault on it", platform.Name)
+	}
+	return platform, nil
+}
+
+func namedPlatform(ctx context.Context, c client.Reader, namespace string, ref *vaultv1alpha1.PlatformReference) (*platformv1alpha1.Platform, error) {
+	if ref == nil {
+		var platforms platformv1alpha1.PlatformList
+		if err := c.List(ctx, &platforms, client.InNamespace(namespace)); err != nil {
+			return nil, fmt.Errorf("list Platforms: %w", err)
+		}
+		if len(platforms.Items) != 1 {
+			return nil, reconcile.Wait(common.ReasonReferenceNotFound,
+				"namespace %s has %d Platforms; create one, or set spec.platformRef", namespace, len(platforms.Items))
+		}
+		return &platforms.Items[0], nil
+	}
+	var platform platformv1alpha1.Platform
+	err := c.Get(ctx, client.ObjectKey{Namespace: namespace, Name: ref.Name}, &platform)
+	if apierrors.IsNotFound(err) {
+		return nil, reconcile.Wait(common.ReasonReferenceNotFound, "spec.platformRef: Platform %s/%s does not exist; create it", namespace, ref.Name)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("spec.platformRef: read Platform: %w", err)
+	}
+	return &platform, nil
+}
+
+// findPlatform finds whose Vault it is. That the Vault serves matters only to a pass that needs it.
+func (p *pass) findPlatform(ctx context.Context) error {
+	platform, err := platformOf(ctx, p.c.Client, p.secret.Namespace, p.secret.Spec.PlatformRef)
+	p.platform = platform
+	return err
+}
+
+// connection names the Vault in claims.
+func connection(platform *platformv1alpha1.Platform) string {
+	return "Platform/" + platform.Namespace + "/" + platform.Name + "/" + platformv1alpha1.ProductVault
+}
+
+// vault is the client of the Platform's Vault, once it is Ready.
+func (p *pass) vault() (vault.Client, error) {
+	if p.client != nil {
+		return p.client, nil
+	}
+	row := p.platform.Status.Product(platformv1alpha1.ProductVault)
+	if row == nil || !row.Ready {
+		message := "it is being set up"
+		if row != nil && row.Message != "" {
+			message = row.Message
+		}
+		return nil, reconcile.Wait(common.ReasonReferenceNotReady, "the Vault of Platform %s is not Ready: %s", p.platform.Name, message)
+	}
+	opened, err := p.c.Open(p.platform.ProductURL(platformv1alpha1.ProductVault))
+	if err != nil {
+		return nil, fmt.Errorf("the Vault of Platform %s: %w", p.platform.Name, err)
+	}
+	p.client = opened
+	return opened, nil
+}
+
+// explain turns the Vault's error into the typed error that says what to do.
+func (p *pass) explain(err error) error {
+	var waiting *reconcile.Waiting
+	var terminal *reconcile.Terminal
+	switch {
+	case err == nil, errors.As(err, &waiting), errors.As(err, &terminal):
+		return err
+	case errors.Is(err, vault.ErrSealed):
+		return &reconcile.Waiting{Reason: vaultv1alpha1.ReasonSealed, After: sealedInterval,
+			Message: fmt.Sprintf("the Vault of Platform %s is sealed; unseal it: vaultctl unseal", p.platform.Name)}
+	case errors.Is(err, backend.ErrAuth):
+		return reconcile.Fail(common.ReasonAccessDenied, fmt.Errorf("%w; the Vault of Platform %s does not take the operator's ServiceAccount token of audience %q",
+			err, p.platform.Name, platformv1alpha1.TokenAudience))
+	case errors.Is(err, backend.ErrInvalid):
+		return &reconcile.Terminal{Reason: common.ReasonInvalidSpec, Message: err.Error()}
+	default:
+		return reconcile.Fail(common.ReasonBackendUnavailable, err)
+	}
+}

@@ -1,0 +1,287 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vault
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+
+	common "github.com/itechsmart/operator/api/common/v1alpha1"
+	platformv1alpha1 "github.com/itechsmart/operator/api/platform/v1alpha1"
+	vaultv1alpha1 "github.com/itechsmart/operator/api/vault/v1alpha1"
+	"github.com/itechsmart/operator/controllers/internal/external"
+	"github.com/itechsmart/operator/controllers/internal/reconcile"
+	"github.com/itechsmart/operator/internal/backend"
+	"github.com/itechsmart/operator/internal/backend/vault"
+)
+
+// settled: the last pass over this generation, perhaps of an earlier manager, found all in order.
+func (p *pass) settled() bool {
+	found := meta.FindStatusCondition(p.secret.Status.Conditions, vaultv1alpha1.ConditionSynced)
+	return found != nil && found.Status == metav1.ConditionTrue && found.ObservedGeneration == p.secret.Generation
+}
+
+// store makes the stored value as declared, and notes what is known of it. It asks the Vault only when the declaration
+// changed, a rotation is due, the service told of a new version, or the last look is long ago.
+func (p *pass) store(ctx context.Context) error {
+	p.schedule()
+	p.rotating = p.rotationToken()
+	told, old := p.lookDue()
+	same := p.settled() && p.hash == p.secret.Status.SourceHash && p.rotating == ""
+	if same && !told && !old {
+		return nil
+	}
+	err := p.ask(ctx)
+	now := look{at: p.c.Now(), annotation: p.secret.Annotations[vaultv1alpha1.AnnotationVersion]}
+	if err != nil && same && !told && transient(err) {
+		// Nothing asked for this look: what works does not stop working because the Vault is away for a moment.
+		now.at = now.at.Add(staleInterval - p.lookEvery())
+		err = nil
+	}
+	if err == nil {
+		p.c.noteLook(p.secret.UID, now)
+	}
+	return err
+}
+
+// transient tells whether an error may pass without anybody's doing.
+func transient(err error) bool {
+	reason, _ := reconcile.Classify(err)
+	return reason == common.ReasonBackendUnavailable || reason == common.ReasonReferenceNotReady || reason == vaultv1alpha1.ReasonSealed
+}
+
+// ask stores or reads, and notes the answer.
+func (p *pass) ask(ctx context.Context) error {
+	if _, err := p.vault(); err != nil {
+		return err
+	}
+	found, err := p.stored(ctx)
+	if err != nil {
+		return p.explain(err)
+	}
+	if found.Type != string(p.secret.Spec.Type) {
+		return reconcile.Stall(common.ReasonInvalidSpec, "spec.type: the value at %q is of type %s", p.secret.StorePath(), found.Type)
+	}
+	p.note(found)
+	return nil
+}
+
+// stored is what the Vault has now: declared, or written by others.
+func (p *pass) stored(ctx context.Context) (vault.Secret, error) {
+	path := p.secret.StorePath()
+	if p.secret.Spec.Source.External != nil {
+		found, err := p.client.Secret(ctx, path)
+		p.secret.Status.SourceHash, p.secret.Status.SourceVersion = "", ""
+		if errors.Is(err, backend.ErrNotFound) {
+			return found, &reconcile.Waiting{Reason: common.ReasonReferenceNotFound, After: missingInterval,
+				Message: fmt.Sprintf("nothing is stored at %q yet; write it by REST, or by vaultctl put", path)}
+		}
+		return found, err
+	}
+	if err := p.declare(ctx); err != nil {
+		return vault.Secret{}, err
+	}
+	if err := p.claim(ctx); err != nil {
+		return vault.Secret{}, err
+	}
+	p.declared.Rotation = p.rotating
+	applied, err := p.client.Apply(ctx, path, *p.declared)
+	if errors.Is(err, backend.ErrNotFound) {
+		return vault.Secret{}, &reconcile.Waiting{Reason: common.ReasonReferenceNotReady, After: missingInterval, Message: err.Error()}
+	}
+	if err != nil {
+		return vault.Secret{}, err
+	}
+	p.secret.Status.SourceHash = p.hash
+	return applied.Secret, nil
+}
+
+// claim notes, before anything is stored, that the value is this resource's. A value that is there already is not taken
+// over, unless a resource of this name had stored it.
+func (p *pass) claim(ctx context.Context) error {
+	claims, err := external.Owner{Client: p.c.Client, Object: p.secret}.Claims()
+	if err != nil {
+		return err
+	}
+	mine := p.claimOf(p.platform)
+	if slices.Contains(claims, mine) && controllerutil.ContainsFinalizer(p.secret, common.Finalizer) {
+		return nil
+	}
+	found, err := p.client.Secret(ctx, mine.Name)
+	switch {
+	case errors.Is(err, backend.ErrNotFound):
+	case err != nil:
+		return err
+	case found.Metadata[metadataOwner] != p.secret.Namespace+"/"+p.secret.Name && !slices.Contains(claims, mine):
+		return reconcile.Stall(common.ReasonNotOwned,
+			"spec.path: a value is stored at %q that this resource did not declare; choose another path, set source.external to use it as it is, or destroy it", mine.Name)
+	}
+	return reconcile.PatchMetadata(ctx, p.c.Client, p.secret, func(obj client.Object) {
+		annotations := map[string]string{}
+		for key, value := range obj.GetAnnotations() {
+			annotations[key] = value
+		}
+		if !slices.Contains(claims, mine) {
+			claims = append(claims, mine)
+		}
+		// Marshalling plain strings cannot fail.
+		data, _ := json.Marshal(claims)
+		annotations[external.AnnotationClaims] = string(data)
+		obj.SetAnnotations(annotations)
+		controllerutil.AddFinalizer(obj, common.Finalizer)
+	})
+}
+
+func (p *pass) claimOf(platform *platformv1alpha1.Platform) external.Claim {
+	return external.Claim{Kind: claimKind, Name: p.secret.StorePath(), Connection: connection(platform)}
+}
+
+// note puts what is known of the stored value into the status.
+func (p *pass) note(found vault.Secret) {
+	status := &p.secret.Status
+	if found.Version != status.LatestVersion || status.LastRotation == nil || p.rotating != "" {
+		made := found.UpdatedAt
+		if p.rotating != "" && status.LastRotation != nil && !made.After(status.LastRotation.Time) {
+			made = p.c.Now() // the clocks differ: what matters is that this rotation is over
+		}
+		status.LastRotation = &metav1.Time{Time: made.Truncate(time.Second)}
+	}
+	status.LatestVersion, status.Versions, status.KeyID = found.Version, found.Versions, found.KeyID
+	status.CurrentVersion = p.wanted()
+	if p.secret.Spec.Version == 0 {
+		status.ExpiresAt = timeOf(found.ExpiresAt)
+	}
+	p.rotating = ""
+	p.schedule()
+	if !found.KeyStale {
+		reconcile.Set(p.secret, vaultv1alpha1.ConditionKeyStale, metav1.ConditionFalse, vaultv1alpha1.ReasonCurrent, "The newest version is under the root key in use.")
+		return
+	}
+	reconcile.Set(p.secret, vaultv1alpha1.ConditionKeyStale, metav1.ConditionTrue, vaultv1alpha1.ReasonRewrapPending,
+		"The newest version is still under an older root key; a re-wrap mends that: vaultctl rewrap")
+}
+
+func timeOf(t *time.Time) *metav1.Time {
+	if t == nil {
+		return nil
+	}
+	return &metav1.Time{Time: t.Truncate(time.Second)}
+}
+
+// wanted is the version to use.
+func (p *pass) wanted() int64 {
+	if p.secret.Spec.Version != 0 {
+		return p.secret.Spec.Version
+	}
+	return p.secret.Status.LatestVersion
+}
+
+// lookDue tells whether the service told of a version that is not known here, and whether the last look is long ago.
+func (p *pass) lookDue() (told, old bool) {
+	annotation := p.secret.Annotations[vaultv1alpha1.AnnotationVersion]
+	last := p.c.lastLook(p.secret.UID, p.lookEvery())
+	told = annotation != "" && annotation != strconv.FormatInt(p.secret.Status.LatestVersion, 10) && annotation != last.annotation
+	return told, p.c.Now().Sub(last.at) >= p.lookEvery()
+}
+
+// lookEvery is how often the store is asked without a reason.
+func (p *pass) lookEvery() time.Duration {
+	stale := meta.IsStatusConditionTrue(p.secret.Status.Conditions, vaultv1alpha1.ConditionKeyStale)
+	refresh := p.secret.Spec.Refresh
+	switch {
+	case stale:
+		return staleInterval
+	case refresh.Policy == vaultv1alpha1.RefreshPeriodic && refresh.Interval != nil:
+		return refresh.Interval.Duration
+	case refresh.Policy == vaultv1alpha1.RefreshPeriodic:
+		return periodicInterval
+	default:
+		return lookInterval
+	}
+}
+
+// lastLook is when a Secret was last looked at. A fresh manager trusts the status, and spreads its first looks over the interval.
+func (c *Controller) lastLook(uid types.UID, every time.Duration) look {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	last, ok := c.looked[uid]
+	if !ok {
+		last = look{at: c.Now().Add(-time.Duration(rand.Int64N(int64(every))))} //nolint:gosec // G404: spreading timers needs no secrecy
+		c.remember(uid, last)
+	}
+	return last
+}
+
+func (c *Controller) noteLook(uid types.UID, last look) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.remember(uid, last)
+}
+
+func (c *Controller) remember(uid types.UID, last look) {
+	if c.looked == nil {
+		c.looked = map[types.UID]look{}
+	}
+	c.looked[uid] = last
+}
+
+// Finalize removes the stored value, when deletionPolicy says so and this resource declared it. A Platform that is gone took its store along.
+func (p *pass) Finalize(ctx context.Context) error {
+	if p.secret.Spec.DeletionPolicy != common.DeletionDelete {
+		return nil
+	}
+	claims, err := external.Owner{Client: p.c.Client, Object: p.secret}.Claims()
+	if err != nil {
+		return err
+	}
+	for _, claim := range claims {
+		if err := p.destroy(ctx, claim); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *pass) destroy(ctx context.Context, claim external.Claim) error {
+	parts := strings.Split(claim.Connection, "/")
+	if claim.Kind != claimKind || len(parts) != 4 || parts[1] != p.secret.Namespace {
+		return reconcile.Stall(common.ReasonInvalidSpec,
+			"annotation %s names %s %q on %q, which cannot be understood; remove that entry to go on", external.AnnotationClaims, claim.Kind, claim.Name, claim.Connection)
+	}
+	platform, err := platformOf(ctx, p.c.Client, p.secret.Namespace, &vaultv1alpha1.PlatformReference{Name: parts[2]})
+	if reason, _ := classify(err); reason == common.ReasonReferenceNotFound {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	p.platform, p.client = platform, nil
+	if _, err := p.vault(); err != nil {
+		return err
+	}
+	if err := p.client.Delete(ctx, claim.Name, true); err != nil && !errors.Is(err, backend.ErrNotFound) {
+		return p.explain(err)
+	}
+	return nil
+}
+
+// classify is reconcile.Classify, and no reason for no error.
+func classify(err error) (reason, message string) {
+	if err == nil {
+		return "", ""
+	}
+	return reconcile.Classify(err)
+}
