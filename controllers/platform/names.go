@@ -78,7 +78,7 @@ const referenceIndex = ".spec.secretReferences"
 
 // secretsOf names the foreign Secrets that a Platform depends on, as namespace/name.
 func secretsOf(p *v1alpha1.Platform) []string {
-	var out []string
+	out := productSecrets(p)
 	for _, kind := range backendTypes {
 		backend := kind.pick(&p.Spec.Backends)
 		switch {

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	common "github.com/itechsmart/operator/api/common/v1alpha1"
@@ -45,7 +46,13 @@ type pass struct {
 	defaults  defaults
 	platform  *v1alpha1.Platform
 
+	tenants *databases
+
 	rows []v1alpha1.BackendStatus
+	// productRows and runs are the products', keys the Secret with the keys that sign their tokens.
+	productRows []v1alpha1.ProductStatus
+	runs        []*productRun
+	keys        *corev1.Secret
 	// failures are the errors of backends, each beside the backend's name.
 	failures []failure
 	// again is when the next login is due.
@@ -61,16 +68,19 @@ type failure struct {
 func (p *pass) Steps() []reconcile.Step {
 	return []reconcile.Step{
 		{Name: "backends", Run: p.backends},
+		{Name: "products", Run: p.products},
 		{Name: "prune", Run: p.prune},
+		{Name: "retire", Run: p.retire},
 		{Name: "summary", Run: p.summary},
 	}
 }
 
-// Finalize implements reconcile.Pass: there is no finalizer, since whatever goes with a Platform is owned by it.
-func (p *pass) Finalize(context.Context) error { return nil }
+// Finalize implements reconcile.Pass: what goes with a Platform is owned by it, but for what products have elsewhere.
+func (p *pass) Finalize(ctx context.Context) error { return p.finalizeProducts(ctx) }
 
 // Finish implements reconcile.Pass.
 func (p *pass) Finish(context.Context, error) time.Duration {
+	p.finishProducts()
 	if p.rows == nil {
 		return p.again
 	}
@@ -199,6 +209,9 @@ func (p *pass) prune(ctx context.Context) error {
 		}
 		keep["Service/"+headlessName(p.platform.Name, kind.name)] = true
 		keep["Secret/"+credentialsName(p.platform.Name, kind.name)] = true
+	}
+	if err := p.keepProducts(ctx, keep); err != nil {
+		return err
 	}
 	return p.deps.Applier.Prune(ctx, p.platform, keep)
 }

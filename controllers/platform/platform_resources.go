@@ -32,6 +32,13 @@ type defaults struct {
 	images map[string]string
 	// managerNamespace may connect to every backend; empty: nobody outside of the namespace.
 	managerNamespace string
+	// managerServiceAccount is whose tokens the products take as an administrator's; empty: nobody's.
+	managerServiceAccount string
+	// productImages replaces the image of a product service, by the product's name.
+	productImages map[string]string
+	// reviewerRole is the ClusterRole that lets a service have tokens reviewed; empty: whoever installed the operator
+	// binds it.
+	reviewerRole string
 }
 
 // managed are the children of one managed backend.

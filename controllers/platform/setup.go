@@ -7,9 +7,11 @@ import (
 	"fmt"
 
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
@@ -25,12 +27,13 @@ import (
 	v1alpha1 "github.com/itechsmart/operator/api/platform/v1alpha1"
 	"github.com/itechsmart/operator/controllers/internal/reconcile"
 	"github.com/itechsmart/operator/controllers/internal/setup"
+	"github.com/itechsmart/operator/internal/backend/postgres"
 )
 
 // Setup adds the product's controllers to the manager.
-func Setup(d *setup.Deps) error { return setupWith(d, realProbe) }
+func Setup(d *setup.Deps) error { return setupWith(d, realProbe, postgres.NewTenants) }
 
-func setupWith(d *setup.Deps, probe probeFunc) error {
+func setupWith(d *setup.Deps, probe probeFunc, open openDatabases) error {
 	mgr := d.Manager
 	prober := newProber(probe, d.Options.DriftInterval)
 	if err := mgr.Add(prober); err != nil {
@@ -43,14 +46,18 @@ func setupWith(d *setup.Deps, probe probeFunc) error {
 		return fmt.Errorf("index Platforms: %w", err)
 	}
 	operators := &operators{mapper: mgr.GetRESTMapper(), cache: mgr.GetCache(), wake: ownerByLabels, watched: map[schema.GroupVersionKind]bool{}}
-	reconciler := newReconciler(d, prober, operators)
+	reconciler := newReconciler(d, prober, operators, newDatabases(open, d.Options.DriftInterval))
 	changed := builder.WithPredicates(predicate.ResourceVersionChangedPredicate{})
+	specChanged := builder.WithPredicates(predicate.Or(predicate.GenerationChangedPredicate{}, predicate.LabelChangedPredicate{}, predicate.AnnotationChangedPredicate{}))
 	byLabels := handler.EnqueueRequestsFromMapFunc(ownerByLabels)
-	controller, err := ctrl.NewControllerManagedBy(mgr).Named("platform").WithOptions(d.ControllerOptions()).
+	named := ctrl.NewControllerManagedBy(mgr).Named("platform").WithOptions(d.ControllerOptions()).
 		For(&v1alpha1.Platform{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Owns(&appsv1.StatefulSet{}, changed).Owns(&corev1.Service{}, changed).Owns(&corev1.ConfigMap{}, changed).
 		Owns(&policyv1.PodDisruptionBudget{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Owns(&networkingv1.NetworkPolicy{}, changed).
+		Owns(&appsv1.Deployment{}, changed).Owns(&corev1.ServiceAccount{}, changed).
+		Owns(&rbacv1.Role{}, changed).Owns(&rbacv1.RoleBinding{}, changed).
+		Owns(&networkingv1.Ingress{}, specChanged).Owns(&autoscalingv2.HorizontalPodAutoscaler{}, builder.WithPredicates(autoscalerChanged())).
 		// Credentials and pods have no Platform as their owner.
 		Watches(&corev1.Secret{}, byLabels, changed).
 		Watches(&corev1.Pod{}, byLabels, changed).
@@ -61,8 +68,11 @@ func setupWith(d *setup.Deps, probe probeFunc) error {
 			}))).
 		WatchesRawSource(d.SecretSource(func(ctx context.Context, secret *metav1.PartialObjectMetadata) []ctrlreconcile.Request {
 			return referring(ctx, mgr.GetClient(), secret)
-		})).
-		Build(reconciler)
+		}))
+	if d.Options.TokenReviewerRole != "" {
+		named = named.Watches(&rbacv1.ClusterRoleBinding{}, byLabels, changed)
+	}
+	controller, err := named.Build(reconciler)
 	if err != nil {
 		return fmt.Errorf("platform controller: %w", err)
 	}
@@ -70,7 +80,7 @@ func setupWith(d *setup.Deps, probe probeFunc) error {
 	return nil
 }
 
-func newReconciler(d *setup.Deps, prober *prober, operators *operators) *reconcile.Reconciler[*v1alpha1.Platform] {
+func newReconciler(d *setup.Deps, prober *prober, operators *operators, tenants *databases) *reconcile.Reconciler[*v1alpha1.Platform] {
 	mgr := d.Manager
 	return &reconcile.Reconciler[*v1alpha1.Platform]{
 		Client: mgr.GetClient(), Recorder: mgr.GetEventRecorder("platform"),
@@ -78,8 +88,11 @@ func newReconciler(d *setup.Deps, prober *prober, operators *operators) *reconci
 		Forget: prober.forgetAll,
 		NewPass: func(p *v1alpha1.Platform) reconcile.Pass {
 			return &pass{
-				deps: d, client: mgr.GetClient(), cache: mgr.GetCache(), prober: prober, operators: operators, platform: p,
-				defaults: defaults{images: d.Options.BackendImages, managerNamespace: d.Options.ManagerNamespace},
+				deps: d, client: mgr.GetClient(), cache: mgr.GetCache(), prober: prober, operators: operators, platform: p, tenants: tenants,
+				defaults: defaults{
+					images: d.Options.BackendImages, productImages: d.Options.ProductImages, reviewerRole: d.Options.TokenReviewerRole,
+					managerNamespace: d.Options.ManagerNamespace, managerServiceAccount: d.Options.ManagerServiceAccount,
+				},
 			}
 		},
 	}
@@ -91,7 +104,11 @@ func ownerByLabels(_ context.Context, obj client.Object) []ctrlreconcile.Request
 	if labels[common.LabelOwnerKind] != kindPlatform || labels[common.LabelOwnerName] == "" {
 		return nil
 	}
-	return []ctrlreconcile.Request{{NamespacedName: types.NamespacedName{Namespace: obj.GetNamespace(), Name: labels[common.LabelOwnerName]}}}
+	namespace := obj.GetNamespace()
+	if namespace == "" {
+		namespace = labels[labelOwnerNamespace]
+	}
+	return []ctrlreconcile.Request{{NamespacedName: types.NamespacedName{Namespace: namespace, Name: labels[common.LabelOwnerName]}}}
 }
 
 // referring finds the Platforms, in whichever namespace, that depend on a Secret.

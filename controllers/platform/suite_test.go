@@ -22,6 +22,7 @@ import (
 	"github.com/itechsmart/operator/controllers/internal/ctrltest"
 	"github.com/itechsmart/operator/controllers/internal/setup"
 	"github.com/itechsmart/operator/internal/backend"
+	"github.com/itechsmart/operator/internal/backend/postgres"
 )
 
 func TestMain(m *testing.M) { ctrltest.Main(m) }
@@ -33,10 +34,12 @@ type logins struct {
 	calls  map[string]int
 	seen   map[string]backend.Binding
 	answer string
+	// postgres is every PostgreSQL server.
+	postgres *postgres.Fake
 }
 
 func newLogins() *logins {
-	return &logins{errs: map[string]error{}, calls: map[string]int{}, seen: map[string]backend.Binding{}, answer: "1.2.3"}
+	return &logins{errs: map[string]error{}, calls: map[string]int{}, seen: map[string]backend.Binding{}, answer: "1.2.3", postgres: postgres.NewFake()}
 }
 
 func (l *logins) probe(_ context.Context, kind string, b backend.Binding) (string, error) {
@@ -46,6 +49,8 @@ func (l *logins) probe(_ context.Context, kind string, b backend.Binding) (strin
 	l.seen[kind] = b
 	return l.answer, l.errs[kind]
 }
+
+func (l *logins) open(backend.Binding) (postgres.Tenants, error) { return l.postgres, nil }
 
 func (l *logins) fail(kind string, err error) {
 	l.mu.Lock()
@@ -99,7 +104,7 @@ func (w *world) start(cfg *rest.Config, more ...string) {
 	w.t.Helper()
 	w.stop = ctrltest.Start(w.t, cfg, setup.Options{
 		Namespaces: append([]string{w.namespace}, more...), ManagerNamespace: "itechsmart-system", DriftInterval: time.Hour,
-	}, func(d *setup.Deps) error { return setupWith(d, w.logins.probe) })
+	}, func(d *setup.Deps) error { return setupWith(d, w.logins.probe, w.logins.open) })
 }
 
 func (w *world) create(obj client.Object) {
@@ -230,8 +235,8 @@ func BenchmarkNoOpPass(b *testing.B) {
 	l := newLogins()
 	ctrltest.Start(b, cfg, setup.Options{Namespaces: []string{namespace}, DriftInterval: time.Hour}, func(d *setup.Deps) error {
 		p := newProber(l.probe, time.Hour)
-		reconciler = newReconciler(d, p, nil)
-		return setupWith(d, l.probe)
+		reconciler = newReconciler(d, p, nil, newDatabases(l.open, time.Hour))
+		return setupWith(d, l.probe, l.open)
 	})
 	platform := newPlatform(allManaged())
 	platform.Namespace = namespace

@@ -16,8 +16,32 @@ type PlatformSpec struct {
 	// +optional
 	Backends Backends `json:"backends,omitzero"`
 
-	// deletionPolicy says what becomes of the volumes of managed backends, and of the resources of
-	// operated ones, when the Platform is deleted.
+	// products are the services that the Platform runs.
+	// +optional
+	Products Products `json:"products,omitzero"`
+
+	// auth is how users and programs log in to the products: one login holds on all.
+	// +kubebuilder:default={}
+	// +optional
+	Auth Auth `json:"auth,omitzero"`
+
+	// rateLimit is how many requests a user, or an address, may make of a product.
+	// +kubebuilder:default={}
+	// +optional
+	RateLimit RateLimit `json:"rateLimit,omitzero"`
+
+	// cors is which web pages may call the products.
+	// +kubebuilder:default={}
+	// +optional
+	CORS CORS `json:"cors,omitzero"`
+
+	// audit is the record of who did what on the products.
+	// +kubebuilder:default={}
+	// +optional
+	Audit Audit `json:"audit,omitzero"`
+
+	// deletionPolicy says what becomes of the volumes of managed backends, of the resources of operated
+	// ones, and of the products' schemas in external ones, when the Platform is deleted.
 	// +kubebuilder:default=Retain
 	// +optional
 	DeletionPolicy common.DeletionPolicy `json:"deletionPolicy,omitempty"`
@@ -184,6 +208,16 @@ type PlatformStatus struct {
 	// +optional
 	Backends []BackendStatus `json:"backends,omitempty"`
 
+	// readyProducts is how many products are Ready of how many there are: "1/1".
+	// +optional
+	ReadyProducts string `json:"readyProducts,omitempty"`
+
+	// products has a row per product.
+	// +listType=map
+	// +listMapKey=name
+	// +optional
+	Products []ProductStatus `json:"products,omitempty"`
+
 	// conditions are Ready, Reconciling and Stalled.
 	// +listType=map
 	// +listMapKey=type
@@ -229,6 +263,7 @@ type BackendStatus struct {
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:categories=itechsmart
 // +kubebuilder:printcolumn:name="Backends",type=string,JSONPath=`.status.ready`
+// +kubebuilder:printcolumn:name="Products",type=string,JSONPath=`.status.readyProducts`
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
 // +kubebuilder:printcolumn:name="Message",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].message`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`

@@ -12,6 +12,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/util/workqueue"
@@ -37,6 +38,8 @@ type Options struct {
 	WorkerImage string
 	// BackendImages replaces the default image of a managed backend, by its name.
 	BackendImages map[string]string
+	// ProductImages replaces the image of a product service, by the product's name.
+	ProductImages map[string]string
 	// Concurrency is MaxConcurrentReconciles of each controller.
 	Concurrency int
 	// AllowPrivateAddresses lets connectors call loopback, link-local and private addresses that a tenant names.
@@ -45,6 +48,11 @@ type Options struct {
 	DriftInterval time.Duration
 	// ManagerNamespace is where the manager runs; NetworkPolicies let it in. Empty: outside of the cluster.
 	ManagerNamespace string
+	// ManagerServiceAccount is whose token the manager calls the products with. Empty: outside of the cluster.
+	ManagerServiceAccount string
+	// TokenReviewerRole is the ClusterRole that the products are bound to, so that they can have tokens reviewed. Empty:
+	// the manager binds nobody, and who installed the operator does.
+	TokenReviewerRole string
 }
 
 // Deps is what every controller set is given.
@@ -62,7 +70,9 @@ func CacheOptions(namespaces []string) cache.Options {
 	own := labels.SelectorFromSet(labels.Set{apply.LabelManagedBy: apply.ManagedBy})
 	options := cache.Options{
 		DefaultTransform: slim,
-		ByObject:         map[client.Object]cache.ByObject{&corev1.Pod{}: {Label: own}, &corev1.PersistentVolumeClaim{}: {Label: own}},
+		ByObject: map[client.Object]cache.ByObject{
+			&corev1.Pod{}: {Label: own}, &corev1.PersistentVolumeClaim{}: {Label: own}, &rbacv1.ClusterRoleBinding{}: {Label: own},
+		},
 	}
 	for _, kind := range apply.Kinds() {
 		options.ByObject[kind] = cache.ByObject{Label: own}

@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package v1alpha1
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// Products has one field per product service; a field that is absent means that the Platform does not run it.
+type Products struct {
+	// vault keeps secrets, versioned and encrypted. It needs the backend postgresql; redis, when there is one, lets
+	// its replicas share their rate limits.
+	// +optional
+	Vault *VaultProduct `json:"vault,omitempty"`
+}
+
+// VaultProduct is how Vault runs.
+// +kubebuilder:validation:XValidation:rule="(has(self.unseal) && has(self.unseal.shamir)) == (has(oldSelf.unseal) && has(oldSelf.unseal.shamir))",message="unseal cannot change between a passphrase and Shamir shares: the root key was made with the former",fieldPath=".unseal"
+type VaultProduct struct {
+	ProductSpec `json:",inline"`
+
+	// unseal is where the key comes from that all others are under; by default a passphrase that the operator makes
+	// once and keeps in the Secret <platform>-vault-unseal. Without it no secret can be read: keep a copy elsewhere.
+	// +optional
+	Unseal *VaultUnseal `json:"unseal,omitempty"`
+}
+
+// VaultUnseal is exactly one of secretRef and shamir.
+// +kubebuilder:validation:XValidation:rule="has(self.secretRef) != has(self.shamir)",message="exactly one of secretRef and shamir must be set"
+type VaultUnseal struct {
+	// secretRef names the passphrase in a Secret of the Platform's namespace.
+	// +optional
+	SecretRef *SecretKeyReference `json:"secretRef,omitempty"`
+
+	// shamir splits the root key into shares, which people hand in over REST after every start.
+	// +optional
+	Shamir *VaultShamir `json:"shamir,omitempty"`
+}
+
+// SecretKeyReference names one key of a Secret of the same namespace.
+type SecretKeyReference struct {
+	// name of the Secret.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +required
+	Name string `json:"name,omitempty"`
+
+	// key of the Secret.
+	// +kubebuilder:default=passphrase
+	// +kubebuilder:validation:Pattern=`^[-._a-zA-Z0-9]{1,253}$`
+	// +optional
+	Key string `json:"key,omitempty"`
+}
+
+// VaultShamir is Shamir's secret sharing.
+// +kubebuilder:validation:XValidation:rule="self.threshold <= self.shares",message="threshold must not exceed shares",fieldPath=".threshold"
+// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="shares and threshold are immutable: the root key was split into them"
+type VaultShamir struct {
+	// shares that the root key is split into.
+	// +kubebuilder:default=5
+	// +kubebuilder:validation:Minimum=2
+	// +kubebuilder:validation:Maximum=255
+	// +optional
+	Shares int32 `json:"shares,omitempty"`
+
+	// threshold is how many shares unseal.
+	// +kubebuilder:default=3
+	// +kubebuilder:validation:Minimum=2
+	// +kubebuilder:validation:Maximum=255
+	// +optional
+	Threshold int32 `json:"threshold,omitempty"`
+}
+
+// ProductSpec is what all product services have in common.
+type ProductSpec struct {
+	// replicas of the service. With autoscaling it is not used.
+	// +kubebuilder:default=1
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=100
+	// +optional
+	Replicas int32 `json:"replicas,omitempty"`
+
+	// autoscaling chooses the replicas by the processors' load.
+	// +optional
+	Autoscaling *Autoscaling `json:"autoscaling,omitempty"`
+
+	// image replaces the operator's default image, tag included.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=512
+	// +optional
+	Image string `json:"image,omitempty"`
+
+	// resources of the container; a part that is not given keeps its default.
+	// +optional
+	Resources *corev1.ResourceRequirements `json:"resources,omitempty"`
+
+	// ingress publishes the service through an Ingress.
+	// +optional
+	Ingress *ProductIngress `json:"ingress,omitempty"`
+
+	// httpRoute publishes the service through Gateways (gateway.networking.k8s.io), whose CRDs must be installed.
+	// +optional
+	HTTPRoute *ProductHTTPRoute `json:"httpRoute,omitempty"`
+
+	// serviceMonitor tells the Prometheus operator to collect the service's metrics, where its CRDs are installed.
+	// +optional
+	ServiceMonitor *ProductServiceMonitor `json:"serviceMonitor,omitempty"`
+
+	// allowFrom are who may connect beside the Pods of the Platform's namespace and the operator: the Pods of the
+	// ingress controller or of the Gateway.
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=16
+	// +optional
+	AllowFrom []networkingv1.NetworkPolicyPeer `json:"allowFrom,omitempty"`
+
+	// trustedProxies are the CIDRs whose X-Forwarded-For is believed.
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=32
+	// +kubebuilder:validation:items:MaxLength=49
+	// +kubebuilder:validation:XValidation:rule="self.all(c, isCIDR(c))",message="trustedProxies must be CIDRs, such as 10.0.0.0/8"
+	// +optional
+	TrustedProxies []string `json:"trustedProxies,omitempty"`
+
+	// logLevel is the least level that is logged.
+	// +kubebuilder:default=info
+	// +kubebuilder:validation:Enum=debug;info;warn;error
+	// +optional
+	LogLevel string `json:"logLevel,omitempty"`
+
+	// pprof serves Go's profiles on the metrics' port.
+	// +optional
+	Pprof bool `json:"pprof,omitempty"`
+}
+
+// Autoscaling is a HorizontalPodAutoscaler.
+// +kubebuilder:validation:XValidation:rule="self.minReplicas <= self.maxReplicas",message="minReplicas must not exceed maxReplicas",fieldPath=".minReplicas"
+type Autoscaling struct {
+	// minReplicas that always run.
+	// +kubebuilder:default=1
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=100
+	// +optional
+	MinReplicas int32 `json:"minReplicas,omitempty"`
+
+	// maxReplicas under load.
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=100
+	// +required
+	MaxReplicas int32 `json:"maxReplicas,omitempty"`
+
+	// cpuUtilization that is aimed at, in percent of the processors requested.
+	// +kubebuilder:default=70
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=100
+	// +optional
+	CPUUtilization int32 `json:"cpuUtilization,omitempty"`
+}
+
+// ProductIngress is an Ingress.
+type ProductIngress struct {
+	// host that the service answers at.
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`
+	// +required
+	Host string `json:"host,omitempty"`
+
+	// className is the cluster's default IngressClass when empty.
+	// +kubebuilder:validation:MaxLength=253
+	// +optional
+	ClassName string `json:"className,omitempty"`
+
+	// tlsSecretName is the Secret with the host's certificate; without it the Ingress has no TLS of its own.
+	// +kubebuilder:validation:MaxLength=253
+	// +optional
+	TLSSecretName string `json:"tlsSecretName,omitempty"`
+
+	// annotations for the ingress controller.
+	// +kubebuilder:validation:MaxProperties=64
+	// +optional
+	Annotations map[string]string `json:"annotations,omitempty"`
+}
+
+// ProductHTTPRoute is an HTTPRoute of the Gateway API.
+type ProductHTTPRoute struct {
+	// parentRefs are the Gateways.
+	// +listType=atomic
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=16
+	// +required
+	ParentRefs []GatewayReference `json:"parentRefs,omitempty"`
+
+	// hostnames that the service answers at; those of the Gateways' listeners when empty.
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=16
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=253
+	// +optional
+	Hostnames []string `json:"hostnames,omitempty"`
+}
+
+// GatewayReference names a Gateway, or one listener of it. The Gateway itself says which namespaces' routes it takes.
+type GatewayReference struct {
+	// name of the Gateway.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +required
+	Name string `json:"name,omitempty"`
+
+	// namespace of the Gateway; the Platform's own by default.
+	// +kubebuilder:validation:MaxLength=63
+	// +optional
+	Namespace string `json:"namespace,omitempty"`
+
+	// sectionName is the listener's name; all listeners when empty.
+	// +kubebuilder:validation:MaxLength=253
+	// +optional
+	SectionName string `json:"sectionName,omitempty"`
+}
+
+// ProductServiceMonitor is a ServiceMonitor of the Prometheus operator.
+type ProductServiceMonitor struct {
+	// interval between collections.
+	// +kubebuilder:default="30s"
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s')",message="interval must be at least 1s"
+	// +optional
+	Interval metav1.Duration `json:"interval,omitzero"`
+
+	// labels by which a Prometheus selects its monitors.
+	// +kubebuilder:validation:MaxProperties=32
+	// +optional
+	Labels map[string]string `json:"labels,omitempty"`
+}
+
+// ProductStatus is the state of one product service.
+type ProductStatus struct {
+	// name of the product, as in spec.products.
+	// +required
+	Name string `json:"name,omitempty"`
+
+	// ready is true when every replica serves the current configuration.
+	// +required
+	Ready bool `json:"ready"`
+
+	// replicas that serve the current configuration.
+	// +optional
+	Replicas int32 `json:"replicas"`
+
+	// url of the service inside of the cluster.
+	// +optional
+	URL string `json:"url,omitempty"`
+
+	// version is the tag of the image that runs.
+	// +optional
+	Version string `json:"version,omitempty"`
+
+	// message says what is missing and what to do.
+	// +optional
+	Message string `json:"message,omitempty"`
+}
