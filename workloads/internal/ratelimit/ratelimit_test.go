@@ -272,14 +272,19 @@ func TestRedisFails(t *testing.T) {
 				t.Errorf("11 requests without Redis took %s", took)
 			}
 			s.Restart(t)
-			// What was in Redis is gone, and the shared bucket is full again.
 			deadline := time.Now().Add(20 * time.Second)
-			for l.paused.Load() != 0 || do().Code != http.StatusNoContent {
+			for do("X-User", "late"); l.paused.Load() != 0; do("X-User", "late") {
 				if time.Now().After(deadline) {
 					t.Fatal("Redis is back, and is not used")
 				}
-				_ = do()
-				time.Sleep(5 * time.Millisecond)
+				time.Sleep(5 * time.Millisecond) // the polling interval
+			}
+			if back := do("X-User", "later"); back.Code != http.StatusNoContent {
+				t.Errorf("with Redis back: %d %v", back.Code, back.Header())
+			}
+			keys, err := client(t, s.Binding).Exists(t.Context(), "/ratelimit/u/User/later").Result()
+			if err != nil || keys != 1 {
+				t.Errorf("with Redis back the bucket is not there: %d, %v", keys, err)
 			}
 		})
 	}
