@@ -104,8 +104,8 @@ func (r *keyring) add(k config.Key, signs bool) error {
 	}
 	var err error
 	r.signer, err = jose.NewSigner(
-		jose.SigningKey{Algorithm: jose.SignatureAlgorithm(k.Algorithm), Key: jose.JSONWebKey{Key: private, KeyID: k.ID}},
-		(&jose.SignerOptions{}).WithType(tokenType))
+		jose.SigningKey{Algorithm: jose.SignatureAlgorithm(k.Algorithm), Key: private},
+		(&jose.SignerOptions{}).WithType(tokenType).WithHeader("kid", k.ID))
 	if err != nil {
 		return errors.New("secret: cannot sign")
 	}

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/itechsmart/operator/workloads/internal/api"
 	"github.com/itechsmart/operator/workloads/internal/audit"
@@ -74,10 +75,17 @@ func (s *Service) register(ctx context.Context, in *registration) (*userAnswer, 
 	// Also for an address that is taken: the time does not tell it apart.
 	hash, err := s.hasher.hash(ctx, in.Body.Password)
 	if err != nil {
-		return nil, s.failed(ctx, "hash the password", err)
+		return nil, failed("hash the password", err)
 	}
-	user, err := insertUser(ctx, s.users.pool, email, in.Body.Name, hash, nil)
 	event := audit.Event{Action: "user.register", Object: "user/" + email, Outcome: audit.Allowed}
+	var user User
+	err = db.InTx(ctx, s.users.pool, func(tx pgx.Tx) error {
+		var err error
+		if user, err = insertUser(ctx, tx, email, in.Body.Name, hash, nil); err != nil {
+			return err
+		}
+		return s.record(ctx, event)
+	})
 	if db.IsUnique(err, "users_email_key") {
 		event.Outcome = audit.Failed
 		if err := s.record(ctx, event); err != nil {
@@ -88,14 +96,11 @@ func (s *Service) register(ctx context.Context, in *registration) (*userAnswer, 
 	if err != nil {
 		return nil, fmt.Errorf("make a user: %w", err)
 	}
-	if err := s.record(ctx, event); err != nil {
-		return nil, err
-	}
 	return &userAnswer{user}, nil
 }
 
 // failed is the answer to what may go wrong with a password.
-func (s *Service) failed(_ context.Context, what string, err error) error {
+func failed(what string, err error) error {
 	if locked, ok := errors.AsType[*lockedError](err); ok {
 		return locked.answer()
 	}
@@ -179,7 +184,7 @@ func (s *Service) changePassword(ctx context.Context, u User, name string, in *p
 	event := audit.Event{Action: "user.password", Object: "user/" + u.Email, Outcome: audit.Denied}
 	if _, err := s.login(ctx, u.Email, in.Body.OldPassword); err != nil {
 		if !errors.Is(err, errNoUser) {
-			return User{}, s.failed(ctx, "check the password", err)
+			return User{}, failed("check the password", err)
 		}
 		if err := s.record(ctx, event); err != nil {
 			return User{}, err
@@ -192,7 +197,7 @@ func (s *Service) changePassword(ctx context.Context, u User, name string, in *p
 	}
 	hash, err := s.hasher.hash(ctx, in.Body.Password)
 	if err != nil {
-		return User{}, s.failed(ctx, "hash the password", err)
+		return User{}, failed("hash the password", err)
 	}
 	event.Outcome = audit.Allowed
 	if err := s.record(ctx, event); err != nil {
@@ -282,15 +287,12 @@ func (s *Service) putGrants(ctx context.Context, in *grantsInput) (*userAnswer, 
 		}
 	}
 	event := audit.Event{Action: "user.grant", Object: "user/" + in.ID, Outcome: audit.Allowed, Details: map[string]string{"grants": describeGrants(in.Body.Grants)}}
-	if err := s.record(ctx, event); err != nil {
-		return nil, err
-	}
 	u, at, err := s.users.setGrants(ctx, in.ID, func(old []auth.Grant) ([]auth.Grant, error) {
 		kept := slices.DeleteFunc(slices.Clone(old), func(g auth.Grant) bool { return administers(p, g) })
 		if len(kept)+len(in.Body.Grants) > maxGrants {
 			return nil, api.Invalid("body.grants", fmt.Sprintf("a user has at most %d", maxGrants))
 		}
-		return unique(append(kept, in.Body.Grants...)), nil
+		return unique(append(kept, in.Body.Grants...)), s.record(ctx, event)
 	})
 	switch {
 	case errors.Is(err, errNoUser):
