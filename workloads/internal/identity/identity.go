@@ -186,11 +186,12 @@ func (s *Service) Authenticate(ctx context.Context, bearer string) (*auth.Princi
 
 // login checks a password and gives the user's id. errNoUser, errBusy, *lockedError.
 func (s *Service) login(ctx context.Context, username, password string) (string, error) {
-	email, ok := normalEmail(username)
+	email, ok := normalEmail(username) // empty when it is none: nobody's, which takes the same way as any other
+	account := email
 	if !ok {
-		email = strings.ToLower(username) // nobody's: it takes the same way as any other
+		account = strings.ToLower(username)
 	}
-	failures, err := s.lockout.check(ctx, email)
+	failures, err := s.lockout.check(ctx, account)
 	if err != nil {
 		return "", err
 	}
@@ -203,12 +204,12 @@ func (s *Service) login(ctx context.Context, username, password string) (string,
 		return "", err
 	}
 	if !same {
-		if err := s.lockout.fail(ctx, email); err != nil {
+		if err := s.lockout.fail(ctx, account); err != nil {
 			return "", err
 		}
 		return "", errNoUser
 	}
-	return id, s.lockout.succeed(ctx, email, failures)
+	return id, s.lockout.succeed(ctx, account, failures)
 }
 
 // record adds to an event what is known of the request. What is not recorded is not done.

@@ -43,17 +43,17 @@ func seconds(d time.Duration) int { return max(1, int((d+time.Second-1)/time.Sec
 // lockout slows guessing down, per address that is tried, known or not. All replicas count together.
 type lockout struct{ pool *pgxpool.Pool }
 
-// account hides what was typed: it may be a password in the wrong field.
-func account(email string) string {
-	sum := sha256.Sum256([]byte(email))
+// hidden is how an account is stored: what was typed may be a password in the wrong field.
+func hidden(account string) string {
+	sum := sha256.Sum256([]byte(account))
 	return hex.EncodeToString(sum[:])
 }
 
 // check is a *lockedError while the account has to wait; failures is how many came before.
-func (l lockout) check(ctx context.Context, email string) (failures int, err error) {
+func (l lockout) check(ctx context.Context, account string) (failures int, err error) {
 	var wait float64
 	err = l.pool.QueryRow(ctx, `SELECT failures, extract(epoch FROM locked_until - now())::float8 FROM login_failures
-		WHERE account = $1 AND last_failure > now() - $2::interval`, account(email), failureMemory).Scan(&failures, &wait)
+		WHERE account = $1 AND last_failure > now() - $2::interval`, hidden(account), failureMemory).Scan(&failures, &wait)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return 0, nil
 	}
@@ -67,14 +67,14 @@ func (l lockout) check(ctx context.Context, email string) (failures int, err err
 }
 
 // fail counts a failed login.
-func (l lockout) fail(ctx context.Context, email string) error {
+func (l lockout) fail(ctx context.Context, account string) error {
 	_, err := l.pool.Exec(ctx, `INSERT INTO login_failures AS f (account, failures, last_failure, locked_until) VALUES ($1, 1, now(), now())
 		ON CONFLICT (account) DO UPDATE SET
 			failures = CASE WHEN f.last_failure > now() - $2::interval THEN least(f.failures + 1, 1000) ELSE 1 END,
 			last_failure = now(),
 			locked_until = CASE WHEN f.last_failure > now() - $2::interval AND f.failures + 1 >= $3
 				THEN now() + least(interval '1 second' * 2 ^ least(f.failures + 1 - $3, 20), $4::interval) ELSE now() END`,
-		account(email), failureMemory, freeFailures, maxPause)
+		hidden(account), failureMemory, freeFailures, maxPause)
 	if err != nil {
 		return fmt.Errorf("count a failed login: %w", err)
 	}
@@ -82,11 +82,11 @@ func (l lockout) fail(ctx context.Context, email string) error {
 }
 
 // succeed forgets the failures.
-func (l lockout) succeed(ctx context.Context, email string, failures int) error {
+func (l lockout) succeed(ctx context.Context, account string, failures int) error {
 	if failures == 0 {
 		return nil
 	}
-	if _, err := l.pool.Exec(ctx, "DELETE FROM login_failures WHERE account = $1", account(email)); err != nil {
+	if _, err := l.pool.Exec(ctx, "DELETE FROM login_failures WHERE account = $1", hidden(account)); err != nil {
 		return fmt.Errorf("forget failed logins: %w", err)
 	}
 	return nil

@@ -59,6 +59,10 @@ func (s *oauthStore) thaw(data []byte, session fosite.Session) (*fosite.Request,
 	r := fosite.NewRequest()
 	r.ID, r.RequestedAt, r.Client, r.Form, r.Session = was.ID, was.RequestedAt, client, was.Form, was.Session
 	if given, ok := session.(*fosite.DefaultSession); ok && given != nil {
+		// Codes are read twice: what was decided in between stays.
+		for kind, at := range given.ExpiresAt {
+			was.Session.SetExpiresAt(kind, at)
+		}
 		*given = *was.Session
 		r.Session = given
 	}
@@ -194,9 +198,10 @@ func (s *oauthStore) GetRefreshTokenSession(ctx context.Context, signature strin
 func (s *oauthStore) DeleteRefreshTokenSession(context.Context, string) error { return nil }
 
 // RotateRefreshToken marks a token as used; ErrInactiveToken when another request was faster, or the session ended.
+// The session's row is locked: requests of one session take turns.
 func (s *oauthStore) RotateRefreshToken(ctx context.Context, session, signature string) error {
 	var alive bool
-	err := s.sql(ctx).QueryRow(ctx, "SELECT revoked_at IS NULL FROM sessions WHERE id = $1 FOR SHARE", session).Scan(&alive)
+	err := s.sql(ctx).QueryRow(ctx, "SELECT revoked_at IS NULL FROM sessions WHERE id = $1 FOR UPDATE", session).Scan(&alive)
 	if err != nil {
 		return err
 	}
