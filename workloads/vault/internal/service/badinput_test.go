@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package service
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/itechsmart/operator/internal/backend/backendtest/servers"
+	wire "github.com/itechsmart/operator/internal/backend/vault"
+)
+
+// snapshot is all that the vault's own tables hold: a refused request leaves it as it was.
+func (r *running) snapshot() string {
+	r.t.Helper()
+	pool := r.pool()
+	defer pool.Close()
+	var out strings.Builder
+	rows, err := pool.Query(r.t.Context(), `SELECT table_name::text FROM information_schema.tables WHERE table_schema = $1
+		AND table_name NOT LIKE 'audit_%' AND table_name NOT LIKE 'goose_%' AND table_name NOT LIKE 'api_%' ORDER BY 1`, r.settings.Database.Schema)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	var tables []string
+	for rows.Next() {
+		var name string
+		if err := rows.Scan(&name); err != nil {
+			r.t.Fatal(err)
+		}
+		tables = append(tables, name)
+	}
+	if len(tables) < 3 {
+		r.t.Fatalf("tables %v", tables)
+	}
+	for _, table := range tables {
+		var text string
+		if err := pool.QueryRow(r.t.Context(), fmt.Sprintf(`SELECT coalesce(string_agg(t::text, E'\n' ORDER BY t::text), '') FROM %s t`, table)).Scan(&text); err != nil {
+			r.t.Fatal(err)
+		}
+		out.WriteString(table + "\n" + text + "\n")
+	}
+	return out.String()
+}
+
+func (r *running) pool() *pgxpool.Pool {
+	r.t.Helper()
+	u := url.URL{Scheme: "postgres", User: url.UserPassword(r.binding.Username, r.binding.Password), Host: r.binding.Address(), Path: r.binding.Database}
+	u.RawQuery = url.Values{"search_path": {r.settings.Database.Schema}, "sslmode": {"disable"}}.Encode()
+	pool, err := pgxpool.New(context.Background(), u.String())
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return pool
+}
+
+const canary = "canary-4711-never-to-be-seen"
+
+// Each answers 4xx with the field's path at once, changes nothing, and never says what was sent.
+func TestBadInput(t *testing.T) {
+	r := start(t, settingsOn(t, servers.Postgres(t)), nil, t.TempDir())
+	must[wire.Secret](r, http.StatusCreated, r.admin, "POST", "/secrets", write("db/password", "one"))
+	must[wire.Secret](r, http.StatusCreated, r.admin, "POST", "/secrets", write("db/other", "two"))
+	before := r.snapshot()
+	long := strings.Repeat("a", 254)
+	big := fmt.Sprintf(`{"path":"big","type":"Text","value":{"text":"%s"}}`, encoded(strings.Repeat("x", wire.MaxValueBytes+1)))
+	for _, c := range []struct {
+		name, method, path string
+		body               any
+		status             int
+		field              string
+		headers            []string
+	}{
+		{"wrong type", "POST", "/secrets", `{"path":"a","type":"Password","value":{"text":"eA=="}}`, 422, "body.type", nil},
+		{"type of another secret", "PUT", "/secrets/db%2Fpassword", wire.Write{Type: wire.TypeAPIKey, Value: wire.Value{"key": []byte(canary)}}, 422, "body.type", nil},
+		{"a field that the type has not", "POST", "/secrets", `{"path":"a","type":"Text","value":{"key":"eA=="}}`, 422, "body.value", nil},
+		{"a field's name as the value", "POST", "/secrets", `{"path":"a","type":"Text","value":{"text":"eA==","` + canary + `":"eA=="}}`, 422, "body.value", nil},
+		{"no base64", "POST", "/secrets", `{"path":"a","type":"Text","value":{"text":"` + canary + `!"}}`, 422, "", nil},
+		{"empty value", "POST", "/secrets", `{"path":"a","type":"Text","value":{}}`, 422, "body.value.text", nil},
+		{"over 1 MiB", "POST", "/secrets", big, 422, "body.value", nil},
+		{"a body over the limit", "POST", "/secrets", `{"path":"` + strings.Repeat("x", 3<<20) + `"}`, 413, "", nil},
+		{"path traversal in a body", "POST", "/secrets", write("../../etc/passwd", canary), 422, "body.path", nil},
+		{"path traversal in a URL", "GET", "/secrets/..%2F..%2Fetc%2Fpasswd", nil, 422, "path.path", nil},
+		{"dots inside", "GET", "/secrets/db%2F..%2Fpassword/value", nil, 422, "path.path", nil},
+		{"an empty segment", "POST", "/secrets", write("a//b", canary), 422, "body.path", nil},
+		{"upper case", "POST", "/secrets", write("DB", canary), 422, "body.path", nil},
+		{"a long path", "POST", "/secrets", write(long, canary), 422, "body.path", nil},
+		{"NUL in a path", "GET", "/secrets/a%00b", nil, 422, "path.path", nil},
+		{"stale check-and-set", "PUT", "/secrets/db%2Fpassword", `{"type":"Text","value":{"text":"eA=="},"checkAndSet":7}`, 412, "", nil},
+		{"stale If-Match", "PUT", "/secrets/db%2Fpassword", value("x"), 412, "", []string{"If-Match", `"9"`}},
+		{"malformed If-Match", "PUT", "/secrets/db%2Fpassword", value("x"), 400, "header.If-Match", []string{"If-Match", canary}},
+		{"both, and they differ", "PUT", "/secrets/db%2Fpassword", `{"type":"Text","value":{"text":"eA=="},"checkAndSet":7}`, 422, "body.checkAndSet", []string{"If-Match", `"1"`}},
+		{"a forged sealed value", "POST", "/secrets/s/apply", wire.Apply{Type: wire.TypeText, Name: "s", SourceHash: "h", Sealed: "vsec1.0123456789abcdef." + strings.Repeat("A", 100)}, 422, "body.sealed", nil},
+		{"no sealed value", "POST", "/secrets/s/apply", wire.Apply{Type: wire.TypeText, Name: "s", SourceHash: "h", Sealed: canary}, 422, "body.sealed", nil},
+		{"a broken certificate", "POST", "/secrets", `{"path":"a","type":"Certificate","value":{"tls.crt":"eA==","tls.key":"eA=="}}`, 422, "body.value.tls.crt", nil},
+		{"a CA in another namespace", "POST", "/secrets/c/apply", wire.Apply{Type: wire.TypeCertificate, Name: "c", SourceHash: "h", Issue: &wire.Issue{CommonName: "c", CAPath: "../other/ca"}}, 422, "body.issue.caPath", nil},
+		{"mass assignment", "POST", "/secrets", `{"path":"a","type":"Text","value":{"text":"eA=="},"namespace":"other","keyID":"x"}`, 422, "body", nil},
+		{"duplicate keys", "POST", "/secrets", `{"path":"a","path":"b","type":"Text","value":{"text":"eA=="}}`, 400, "", nil},
+		{"trailing data", "POST", "/secrets", `{"path":"a","type":"Text","value":{"text":"eA=="}} {}`, 400, "", nil},
+		{"depth of 10,000", "POST", "/secrets", strings.Repeat(`{"a":`, 10000) + "1" + strings.Repeat("}", 10000), 400, "", nil},
+		{"not JSON", "POST", "/secrets", canary, 400, "", nil},
+		{"a form", "POST", "/secrets", `a=b`, 415, "", []string{"Content-Type", "application/x-www-form-urlencoded"}},
+		{"compressed", "POST", "/secrets", `{}`, 415, "", []string{"Content-Encoding", "gzip"}},
+		{"a forged cursor", "GET", "/secrets?cursor=" + canary, nil, 400, "query.cursor", nil},
+		{"a limit of a million", "GET", "/secrets?limit=1000000", nil, 422, "query.limit", nil},
+		{"an unknown filter", "GET", "/secrets?" + canary + "=1", nil, 422, "", nil},
+		{"a negative version", "GET", "/secrets/db%2Fpassword/value?version=-1", nil, 422, "query.version", nil},
+		{"a version that is none", "GET", "/secrets/db%2Fpassword/versions/abc/undelete", nil, 405, "", nil},
+		{"a version that there is not", "POST", "/secrets/db%2Fpassword/rollback", `{"version":99}`, 404, "", nil},
+		{"another tenant's path", "GET", "/secrets/other%2Fnamespace/value", nil, 404, "", nil},
+		{"no share", "POST", "/unseal", map[string]string{"share": canary}, 422, "body.share", nil},
+		{"a time that is none", "GET", "/audit?since=" + canary, nil, 422, "query.since", nil},
+		{"a policy without Kubernetes", "POST", "/policies", `{"name":"p","subjects":[{"kind":"User","name":"a"}],"rules":[{"paths":["a"],"verbs":["read"]}]}`, 501, "", nil},
+	} {
+		began := time.Now()
+		a := r.call(r.admin, c.method, c.path, c.body, c.headers...)
+		took := time.Since(began)
+		if a.status != c.status {
+			t.Errorf("%s: %d %.300s, want %d", c.name, a.status, a.body, c.status)
+			continue
+		}
+		said := a.refusal(t)
+		if c.field != "" && !slices.ContainsFunc(said.Details, func(d struct {
+			Field   string `json:"field"`
+			Message string `json:"message"`
+		}) bool {
+			return d.Field == c.field
+		}) {
+			t.Errorf("%s: %s names no field %s", c.name, a.body, c.field)
+		}
+		if bytes.Contains(a.body, []byte(canary)) {
+			t.Errorf("%s: the answer says what was sent: %s", c.name, a.body)
+		}
+		if took > 2*time.Second {
+			t.Errorf("%s: took %s", c.name, took)
+		}
+	}
+	if after := r.snapshot(); after != before {
+		t.Errorf("a refused request changed something:\n%s\nwas\n%s", after, before)
+	}
+	if strings.Contains(r.logs.String(), canary) {
+		t.Error("the log says what was sent")
+	}
+}
+
+// A row that was moved, cut or changed in the database does not open.
+func TestTamperedRows(t *testing.T) {
+	r := start(t, settingsOn(t, servers.Postgres(t)), nil, t.TempDir())
+	for _, path := range []string{"a", "b"} {
+		must[wire.Secret](r, http.StatusCreated, r.admin, "POST", "/secrets", write(path, "value of "+path))
+		must[wire.Secret](r, http.StatusOK, r.admin, "PUT", "/secrets/"+path, value("second of "+path))
+	}
+	pool := r.pool()
+	defer pool.Close()
+	change := func(sql string) {
+		t.Helper()
+		tag, err := pool.Exec(t.Context(), sql)
+		if err != nil || tag.RowsAffected() == 0 {
+			t.Fatalf("%s: %v, %d rows", sql, err, tag.RowsAffected())
+		}
+	}
+	opens := func(path string, version int, want bool) {
+		t.Helper()
+		a := r.call(r.admin, "GET", fmt.Sprintf("/secrets/%s/value?version=%d", path, version), nil)
+		if (a.status == 200) != want || (!want && (a.status != 422 || a.refusal(t).Code != "corrupt")) {
+			t.Errorf("%s@%d: %d %s", path, version, a.status, a.body)
+		}
+	}
+	opens("a", 1, true)
+	change(`UPDATE versions x SET ciphertext = y.ciphertext FROM versions y, secrets s
+		WHERE s.path = 'a' AND x.secret_id = s.id AND y.secret_id = s.id AND x.version = 1 AND y.version = 2`)
+	opens("a", 1, false)
+	opens("a", 2, true)
+	change(`UPDATE versions x SET ciphertext = substring(x.ciphertext FOR length(x.ciphertext) - 1) FROM secrets s
+		WHERE s.path = 'b' AND x.secret_id = s.id AND x.version = 1`)
+	opens("b", 1, false)
+	opens("b", 2, true)
+}
+
+// The canary is in the sealed store alone.
+func TestCanaryIsNowhere(t *testing.T) {
+	settings := settingsOn(t, servers.Postgres(t))
+	spill := t.TempDir()
+	r := start(t, settings, nil, spill)
+	must[wire.Secret](r, http.StatusCreated, r.admin, "POST", "/secrets", write("db/password", canary), "Idempotency-Key", "one")
+	must[wire.Secret](r, http.StatusOK, r.admin, "PUT", "/secrets/db%2Fpassword", value(canary+canary))
+	read := must[wire.Read](r, http.StatusOK, r.admin, "GET", "/secrets/db%2Fpassword/value", nil)
+	if string(read.Value[wire.FieldText]) != canary+canary {
+		t.Fatal("the value does not come back")
+	}
+	must[wire.Applied](r, 200, r.admin, "POST", "/secrets/k/apply", wire.Apply{Type: wire.TypeAPIKey, Name: "k", SourceHash: "h", Value: wire.Value{"key": []byte(canary)}})
+	must[any](r, http.StatusOK, r.admin, "GET", "/secrets/db%2Fpassword/diff?from=1&to=2", nil)
+	everything := map[string]string{
+		"the audit log": string(r.call(r.admin, "GET", "/audit/export", nil).body),
+		"the versions":  string(r.call(r.admin, "GET", "/secrets/db%2Fpassword/versions", nil).body),
+		"the list":      string(r.call(r.admin, "GET", "/secrets", nil).body),
+		"the diff":      string(r.call(r.admin, "GET", "/secrets/db%2Fpassword/diff?from=1&to=2", nil).body),
+		"the metrics":   r.metrics(),
+	}
+	r.stop()
+	everything["the log"] = r.logs.String()
+	everything["the dump"] = dump(t, r)
+	everything["the spill"] = readTree(t, spill)
+	for _, secret := range []string{canary, encoded(canary), encoded(canary)[:20], settings.Vault.Passphrase, adminPassword} {
+		for where, text := range everything {
+			if len(text) < 20 {
+				t.Errorf("%s holds %q", where, text)
+			}
+			if strings.Contains(text, secret) {
+				t.Errorf("%s holds %q", where, secret)
+			}
+		}
+	}
+}
+
+// dump is pg_dump's text of both schemas, values as they are in the database.
+func dump(t *testing.T, r *running) string {
+	t.Helper()
+	program := findDump(t)
+	cmd := exec.Command(program, "--no-owner", "-n", r.settings.Database.Schema, "-n", r.settings.Identity.Schema,
+		"-h", r.binding.Host, "-p", r.binding.Port, "-U", r.binding.Username, r.binding.Database)
+	cmd.Env = append(os.Environ(), "PGPASSWORD="+r.binding.Password)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("pg_dump: %v: %s", err, stderr.String())
+	}
+	if !bytes.Contains(out, []byte("db/password")) {
+		t.Fatal("the dump holds no secret at all")
+	}
+	// Bytes are in hexadecimal there: look into them as well.
+	text := string(out)
+	for _, part := range strings.Split(text, `\\x`)[1:] {
+		digits := part[:len(part)-len(strings.TrimLeft(part, "0123456789abcdef"))]
+		raw := make([]byte, len(digits)/2)
+		if _, err := fmt.Sscanf(digits[:len(raw)*2], "%x", &raw); err == nil {
+			text += string(raw)
+		}
+	}
+	return text
+}
+
+func findDump(t *testing.T) string {
+	t.Helper()
+	if path, err := exec.LookPath("pg_dump"); err == nil {
+		return path
+	}
+	for _, pattern := range []string{"/usr/lib/postgresql/*/bin/pg_dump", filepath.Join("..", "..", "..", "..", ".local", "servers", "*", "*", "bin", "pg_dump"),
+		filepath.Join("..", "..", "..", "..", ".local", "servers", "*", "bin", "pg_dump")} {
+		if found, _ := filepath.Glob(pattern); len(found) > 0 {
+			return found[len(found)-1]
+		}
+	}
+	t.Skip("there is no pg_dump")
+	return ""
+}
+
+func readTree(t *testing.T, dir string) string {
+	t.Helper()
+	var out strings.Builder
+	err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		out.WriteString(path + "\n" + string(data) + "\n")
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out.String()
+}

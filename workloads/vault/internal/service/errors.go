@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package service
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/itechsmart/operator/workloads/internal/api"
+	"github.com/itechsmart/operator/workloads/internal/api/problem"
+	"github.com/itechsmart/operator/workloads/vault/internal/material"
+	"github.com/itechsmart/operator/workloads/vault/internal/store"
+)
+
+// object names a secret, or a version of it, in the audit log.
+func object(path string, version int64) string {
+	if version == 0 {
+		return "secret/" + path
+	}
+	return "secret/" + path + "@" + strconv.FormatInt(version, 10)
+}
+
+// auditFull refuses what could not be recorded.
+func auditFull(cause error) error {
+	return because(api.Unavailable(5*time.Second, "the audit log takes no more events; nothing was answered"), cause)
+}
+
+// because gives an answer its cause, for the log.
+func because(answer, cause error) error {
+	if e, ok := errors.AsType[*problem.Error](answer); ok {
+		e.Cause = cause
+	}
+	return answer
+}
+
+// known are the store's errors as answers, in the order in which they are looked for.
+var known = []struct {
+	err           error
+	status        int
+	code, message string
+}{
+	{store.ErrSealed, http.StatusServiceUnavailable, "sealed", "the vault is sealed: unseal it first"},
+	{store.ErrUninitialized, http.StatusServiceUnavailable, "sealed", "the vault has no root key yet: initialize it first"},
+	{store.ErrInitialized, http.StatusConflict, "initialized", "the vault has a root key already"},
+	{store.ErrPassphrase, http.StatusUnprocessableEntity, "wrong_shares", "the passphrase or the shares are wrong"},
+	{store.ErrNotFound, http.StatusNotFound, "not_found", "no such secret or version"},
+	{store.ErrExists, http.StatusConflict, "conflict", "there is a secret at this path already"},
+	{store.ErrStale, http.StatusPreconditionFailed, "precondition_failed", "somebody has written a newer version"},
+	{store.ErrDeleted, http.StatusGone, "deleted", "the version is deleted; undelete brings it back"},
+	{store.ErrDestroyed, http.StatusGone, "destroyed", "the version is destroyed"},
+	{store.ErrNotGenerated, http.StatusUnprocessableEntity, "not_generated", "the secret is neither generated nor issued: write a new version"},
+}
+
+// answer makes an error of the store an answer. Fields are named as in the request's body.
+func answer(err error) error { return answerIn("body.", err) }
+
+// answerIn names fields with this prefix.
+func answerIn(where string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if _, ok := errors.AsType[*problem.Error](err); ok {
+		return err
+	}
+	if field, ok := errors.AsType[*material.FieldError](err); ok && errors.Is(err, store.ErrInvalid) {
+		return api.Invalid(where+field.Field, field.Message)
+	}
+	for _, k := range known {
+		if errors.Is(err, k.err) {
+			e := problem.New(k.status, k.code, k.message)
+			if k.status == http.StatusServiceUnavailable {
+				e.Headers = http.Header{"Retry-After": {"5"}}
+			}
+			return e
+		}
+	}
+	switch {
+	case errors.Is(err, store.ErrCorrupt):
+		// Not a failure of the service: the row was moved, cut or forged. The log tells more.
+		e := problem.New(http.StatusUnprocessableEntity, "corrupt", "the stored value does not open: it was changed outside of the vault",
+			api.Detail{Field: "path.path", Message: "this version does not open"})
+		e.Cause = err
+		return e
+	case errors.Is(err, store.ErrInvalid):
+		return because(api.Invalid(strings.TrimSuffix(where, "."), "it is refused as it stands"), err)
+	case unavailable(err):
+		return because(api.Unavailable(2*time.Second, "the database does not answer; try again"), err)
+	default:
+		return err
+	}
+}
+
+// unavailable tells whether the database could not be asked, or cannot take a write now.
+func unavailable(err error) bool {
+	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
+		switch {
+		case strings.HasPrefix(e.Code, "08"), strings.HasPrefix(e.Code, "53"), strings.HasPrefix(e.Code, "57P"):
+			return true
+		case e.Code == "57014", e.Code == "55P03", e.Code == "40001", e.Code == "40P01", e.Code == "25006": // time-outs, lost races, a standby
+			return true
+		}
+		return false
+	}
+	if _, ok := errors.AsType[*pgconn.ConnectError](err); ok {
+		return true
+	}
+	if _, ok := errors.AsType[net.Error](err); ok {
+		return !errors.Is(err, context.Canceled)
+	}
+	return pgconn.SafeToRetry(err) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed)
+}
+
+// reason is a failure's word for the audit log: of the few below, never the client's text.
+func reason(err error) string {
+	e := problem.From(answer(err))
+	return e.Code
+}

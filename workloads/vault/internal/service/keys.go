@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package service
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	wire "github.com/itechsmart/operator/internal/backend/vault"
+	"github.com/itechsmart/operator/workloads/internal/api"
+	"github.com/itechsmart/operator/workloads/internal/auth"
+	"github.com/itechsmart/operator/workloads/vault/internal/store"
+)
+
+func (s *Service) registerKeys(rest huma.API) {
+	huma.Register(rest, open(operation("seal-status", http.MethodGet, "/seal-status", "Whether values can be read, and how far a re-wrap is")), s.sealStatus)
+	huma.Register(rest, open(operation("sealing-key", http.MethodGet, "/sealing-key", "The public key that values are sealed to")), s.sealingKey)
+	huma.Register(rest, operation("initialize", http.MethodPost, "/init", "Make the root key of a Vault that is unsealed by shares"), s.initialize)
+	huma.Register(rest, operation("unseal", http.MethodPost, "/unseal", "Give one share of the unseal secret"), s.unseal)
+	huma.Register(rest, operation("seal", http.MethodPost, "/seal", "Forget the root key of this replica"), s.seal)
+	huma.Register(rest, operation("rewrap", http.MethodPost, "/rewrap", "Begin to wrap all data keys by the newest root key"), s.rewrap)
+	huma.Register(rest, operation("rotate-root-key", http.MethodPost, "/keys/rotate", "Make a new root key"), s.rotateRoot)
+	huma.Register(rest, operation("rotate-sealing-key", http.MethodPost, "/sealing-key/rotate", "Make a new sealing key; what was sealed before still opens"), s.rotateSealing)
+}
+
+func (s *Service) sealStatus(ctx context.Context, _ *struct{}) (*reply[wire.SealStatus], error) {
+	status, err := s.Store.Status(ctx)
+	if err != nil {
+		return nil, answer(err)
+	}
+	return &reply[wire.SealStatus]{status}, nil
+}
+
+func (s *Service) sealingKey(ctx context.Context, _ *struct{}) (*reply[wire.SealingKey], error) {
+	key, err := s.Store.SealingKey(ctx)
+	if err != nil {
+		return nil, answer(err)
+	}
+	return &reply[wire.SealingKey]{key}, nil
+}
+
+// Shares are those of an unseal secret. They are shown once.
+type Shares struct {
+	KeyID  string   `json:"keyID,omitempty"`
+	Shares []string `json:"shares,omitempty" doc:"shown once and kept nowhere: give each to another person"`
+}
+
+func (s *Service) initialize(ctx context.Context, _ *struct{}) (*secretReply[Shares], error) {
+	if err := s.admin(ctx, "vault.init", product); err != nil {
+		return nil, err
+	}
+	if s.Passphrase != "" {
+		return nil, api.Conflict("this vault is initialized with the passphrase of its configuration")
+	}
+	var out Shares
+	err := s.audited(ctx, "vault.init", product, func() (r result, err error) {
+		out.Shares, err = s.Store.InitShares(ctx, s.Shares, s.Threshold)
+		return r, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &secretReply[Shares]{"no-store", out}, nil
+}
+
+type unsealInput struct {
+	Body struct {
+		Share string `json:"share" minLength:"1" maxLength:"1024" doc:"one share"`
+	}
+}
+
+// unseal lets anybody with a role give a share: the shares prove the rest.
+func (s *Service) unseal(ctx context.Context, in *unsealInput) (*reply[wire.SealStatus], error) {
+	if err := auth.Require(ctx, product, s.Namespace, auth.RoleViewer); err != nil {
+		return nil, s.denied(ctx, "vault.unseal", product, err)
+	}
+	var out wire.SealStatus
+	err := s.audited(ctx, "vault.unseal", product, func() (r result, err error) {
+		out, err = s.Store.UnsealShare(ctx, in.Body.Share)
+		return r, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &reply[wire.SealStatus]{out}, nil
+}
+
+func (s *Service) seal(ctx context.Context, _ *struct{}) (*done, error) {
+	if err := s.admin(ctx, "vault.seal", product); err != nil {
+		return nil, err
+	}
+	return nil, s.audited(ctx, "vault.seal", product, func() (result, error) {
+		s.Store.Seal()
+		return result{}, nil
+	})
+}
+
+func (s *Service) rewrap(ctx context.Context, _ *struct{}) (*reply[wire.SealStatus], error) {
+	if err := s.admin(ctx, "vault.rewrap", product); err != nil {
+		return nil, err
+	}
+	if s.Store.Sealed() {
+		return nil, answer(store.ErrSealed)
+	}
+	err := s.audited(ctx, "vault.rewrap", product, func() (result, error) {
+		s.startRewrap()
+		return result{}, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s.sealStatus(ctx, nil)
+}
+
+// startRewrap runs one re-wrap in the background; another one that is under way does the same.
+func (s *Service) startRewrap() {
+	select {
+	case s.rewraps <- struct{}{}:
+	default:
+		return
+	}
+	go func() {
+		defer func() { <-s.rewraps }()
+		if err := s.Store.Rewrap(s.life); err != nil && !errors.Is(err, context.Canceled) {
+			s.Log.Error("the re-wrap stopped; POST /rewrap continues it", "error", err)
+		}
+	}()
+}
+
+func (s *Service) rotateRoot(ctx context.Context, _ *struct{}) (*secretReply[Shares], error) {
+	if err := s.admin(ctx, "key.rotate", product); err != nil {
+		return nil, err
+	}
+	var out store.Rotated
+	err := s.audited(ctx, "key.rotate", product, func() (r result, err error) {
+		if s.Passphrase != "" {
+			out, err = s.Store.RotateRoot(ctx, []byte(s.Passphrase))
+		} else {
+			out, err = s.Store.RotateRootShares(ctx, s.Shares, s.Threshold)
+		}
+		r.details = map[string]string{"keyID": out.KeyID}
+		return r, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &secretReply[Shares]{"no-store", Shares{out.KeyID, out.Shares}}, nil
+}
+
+func (s *Service) rotateSealing(ctx context.Context, _ *struct{}) (*reply[wire.SealingKey], error) {
+	if err := s.admin(ctx, "sealing-key.rotate", product); err != nil {
+		return nil, err
+	}
+	var out wire.SealingKey
+	err := s.audited(ctx, "sealing-key.rotate", product, func() (r result, err error) {
+		out, err = s.Store.RotateSealingKey(ctx)
+		r.details = map[string]string{"keyID": out.ID}
+		return r, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &reply[wire.SealingKey]{out}, nil
+}

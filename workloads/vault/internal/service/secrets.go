@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package service
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	vaultv1 "github.com/itechsmart/operator/api/vault/v1alpha1"
+	wire "github.com/itechsmart/operator/internal/backend/vault"
+	"github.com/itechsmart/operator/workloads/internal/api"
+	"github.com/itechsmart/operator/workloads/internal/auth"
+	"github.com/itechsmart/operator/workloads/vault/internal/store"
+)
+
+func (s *Service) registerSecrets(rest huma.API) {
+	huma.Register(rest, operation("list-secrets", http.MethodGet, "/secrets", "List secrets without their values"), s.list)
+	huma.Register(rest, created(operation("create-secret", http.MethodPost, "/secrets", "Store a new secret")), s.create)
+	huma.Register(rest, operation("get-secret", http.MethodGet, "/secrets/{path}", "What is known of a secret, without its value"), s.get)
+	huma.Register(rest, operation("put-secret", http.MethodPut, "/secrets/{path}", "Store a new version", http.StatusPreconditionFailed, http.StatusConflict), s.put)
+	huma.Register(rest, operation("delete-secret", http.MethodDelete, "/secrets/{path}", "Delete all versions of a secret, or destroy it"), s.remove)
+	huma.Register(rest, operation("apply-secret", http.MethodPost, "/secrets/{path}/apply", "Make the value that a resource declares (its controller calls this)", http.StatusGone), s.apply)
+	huma.Register(rest, operation("rotate-secret", http.MethodPost, "/secrets/{path}/rotate", "Make a new version of a generated or issued secret", http.StatusGone), s.rotate)
+	huma.Register(rest, operation("rollback-secret", http.MethodPost, "/secrets/{path}/rollback", "Make a new version with the value of an old one", http.StatusGone), s.rollback)
+	huma.Register(rest, operation("list-consumers", http.MethodGet, "/secrets/{path}/consumers", "Which workloads consume which version"), s.consumers)
+}
+
+// PathInput is the secret that a request is about: one escaped segment of the URL. huma sees exported types alone when
+// they are embedded.
+type PathInput struct {
+	Path string `path:"path" minLength:"1" maxLength:"253" doc:"path of the secret, slashes escaped: db%2Fpassword" example:"db%2Fpassword"`
+}
+
+// check refuses what is no path before anything else is done.
+func (p *PathInput) check() error { return answerIn("path.", store.CheckPath(p.Path)) }
+
+type listInput struct {
+	api.Page
+	Prefix string `query:"prefix" maxLength:"253" doc:"only paths that begin so"`
+	Type   string `query:"type" enum:"Text,File,Certificate,APIKey" doc:"only secrets of this type"`
+}
+
+// maxScan bounds how many secrets a page looks at that the caller may not see.
+const maxScan = 5000
+
+func (s *Service) list(ctx context.Context, in *listInput) (*reply[wire.Page[wire.Secret]], error) {
+	p := auth.From(ctx)
+	if p == nil {
+		return nil, auth.Unauthenticated("a login is needed")
+	}
+	if err := s.access.ready(p); err != nil {
+		return nil, err
+	}
+	scope := api.Scope("secrets", in.Prefix, in.Type)
+	options := store.ListOptions{Prefix: in.Prefix, Type: in.Type, Limit: in.Limit}
+	if err := s.Cursors.Decode(scope, in.Cursor, &options.After); err != nil {
+		return nil, err
+	}
+	request := requestOf(ctx)
+	page := wire.Page[wire.Secret]{Items: []wire.Secret{}}
+	for scanned := 0; ; {
+		secrets, more, err := s.Store.List(ctx, options)
+		if err != nil {
+			return nil, answerIn("query.", err)
+		}
+		for i := range secrets {
+			options.After = secrets[i].Path
+			if s.access.mayList(p, secrets[i].Path, request) {
+				page.Items = append(page.Items, secrets[i])
+			}
+			if len(page.Items) == in.Limit && (more || i < len(secrets)-1) {
+				page.Next = s.Cursors.Encode(scope, options.After)
+				return &reply[wire.Page[wire.Secret]]{page}, nil
+			}
+		}
+		scanned += len(secrets)
+		if !more {
+			return &reply[wire.Page[wire.Secret]]{page}, nil
+		}
+		if scanned >= maxScan {
+			page.Next = s.Cursors.Encode(scope, options.After)
+			return &reply[wire.Page[wire.Secret]]{page}, nil
+		}
+	}
+}
+
+type createInput struct {
+	Body struct {
+		Path string `json:"path" minLength:"1" maxLength:"253" doc:"path of the secret, such as db/password"`
+		wire.Write
+	}
+}
+
+func (s *Service) create(ctx context.Context, in *createInput) (*tagged[wire.Secret], error) {
+	path, write := in.Body.Path, in.Body.Write
+	if err := answer(store.CheckPath(path)); err != nil {
+		return nil, err
+	}
+	if err := s.allow(ctx, vaultv1.VerbWrite, "secret.create", path); err != nil {
+		return nil, err
+	}
+	if err := s.Resources.mayWrite(path); err != nil {
+		return nil, err
+	}
+	var out wire.Secret
+	err := s.audited(ctx, "secret.create", object(path, 0), func() (r result, err error) {
+		if write.CheckAndSet != nil && *write.CheckAndSet != 0 {
+			return r, store.ErrStale
+		}
+		out, err = s.Store.Create(ctx, path, write, caller(ctx))
+		r.object = object(path, out.Version)
+		return r, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.Resources.created(ctx, out)
+	return &tagged[wire.Secret]{api.ETag(out.Version), out}, nil
+}
+
+func (s *Service) get(ctx context.Context, in *PathInput) (*tagged[wire.Secret], error) {
+	if err := in.check(); err != nil {
+		return nil, err
+	}
+	if err := s.allow(ctx, vaultv1.VerbList, "secret.get", in.Path); err != nil {
+		return nil, err
+	}
+	out, err := s.Store.Get(ctx, in.Path)
+	if err != nil {
+		return nil, answer(err)
+	}
+	return &tagged[wire.Secret]{api.ETag(out.Version), out}, nil
+}
+
+type putInput struct {
+	PathInput
+	IfMatch string `header:"If-Match" doc:"entity tag of the newest version that the writer knows of"`
+	Body    wire.Write
+}
+
+func (s *Service) put(ctx context.Context, in *putInput) (*tagged[wire.Secret], error) {
+	if err := in.check(); err != nil {
+		return nil, err
+	}
+	match, err := api.IfMatch(in.IfMatch)
+	if err != nil {
+		return nil, err
+	}
+	write := in.Body
+	if match != nil && *match != api.AnyVersion {
+		if write.CheckAndSet != nil && *write.CheckAndSet != *match {
+			return nil, api.Invalid("body.checkAndSet", "it differs from header If-Match")
+		}
+		write.CheckAndSet = match
+	}
+	if err := s.allow(ctx, vaultv1.VerbWrite, "secret.write", in.Path); err != nil {
+		return nil, err
+	}
+	if err := s.Resources.mayWrite(in.Path); err != nil {
+		return nil, err
+	}
+	return s.newVersion(ctx, "secret.write", in.Path, func() (wire.Secret, error) {
+		return s.Store.Put(ctx, in.Path, write, caller(ctx))
+	})
+}
+
+// newVersion runs what makes a version, and tells the resource of it.
+func (s *Service) newVersion(ctx context.Context, action, path string, write func() (wire.Secret, error)) (*tagged[wire.Secret], error) {
+	var out wire.Secret
+	err := s.audited(ctx, action, object(path, 0), func() (r result, err error) {
+		out, err = write()
+		r.object = object(path, out.Version)
+		return r, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.Resources.changed(ctx, out)
+	return &tagged[wire.Secret]{api.ETag(out.Version), out}, nil
+}
+
+type removeInput struct {
+	PathInput
+	Destroy bool `query:"destroy" doc:"remove the secret and all its versions for ever"`
+}
+
+func (s *Service) remove(ctx context.Context, in *removeInput) (*done, error) {
+	if err := in.check(); err != nil {
+		return nil, err
+	}
+	action, remove := "secret.delete", s.Store.Delete
+	if in.Destroy {
+		action, remove = "secret.destroy", s.Store.Destroy
+	}
+	if err := s.allow(ctx, vaultv1.VerbDelete, action, in.Path); err != nil {
+		return nil, err
+	}
+	err := s.audited(ctx, action, object(in.Path, 0), func() (result, error) { return result{}, remove(ctx, in.Path) })
+	if err != nil {
+		return nil, err
+	}
+	if in.Destroy {
+		s.Resources.destroyed(ctx, in.Path)
+	}
+	return nil, nil
+}
+
+type applyInput struct {
+	PathInput
+	Body wire.Apply
+}
+
+func (s *Service) apply(ctx context.Context, in *applyInput) (*tagged[wire.Applied], error) {
+	if err := in.check(); err != nil {
+		return nil, err
+	}
+	if err := s.admin(ctx, "secret.apply", object(in.Path, 0)); err != nil {
+		return nil, err
+	}
+	var out wire.Applied
+	err := s.audited(ctx, "secret.apply", object(in.Path, 0), func() (r result, err error) {
+		out, err = s.Store.Apply(ctx, in.Path, in.Body, caller(ctx))
+		r.object, r.silent = object(in.Path, out.Version), !out.Changed
+		return r, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &tagged[wire.Applied]{api.ETag(out.Version), out}, nil
+}
+
+func (s *Service) rotate(ctx context.Context, in *PathInput) (*tagged[wire.Secret], error) {
+	if err := in.check(); err != nil {
+		return nil, err
+	}
+	if err := s.allow(ctx, vaultv1.VerbRotate, "secret.rotate", in.Path); err != nil {
+		return nil, err
+	}
+	return s.newVersion(ctx, "secret.rotate", in.Path, func() (wire.Secret, error) {
+		return s.Store.Rotate(ctx, in.Path, caller(ctx))
+	})
+}
+
+type rollbackInput struct {
+	PathInput
+	Body struct {
+		Version int64 `json:"version" minimum:"1" doc:"version whose value comes back"`
+	}
+}
+
+func (s *Service) rollback(ctx context.Context, in *rollbackInput) (*tagged[wire.Secret], error) {
+	if err := in.check(); err != nil {
+		return nil, err
+	}
+	if err := s.allow(ctx, vaultv1.VerbWrite, "secret.rollback", in.Path); err != nil {
+		return nil, err
+	}
+	return s.newVersion(ctx, "secret.rollback", in.Path, func() (wire.Secret, error) {
+		return s.Store.Rollback(ctx, in.Path, in.Body.Version, caller(ctx))
+	})
+}
+
+// Consumer is a workload and the version that it was started with, or has mounted.
+type Consumer struct {
+	Kind    string `json:"kind"`
+	Name    string `json:"name"`
+	Via     string `json:"via,omitempty" doc:"Volume, Environment or Registry"`
+	Version int64  `json:"version,omitempty" doc:"0: not known"`
+}
+
+func (s *Service) consumers(ctx context.Context, in *PathInput) (*reply[wire.Page[Consumer]], error) {
+	if err := in.check(); err != nil {
+		return nil, err
+	}
+	if err := s.allow(ctx, vaultv1.VerbList, "secret.consumers", in.Path); err != nil {
+		return nil, err
+	}
+	if _, err := s.Store.Get(ctx, in.Path); err != nil {
+		return nil, answer(err)
+	}
+	return &reply[wire.Page[Consumer]]{wire.Page[Consumer]{Items: s.Resources.consumers(in.Path)}}, nil
+}

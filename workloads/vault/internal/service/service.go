@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package service is Vault's REST API on the store: who may, what is audited, and what the resources hear of it.
+package service
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	vaultv1 "github.com/itechsmart/operator/api/vault/v1alpha1"
+	"github.com/itechsmart/operator/workloads/internal/api"
+	"github.com/itechsmart/operator/workloads/internal/audit"
+	"github.com/itechsmart/operator/workloads/internal/auth"
+	"github.com/itechsmart/operator/workloads/internal/server"
+	"github.com/itechsmart/operator/workloads/vault/internal/store"
+)
+
+// base is below what all paths of the service are.
+const base = "/api/v1"
+
+// Options of a Service.
+type Options struct {
+	Namespace string
+	Store     store.Vault
+	Audit     *audit.Log
+	Cursors   *api.Cursors
+	Log       *slog.Logger
+	// Resources are those of this Vault.
+	Resources *Resources
+	// Passphrase, or Shares and Threshold, are what a new root key is made with.
+	Passphrase        string
+	Shares, Threshold int
+}
+
+// Service answers the requests of one Vault.
+type Service struct {
+	Options
+	access  *access
+	rewraps chan struct{} // holds one while a re-wrap runs
+	// life ends with the process: what goes on after a request is bound to it.
+	life context.Context
+}
+
+// New makes a service; what it does in the background ends with life.
+func New(life context.Context, o Options) *Service {
+	s := &Service{Options: o, access: &access{namespace: o.Namespace, log: o.Log}, rewraps: make(chan struct{}, 1), life: life}
+	o.Resources.onChange(s.access.update)
+	return s
+}
+
+// Register adds all operations.
+func (s *Service) Register(rest huma.API) {
+	s.registerSecrets(rest)
+	s.registerVersions(rest)
+	s.registerPolicies(rest)
+	s.registerAudit(rest)
+	s.registerKeys(rest)
+}
+
+// operation describes one endpoint. errs are the statuses that it answers beside the kit's.
+func operation(id, method, path, summary string, errs ...int) huma.Operation {
+	return huma.Operation{OperationID: id, Method: method, Path: base + path, Summary: summary, Errors: errs, Tags: []string{"vault"}}
+}
+
+// created makes the answer of an operation 201.
+func created(op huma.Operation) huma.Operation {
+	op.DefaultStatus = http.StatusCreated
+	return op
+}
+
+// open lets an operation be called without a login.
+func open(op huma.Operation) huma.Operation {
+	op.Security = []map[string][]string{}
+	return op
+}
+
+// reply is an answer with a body.
+type reply[T any] struct{ Body T }
+
+// tagged is an answer with the version as its entity tag.
+type tagged[T any] struct {
+	ETag string `header:"ETag" doc:"the newest version, for If-Match"`
+	Body T
+}
+
+// done is the answer of what has nothing to tell.
+type done struct{}
+
+// name of the caller, kept with a version.
+func caller(ctx context.Context) string {
+	if p := auth.From(ctx); p != nil {
+		return p.Name
+	}
+	return ""
+}
+
+// event is what is known of a request.
+func (s *Service) event(ctx context.Context, action, object, outcome string) audit.Event {
+	e := audit.Event{
+		Time: time.Now(), Product: product, Namespace: s.Namespace, Action: action, Object: object, Outcome: outcome,
+		RequestID: server.RequestID(ctx), UserAgent: userAgent(ctx),
+	}
+	if ip := server.ClientIP(ctx); ip.IsValid() {
+		e.IP = ip.String()
+	}
+	if p := auth.From(ctx); p != nil {
+		e.User, e.UserID = p.Name, p.ID
+	}
+	return e
+}
+
+// denied records a refusal, and answers it.
+func (s *Service) denied(ctx context.Context, action, object string, refusal error) error {
+	if err := s.Audit.Record(ctx, s.event(ctx, action, object, audit.Denied)); err != nil {
+		return auditFull(err)
+	}
+	return refusal
+}
+
+// allow asks for a verb on a path, and records a refusal.
+func (s *Service) allow(ctx context.Context, verb vaultv1.Verb, action, path string) error {
+	if err := s.access.allow(ctx, verb, path); err != nil {
+		return s.denied(ctx, action, object(path, 0), err)
+	}
+	return nil
+}
+
+// admin asks for the role admin, and records a refusal.
+func (s *Service) admin(ctx context.Context, action, object string) error {
+	if err := s.access.admin(ctx); err != nil {
+		return s.denied(ctx, action, object, err)
+	}
+	return nil
+}
+
+// result is what an operation tells the audit log beside its error.
+type result struct {
+	object  string // more exact than before: with the version; empty: as before
+	details map[string]string
+	silent  bool // nothing was done: no event
+}
+
+// audited runs an operation that must not happen without its event: room is taken before, and the event is there before
+// the answer. It makes the operation's error an answer.
+func (s *Service) audited(ctx context.Context, action, object string, operation func() (result, error)) error {
+	room, err := s.Audit.Reserve()
+	if err != nil {
+		return auditFull(err)
+	}
+	defer room.Release()
+	r, err := operation()
+	if err == nil && r.silent {
+		return nil
+	}
+	if err == nil && r.object != "" {
+		object = r.object
+	}
+	e := s.event(ctx, action, object, audit.Allowed)
+	e.Details = r.details
+	if err != nil {
+		e.Outcome = audit.Failed
+		e.Details = map[string]string{"reason": reason(err)}
+	}
+	if full := room.Record(ctx, e); full != nil {
+		return auditFull(full)
+	}
+	return answer(err)
+}

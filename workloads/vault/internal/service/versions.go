@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package service
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	vaultv1 "github.com/itechsmart/operator/api/vault/v1alpha1"
+	wire "github.com/itechsmart/operator/internal/backend/vault"
+	"github.com/itechsmart/operator/workloads/internal/api"
+	"github.com/itechsmart/operator/workloads/vault/internal/store"
+)
+
+func (s *Service) registerVersions(rest huma.API) {
+	huma.Register(rest, operation("read-secret", http.MethodGet, "/secrets/{path}/value", "Read a value", http.StatusGone), s.read)
+	huma.Register(rest, operation("diff-secret", http.MethodGet, "/secrets/{path}/diff", "Which fields differ between two versions, without their values", http.StatusGone), s.diff)
+	huma.Register(rest, operation("list-versions", http.MethodGet, "/secrets/{path}/versions", "List versions, the newest first"), s.versions)
+	huma.Register(rest, operation("delete-version", http.MethodDelete, "/secrets/{path}/versions/{version}", "Delete a version; it can be undeleted", http.StatusGone), s.deleteVersion)
+	huma.Register(rest, operation("undelete-version", http.MethodPost, "/secrets/{path}/versions/{version}/undelete", "Bring a deleted version back", http.StatusGone), s.undeleteVersion)
+	huma.Register(rest, operation("destroy-version", http.MethodPost, "/secrets/{path}/versions/{version}/destroy", "Remove a version's value for ever"), s.destroyVersion)
+}
+
+type readInput struct {
+	PathInput
+	Version int64 `query:"version" minimum:"0" doc:"0 is the newest"`
+}
+
+// secretReply is never kept by a cache.
+type secretReply[T any] struct {
+	CacheControl string `header:"Cache-Control"`
+	Body         T
+}
+
+func (s *Service) read(ctx context.Context, in *readInput) (*secretReply[wire.Read], error) {
+	if err := in.check(); err != nil {
+		return nil, err
+	}
+	const action = "secret.read"
+	if err := s.allow(ctx, vaultv1.VerbRead, action, in.Path); err != nil {
+		return nil, err
+	}
+	out, err := s.Store.Read(ctx, in.Path, in.Version)
+	outcome := s.event(ctx, action, object(in.Path, out.Version.Version), "allowed")
+	if err != nil {
+		outcome.Outcome, outcome.Object, outcome.Details = "failed", object(in.Path, in.Version), map[string]string{"reason": reason(err)}
+	}
+	// Nothing has been done yet: without the event there is no answer.
+	if full := s.Audit.Record(ctx, outcome); full != nil {
+		return nil, auditFull(full)
+	}
+	if err != nil {
+		return nil, answerIn("query.", err)
+	}
+	return &secretReply[wire.Read]{"no-store", out}, nil
+}
+
+type diffInput struct {
+	PathInput
+	From int64 `query:"from" minimum:"0" doc:"older version; 0 is the one before to"`
+	To   int64 `query:"to" minimum:"0" doc:"newer version; 0 is the newest"`
+}
+
+func (s *Service) diff(ctx context.Context, in *diffInput) (*reply[[]wire.FieldDiff], error) {
+	if err := in.check(); err != nil {
+		return nil, err
+	}
+	if err := s.allow(ctx, vaultv1.VerbList, "secret.diff", in.Path); err != nil {
+		return nil, err
+	}
+	out, err := s.Store.Diff(ctx, in.Path, in.From, in.To)
+	if err != nil {
+		return nil, answerIn("query.", err)
+	}
+	if out == nil {
+		out = []wire.FieldDiff{}
+	}
+	return &reply[[]wire.FieldDiff]{out}, nil
+}
+
+type versionsInput struct {
+	PathInput
+	api.Page
+}
+
+func (s *Service) versions(ctx context.Context, in *versionsInput) (*reply[wire.Page[wire.Version]], error) {
+	if err := in.check(); err != nil {
+		return nil, err
+	}
+	if err := s.allow(ctx, vaultv1.VerbList, "secret.versions", in.Path); err != nil {
+		return nil, err
+	}
+	scope := api.Scope("versions", in.Path)
+	options := store.VersionsOptions{Limit: in.Limit}
+	if err := s.Cursors.Decode(scope, in.Cursor, &options.Before); err != nil {
+		return nil, err
+	}
+	versions, more, err := s.Store.Versions(ctx, in.Path, options)
+	if err != nil {
+		return nil, answerIn("query.", err)
+	}
+	page := wire.Page[wire.Version]{Items: versions}
+	if page.Items == nil {
+		page.Items = []wire.Version{}
+	}
+	if more && len(versions) > 0 {
+		page.Next = s.Cursors.Encode(scope, versions[len(versions)-1].Version)
+	}
+	return &reply[wire.Page[wire.Version]]{page}, nil
+}
+
+type versionInput struct {
+	PathInput
+	Version int64 `path:"version" minimum:"1"`
+}
+
+func (s *Service) deleteVersion(ctx context.Context, in *versionInput) (*done, error) {
+	return s.version(ctx, in, vaultv1.VerbDelete, "version.delete", s.Store.DeleteVersion)
+}
+
+func (s *Service) undeleteVersion(ctx context.Context, in *versionInput) (*done, error) {
+	return s.version(ctx, in, vaultv1.VerbWrite, "version.undelete", s.Store.UndeleteVersion)
+}
+
+func (s *Service) destroyVersion(ctx context.Context, in *versionInput) (*done, error) {
+	return s.version(ctx, in, vaultv1.VerbDelete, "version.destroy", s.Store.DestroyVersion)
+}
+
+// version does something to one version.
+func (s *Service) version(ctx context.Context, in *versionInput, verb vaultv1.Verb, action string, do func(context.Context, string, int64) error) (*done, error) {
+	if err := in.check(); err != nil {
+		return nil, err
+	}
+	if err := s.allow(ctx, verb, action, in.Path); err != nil {
+		return nil, err
+	}
+	err := s.audited(ctx, action, object(in.Path, in.Version), func() (result, error) {
+		return result{}, do(ctx, in.Path, in.Version)
+	})
+	if err == nil {
+		s.Resources.touched(ctx, in.Path)
+	}
+	return nil, err
+}
