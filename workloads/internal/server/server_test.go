@@ -202,7 +202,7 @@ func TestHealthIsQuick(t *testing.T) {
 
 func TestReady(t *testing.T) {
 	s := New(options(&logs{}))
-	var why error = errors.New("no keys yet")
+	why := errors.New("no keys yet")
 	state := make(chan error, 1)
 	s.Ready(func() error {
 		select {
