@@ -5,6 +5,7 @@ package platform
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
@@ -70,7 +71,11 @@ func setupWith(d *setup.Deps, probe probeFunc, open openDatabases) error {
 			return referring(ctx, mgr.GetClient(), secret)
 		}))
 	if d.Options.TokenReviewerRole != "" {
-		named = named.Watches(&rbacv1.ClusterRoleBinding{}, byLabels, changed)
+		// Of all namespaces' bindings, those of ours: another manager may work in the others.
+		ours := predicate.NewPredicateFuncs(func(obj client.Object) bool {
+			return len(d.Options.Namespaces) == 0 || slices.Contains(d.Options.Namespaces, obj.GetLabels()[labelOwnerNamespace])
+		})
+		named = named.Watches(&rbacv1.ClusterRoleBinding{}, byLabels, builder.WithPredicates(ours, predicate.ResourceVersionChangedPredicate{}))
 	}
 	controller, err := named.Build(reconciler)
 	if err != nil {

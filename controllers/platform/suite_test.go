@@ -104,6 +104,7 @@ func (w *world) start(cfg *rest.Config, more ...string) {
 	w.t.Helper()
 	w.stop = ctrltest.Start(w.t, cfg, setup.Options{
 		Namespaces: append([]string{w.namespace}, more...), ManagerNamespace: "itechsmart-system", DriftInterval: time.Hour,
+		ManagerServiceAccount: "itechsmart", TokenReviewerRole: "itechsmart-token-reviewer",
 	}, func(d *setup.Deps) error { return setupWith(d, w.logins.probe, w.logins.open) })
 }
 

@@ -130,7 +130,7 @@ type OAuthClient struct {
 	// +kubebuilder:validation:MaxItems=16
 	// +kubebuilder:validation:items:MinLength=1
 	// +kubebuilder:validation:items:MaxLength=512
-	// +kubebuilder:validation:XValidation:rule="self.all(u, isURL(u) && !u.contains('#'))",message="redirectURIs must be absolute URIs without a fragment"
+	// +kubebuilder:validation:XValidation:rule="self.all(u, isURL(u) && url(u).getScheme() != '' && !u.contains('#'))",message="redirectURIs must be absolute URIs without a fragment"
 	// +optional
 	RedirectURIs []string `json:"redirectURIs,omitempty"`
 

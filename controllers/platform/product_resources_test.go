@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package platform
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/yaml"
+
+	v1alpha1 "github.com/itechsmart/operator/api/platform/v1alpha1"
+	"github.com/itechsmart/operator/controllers/internal/ctrltest"
+	"github.com/itechsmart/operator/internal/backend"
+	"github.com/itechsmart/operator/internal/backend/postgres"
+)
+
+func testInput(spec *v1alpha1.ProductSpec) serviceInput {
+	return serviceInput{
+		platform: testPlatform(), kind: vaultProduct, spec: spec,
+		defaults:   defaults{managerNamespace: "itechsmart-system", reviewerRole: "itechsmart-token-reviewer"},
+		image:      "example.com/vault:1.2.3",
+		configName: "main-vault-config-0123456789abcdef", configHash: "0123456789abcdef", config: []byte("{}"),
+		postgres: backend.Binding{Type: "postgresql", Provider: v1alpha1.ModeManaged, Host: "main-postgresql", Port: "5432"},
+		spill:    64 << 20,
+	}
+}
+
+func TestServiceChildren(t *testing.T) {
+	t.Run("least", func(t *testing.T) {
+		s := renderService(testInput(&v1alpha1.ProductSpec{Replicas: 1}))
+		ctrltest.Golden(t, "product-least", append(s.objects(), s.reviewer)...)
+		if s.route != nil || s.monitor != nil {
+			t.Error("nobody asked for a route or a monitor")
+		}
+	})
+	t.Run("most", func(t *testing.T) {
+		in := testInput(&v1alpha1.ProductSpec{
+			Autoscaling: &v1alpha1.Autoscaling{MinReplicas: 2, MaxReplicas: 5, CPUUtilization: 80},
+			Resources:   &corev1.ResourceRequirements{Limits: corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("1Gi")}},
+			Ingress:     &v1alpha1.ProductIngress{Host: "vault.example.com", ClassName: "nginx", TLSSecretName: "vault-tls", Annotations: map[string]string{"a": "b"}},
+			HTTPRoute: &v1alpha1.ProductHTTPRoute{
+				ParentRefs: []v1alpha1.GatewayReference{{Name: "public", Namespace: "gateways", SectionName: "https"}}, Hostnames: []string{"vault.example.com"},
+			},
+			ServiceMonitor: &v1alpha1.ProductServiceMonitor{Interval: metav1.Duration{Duration: time.Minute}, Labels: map[string]string{"release": "prometheus"}},
+			AllowFrom: []networkingv1.NetworkPolicyPeer{{NamespaceSelector: &metav1.LabelSelector{
+				MatchLabels: map[string]string{corev1.LabelMetadataName: "ingress-nginx"},
+			}}},
+		})
+		in.postgres = backend.Binding{Type: "postgresql", Provider: v1alpha1.ModeExternal, Host: "db.example.com", Port: "6432"}
+		in.redis = backend.Binding{Type: "redis", Provider: v1alpha1.ModeManaged, Host: "main-redis", Port: "6379"}
+		in.defaults.reviewerRole = ""
+		s := renderService(in)
+		if s.reviewer != nil {
+			t.Error("a binding although there is no role")
+		}
+		ctrltest.Golden(t, "product-most", append(s.objects(), client.Object(s.route), client.Object(s.monitor))...)
+	})
+}
+
+// TestManagerHoldsWhatItGrants: the API server refuses a role or a binding with more than its maker has.
+func TestManagerHoldsWhatItGrants(t *testing.T) {
+	data, err := os.ReadFile(filepath.Join(ctrltest.Root(), "config", "rbac", "role.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var role rbacv1.ClusterRole
+	if err := yaml.UnmarshalStrict(data, &role); err != nil {
+		t.Fatal(err)
+	}
+	granted := []rbacv1.PolicyRule{{APIGroups: []string{"authentication.k8s.io"}, Resources: []string{"tokenreviews"}, Verbs: []string{"create"}}}
+	for _, kind := range productTypes {
+		granted = append(granted, kind.rules...)
+	}
+	for _, rule := range granted {
+		for _, resource := range rule.Resources {
+			for _, verb := range rule.Verbs {
+				if !slices.ContainsFunc(role.Rules, func(r rbacv1.PolicyRule) bool {
+					return slices.Contains(r.APIGroups, rule.APIGroups[0]) && slices.Contains(r.Resources, resource) && slices.Contains(r.Verbs, verb)
+				}) {
+					t.Errorf("the manager may not %s %s.%s; run make manifests", verb, resource, rule.APIGroups[0])
+				}
+			}
+		}
+	}
+}
+
+func TestTenantNames(t *testing.T) {
+	seen := map[string]string{}
+	long := strings.Repeat("a", 63)
+	for _, triple := range [][3]string{
+		{"team", "main", "vault"}, {"team", "main", "identity"}, {"a-b", "c", "vault"}, {"a", "b-c", "vault"}, {"a--b", "c", "vault"},
+		{"1", "m", "vault"}, {long, "main", "vault"}, {long, "main", "identity"}, {long, "maim", "vault"}, {long[:62] + "b", "main", "vault"},
+	} {
+		name := tenantName(triple[0], triple[1], triple[2])
+		if err := postgres.ValidIdentifier(name); err != nil || !regexp.MustCompile(`^[a-z0-9_]+$`).MatchString(name) {
+			t.Errorf("%v: %q, %v", triple, name, err)
+		}
+		if other, twice := seen[name]; twice {
+			t.Errorf("%v and %s share %q", triple, other, name)
+		}
+		seen[name] = strings.Join(triple[:], "/")
+	}
+	if got := tenantName("team", "main", "vault"); got != "itechsmart_team_main_vault" {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestVersionOf(t *testing.T) {
+	for image, want := range map[string]string{
+		"docker.io/itechsmart/vault:1.2": "1.2", "localhost:5000/vault": "", "localhost:5000/vault:3@sha256:abc": "3", "vault": "",
+	} {
+		if got := versionOf(image); got != want {
+			t.Errorf("%s: %q, want %q", image, got, want)
+		}
+	}
+}
