@@ -167,7 +167,7 @@ func TestBadTokensOverHTTP(t *testing.T) {
 		begin := time.Now()
 		answer := r.call(http.MethodGet, "/me", token, "")
 		r.wants(name, answer, 401, "invalid_token")
-		if took := time.Since(begin); took > 100*time.Millisecond {
+		if took := time.Since(begin); took > time.Second {
 			t.Errorf("%s took %s", name, took)
 		}
 	}
