@@ -5,6 +5,7 @@ package vault
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -228,4 +229,9 @@ func (w *world) deployment(name, secret string) *appsv1.Deployment {
 func (w *world) quiet() {
 	w.t.Helper()
 	w.Eventually(w.requests.Quiet, ctrltest.Timeout, ctrltest.Interval).Should(BeTrue())
+}
+
+func sorted(list []string) []string {
+	slices.Sort(list)
+	return list
 }

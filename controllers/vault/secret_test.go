@@ -188,7 +188,9 @@ func TestOtherTypeIsRefused(t *testing.T) {
 	w.platform("main")
 	_, err := w.vault.Create(w.ctx, "key", vault.Write{Type: vault.TypeAPIKey, Value: vault.Value{"key": []byte("x")}})
 	w.Expect(err).NotTo(HaveOccurred())
-	s := w.secret("key", func(s *vaultv1alpha1.Secret) { s.Spec.Source = vaultv1alpha1.Source{External: &vaultv1alpha1.External{}} })
+	s := w.secret("key", func(s *vaultv1alpha1.Secret) {
+		s.Spec.Source = vaultv1alpha1.Source{External: &vaultv1alpha1.External{}}
+	})
 	w.Expect(w.condition(s, common.ConditionReady, metav1.ConditionFalse, common.ReasonInvalidSpec)).To(ContainSubstring("spec.type"))
 }
 
@@ -211,7 +213,9 @@ func TestForeignObjectsAreLeftAlone(t *testing.T) {
 	other := w.secret("stored", func(s *vaultv1alpha1.Secret) { s.Spec.DeletionPolicy = common.DeletionDelete })
 	w.Expect(w.condition(other, common.ConditionReady, metav1.ConditionFalse, common.ReasonNotOwned)).To(ContainSubstring("spec.path"))
 	w.Expect(w.client.Delete(w.ctx, other)).To(Succeed())
-	w.Eventually(func() bool { return apierrors.IsNotFound(w.client.Get(w.ctx, client.ObjectKeyFromObject(other), other)) }, ctrltest.Timeout, ctrltest.Interval).Should(BeTrue())
+	w.Eventually(func() bool {
+		return apierrors.IsNotFound(w.client.Get(w.ctx, client.ObjectKeyFromObject(other), other))
+	}, ctrltest.Timeout, ctrltest.Interval).Should(BeTrue())
 	w.stored("stored", 1)
 
 	// Two Secrets that want one destination: the second is told.
@@ -227,7 +231,9 @@ func TestOlderPathWins(t *testing.T) {
 	w.ready(older)
 	younger := w.secret("b-younger", func(s *vaultv1alpha1.Secret) { s.Spec.Path = "shared" })
 	w.Expect(w.condition(younger, common.ConditionReady, metav1.ConditionFalse, common.ReasonConflict)).To(ContainSubstring("a-older"))
-	reader := w.secret("c-reader", func(s *vaultv1alpha1.Secret) { s.Spec.Source = vaultv1alpha1.Source{External: &vaultv1alpha1.External{Path: "shared"}} })
+	reader := w.secret("c-reader", func(s *vaultv1alpha1.Secret) {
+		s.Spec.Source = vaultv1alpha1.Source{External: &vaultv1alpha1.External{Path: "shared"}}
+	})
 	w.ready(reader)
 	w.Expect(w.client.Delete(w.ctx, older)).To(Succeed())
 	w.ready(younger)

@@ -25,8 +25,8 @@ const (
 
 // Annotations of the cached workloads, which hold nothing else: they never reach the API server.
 const (
-	slimUses   = "slim/uses" // "name=via,…", sorted
-	slimRolled = "slim/rolled"
+	slimUses   = "cached.vault.itechsmart.dev/uses" // "name=via,…", sorted; always there
+	slimRolled = "cached.vault.itechsmart.dev/rolled"
 )
 
 // workloadKinds are the kinds whose Pods may refer to a destination. Jobs end by themselves, and bare Pods are nobody's:
@@ -40,6 +40,11 @@ func workloadKinds() map[string]client.Object {
 // slim keeps of a workload what tells which core Secrets its Pods refer to, and which version they were restarted for: a
 // few hundred bytes for each of the cluster's workloads.
 func slim(obj any) (any, error) {
+	if known, ok := obj.(client.Object); ok {
+		if _, done := known.GetAnnotations()[slimUses]; done {
+			return obj, nil // client-go may transform an object again
+		}
+	}
 	switch o := obj.(type) {
 	case *appsv1.Deployment:
 		replicas := int32(1)
@@ -75,13 +80,12 @@ func slimMeta(meta *metav1.ObjectMeta, template *corev1.PodTemplateSpec, rolled 
 			annotations[key] = value
 		}
 	}
-	if uses := usesOf(&template.Spec); len(uses) > 0 {
-		var list []string
-		for _, name := range slices.Sorted(maps.Keys(uses)) {
-			list = append(list, name+"="+uses[name])
-		}
-		annotations[slimUses] = strings.Join(list, ",")
+	uses := usesOf(&template.Spec)
+	var list []string
+	for _, name := range slices.Sorted(maps.Keys(uses)) {
+		list = append(list, name+"="+uses[name])
 	}
+	annotations[slimUses] = strings.Join(list, ",")
 	if rolled {
 		annotations[slimRolled] = "true"
 	}
