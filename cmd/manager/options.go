@@ -39,8 +39,11 @@ type options struct {
 }
 
 func parse(args []string) (*options, error) {
-	// POD_NAMESPACE comes from the Pod itself; outside of a cluster there is none.
-	o := &options{controllers: controllers.Options{BackendImages: map[string]string{}, ManagerNamespace: os.Getenv("POD_NAMESPACE")}}
+	// These come from the Pod itself; outside of a cluster there are none.
+	o := &options{controllers: controllers.Options{
+		BackendImages: map[string]string{}, ProductImages: map[string]string{"vault": "docker.io/itechsmart/vault:" + version},
+		ManagerNamespace: os.Getenv("POD_NAMESPACE"), ManagerServiceAccount: os.Getenv("POD_SERVICE_ACCOUNT"),
+	}}
 	flags := flag.NewFlagSet("manager", flag.ContinueOnError)
 	flags.SetOutput(os.Stdout)
 	flags.Func("namespaces", "comma-separated `namespaces` to watch; all by default", func(text string) error {
@@ -56,7 +59,10 @@ func parse(args []string) (*options, error) {
 	flags.StringVar(&o.pprofAddress, "pprof-bind-address", "0", "`address` of /debug/pprof; 0 turns it off")
 	flags.BoolVar(&o.leaderElect, "leader-elect", false, "let one of several managers work at a time")
 	flags.StringVar(&o.controllers.WorkerImage, "worker-image", "docker.io/itechsmart/dataflow-worker:"+version, "`image` of the pipeline worker")
-	flags.Func("backend-image", "`name=image` of a managed backend, such as kafka=docker.io/apache/kafka:4.1.0; repeatable", o.backendImage)
+	flags.Func("backend-image", "`name=image` of a managed backend, such as kafka=docker.io/apache/kafka:4.1.0; repeatable", imagesInto(o.controllers.BackendImages))
+	flags.Func("product-image", "`name=image` of a product service, such as vault=docker.io/itechsmart/vault:0.1.0; repeatable", imagesInto(o.controllers.ProductImages))
+	flags.StringVar(&o.controllers.TokenReviewerRole, "token-reviewer-role", "itechsmart-token-reviewer",
+		"`ClusterRole` that product services are bound to, so that they can have tokens reviewed; with --namespaces none, unless it is given")
 	flags.IntVar(&o.controllers.Concurrency, "max-concurrent-reconciles", 10, "resources of one kind that are worked on at once")
 	flags.DurationVar(&o.controllers.DriftInterval, "drift-interval", 5*time.Minute, "how often topics, tables and backends are compared with their specification")
 	flags.BoolVar(&o.controllers.AllowPrivateAddresses, "allow-private-addresses", false, "let the URLs in Pipelines name private addresses, such as Services of the cluster")
@@ -79,19 +85,27 @@ func parse(args []string) (*options, error) {
 		fmt.Println("manager", version)
 		o.done = true
 	}
+	given := false
+	flags.Visit(func(f *flag.Flag) { given = given || f.Name == "token-reviewer-role" })
+	if len(o.controllers.Namespaces) > 0 && !given {
+		// Rights that end with the namespaces make no binding for the whole cluster.
+		o.controllers.TokenReviewerRole = ""
+	}
 	if o.controllers.Concurrency < 1 || o.controllers.DriftInterval < time.Second {
 		return nil, errors.New("--max-concurrent-reconciles must be at least 1 and --drift-interval at least 1s")
 	}
 	return o, nil
 }
 
-func (o *options) backendImage(text string) error {
-	name, image, ok := strings.Cut(text, "=")
-	if !ok || name == "" || image == "" {
-		return errors.New("want name=image")
+func imagesInto(images map[string]string) func(string) error {
+	return func(text string) error {
+		name, image, ok := strings.Cut(text, "=")
+		if !ok || name == "" || image == "" {
+			return errors.New("want name=image")
+		}
+		images[name] = image
+		return nil
 	}
-	o.controllers.BackendImages[name] = image
-	return nil
 }
 
 func (o *options) logger() logr.Logger {

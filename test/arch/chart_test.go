@@ -244,7 +244,7 @@ func TestChartCRDsUpgradeAndStay(t *testing.T) {
 }
 
 func TestChartRefusesWrongValues(t *testing.T) {
-	for _, wrong := range []string{"replica=2", "replicas=-1", "logLevel=loud", "image.tags=x", "namespaces={Not_A_Namespace}", "backends.images.mysql=x", "maxConcurrentReconciles=0", "metrics.port=80"} {
+	for _, wrong := range []string{"replica=2", "replicas=-1", "logLevel=loud", "image.tags=x", "namespaces={Not_A_Namespace}", "backends.images.mysql=x", "products.vault.image.tags=x", "maxConcurrentReconciles=0", "metrics.port=80"} {
 		t.Run(wrong, func(t *testing.T) {
 			_, stderr, err := tool(t, "helm", "template", "itechsmart", "charts/itechsmart", "--set", wrong)
 			if err == nil {

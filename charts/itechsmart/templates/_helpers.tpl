@@ -21,15 +21,17 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 
 {{- /* The manager's rules as config/rbac/role.yaml has them, cut by scope: "cluster" keeps the resources that no
-namespaced Role can grant, "namespace" the others. */ -}}
+namespaced Role can grant, "namespace" the others. What only a manager of all namespaces needs is in neither: it binds
+the products to the right to have tokens reviewed, and must hold that right to do so. */ -}}
 {{- define "itechsmart.rules" -}}
-{{- $cluster := list "namespaces" "nodes" "persistentvolumes" "storageclasses" "customresourcedefinitions" "priorityclasses" "tokenreviews" "subjectaccessreviews" }}
+{{- $cluster := list "namespaces" "nodes" "persistentvolumes" "storageclasses" "customresourcedefinitions" "priorityclasses" "subjectaccessreviews" }}
+{{- $everywhere := list "tokenreviews" "clusterrolebindings" }}
 {{- $scope := .scope }}
 {{- $rules := list }}
 {{- range (.root.Files.Get "files/role.yaml" | fromYaml).rules }}
   {{- $keep := list }}
   {{- range .resources }}
-    {{- if eq (has (splitList "/" . | first) $cluster) (eq $scope "cluster") }}{{ $keep = append $keep . }}{{ end }}
+    {{- if and (not (has . $everywhere)) (eq (has (splitList "/" . | first) $cluster) (eq $scope "cluster")) }}{{ $keep = append $keep . }}{{ end }}
   {{- end }}
   {{- if $keep }}{{ $rules = append $rules (merge (dict "resources" $keep) (omit . "resources")) }}{{ end }}
 {{- end }}
