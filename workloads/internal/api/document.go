@@ -26,10 +26,11 @@ func (r *rest) DocumentOperation(op *huma.Operation) {
 	}
 	// A filter that is misspelt must not list everything.
 	op.RejectUnknownQueryParameters = true
+	registry := r.OpenAPI().Components.Schemas
+	tidy(registry.Map())
 	if op.Hidden {
 		return
 	}
-	registry := r.OpenAPI().Components.Schemas
 	for _, response := range op.Responses {
 		for kind, media := range response.Content {
 			if kind == problem.TypeJSON && !bare(op) {
@@ -83,6 +84,8 @@ func errorsOf(op *huma.Operation) []int {
 	for _, p := range op.Parameters {
 		if p.In == "header" && strings.EqualFold(p.Name, "If-Match") {
 			set[http.StatusPreconditionFailed] = true
+			// In the document alone: IfMatch checks it.
+			p.Schema.Pattern = `^(\*|"(0|[1-9][0-9]{0,17})")$`
 		}
 	}
 	return slices.Sorted(maps.Keys(set))
@@ -131,10 +134,6 @@ func (r *rest) serveDocument(mux *http.ServeMux) {
 
 func (r *rest) makeDocument() (document, error) {
 	api := r.OpenAPI()
-	// huma's own form of errors, which no operation answers.
-	for _, name := range []string{"ErrorModel", "ErrorDetail"} {
-		delete(api.Components.Schemas.Map(), name)
-	}
 	var d document
 	compact, err := api.MarshalJSON()
 	if err != nil {
@@ -150,4 +149,30 @@ func (r *rest) makeDocument() (document, error) {
 	}
 	d.page, err = makePage(api)
 	return d, err
+}
+
+// tidy corrects what huma registered. It must not come later: requests read the schemas.
+func tidy(schemas map[string]*huma.Schema) {
+	// huma's own form of errors, which no operation answers.
+	delete(schemas, "ErrorModel")
+	delete(schemas, "ErrorDetail")
+	for _, schema := range schemas {
+		for _, property := range schema.Properties {
+			markBase64(property)
+		}
+	}
+}
+
+// markBase64 documents that huma takes no empty text for base64.
+func markBase64(s *huma.Schema) {
+	if s.ContentEncoding == "base64" && s.MinLength == nil {
+		s.MinLength = new(1)
+		s.PrecomputeMessages()
+	}
+	if s.Items != nil {
+		markBase64(s.Items)
+	}
+	if values, ok := s.AdditionalProperties.(*huma.Schema); ok {
+		markBase64(values)
+	}
 }

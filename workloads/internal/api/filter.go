@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package api
+
+import (
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Filter makes the WHERE clause of a list. What a client sends is an argument,
+// never SQL; columns and operators are the program's own. A filter with a zero
+// value is left out.
+type Filter struct {
+	clauses []string
+	args    []any
+}
+
+// Equal keeps rows whose column is value.
+func (f *Filter) Equal(column, value string) {
+	if value != "" {
+		f.Add(column+" = ?", value)
+	}
+}
+
+// Prefix keeps rows whose column begins with prefix: an index with text_pattern_ops serves it.
+func (f *Filter) Prefix(column, prefix string) {
+	if prefix != "" {
+		f.Add(column+` LIKE ? ESCAPE '\'`, likeEscape.Replace(prefix)+"%")
+	}
+}
+
+var likeEscape = strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`)
+
+// Since keeps rows whose column is at or after t, Until those before it.
+func (f *Filter) Since(column string, t time.Time) {
+	if !t.IsZero() {
+		f.Add(column+" >= ?", t)
+	}
+}
+
+// Until keeps rows whose column is before t.
+func (f *Filter) Until(column string, t time.Time) {
+	if !t.IsZero() {
+		f.Add(column+" < ?", t)
+	}
+}
+
+// Add keeps rows for which a clause holds; each ? in it is the next value.
+func (f *Filter) Add(clause string, values ...any) {
+	var out strings.Builder
+	for i, part := range strings.Split(clause, "?") {
+		if i > 0 {
+			f.args = append(f.args, values[i-1])
+			out.WriteString("$" + strconv.Itoa(len(f.args)))
+		}
+		out.WriteString(part)
+	}
+	f.clauses = append(f.clauses, out.String())
+}
+
+// Where is " WHERE …", or empty without a clause.
+func (f *Filter) Where() string {
+	if len(f.clauses) == 0 {
+		return ""
+	}
+	return " WHERE " + strings.Join(f.clauses, " AND ")
+}
+
+// Limit is " LIMIT …" of one row more than the page has, which tells whether there is a next page; call it last.
+func (f *Filter) Limit(page Page) string {
+	f.args = append(f.args, page.Limit+1)
+	return " LIMIT $" + strconv.Itoa(len(f.args))
+}
+
+// Args are the arguments of the query.
+func (f *Filter) Args() []any { return f.args }
+
+// PageOf makes the answer of a list from up to limit+1 items; next makes the cursor after its last item.
+func PageOf[T any](page Page, items []T, next func(last T) string) List[T] {
+	if items == nil {
+		items = []T{}
+	}
+	if len(items) <= page.Limit {
+		return List[T]{Items: items}
+	}
+	items = items[:page.Limit]
+	return List[T]{Items: items, Next: next(items[len(items)-1])}
+}
