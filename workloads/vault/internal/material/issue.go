@@ -3,6 +3,7 @@
 package material
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -202,7 +203,7 @@ func assemble(der []byte, key *ecdsa.PrivateKey, by signer) (vault.Value, error)
 		chain = append(chain, root...)
 	}
 	if by.root != nil {
-		root = by.root
+		root = bytes.Clone(by.root) // the caller zeroes the CA
 	}
 	return vault.Value{
 		vault.FieldCertificate: chain,

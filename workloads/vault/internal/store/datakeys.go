@@ -58,7 +58,13 @@ func (v *store) newDataKey(keys *keyring.Keyring, purpose, subject string, key *
 	return row, err
 }
 
-const insertDataKey = `INSERT INTO data_keys (id, namespace, purpose, subject, root_key_id, wrapped) VALUES ($1, $2, $3, $4, $5, $6)`
+// insertDataKey writes no row when the root key is not the newest any more: then the writer learns the newest, so that a
+// re-wrap comes to its end while others write.
+const insertDataKey = `INSERT INTO data_keys (id, namespace, purpose, subject, root_key_id, wrapped)
+	SELECT $1, $2, $3, $4, id, $6 FROM root_keys WHERE id = $5 AND active`
+
+// errOutdated: another replica made a newer root key.
+var errOutdated = errors.New("the root key is outdated")
 
 func (k dataKeyRow) args() []any {
 	return []any{k.ID, k.Namespace, k.Purpose, k.Subject, k.RootKeyID, k.Wrapped}
@@ -85,7 +91,9 @@ func (v *store) macKey(ctx context.Context, keys *keyring.Keyring) (*keyring.Dat
 		if _, err := v.pool.Exec(ctx, insertDataKey+` ON CONFLICT DO NOTHING`, made.args()...); err != nil {
 			return nil, fmt.Errorf("write key for comparisons: %w", err)
 		}
-		row, err = read()
+		if row, err = read(); errors.Is(err, pgx.ErrNoRows) {
+			return nil, errOutdated
+		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read key for comparisons: %w", err)

@@ -25,6 +25,19 @@ const secretQuery = `
 		coalesce(v.data_key_id::text, ''), coalesce(k.root_key_id <> (SELECT id FROM root_keys WHERE active), false), ` + stateColumn + `
 	FROM secrets s JOIN versions v ON v.secret_id = s.id AND v.version = s.version LEFT JOIN data_keys k ON k.id = v.data_key_id `
 
+const versionsQuery = `
+	SELECT v.version, v.created_at, v.created_by, v.expires_at, ` + stateColumn + `, v.metadata, coalesce(v.data_key_id::text, '')
+	FROM secrets s JOIN versions v ON v.secret_id = s.id
+	WHERE s.namespace = $1 AND s.path = $2 AND ($3::bigint = 0 OR v.version < $3)
+	ORDER BY v.secret_id DESC, v.version DESC LIMIT $4`
+
+const versionQuery = `
+	SELECT s.type, v.version, v.created_at, v.created_by, v.expires_at, ` + stateColumn + `, v.metadata, v.ciphertext,
+		k.id::text, k.root_key_id, k.wrapped
+	FROM secrets s JOIN versions v ON v.secret_id = s.id AND v.version = coalesce(nullif($3::bigint, 0), s.version)
+	LEFT JOIN data_keys k ON k.id = v.data_key_id
+	WHERE s.namespace = $1 AND s.path = $2`
+
 func scanSecret(row pgx.CollectableRow) (wire.Secret, error) {
 	var s wire.Secret
 	err := row.Scan(&s.Namespace, &s.Path, &s.Type, &s.Version, &s.Metadata, &s.CreatedAt, &s.UpdatedAt, &s.ExpiresAt,
@@ -79,11 +92,7 @@ func (v *store) Versions(ctx context.Context, path string, options VersionsOptio
 	if err := CheckPath(path); err != nil {
 		return nil, false, err
 	}
-	rows, err := v.pool.Query(ctx, `
-		SELECT v.version, v.created_at, v.created_by, v.expires_at, `+stateColumn+`, v.metadata, coalesce(v.data_key_id::text, '')
-		FROM secrets s JOIN versions v ON v.secret_id = s.id
-		WHERE s.namespace = $1 AND s.path = $2 AND ($3::bigint = 0 OR v.version < $3)
-		ORDER BY v.secret_id DESC, v.version DESC LIMIT $4`, v.options.Namespace, path, options.Before, size+1)
+	rows, err := v.pool.Query(ctx, versionsQuery, v.options.Namespace, path, options.Before, size+1)
 	if err != nil {
 		return nil, false, fmt.Errorf("list versions: %w", err)
 	}
@@ -113,12 +122,7 @@ type stored struct {
 func (v *store) version(ctx context.Context, q querier, path string, number int64) (stored, error) {
 	var x stored
 	var keyID, rootID *string
-	err := q.QueryRow(ctx, `
-		SELECT s.type, v.version, v.created_at, v.created_by, v.expires_at, `+stateColumn+`, v.metadata, v.ciphertext,
-			k.id::text, k.root_key_id, k.wrapped
-		FROM secrets s JOIN versions v ON v.secret_id = s.id AND v.version = coalesce(nullif($3::bigint, 0), s.version)
-		LEFT JOIN data_keys k ON k.id = v.data_key_id
-		WHERE s.namespace = $1 AND s.path = $2`, v.options.Namespace, path, number).
+	err := q.QueryRow(ctx, versionQuery, v.options.Namespace, path, number).
 		Scan(&x.Type, &x.Version.Version, &x.CreatedAt, &x.CreatedBy, &x.ExpiresAt, &x.State, &x.Metadata, &x.ciphertext,
 			&keyID, &rootID, &x.key.Wrapped)
 	if err := found("version", err); err != nil {

@@ -119,6 +119,9 @@ func (v *store) retire(ctx context.Context) error {
 
 func (v *store) Rewrap(ctx context.Context) error {
 	for {
+		if err := v.Refresh(ctx); err != nil { // another replica may have made the newest
+			return err
+		}
 		wrapped, failed := 0, 0
 		after := "00000000-0000-0000-0000-000000000000"
 		for {

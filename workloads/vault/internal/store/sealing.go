@@ -99,10 +99,14 @@ func (v *store) newSealingKey(ctx context.Context, keys *keyring.Keyring, replac
 				return err
 			}
 		}
-		if _, err := tx.Exec(ctx, insertDataKey, row.args()...); err != nil {
+		tag, err := tx.Exec(ctx, insertDataKey, row.args()...)
+		if err != nil {
 			return err
 		}
-		_, err := tx.Exec(ctx, `INSERT INTO sealing_keys (namespace, id, public_key, data_key_id, active) VALUES ($1, $2, $3, $4, true)`,
+		if tag.RowsAffected() == 0 {
+			return errOutdated
+		}
+		_, err = tx.Exec(ctx, `INSERT INTO sealing_keys (namespace, id, public_key, data_key_id, active) VALUES ($1, $2, $3, $4, true)`,
 			v.options.Namespace, id, public, row.ID)
 		return err
 	})

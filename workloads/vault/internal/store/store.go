@@ -118,11 +118,11 @@ func (v *store) withKeys(ctx context.Context, operation func(keys *keyring.Keyri
 		case err == nil:
 			return nil
 		case errors.Is(err, errAgain):
-		case errors.Is(err, keyring.ErrUnknownKey), code(err) == foreignKeyViolation:
+		case errors.Is(err, errOutdated), errors.Is(err, keyring.ErrUnknownKey), code(err) == foreignKeyViolation:
 			if err := v.Refresh(ctx); err != nil {
 				return err
 			}
-			if attempt > 1 {
+			if attempt > 1 && errors.Is(err, keyring.ErrUnknownKey) {
 				return translate(err)
 			}
 		case errors.Is(err, keyring.ErrClosed) && v.keyring() != nil: // unsealed anew, or the root key was retired meanwhile

@@ -145,6 +145,9 @@ func (v *store) create(ctx context.Context, q querier, keys *keyring.Keyring, pa
 	if db.IsUnique(err, "secrets_namespace_path_key") {
 		return secret, ErrExists
 	}
+	if errors.Is(err, pgx.ErrNoRows) {
+		return secret, errOutdated
+	}
 	if err != nil {
 		return secret, fmt.Errorf("write secret: %w", err)
 	}
