@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"sync/atomic"
 	"time"
 
@@ -45,9 +46,14 @@ type Store struct {
 	scheme    *runtime.Scheme
 	cache     cache.Cache
 	client    client.Client
-	informers map[schema.GroupVersionKind]cache.Informer
-	log       *slog.Logger
+	kinds     map[reflect.Type]watch
 	running   atomic.Bool
+}
+
+// watch is one kind.
+type watch struct {
+	kind     schema.GroupVersionKind
+	informer cache.Informer
 }
 
 // Open prepares a Store. It needs no API server: the kinds are known, none is discovered.
@@ -63,7 +69,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{namespace: o.Namespace, scheme: o.Scheme, informers: map[schema.GroupVersionKind]cache.Informer{}, log: o.Log}
+	s := &Store{namespace: o.Namespace, scheme: o.Scheme, kinds: map[reflect.Type]watch{}}
 	s.cache, err = cache.New(settings, cache.Options{
 		Scheme: o.Scheme, Mapper: mapper,
 		DefaultNamespaces: map[string]cache.Config{o.Namespace: {}},
@@ -81,10 +87,11 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		return nil, fmt.Errorf("resources: prepare the client: %w", err)
 	}
 	for i, kind := range kinds {
-		s.informers[kind], err = s.cache.GetInformer(ctx, o.Kinds[i], cache.BlockUntilSynced(false))
+		informer, err := s.cache.GetInformer(ctx, o.Kinds[i], cache.BlockUntilSynced(false))
 		if err != nil {
 			return nil, fmt.Errorf("resources: watch %s: %w", kind.Kind, err)
 		}
+		s.kinds[reflect.TypeOf(o.Kinds[i])] = watch{kind, informer}
 	}
 	return s, nil
 }
@@ -100,6 +107,8 @@ func mapping(scheme *runtime.Scheme, objects []client.Object) (meta.RESTMapper, 
 			return nil, nil, fmt.Errorf("resources: %w", err)
 		}
 		mapper.Add(kind, meta.RESTScopeNamespace)
+		// The cache asks for the scope of lists by their own kind.
+		mapper.Add(kind.GroupVersion().WithKind(kind.Kind+"List"), meta.RESTScopeNamespace)
 		kinds = append(kinds, kind)
 	}
 	return mapper, kinds, nil
@@ -119,8 +128,8 @@ func (s *Store) Synced() bool {
 	if !s.running.Load() {
 		return false
 	}
-	for _, informer := range s.informers {
-		if !informer.HasSynced() {
+	for _, w := range s.kinds {
+		if !w.informer.HasSynced() {
 			return false
 		}
 	}
@@ -129,9 +138,9 @@ func (s *Store) Synced() bool {
 
 // WaitSynced waits for Synced, until ctx ends.
 func (s *Store) WaitSynced(ctx context.Context) error {
-	waits := make([]toolscache.InformerSynced, 0, len(s.informers))
-	for _, informer := range s.informers {
-		waits = append(waits, informer.HasSynced)
+	waits := make([]toolscache.InformerSynced, 0, len(s.kinds))
+	for _, w := range s.kinds {
+		waits = append(waits, w.informer.HasSynced)
 	}
 	if !toolscache.WaitForCacheSync(ctx.Done(), waits...) {
 		return fmt.Errorf("resources: the API server has not listed them: %w", context.Cause(ctx))
@@ -236,14 +245,9 @@ func OnChange[T client.Object](ctx context.Context, s *Store, do func()) error {
 }
 
 func watched[T client.Object](s *Store) (schema.GroupVersionKind, cache.Informer, error) {
-	var empty T
-	kind, err := apiutil.GVKForObject(empty, s.scheme)
-	if err != nil {
-		return kind, nil, fmt.Errorf("resources: %w", err)
-	}
-	informer, ok := s.informers[kind]
+	w, ok := s.kinds[reflect.TypeFor[T]()]
 	if !ok {
-		return kind, nil, fmt.Errorf("resources: %s is not watched", kind.Kind)
+		return w.kind, nil, fmt.Errorf("resources: %s is not watched", reflect.TypeFor[T]())
 	}
-	return kind, informer, nil
+	return w.kind, w.informer, nil
 }

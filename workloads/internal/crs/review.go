@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -46,7 +47,11 @@ func NewReviewer(config *rest.Config) (*Reviewer, error) {
 // means that the API server did not tell.
 func (r *Reviewer) Review(ctx context.Context, token, audience string) (namespace, name string, err error) {
 	review := &authenticationv1.TokenReview{Spec: authenticationv1.TokenReviewSpec{Token: token, Audiences: []string{audience}}}
-	if err := r.client.Create(ctx, review); err != nil {
+	err = r.client.Create(ctx, review)
+	if apierrors.IsInvalid(err) || apierrors.IsBadRequest(err) {
+		return "", "", fmt.Errorf("token review: %w", auth.ErrInvalidToken)
+	}
+	if err != nil {
 		return "", "", fmt.Errorf("token review: %w", err)
 	}
 	if !review.Status.Authenticated || !slices.Contains(review.Status.Audiences, audience) {
