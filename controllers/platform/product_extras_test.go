@@ -25,7 +25,6 @@ import (
 	v1alpha1 "github.com/itechsmart/operator/api/platform/v1alpha1"
 	"github.com/itechsmart/operator/controllers/internal/ctrltest"
 	"github.com/itechsmart/operator/internal/backend"
-	"github.com/itechsmart/operator/internal/backend/postgres"
 )
 
 // TestKeysAreReplacedInTwoRollouts: with the algorithm, as with age, a new key is verified everywhere before it signs.
