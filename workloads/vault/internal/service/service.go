@@ -22,6 +22,9 @@ import (
 // base is below what all paths of the service are.
 const base = "/api/v1"
 
+// maxBody holds a value of 1 MiB in base64 and what is around it.
+const maxBody = 2 << 20
+
 // Options of a Service.
 type Options struct {
 	Namespace string
@@ -63,7 +66,9 @@ func (s *Service) Register(rest huma.API) {
 
 // operation describes one endpoint. errs are the statuses that it answers beside the kit's.
 func operation(id, method, path, summary string, errs ...int) huma.Operation {
-	return huma.Operation{OperationID: id, Method: method, Path: base + path, Summary: summary, Errors: errs, Tags: []string{"vault"}}
+	return huma.Operation{
+		OperationID: id, Method: method, Path: base + path, Summary: summary, Errors: errs, Tags: []string{"vault"}, MaxBodyBytes: maxBody,
+	}
 }
 
 // created makes the answer of an operation 201.

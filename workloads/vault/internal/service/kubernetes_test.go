@@ -1,0 +1,310 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package service
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	authenticationv1 "k8s.io/api/authentication/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/envtest"
+
+	vaultv1 "github.com/itechsmart/operator/api/vault/v1alpha1"
+	"github.com/itechsmart/operator/internal/backend/backendtest/servers"
+	wire "github.com/itechsmart/operator/internal/backend/vault"
+	"github.com/itechsmart/operator/workloads/config"
+)
+
+// apiServer starts a real one with Vault's kinds.
+func apiServer(t *testing.T) (*rest.Config, client.Client) {
+	t.Helper()
+	root := filepath.Join("..", "..", "..", "..")
+	assets := os.Getenv("KUBEBUILDER_ASSETS")
+	if assets == "" {
+		assets = filepath.Join(root, ".local", "envtest")
+	}
+	if _, err := os.Stat(filepath.Join(assets, "kube-apiserver")); err != nil {
+		t.Fatalf("no kube-apiserver: run `make envtest`: %v", err)
+	}
+	env := &envtest.Environment{
+		BinaryAssetsDirectory: assets, ErrorIfCRDPathMissing: true,
+		CRDDirectoryPaths: []string{
+			filepath.Join(root, "config", "crd", "vault.itechsmart.dev_secrets.yaml"),
+			filepath.Join(root, "config", "crd", "vault.itechsmart.dev_accesspolicies.yaml"),
+		},
+	}
+	settings, err := env.Start()
+	t.Cleanup(func() { _ = env.Stop() })
+	if err != nil {
+		t.Fatal(err)
+	}
+	scheme := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{vaultv1.AddToScheme, corev1.AddToScheme, authenticationv1.AddToScheme} {
+		if err := add(scheme); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c, err := client.New(settings, client.Options{Scheme: scheme})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}); err != nil {
+		t.Fatal(err)
+	}
+	return settings, c
+}
+
+// door stands between the service and the API server: shut, the API server is down.
+type door struct {
+	mu     sync.Mutex
+	target string
+	shut   bool
+	open   map[net.Conn]bool
+}
+
+func newDoor(t *testing.T, settings *rest.Config) (*door, *rest.Config) {
+	t.Helper()
+	u, err := url.Parse(settings.Host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	target := u.Host
+	if target == "" {
+		target = settings.Host
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = listener.Close() })
+	d := &door{target: target, open: map[net.Conn]bool{}}
+	go func() {
+		for {
+			c, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go d.pass(c)
+		}
+	}()
+	through := rest.CopyConfig(settings)
+	through.Host = "https://" + listener.Addr().String()
+	return d, through
+}
+
+func (d *door) pass(c net.Conn) {
+	defer c.Close()
+	d.mu.Lock()
+	if d.shut {
+		d.mu.Unlock()
+		return
+	}
+	d.open[c] = true
+	d.mu.Unlock()
+	out, err := net.Dial("tcp", d.target)
+	if err != nil {
+		return
+	}
+	defer out.Close()
+	go func() { _, _ = io.Copy(out, c); _ = out.Close() }()
+	_, _ = io.Copy(c, out)
+	d.mu.Lock()
+	delete(d.open, c)
+	d.mu.Unlock()
+}
+
+func (d *door) set(shut bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.shut = shut
+	if shut {
+		for c := range d.open {
+			_ = c.Close()
+		}
+	}
+}
+
+func (r *running) register(email string, role string) string {
+	r.t.Helper()
+	const password = "Engine-1843"
+	u := must[struct {
+		ID string `json:"id"`
+	}](r, http.StatusCreated, "", "POST", "/register", map[string]string{"email": email, "password": password})
+	if role != "" {
+		must[any](r, http.StatusOK, r.admin, "PUT", "/users/"+u.ID+"/grants", map[string]any{
+			"grants": []map[string]string{{"product": product, "namespace": namespace, "role": role}},
+		})
+	}
+	return r.login(email, password)
+}
+
+func TestWithKubernetes(t *testing.T) {
+	direct, c := apiServer(t)
+	d, through := newDoor(t, direct)
+	settings := settingsOn(t, servers.Postgres(t))
+	settings.Auth.ServiceAccounts = []config.ServiceAccount{{Name: namespace + "/app", Role: "editor"}}
+	r := start(t, settings, through, t.TempDir())
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log(r.logs)
+		}
+	})
+	editor, bob := r.register("editor@example.com", "editor"), r.register("bob@example.com", "")
+
+	resource := func(name string) *vaultv1.Secret {
+		var s vaultv1.Secret
+		if err := c.Get(t.Context(), client.ObjectKey{Namespace: namespace, Name: name}, &s); err != nil {
+			if !apierrors.IsNotFound(err) {
+				t.Fatal(err)
+			}
+			return nil
+		}
+		return &s
+	}
+	noted := func(name, version string) func() bool {
+		return func() bool {
+			s := resource(name)
+			return s != nil && s.Annotations[vaultv1.AnnotationVersion] == version
+		}
+	}
+
+	t.Run("a create by REST writes the resource, a write notes the version", func(t *testing.T) {
+		must[wire.Secret](r, 201, editor, "POST", "/secrets", write("db/password", "one"))
+		s := resource("db.password")
+		if s == nil || s.Spec.Source.External == nil || s.StorePath() != "db/password" || s.Spec.Type != "Text" || !noted("db.password", "1")() {
+			t.Fatalf("resource %+v", s)
+		}
+		must[wire.Secret](r, 200, editor, "PUT", "/secrets/db%2Fpassword", value("two"))
+		r.wait("version 2 to be noted", noted("db.password", "2"))
+		must[wire.Secret](r, 201, editor, "POST", "/secrets", write("db.password", "its name is taken"))
+		must[wire.Secret](r, 201, editor, "POST", "/secrets", write("team/under_score", "no name at all"))
+		for _, path := range []string{"db.password", "team/under_score"} {
+			r.wait("the resource of "+path, func() bool { s := resource(uniqueName(path)); return s != nil && s.StorePath() == path })
+		}
+		must[any](r, 204, editor, "DELETE", "/secrets/team%2Funder_score?destroy=true", nil)
+		r.wait("the resource to go with its value", func() bool { return resource(uniqueName("team/under_score")) == nil })
+	})
+
+	t.Run("a resource that declares its value is not written over", func(t *testing.T) {
+		s := &vaultv1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "declared"}, Spec: vaultv1.SecretSpec{
+			Type: "Text", Source: vaultv1.Source{Generate: &vaultv1.Generate{}},
+		}}
+		if err := c.Create(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+		r.wait("the refusal", func() bool {
+			a := r.call(editor, "POST", "/secrets", write("declared", "x"))
+			if a.status == 201 {
+				must[any](r, 204, editor, "DELETE", "/secrets/declared?destroy=true", nil)
+				return false
+			}
+			return a.status == 409 && a.refusal(t).Code == "declared"
+		})
+	})
+
+	t.Run("policies by REST are resources, deny wins", func(t *testing.T) {
+		must[Policy](r, 201, r.admin, "POST", "/policies", `{"name":"team","subjects":[{"kind":"User","name":"bob@example.com"}],
+			"rules":[{"paths":["db/*"],"verbs":["read","list"],"when":"request.ip == '127.0.0.1'"}]}`)
+		r.wait("bob to read", func() bool { return r.call(bob, "GET", "/secrets/db%2Fpassword/value", nil).status == 200 })
+		if a := r.call(bob, "PUT", "/secrets/db%2Fpassword", value("x")); a.status != 403 {
+			t.Errorf("bob writes: %d", a.status)
+		}
+		page := must[wire.Page[wire.Secret]](r, 200, bob, "GET", "/secrets", nil)
+		if len(page.Items) != 1 || page.Items[0].Path != "db/password" {
+			t.Errorf("bob sees %+v", page.Items)
+		}
+		must[Policy](r, 201, r.admin, "POST", "/policies", `{"name":"freeze","subjects":[{"kind":"User","name":"*"}],
+			"rules":[{"paths":["db/**"],"verbs":["read"],"effect":"Deny","when":"principal.name != 'root@example.com'"}]}`)
+		r.wait("the denial", func() bool {
+			return r.call(bob, "GET", "/secrets/db%2Fpassword/value", nil).status == 403 && r.call(editor, "GET", "/secrets/db%2Fpassword/value", nil).status == 403
+		})
+		if a := r.call(r.admin, "GET", "/secrets/db%2Fpassword/value", nil); a.status != 200 {
+			t.Errorf("the administrator reads: %d %s", a.status, a.body)
+		}
+		bad := r.call(r.admin, "PUT", "/policies/freeze", `{"subjects":[{"kind":"User","name":"*"}],"rules":[{"paths":["a","**b"],"verbs":["read"],"when":"1 +"}]}`)
+		said := bad.refusal(t)
+		if bad.status != 422 || len(said.Details) != 2 || said.Details[0].Field != "body.rules[0].paths[1]" || said.Details[1].Field != "body.rules[0].when" {
+			t.Errorf("a bad policy: %d %s", bad.status, bad.body)
+		}
+		must[any](r, 204, r.admin, "DELETE", "/policies/freeze", nil)
+		r.wait("the denial to end", func() bool { return r.call(bob, "GET", "/secrets/db%2Fpassword/value", nil).status == 200 })
+		if a := r.call(bob, "GET", "/policies", nil); a.status != 403 {
+			t.Errorf("bob lists policies: %d", a.status)
+		}
+	})
+
+	t.Run("a Secret's own access list allows", func(t *testing.T) {
+		s := resource(uniqueName("db.password"))
+		s.Spec.Access = []vaultv1.AccessRule{{Subject: vaultv1.Subject{Kind: vaultv1.SubjectUser, Name: "bob@example.com"}, Verbs: []vaultv1.Verb{vaultv1.VerbWrite}}}
+		if err := c.Update(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+		r.wait("bob to write", func() bool { return r.call(bob, "PUT", "/secrets/db.password", value("bob's")).status == 200 })
+		if a := r.call(bob, "GET", "/secrets/db.password/value", nil); a.status != 403 {
+			t.Errorf("bob reads what he may write alone: %d", a.status)
+		}
+	})
+
+	t.Run("a ServiceAccount's token", func(t *testing.T) {
+		account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "app"}}
+		if err := c.Create(t.Context(), account); err != nil {
+			t.Fatal(err)
+		}
+		request := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{Audiences: []string{settings.Auth.Issuer}}}
+		if err := c.SubResource("token").Create(t.Context(), account, request); err != nil {
+			t.Fatal(err)
+		}
+		if a := r.call(request.Status.Token, "GET", "/secrets/db%2Fpassword/value", nil); a.status != 200 {
+			t.Errorf("read: %d %s", a.status, a.body)
+		}
+		other := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{Audiences: []string{"https://elsewhere.example.com"}}}
+		if err := c.SubResource("token").Create(t.Context(), account, other); err != nil {
+			t.Fatal(err)
+		}
+		if a := r.call(other.Status.Token, "GET", "/secrets", nil); a.status != 401 {
+			t.Errorf("a token for another audience: %d", a.status)
+		}
+	})
+
+	t.Run("without the API server values are served, and resources follow when it is back", func(t *testing.T) {
+		d.set(true)
+		for n := range 20 {
+			if a := r.call(editor, "PUT", "/secrets/db%2Fpassword", value(fmt.Sprint(n))); a.status != 200 {
+				t.Fatalf("write: %d %s", a.status, a.body)
+			}
+			if a := r.call(editor, "GET", "/secrets/db%2Fpassword/value", nil); a.status != 200 {
+				t.Fatalf("read: %d %s", a.status, a.body)
+			}
+		}
+		must[wire.Secret](r, 201, editor, "POST", "/secrets", write("made/meanwhile", "x"))
+		if a := r.call(r.admin, "POST", "/policies", `{"name":"p","subjects":[{"kind":"User","name":"a"}],"rules":[{"paths":["a"],"verbs":["read"]}]}`); a.status != 503 {
+			t.Errorf("a policy without an API server: %d %s", a.status, a.body)
+		}
+		if a := r.call(bob, "GET", "/secrets/db%2Fpassword/value", nil); a.status != 200 {
+			t.Errorf("the policies are forgotten: %d", a.status)
+		}
+		if resource("made.meanwhile") != nil {
+			t.Fatal("the door is not shut")
+		}
+		d.set(false)
+		r.wait("the new resource", noted("made.meanwhile", "1"))
+		r.wait("the newest version", noted("db.password", "22"))
+	})
+	if strings.Contains(r.logs.String(), "panicked") {
+		t.Error("a handler panicked")
+	}
+}
