@@ -22,6 +22,9 @@ func TestSuccess(t *testing.T) {
 	if kept.Text != "hello" || string(kept.Data) != "\x00\x01\x02" || kept.Version != 1 {
 		t.Errorf("got %+v", kept)
 	}
+	if empty := s.do(t, http.MethodPut, "/api/v1/notes/a", `{"name":"a","text":"","data":""}`); empty.status != http.StatusOK {
+		t.Errorf("empty bytes: %d %s", empty.status, empty.body)
+	}
 	if gone := s.do(t, http.MethodDelete, "/api/v1/notes/a", ""); gone.status != http.StatusNoContent || gone.body != "" {
 		t.Errorf("delete: %d %q", gone.status, gone.body)
 	}
@@ -57,6 +60,8 @@ func TestErrors(t *testing.T) {
 		"pattern":              {"POST", "/api/v1/notes", `{"name":"Canary!","text":""}`, json, 422, "invalid", "body.name"},
 		"format":               {"POST", "/api/v1/notes", `{"name":"a","text":"","address":"canary"}`, json, 422, "invalid", "body.address"},
 		"base64":               {"POST", "/api/v1/notes", `{"name":"a","text":"","data":"canary!"}`, json, 422, "invalid", "body.data"},
+		"base64 of URLs":       {"POST", "/api/v1/notes", `{"name":"a","text":"","data":"canary-_"}`, json, 422, "invalid", "body.data"},
+		"base64, cut":          {"POST", "/api/v1/notes", `{"name":"a","text":"","data":"canar"}`, json, 422, "invalid", "body"},
 		"U+0000":               {"POST", "/api/v1/notes", `{"name":"a","text":"canary\u0000"}`, json, 400, "bad_request", "body"},
 		"broken UTF-8":         {"POST", "/api/v1/notes", "{\"name\":\"a\",\"text\":\"canary\xff\"}", json, 400, "bad_request", "body"},
 		"huge number":          {"POST", "/api/v1/notes", `{"name":"a","text":1e999}`, json, 400, "bad_request", "body"},

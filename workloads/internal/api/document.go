@@ -158,21 +158,25 @@ func tidy(schemas map[string]*huma.Schema) {
 	delete(schemas, "ErrorDetail")
 	for _, schema := range schemas {
 		for _, property := range schema.Properties {
-			markBase64(property)
+			bytesSchema(property)
 		}
 	}
 }
 
-// markBase64 documents that huma takes no empty text for base64.
-func markBase64(s *huma.Schema) {
-	if s.ContentEncoding == "base64" && s.MinLength == nil {
-		s.MinLength = new(1)
+// base64Pattern is what encoding/json decodes, but for the length.
+const base64Pattern = `^[A-Za-z0-9+/]*={0,2}$`
+
+// bytesSchema replaces huma's check of bytes, which refuses an empty text and takes the alphabet of URLs.
+func bytesSchema(s *huma.Schema) {
+	if s.ContentEncoding == "base64" {
+		s.ContentEncoding, s.Pattern, s.PatternDescription = "", base64Pattern, "base64"
+		s.Extensions = map[string]any{"contentEncoding": "base64"}
 		s.PrecomputeMessages()
 	}
 	if s.Items != nil {
-		markBase64(s.Items)
+		bytesSchema(s.Items)
 	}
 	if values, ok := s.AdditionalProperties.(*huma.Schema); ok {
-		markBase64(values)
+		bytesSchema(values)
 	}
 }

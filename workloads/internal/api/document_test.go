@@ -52,6 +52,10 @@ func TestDocument(t *testing.T) {
 		t.Error("huma's errors are documented, which nothing answers")
 	}
 
+	if !strings.Contains(got.body, `"contentEncoding": "base64"`) {
+		t.Error("bytes are not documented as base64")
+	}
+
 	asYAML := s.do(t, http.MethodGet, "/openapi.yaml", "")
 	converted, err := yaml.YAMLToJSON([]byte(asYAML.body))
 	if err != nil {

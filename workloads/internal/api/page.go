@@ -151,8 +151,8 @@ func (u unfolder) typeOf(s *huma.Schema) string {
 		text = "array of " + u.typeOf(s.Items)
 	case s.Format != "":
 		text += " (" + s.Format + ")"
-	case s.ContentEncoding != "":
-		text += " (" + s.ContentEncoding + ")"
+	case s.Extensions["contentEncoding"] != nil:
+		text += " (" + s.PatternDescription + ")"
 	}
 	if len(s.Enum) > 0 {
 		values := make([]string, len(s.Enum))
