@@ -13,9 +13,9 @@ import (
 )
 
 var (
-	// ErrInvalidToken: the token proves nothing: forged, expired, revoked, or meant for another audience.
+	// ErrInvalidToken means that the token proves nothing: forged, expired, revoked, or meant for another audience.
 	ErrInvalidToken = errors.New("invalid token")
-	// ErrUnavailable: whether the token is good cannot be told now. Try again later.
+	// ErrUnavailable means that whether the token is good cannot be told now. Try again later.
 	ErrUnavailable = errors.New("authentication is unavailable")
 )
 

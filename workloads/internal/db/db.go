@@ -36,7 +36,7 @@ const (
 // attempts is how often InTx runs a transaction that loses against others.
 const attempts = 5
 
-// ErrConfig: the database's settings cannot work; trying again does not help.
+// ErrConfig means that the database's settings cannot work; trying again does not help.
 var ErrConfig = errors.New("wrong database settings")
 
 var schemaForm = regexp.MustCompile(`^[a-z_][a-z0-9_]{0,62}$`)
