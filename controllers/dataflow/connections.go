@@ -70,7 +70,7 @@ func targetOf(p *dataflowv1alpha1.Pipeline, c component, only string) (target, e
 	}
 	switch {
 	case c.ref != nil && c.ref.Kind != common.ConnectionPlatform:
-		return target{string(common.ConnectionSecret), or(c.ref.Namespace, p.Namespace), c.ref.Name, ""}, nil
+		return target{or(string(c.ref.Kind), string(common.ConnectionSecret)), or(c.ref.Namespace, p.Namespace), c.ref.Name, ""}, nil
 	case c.ref != nil:
 		return target{string(common.ConnectionPlatform), or(c.ref.Namespace, p.Namespace), c.ref.Name, info.Binding}, nil
 	case info.BindingOptional:
@@ -139,6 +139,9 @@ type connection struct {
 // binding reads the Secret behind a target.
 func (c *Controller) binding(ctx context.Context, p *dataflowv1alpha1.Pipeline, path string, t target) (connection, error) {
 	from := refs.From{Group: dataflowv1alpha1.GroupVersion.Group, Kind: ownerKind, Namespace: p.Namespace}
+	if t.kind == string(common.ConnectionVaultSecret) {
+		return c.vaultBinding(ctx, from, path+".connectionRef", t)
+	}
 	if t.kind == string(common.ConnectionSecret) {
 		secret, err := c.Refs.Secret(ctx, path+".connectionRef", from, t.namespace, t.name)
 		if err != nil {

@@ -199,7 +199,7 @@ func gone(err error) bool {
 func parseTarget(text string) (target, bool) {
 	parts := strings.Split(text, "/")
 	switch {
-	case len(parts) == 3 && parts[0] == string(common.ConnectionSecret):
+	case len(parts) == 3 && (parts[0] == string(common.ConnectionSecret) || parts[0] == string(common.ConnectionVaultSecret)):
 		return target{parts[0], parts[1], parts[2], ""}, true
 	case len(parts) == 4 && parts[0] == string(common.ConnectionPlatform):
 		return target{parts[0], parts[1], parts[2], parts[3]}, true

@@ -25,6 +25,8 @@ const (
 	annotationTested = "dataflow.itechsmart.dev/tested"
 	// indexSecrets finds Pipelines by the foreign Secrets that they name.
 	indexSecrets = "spec.connectionRef.secret"
+	// indexVault finds Pipelines by the vault Secrets that they name.
+	indexVault = "spec.connectionRef.vaultSecret"
 	// indexPlatform finds Pipelines by the Platform that they use.
 	indexPlatform = "spec.platform"
 	// indexExternal finds Pipelines by the external objects that they declare.

@@ -38,6 +38,7 @@ import (
 // +kubebuilder:rbac:groups=dataflow.itechsmart.dev,resources=pipelines/status,verbs=get;patch;update
 // +kubebuilder:rbac:groups=dataflow.itechsmart.dev,resources=pipelines/finalizers,verbs=update
 // +kubebuilder:rbac:groups=platform.itechsmart.dev,resources=platforms,verbs=get;list;watch
+// +kubebuilder:rbac:groups=vault.itechsmart.dev,resources=secrets,verbs=get;list;watch
 // +kubebuilder:rbac:groups=apps,resources=deployments,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups=batch,resources=jobs,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups="",resources=secrets;services,verbs=get;list;watch;create;patch;delete

@@ -27,6 +27,7 @@ import (
 	common "github.com/itechsmart/operator/api/common/v1alpha1"
 	dataflowv1alpha1 "github.com/itechsmart/operator/api/dataflow/v1alpha1"
 	platformv1alpha1 "github.com/itechsmart/operator/api/platform/v1alpha1"
+	vaultv1alpha1 "github.com/itechsmart/operator/api/vault/v1alpha1"
 	"github.com/itechsmart/operator/controllers/internal/reconcile"
 	"github.com/itechsmart/operator/controllers/internal/setup"
 	"github.com/itechsmart/operator/internal/backend/clickhouse"
@@ -67,6 +68,7 @@ func SetupWith(d *setup.Deps, backends Backends, ask Ask) error {
 		Watches(&dataflowv1alpha1.Pipeline{}, handler.EnqueueRequestsFromMapFunc(c.rivals), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Watches(&platformv1alpha1.Platform{}, handler.EnqueueRequestsFromMapFunc(c.users), builder.WithPredicates(backendsChanged())).
 		Watches(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(c.bindingUsers)).
+		Watches(&vaultv1alpha1.Secret{}, handler.EnqueueRequestsFromMapFunc(c.vaultUsers), builder.WithPredicates(destinationChanged())).
 		WatchesRawSource(d.SecretSource(c.secretUsers)).
 		WatchesRawSource(source.Channel(monitor.Events, &pipelines)).
 		WithOptions(d.ControllerOptions()).
@@ -94,7 +96,7 @@ func backendsChanged() predicate.Predicate {
 
 func (c *Controller) index(indexer client.FieldIndexer) error {
 	for field, extract := range map[string]func(*dataflowv1alpha1.Pipeline) []string{
-		indexSecrets: secretKeys, indexPlatform: platformKeys, indexExternal: externalKeys,
+		indexSecrets: secretKeys, indexVault: vaultKeys, indexPlatform: platformKeys, indexExternal: externalKeys,
 	} {
 		err := indexer.IndexField(context.Background(), &dataflowv1alpha1.Pipeline{}, field, func(obj client.Object) []string {
 			pipeline, ok := obj.(*dataflowv1alpha1.Pipeline)
@@ -114,7 +116,7 @@ func (c *Controller) index(indexer client.FieldIndexer) error {
 func secretKeys(p *dataflowv1alpha1.Pipeline) []string {
 	var out []string
 	for _, comp := range components(p) {
-		if comp.ref != nil && comp.ref.Kind != common.ConnectionPlatform {
+		if comp.ref != nil && (comp.ref.Kind == common.ConnectionSecret || comp.ref.Kind == "") {
 			out = append(out, or(comp.ref.Namespace, p.Namespace)+"/"+comp.ref.Name)
 		}
 	}
@@ -158,8 +160,11 @@ func (c *Controller) users(ctx context.Context, platform client.Object) []ctrlre
 		c.matching(ctx, indexPlatform, platform.GetNamespace()+"/"+platform.GetName())...)
 }
 
-// bindingUsers are the Pipelines of the Platform whose binding Secret changed.
+// bindingUsers are the Pipelines of the Platform, or of the vault Secret, whose binding Secret changed.
 func (c *Controller) bindingUsers(ctx context.Context, secret client.Object) []ctrlreconcile.Request {
+	if secret.GetLabels()[common.LabelOwnerKind] == string(common.ConnectionVaultSecret) {
+		return c.matching(ctx, indexVault, secret.GetNamespace()+"/"+secret.GetAnnotations()[vaultv1alpha1.AnnotationSecret])
+	}
 	owner := metav1.GetControllerOf(secret)
 	if owner == nil || owner.Kind != "Platform" {
 		return nil

@@ -60,9 +60,7 @@ func TestManagerDiesAtEveryWrite(t *testing.T) {
 		"deleted": {before: rotating, act: func(c *faultCell) { c.Expect(c.client.Delete(c.ctx, c.subject())).To(Succeed()) }},
 	} {
 		t.Run(name, func(t *testing.T) {
-			kube.EveryWrite(t, 4, func(t *testing.T, at string, when kube.When) (map[string]string, []string, bool) {
-				return scenario.play(t, at, when)
-			})
+			kube.EveryWrite(t, 4, scenario.play)
 		})
 	}
 }

@@ -12,8 +12,9 @@ import (
 )
 
 const (
-	// ownerKind is the value of LabelOwnerKind on destinations: not Secret, which could be the core kind.
-	ownerKind = "VaultSecret"
+	// ownerKind is the value of LabelOwnerKind on destinations: not Secret, which could be the core kind. Others find
+	// destinations by it.
+	ownerKind = string(common.ConnectionVaultSecret)
 	// claimKind is the kind of a stored value in the annotation of claims.
 	claimKind = "Secret"
 	// metadataOwner is the metadata of a stored version that names the resource which declared it.
@@ -59,10 +60,3 @@ func labelsOf(s *vaultv1alpha1.Secret) map[string]string {
 }
 
 func restartAnnotation(s *vaultv1alpha1.Secret) string { return annotationRestart + instance(s.Name) }
-
-func or(value, fallback string) string {
-	if value == "" {
-		return fallback
-	}
-	return value
-}

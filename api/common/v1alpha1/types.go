@@ -18,7 +18,7 @@ const (
 )
 
 // ConnectionKind says what a ConnectionReference points to.
-// +kubebuilder:validation:Enum=Platform;Secret
+// +kubebuilder:validation:Enum=Platform;Secret;VaultSecret
 type ConnectionKind string
 
 const (
@@ -26,22 +26,25 @@ const (
 	ConnectionPlatform ConnectionKind = "Platform"
 	// ConnectionSecret is a Secret in the Service Binding format.
 	ConnectionSecret ConnectionKind = "Secret"
+	// ConnectionVaultSecret is a Secret of group vault.itechsmart.dev, whose destination is in the Service Binding format.
+	ConnectionVaultSecret ConnectionKind = "VaultSecret"
 )
 
 // ConnectionReference names where credentials and addresses come from.
 type ConnectionReference struct {
-	// kind is Platform or Secret (Service Binding format: type, host, port, username, password, uri, …).
+	// kind is Platform, Secret (Service Binding format: type, host, port, username, password, uri, …) or
+	// VaultSecret (group vault.itechsmart.dev, whose destination has that format).
 	// +kubebuilder:default=Secret
 	// +optional
 	Kind ConnectionKind `json:"kind,omitempty"`
 
-	// name of the Platform or Secret.
+	// name of the Platform, Secret or VaultSecret.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
 	// +required
 	Name string `json:"name,omitempty"`
 
-	// namespace of the Platform or Secret; the resource's own by default. Another namespace must
+	// namespace of what is named; the resource's own by default. Another namespace must
 	// hold a ReferenceGrant (gateway.networking.k8s.io) that allows it.
 	// +kubebuilder:validation:MaxLength=63
 	// +optional
