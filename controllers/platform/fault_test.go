@@ -125,7 +125,7 @@ func (f *faultCell) post(desired *v1alpha1.Platform) {
 	switch {
 	case err == nil:
 		base := live.DeepCopy()
-		live.Spec.Backends = desired.Spec.Backends
+		live.Spec.Backends, live.Spec.Products = desired.Spec.Backends, desired.Spec.Products
 		err = f.client.Patch(ctx, live, client.MergeFrom(base))
 	case client.IgnoreNotFound(err) == nil:
 		err = f.client.Create(ctx, desired)
