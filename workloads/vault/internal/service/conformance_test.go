@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package service
+
+import (
+	"testing"
+
+	"github.com/itechsmart/operator/internal/backend/backendtest"
+	"github.com/itechsmart/operator/internal/backend/backendtest/servers"
+	"github.com/itechsmart/operator/internal/backend/vault"
+	"github.com/itechsmart/operator/workloads/vault/internal/seal"
+)
+
+// TestConformance runs the suite that the client and its fake pass against the service itself.
+func TestConformance(t *testing.T) {
+	r := start(t, settingsOn(t, servers.Postgres(t)), nil, t.TempDir())
+	backendtest.Vault(t, func(t testing.TB) backendtest.VaultUnderTest {
+		client, err := vault.New(vault.Options{Endpoint: r.url, Token: vault.StaticToken(r.admin)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return backendtest.VaultUnderTest{Client: client, Namespace: namespace, Seal: func(t testing.TB, namespace, name string, value vault.Value) string {
+			t.Helper()
+			key, err := client.SealingKey(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			sealed, err := seal.Seal(key.PublicKey, seal.Binding{Namespace: namespace, Name: name}, value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return sealed
+		}}
+	})
+}
