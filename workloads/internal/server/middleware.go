@@ -76,7 +76,9 @@ func (s *Server) told(r *http.Request, info *request, w *response, start time.Ti
 	}
 	info.mu.Lock()
 	defer info.mu.Unlock()
-	info.route = cmp.Or(info.route, r.Pattern, unmatched)
+	if info.route = cmp.Or(info.route, r.Pattern); info.route == "" {
+		info.route = cmp.Or(s.mounted.Load().route(r), unmatched)
+	}
 	s.metrics.observe(info.route, r.Method, status, took)
 	ctx := r.Context()
 	if span := trace.SpanFromContext(ctx); span.IsRecording() {

@@ -47,7 +47,7 @@ func (s *Server) dispatch() http.Handler {
 			problem.Write(w, r, e)
 			return
 		}
-		(*mounted).ServeHTTP(w, r)
+		mounted.handler.ServeHTTP(w, r)
 	})
 }
 

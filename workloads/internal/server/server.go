@@ -5,7 +5,7 @@
 //
 //	s := server.New(server.Options{Name: "vault", Addr: ":8080", MetricsAddr: ":9090", Log: log})
 //	s.Check("database", pool.Ping)
-//	s.Mount(auth.Middleware(identity)(limits.Middleware(server.Routes(mux))))
+//	s.Mount(auth.Middleware(identity)(limits.Middleware(server.Routes(mux))), mux)
 //	err := s.Run(ctx) // until ctx ends, then in order
 package server
 
@@ -80,7 +80,7 @@ type Server struct {
 	health  *health
 	err     error // of New, told by Run
 
-	mounted atomic.Pointer[http.Handler]
+	mounted atomic.Pointer[mounted]
 	ready   func() error
 	drain   chan struct{} // closed when the server begins to stop
 	handler http.Handler
@@ -119,8 +119,29 @@ func New(o Options) *Server {
 	return s
 }
 
-// Mount gives the server what answers all paths but its own (/health, /livez, /readyz).
-func (s *Server) Mount(h http.Handler) { s.mounted.Store(&h) }
+// Mount gives the server what answers all paths but its own (/health, /livez, /readyz). The muxes below it, if given,
+// name the route of requests that something before them answered: 401, 429.
+func (s *Server) Mount(h http.Handler, muxes ...*http.ServeMux) {
+	s.mounted.Store(&mounted{handler: h, muxes: muxes})
+}
+
+type mounted struct {
+	handler http.Handler
+	muxes   []*http.ServeMux
+}
+
+// route is the pattern that a request would have reached; empty: none.
+func (m *mounted) route(r *http.Request) string {
+	if m == nil {
+		return ""
+	}
+	for _, mux := range m.muxes {
+		if _, pattern := mux.Handler(r); pattern != "" {
+			return pattern
+		}
+	}
+	return ""
+}
 
 // Check adds a dependency that the service cannot do without: /health is 503 while the check fails. It runs in the
 // background, alone, and counts as failed when it takes longer than CheckEvery.

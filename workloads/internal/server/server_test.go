@@ -98,6 +98,23 @@ func TestRequests(t *testing.T) {
 	}
 }
 
+// TestRouteOfRefused: what a middleware answers counts at the route that it guards.
+func TestRouteOfRefused(t *testing.T) {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /things/{id}", func(http.ResponseWriter, *http.Request) {})
+	s := New(options(&logs{}))
+	s.Mount(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) }), mux)
+	r := run(t, s)
+	fetch(t, http.MethodGet, r.url+"/things/7", "")
+	fetch(t, http.MethodGet, r.url+"/nothing", "")
+	metrics := fetch(t, http.MethodGet, r.metrics+"/metrics", "").body
+	for _, route := range []string{"GET /things/{id}", "unmatched"} {
+		if want := `http_server_request_duration_seconds_count{code="401",method="GET",route="` + route + `"} 1`; !strings.Contains(metrics, want) {
+			t.Errorf("metrics lack %s", want)
+		}
+	}
+}
+
 func TestPprofWhenAsked(t *testing.T) {
 	o := options(&logs{})
 	o.Pprof = true
