@@ -56,6 +56,7 @@ type Service struct {
 	options  Options
 	settings config.Auth
 	ring     *keyring
+	verified *verified
 	users    users
 	lockout  lockout
 	hasher   *hasher
@@ -81,7 +82,8 @@ func New(ctx context.Context, pool *pgxpool.Pool, settings config.Auth, recorder
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	s := &Service{
-		options: o, settings: settings, users: users{pool}, lockout: lockout{pool}, audit: recorder, log: o.Log, now: time.Now,
+		options: o, settings: settings, users: users{pool}, lockout: lockout{pool}, verified: newVerified(),
+		audit: recorder, log: o.Log, now: time.Now,
 	}
 	access := settings.AccessTTL.Or(defaultAccessTTL)
 	var err error
@@ -170,7 +172,7 @@ func (s *Service) firstAdministrator(ctx context.Context) error {
 // Authenticate tells whose a bearer token is: one of ours, without the database, or a ServiceAccount's.
 // auth.ErrInvalidToken, auth.ErrUnavailable.
 func (s *Service) Authenticate(ctx context.Context, bearer string) (*auth.Principal, error) {
-	token, err := s.ring.verify(bearer, s.now())
+	token, err := s.verify(bearer)
 	if err != nil {
 		if s.options.Reviewer == nil || len(s.settings.ServiceAccounts) == 0 {
 			return nil, err

@@ -262,8 +262,51 @@ func FuzzVerify(f *testing.F) {
 	})
 }
 
-func benchmarkAuthenticate(b *testing.B, key config.Key) {
-	s := &Service{ring: ring(b, key), changes: newChanges(nil, time.Hour, nil), now: time.Now}
+// TestVerifiedTokens: a remembered token still expires and is still revoked, and the memory has a bound.
+func TestVerifiedTokens(t *testing.T) {
+	c := &clock{}
+	c.at.Store(time.Now().UnixNano())
+	s := &Service{ring: ring(t, hmacKey("k1")), verified: newVerified(), changes: newChanges(nil, time.Hour, nil), now: c.now}
+	sign := func(session string) string {
+		t.Helper()
+		content := someClaims(c.now())
+		content.Session = session
+		token, err := s.ring.sign(content)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return token
+	}
+	expires, revoked := sign("s-1"), sign("s-2")
+	for range 2 {
+		for _, token := range []string{expires, revoked} {
+			if p, err := s.Authenticate(t.Context(), token); err != nil || p.ID != "u-1" {
+				t.Fatal(p, err)
+			}
+		}
+	}
+	if len(s.verified.tokens) != 2 {
+		t.Errorf("%d tokens are remembered", len(s.verified.tokens))
+	}
+	s.changes.revoke("s-2")
+	if _, err := s.Authenticate(t.Context(), revoked); !errors.Is(err, auth.ErrInvalidToken) {
+		t.Errorf("revoked: %v", err)
+	}
+	c.advance(time.Hour + 2*leeway)
+	if _, err := s.Authenticate(t.Context(), expires); !errors.Is(err, auth.ErrInvalidToken) {
+		t.Errorf("expired: %v", err)
+	}
+	for i := range maxVerified + 10 {
+		s.verified.put([32]byte{byte(i), byte(i >> 8), 1}, &claims{})
+	}
+	if len(s.verified.tokens) > maxVerified {
+		t.Errorf("%d tokens are remembered", len(s.verified.tokens))
+	}
+}
+
+// benchmarkAuthenticate has a token come for the first time, or again.
+func benchmarkAuthenticate(b *testing.B, key config.Key, again bool) {
+	s := &Service{ring: ring(b, key), verified: newVerified(), changes: newChanges(nil, time.Hour, nil), now: time.Now}
 	for range 10_000 {
 		s.changes.revoke(rand.Text())
 	}
@@ -273,12 +316,18 @@ func benchmarkAuthenticate(b *testing.B, key config.Key) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
+		if !again {
+			clear(s.verified.tokens)
+		}
 		if _, err := s.Authenticate(b.Context(), token); err != nil {
 			b.Fatal(err)
 		}
 	}
 }
 
-func BenchmarkAuthenticateHS256(b *testing.B) { benchmarkAuthenticate(b, hmacKey("k1")) }
-
-func BenchmarkAuthenticateRS256(b *testing.B) { benchmarkAuthenticate(b, rsaConfig(b, "r1")) }
+func BenchmarkAuthenticate(b *testing.B) {
+	b.Run("HS256 first", func(b *testing.B) { benchmarkAuthenticate(b, hmacKey("k1"), false) })
+	b.Run("HS256 again", func(b *testing.B) { benchmarkAuthenticate(b, hmacKey("k1"), true) })
+	b.Run("RS256 first", func(b *testing.B) { benchmarkAuthenticate(b, rsaConfig(b, "r1"), false) })
+	b.Run("RS256 again", func(b *testing.B) { benchmarkAuthenticate(b, rsaConfig(b, "r1"), true) })
+}

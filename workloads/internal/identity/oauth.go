@@ -142,7 +142,7 @@ func newProvider(store *oauthStore, tokens *strategy, hasher *hasher, access, re
 	settings.AuthorizeEndpointHandlers.Append(proof)
 	settings.TokenEndpointHandlers.Append(code)
 	settings.TokenEndpointHandlers.Append(proof)
-	settings.TokenEndpointHandlers.Append(&oauth2.ResourceOwnerPasswordCredentialsGrantHandler{
+	settings.TokenEndpointHandlers.Append(&oauth2.ResourceOwnerPasswordCredentialsGrantHandler{ //nolint:staticcheck // SA1019 discourages the grant: ours is for first-party clients alone
 		HandleHelper: &oauth2.HandleHelper{AccessTokenStrategy: tokens, AccessTokenStorage: store, Config: settings},
 		ResourceOwnerPasswordCredentialsGrantStorage: store, RefreshTokenStrategy: tokens, Config: settings,
 	})
