@@ -46,6 +46,8 @@ type Principal struct {
 	// Name is for people and for policies: an email address, "namespace/name", a client's id.
 	Name   string
 	Grants []Grant
+	// Session is the login that a user's token belongs to; empty for all others.
+	Session string
 }
 
 // RoleOn is the highest role that the grants give on a product in a namespace.
