@@ -39,14 +39,25 @@ type Envelope struct {
 // hooks are huma's, for the whole process: it has no others for these.
 var hooks = sync.OnceFunc(func() {
 	huma.NewErrorWithContext = func(ctx huma.Context, status int, message string, errs ...error) huma.StatusError {
-		return translate(ctx.Context(), status, message, errs...)
+		clean := func(string) string { return "" }
+		if r, ok := ctx.Operation().Metadata[ownerKey].(*rest); ok {
+			clean = r.clean
+		}
+		return translate(ctx.Context(), clean, status, message, errs...)
 	}
 	// encoding/json takes "PATH" for "path": the validation must not.
 	huma.ValidateStrictCasing = true
 })
 
 // rest is huma's API with our answers.
-type rest struct{ huma.API }
+type rest struct {
+	huma.API
+	// names are those of all fields and parameters.
+	names map[string]bool
+}
+
+// ownerKey is a key of an operation's Metadata: its API.
+const ownerKey = "api"
 
 // New prepares an API on mux, with its document at /openapi.json and
 // /openapi.yaml and a page for readers at /docs. Operations come by
@@ -69,7 +80,7 @@ func New(mux *http.ServeMux, title, version string) huma.API {
 		Formats:       map[string]huma.Format{problem.TypeJSON: {Marshal: encode, Unmarshal: decode}},
 		DefaultFormat: problem.TypeJSON,
 	}
-	r := &rest{API: humago.New(mux, config)}
+	r := &rest{API: humago.New(mux, config), names: map[string]bool{}}
 	r.UseMiddleware(before)
 	r.serveDocument(mux)
 	return r

@@ -28,6 +28,7 @@ func (r *rest) DocumentOperation(op *huma.Operation) {
 	op.RejectUnknownQueryParameters = true
 	registry := r.OpenAPI().Components.Schemas
 	tidy(registry.Map())
+	r.learn(op)
 	if op.Hidden {
 		return
 	}
@@ -58,6 +59,22 @@ func (r *rest) DocumentOperation(op *huma.Operation) {
 	}
 	delete(op.Responses, "default")
 	r.OpenAPI().AddOperation(op)
+}
+
+// learn remembers what fields and parameters are called, which errors may name.
+func (r *rest) learn(op *huma.Operation) {
+	if op.Metadata == nil {
+		op.Metadata = map[string]any{}
+	}
+	op.Metadata[ownerKey] = r
+	for _, p := range op.Parameters {
+		r.names[p.Name] = true
+	}
+	for _, schema := range r.OpenAPI().Components.Schemas.Map() {
+		for name := range schema.Properties {
+			r.names[name] = true
+		}
+	}
 }
 
 // errorsOf are the statuses of errors that an operation can answer.

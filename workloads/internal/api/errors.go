@@ -93,8 +93,8 @@ var messages = map[int]string{
 	http.StatusUnprocessableEntity:   "the request is invalid",
 }
 
-// translate makes an answer of what huma found.
-func translate(ctx context.Context, status int, message string, errs ...error) *problem.Error {
+// translate makes an answer of what huma found; clean takes what the client made up out of a field's path.
+func translate(ctx context.Context, clean func(string) string, status int, message string, errs ...error) *problem.Error {
 	all := errors.Join(errs...)
 	if tooLarge, ok := errors.AsType[*http.MaxBytesError](all); ok {
 		return problem.TooLarge(tooLarge.Limit)
@@ -122,14 +122,14 @@ func translate(ctx context.Context, status int, message string, errs ...error) *
 			e.Code, e.Message, e.Headers = ours.Code, ours.Message, ours.Headers
 			e.Details = append(e.Details, ours.Details...)
 		} else if detailed, ok := err.(huma.ErrorDetailer); ok { //nolint:errorlint // huma hands over the details themselves
-			e.Details = append(e.Details, safe(detailed.ErrorDetail()))
+			e.Details = append(e.Details, safe(detailed.ErrorDetail(), clean))
 		}
 	}
 	return e
 }
 
 // safe drops what a detail holds of the request: the value, and names that the client made up.
-func safe(d *huma.ErrorDetail) Detail {
+func safe(d *huma.ErrorDetail, clean func(string) string) Detail {
 	text := d.Message
 	// After these huma tells what a parser said, which may quote the value.
 	for _, start := range []string{"expected string to be", "expected duration", "invalid value", "invalid date/time", "cannot read multipart form"} {
@@ -137,15 +137,28 @@ func safe(d *huma.ErrorDetail) Detail {
 			text, _, _ = strings.Cut(text, ": ")
 		}
 	}
-	field := d.Location
-	switch text {
-	case "unexpected property":
-		// The last part is the property's name.
-		if i := strings.LastIndexByte(field, '.'); i > 0 {
-			field = field[:i]
-		}
-	case "unknown query parameter":
-		field = "query"
-	}
-	return Detail{Field: field, Message: text}
+	return Detail{Field: clean(d.Location), Message: text}
 }
+
+// clean is a field's path up to the first part that is no name of ours: "body.labels.*" for a key of a map.
+func (r *rest) clean(location string) string {
+	for i := 0; i < len(location); {
+		end := len(location)
+		if next := strings.IndexByte(location[i:], '.'); next >= 0 {
+			end = i + next
+		}
+		name, index, indexed := strings.Cut(location[i:end], "[")
+		known := r.names[name] || (i == 0 && places[name])
+		if indexed && strings.Trim(index, "[]0123456789") != "" {
+			known = false
+		}
+		if !known {
+			return location[:i] + "*"
+		}
+		i = end + 1
+	}
+	return location
+}
+
+// places are where a field's path begins.
+var places = map[string]bool{"body": true, "path": true, "query": true, "header": true, "cookie": true, "form": true}

@@ -60,7 +60,9 @@ func (n *notes) register(rest huma.API) {
 			return &noteAnswer{Body: note{Name: "bare"}}, nil
 		})
 	huma.Register(rest, huma.Operation{OperationID: "large", Method: http.MethodPut, Path: "/api/v1/large", MaxBodyBytes: 64 << 20, BodyReadTimeout: 300 * time.Millisecond},
-		func(_ context.Context, in *struct{ Body note }) (*noteAnswer, error) { return &noteAnswer{Body: in.Body}, nil })
+		func(_ context.Context, in *struct{ Body note }) (*noteAnswer, error) {
+			return &noteAnswer{Body: in.Body}, nil
+		})
 	huma.Register(rest, huma.Operation{OperationID: "fail", Method: http.MethodPost, Path: "/api/v1/fail"},
 		func(context.Context, *struct{}) (*noteAnswer, error) { return nil, errSecret })
 }
