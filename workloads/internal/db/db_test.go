@@ -274,3 +274,24 @@ func TestOpenWithoutServer(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestTLS: queries and migrations are encrypted, and a server with another CA's certificate is refused.
+func TestTLS(t *testing.T) {
+	plain := schema(t)
+	secure := plain
+	secure.Binding = servers.TLS(t, servers.Postgres(t)).Data()
+	pool := open(t, secure)
+	if err := Migrate(t.Context(), pool, set("sealed"), discard()); err != nil {
+		t.Error(err)
+	}
+	if err := pool.Ping(t.Context()); err != nil {
+		t.Error(err)
+	}
+	stranger := secure
+	stranger.Binding = servers.TLS(t, servers.Postgres(t)).Data()
+	stranger.Binding["ca.crt"] = secure.Binding["ca.crt"]
+	err := open(t, stranger).Ping(t.Context())
+	if err == nil || strings.Contains(err.Error(), stranger.Binding["password"]) {
+		t.Errorf("another CA: %v", err)
+	}
+}

@@ -203,3 +203,32 @@ func TestFullAuditLog(t *testing.T) {
 		t.Errorf("changed to %+v", me)
 	}
 }
+
+// TestDocument: everything is in the OpenAPI document, with the answers that it gives.
+func TestDocument(t *testing.T) {
+	r := one(t)
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, r.url+"/openapi.json", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var document struct {
+		Paths map[string]map[string]struct {
+			Responses map[string]any
+		}
+	}
+	r.send(request).json(t, &document)
+	for path, operations := range map[string]map[string][]string{
+		"/register": {"post": {"201", "409", "422", "503"}}, "/me": {"get": {"200", "401"}, "put": {"200", "403", "409", "422"}},
+		"/users": {"get": {"200", "400", "403"}}, "/users/{id}/grants": {"put": {"200", "403", "404", "409", "422"}},
+		"/token": {"post": {"200", "400", "401", "413", "429", "503"}}, "/revoke": {"post": {"200", "400", "401"}},
+		"/authorize": {"get": {"200", "303", "400"}, "post": {"303", "401", "429"}}, "/jwks": {"get": {"200"}},
+	} {
+		for method, statuses := range operations {
+			for _, status := range statuses {
+				if document.Paths[prefix+path][method].Responses[status] == nil {
+					t.Errorf("%s %s: %s is not documented", method, path, status)
+				}
+			}
+		}
+	}
+}

@@ -183,7 +183,7 @@ func (s *Service) Authenticate(ctx context.Context, bearer string) (*auth.Princi
 	if !ok {
 		return nil, fmt.Errorf("%w: it was revoked", auth.ErrInvalidToken)
 	}
-	return &auth.Principal{Kind: auth.KindUser, ID: token.Subject, Name: token.Name, Grants: grants}, nil
+	return &auth.Principal{Kind: auth.KindUser, ID: token.Subject, Name: token.Name, Grants: grants, Session: token.Session}, nil
 }
 
 // login checks a password and gives the user's id. errNoUser, errBusy, *lockedError.

@@ -138,8 +138,7 @@ func (s *Service) me(ctx context.Context, _ *struct{}) (*userAnswer, error) {
 }
 
 type profile struct {
-	Authorization string `header:"Authorization" hidden:"true"`
-	Body          struct {
+	Body struct {
 		Name        *string `json:"name,omitempty" doc:"for people"`
 		Password    string  `json:"password,omitempty" doc:"a new one; oldPassword must be given as well"`
 		OldPassword string  `json:"oldPassword,omitempty"`
@@ -203,7 +202,7 @@ func (s *Service) changePassword(ctx context.Context, u User, name string, in *p
 	if err := s.record(ctx, event); err != nil {
 		return User{}, err
 	}
-	changed, ended, err := s.users.change(ctx, u.ID.String(), old, hash, name, s.sessionOf(in.Authorization))
+	changed, ended, err := s.users.change(ctx, u.ID.String(), old, hash, name, auth.From(ctx).Session)
 	if errors.Is(err, errNoUser) {
 		return User{}, api.Conflict("the password was changed by another request")
 	}
@@ -212,16 +211,6 @@ func (s *Service) changePassword(ctx context.Context, u User, name string, in *p
 	}
 	s.changes.revoke(ended...)
 	return changed, nil
-}
-
-// sessionOf is the session of the caller's token, which goes on.
-func (s *Service) sessionOf(authorization string) string {
-	_, token, _ := strings.Cut(authorization, " ")
-	c, err := s.ring.verify(strings.TrimSpace(token), s.now())
-	if err != nil {
-		return ""
-	}
-	return c.Session
 }
 
 type userList struct{ Body api.List[User] }
