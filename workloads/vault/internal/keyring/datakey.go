@@ -67,7 +67,7 @@ func (r *Root) Wrap(label Label, k *DataKey) ([]byte, error) {
 	if k.key == nil {
 		return nil, ErrClosed
 	}
-	return aead.Seal(nil, nil, k.key, label.bytes(r.id)), nil
+	return encrypt(aead, k.key, label.bytes(r.id)), nil
 }
 
 // Unwrap opens what Wrap made; ErrOpen.
@@ -92,7 +92,7 @@ func (k *DataKey) Seal(b Binding, plaintext []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return aead.Seal(nil, nil, plaintext, b.bytes()), nil
+	return encrypt(aead, plaintext, b.bytes()), nil
 }
 
 // Open decrypts a value at its place; ErrOpen. The caller zeroes the plaintext.

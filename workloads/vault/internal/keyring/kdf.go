@@ -26,6 +26,7 @@ const (
 	saltBytes = 32
 )
 
+// Sentinel errors; errors.Is decides.
 var (
 	// ErrPassphrase: the check value says that the passphrase (or the secret that shares gave) is another one.
 	ErrPassphrase = errors.New("wrong passphrase")

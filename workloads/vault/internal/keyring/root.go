@@ -49,7 +49,7 @@ func (r *Root) WrapRoot(other *Root) ([]byte, error) {
 	if other.key == nil {
 		return nil, ErrClosed
 	}
-	return aead.Seal(nil, nil, other.key, r.rootBinding(other.id, other.generation)), nil
+	return encrypt(aead, other.key, r.rootBinding(other.id, other.generation)), nil
 }
 
 // UnwrapRoot opens what WrapRoot made; ErrOpen, ErrPassphrase when it is not the generation that p tells.
@@ -116,6 +116,10 @@ func newAEAD(key []byte) (cipher.AEAD, error) {
 		return nil, err
 	}
 	return cipher.NewGCMWithRandomNonce(block)
+}
+
+func encrypt(aead cipher.AEAD, plaintext, additional []byte) []byte {
+	return aead.Seal(nil, nil, plaintext, additional) //nolint:gosec // the nonce is random, and newAEAD's cipher draws it
 }
 
 // Keyring is the generations of the root key that are in use. It is safe for concurrent use.

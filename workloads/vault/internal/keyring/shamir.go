@@ -19,7 +19,7 @@ import (
 // UnsealSecretBytes is the length of the random secret that shares give instead of a passphrase.
 const UnsealSecretBytes = 32
 
-// ErrShare: a text is no share, or shares do not belong together.
+// ErrShare tells that a text is no share, or that shares do not belong together.
 var ErrShare = errors.New("invalid share")
 
 // Share is one point of the polynomials.

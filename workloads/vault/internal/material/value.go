@@ -24,7 +24,7 @@ const (
 	valueFormat = 1
 )
 
-// ErrEncoding: bytes are no encoded value.
+// ErrEncoding tells that bytes are no encoded value.
 var ErrEncoding = errors.New("not an encoded value")
 
 // FieldError says which field of a request is wrong. It never holds a value.

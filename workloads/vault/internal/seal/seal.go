@@ -33,6 +33,7 @@ const (
 	info    = "itechsmart.vault.sealed.v1"
 )
 
+// Sentinel errors; errors.Is decides.
 var (
 	// ErrText: the text is no sealed value.
 	ErrText = errors.New("not a sealed value")
