@@ -59,7 +59,7 @@ func TestDerivation(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	gcm, err := cipher.NewGCM(block)
+	gcm, err := cipher.NewGCMWithRandomNonce(block)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +70,7 @@ func TestDerivation(t *testing.T) {
 		t.Fatal(err)
 	}
 	aad := "\x00\x00\x00\x0froot-1-00000000\x00\x00\x00\x01k\x00\x00\x00\x06team-a\x00\x00\x00\x06secret\x00\x00\x00\x0bdb/password"
-	plain, err := gcm.Open(nil, wrapped[:12], wrapped[12:], []byte(aad))
+	plain, err := gcm.Open(nil, nil, wrapped, []byte(aad))
 	if err != nil || !bytes.Equal(plain, dataKey.key) {
 		t.Fatalf("the wrapped key is not nonce, ciphertext and tag under the namespace's key: %v", err)
 	}
@@ -82,11 +82,11 @@ func TestDerivation(t *testing.T) {
 	if block, err = aes.NewCipher(dataKey.key); err != nil {
 		t.Fatal(err)
 	}
-	if gcm, err = cipher.NewGCM(block); err != nil {
+	if gcm, err = cipher.NewGCMWithRandomNonce(block); err != nil {
 		t.Fatal(err)
 	}
 	aad = "\x00\x00\x00\x06team-a\x00\x00\x00\x0bdb/password\x00\x00\x00\x08\x00\x00\x00\x00\x00\x00\x00\x03\x00\x00\x00\x04Text"
-	if plain, err = gcm.Open(nil, sealed[:12], sealed[12:], []byte(aad)); err != nil || string(plain) != "value" {
+	if plain, err = gcm.Open(nil, nil, sealed, []byte(aad)); err != nil || string(plain) != "value" {
 		t.Fatalf("the value is not bound to namespace, path, version and type: %v", err)
 	}
 }

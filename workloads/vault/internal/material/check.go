@@ -21,6 +21,9 @@ var shapes = map[string]shape{
 	vault.TypeAPIKey:      {required: []string{vault.FieldKey}, optional: []string{vault.FieldID}},
 }
 
+// IsType tells whether secrets of a type exist.
+func IsType(secretType string) bool { _, ok := shapes[secretType]; return ok }
+
 // Check refuses a value that is not what its type says, with a FieldError. The expiry is a certificate's; nil: none.
 func Check(secretType string, v vault.Value) (expiresAt *time.Time, err error) {
 	s, ok := shapes[secretType]

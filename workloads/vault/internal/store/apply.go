@@ -51,11 +51,11 @@ func checkApply(path string, a wire.Apply) error {
 	if sources != 1 {
 		return invalid(material.Invalid("source", "it is exactly one of sealed, value, generate and issue"))
 	}
-	if a.SourceHash == "" || len(a.SourceHash) > 256 {
-		return invalid(material.Invalid("sourceHash", "it has 1 to 256 characters"))
+	if a.SourceHash == "" || !tokenForm.MatchString(a.SourceHash) {
+		return invalid(material.Invalid("sourceHash", "it has 1 to 256 printable ASCII characters"))
 	}
-	if len(a.Rotation) > 256 {
-		return invalid(material.Invalid("rotation", "it has at most 256 characters"))
+	if !tokenForm.MatchString(a.Rotation) {
+		return invalid(material.Invalid("rotation", "it has at most 256 printable ASCII characters"))
 	}
 	if err := checkMetadata(a.Metadata); err != nil {
 		return err

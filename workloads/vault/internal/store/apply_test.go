@@ -242,6 +242,8 @@ func TestApplyRefuses(t *testing.T) {
 		{"a", "sourceHash", wire.Apply{Type: wire.TypeText, Value: text("x")}},
 		{"a", "sourceHash", wire.Apply{Type: wire.TypeText, Value: text("x"), SourceHash: strings.Repeat("h", 257)}},
 		{"a", "rotation", wire.Apply{Type: wire.TypeText, Value: text("x"), SourceHash: "h", Rotation: strings.Repeat("h", 257)}},
+		{"a", "sourceHash", wire.Apply{Type: wire.TypeText, Value: text("x"), SourceHash: "h\x00"}},
+		{"a", "rotation", wire.Apply{Type: wire.TypeText, Value: text("x"), SourceHash: "h", Rotation: "\xff"}},
 		{"a", "generate.length", wire.Apply{Type: wire.TypeText, SourceHash: "h", Generate: &wire.Generate{Length: 1}}},
 		{"a", "generate", wire.Apply{Type: wire.TypeFile, SourceHash: "h", Generate: &wire.Generate{}}},
 		{"a", "issue", wire.Apply{Type: wire.TypeText, SourceHash: "h", Issue: &wire.Issue{}}},

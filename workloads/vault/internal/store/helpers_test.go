@@ -27,13 +27,13 @@ func TestMain(m *testing.M) { servers.Main(m) }
 const (
 	passphrase = "correct horse battery staple"
 	namespace  = "team-a"
-	// cheap is a cost of PBKDF2 that lets tests unseal often. TestUnsealCost takes the real one.
+	// cheap is a cost of PBKDF2 that lets tests unseal often. Package keyring tests the real one.
 	cheap = 1000
 )
 
 var schemas atomic.Int64
 
-// open gives a migrated schema of the test's own.
+// openPool gives a migrated schema of the test's own.
 func openPool(t testing.TB) *pgxpool.Pool {
 	t.Helper()
 	binding := servers.Postgres(t)

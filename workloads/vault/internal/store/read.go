@@ -54,6 +54,12 @@ func (v *store) List(ctx context.Context, options ListOptions) ([]wire.Secret, b
 	if len(options.Prefix) > maxPath || !prefixForm.MatchString(options.Prefix) {
 		return nil, false, invalid(material.Invalid("prefix", "it has at most %d of the characters of a path", maxPath))
 	}
+	if len(options.After) > maxPath || !prefixForm.MatchString(options.After) {
+		return nil, false, invalid(material.Invalid("after", "it is a path"))
+	}
+	if options.Type != "" && !material.IsType(options.Type) {
+		return nil, false, invalid(material.Invalid("type", "it is Text, File, Certificate or APIKey"))
+	}
 	// Every character of a path sorts before DEL in collation C.
 	rows, err := v.pool.Query(ctx, secretQuery+`
 		WHERE s.namespace = $1 AND s.path >= $2 AND s.path < $2 || chr(127) AND s.path > $3 AND ($4 = '' OR s.type = $4)

@@ -33,6 +33,7 @@ const (
 
 var (
 	pathForm     = regexp.MustCompile(`^[a-z0-9]([a-z0-9._-]*[a-z0-9])?(/[a-z0-9]([a-z0-9._-]*[a-z0-9])?)*$`)
+	tokenForm    = regexp.MustCompile(`^[ -~]{0,256}$`)
 	prefixForm   = regexp.MustCompile(`^[a-z0-9._/-]*$`)
 	metadataForm = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?$`)
 )

@@ -80,6 +80,10 @@ func TestRefusals(t *testing.T) {
 	wantErr(t, "versions of what is missing", err, ErrNotFound)
 	_, _, err = v.List(ctx, ListOptions{Prefix: "A%"})
 	wantField(t, "prefix", err, "prefix")
+	_, _, err = v.List(ctx, ListOptions{After: "a\x00"})
+	wantField(t, "after", err, "after")
+	_, _, err = v.List(ctx, ListOptions{Type: "Text\x00"})
+	wantField(t, "type", err, "type")
 	_, _, err = v.List(ctx, ListOptions{Limit: 1001})
 	wantField(t, "limit", err, "limit")
 
