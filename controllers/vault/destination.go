@@ -184,8 +184,7 @@ func (p *pass) value(ctx context.Context, version int64) (map[string][]byte, err
 	}
 	read, err := p.client.Read(ctx, p.secret.StorePath(), version)
 	if errors.Is(err, backend.ErrNotFound) {
-		return nil, &reconcile.Terminal{Reason: vaultv1alpha1.ReasonVersionNotFound, After: missingInterval,
-			Message: fmt.Sprintf("version %d of %q does not exist, or was deleted; undelete it, write a new one, or set spec.version to one that exists", version, p.secret.StorePath())}
+		return nil, p.gone(version, "missing or deleted")
 	}
 	if err != nil {
 		return nil, p.explain(err)
@@ -196,6 +195,13 @@ func (p *pass) value(ctx context.Context, version int64) (map[string][]byte, err
 		return nil, &reconcile.Terminal{Reason: vaultv1alpha1.ReasonTemplateFailed, Message: err.Error()}
 	}
 	return data, nil
+}
+
+// gone says that the version in use cannot be read. The destination stays as it is: nothing is taken from who uses it.
+func (p *pass) gone(version int64, state string) error {
+	message := fmt.Sprintf("version %d of %q is %s; undelete it, write a new one, or set spec.version to one that exists", version, p.secret.StorePath(), state)
+	p.synced(metav1.ConditionFalse, vaultv1alpha1.ReasonVersionNotFound, message)
+	return &reconcile.Terminal{Reason: vaultv1alpha1.ReasonVersionNotFound, After: missingInterval, Message: message}
 }
 
 func (p *pass) coreType() corev1.SecretType {
@@ -226,6 +232,7 @@ func (p *pass) shape(secret *corev1.Secret, version int64) error {
 	}
 	annotations[vaultv1alpha1.AnnotationSecret] = p.secret.Name
 	annotations[vaultv1alpha1.AnnotationVersion] = strconv.FormatInt(version, 10)
+	annotations[vaultv1alpha1.AnnotationStored] = p.secret.Status.StoredAt.UTC().Format(time.RFC3339Nano)
 	secret.Labels, secret.Annotations = labels, annotations
 	if p.secret.Spec.Destination.DeletionPolicy != common.DeletionDelete {
 		// Without an owner reference it outlives the resource; a later one of the same name finds it by its labels.

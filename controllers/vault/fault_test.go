@@ -171,6 +171,9 @@ func (c *faultCell) state() map[string]string {
 	c.t.Helper()
 	out := map[string]string{}
 	values := []string{c.namespace, "NAMESPACE"}
+	if s := c.subject(); c.client.Get(c.ctx, client.ObjectKeyFromObject(s), s) == nil {
+		values = append(values, s.Status.StoredAt.UTC().Format(time.RFC3339Nano), "STORED")
+	}
 	if known, err := c.vault.Secret(c.ctx, "password"); err == nil {
 		for n := int64(1); n <= known.Versions; n++ {
 			read, err := c.vault.Read(c.ctx, "password", n)
@@ -213,7 +216,7 @@ func (c *faultCell) state() map[string]string {
 func describeSecret(t *testing.T, s *vaultv1alpha1.Secret) string {
 	t.Helper()
 	status := s.Status.DeepCopy()
-	status.LastRotation, status.NextRotation, status.DataMAC = nil, nil, ""
+	status.LastRotation, status.NextRotation, status.StoredAt, status.DataMAC = nil, nil, nil, ""
 	var conditions []string
 	for _, c := range status.Conditions {
 		if c.Type != vaultv1alpha1.ConditionRotationDue { // it tells a time

@@ -87,8 +87,13 @@ func (w *world) start() {
 // announce does what the service does after a write by REST: it annotates the resource.
 func (w *world) announce(name string, version int64) {
 	w.t.Helper()
+	w.touch(name, strconv.FormatInt(version, 10))
+}
+
+func (w *world) touch(name, value string) {
+	w.t.Helper()
 	s := &vaultv1alpha1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: name}}
-	patch := []byte(`{"metadata":{"annotations":{"` + vaultv1alpha1.AnnotationVersion + `":"` + strconv.FormatInt(version, 10) + `"}}}`)
+	patch := []byte(`{"metadata":{"annotations":{"` + vaultv1alpha1.AnnotationVersion + `":"` + value + `"}}}`)
 	w.Expect(w.client.Patch(w.ctx, s, client.RawPatch("application/merge-patch+json", patch))).To(Succeed())
 }
 

@@ -419,6 +419,27 @@ func TestPeriodicRefresh(t *testing.T) {
 	w.version(s, 2)
 }
 
+func TestNewestVersionIsDeleted(t *testing.T) {
+	w := newWorld(t)
+	w.platform("main")
+	s := w.secret("deleted")
+	w.ready(s)
+	value := w.version(s, 1).Data
+	w.Expect(w.vault.DeleteVersion(w.ctx, "deleted", 1)).To(Succeed())
+	w.touch("deleted", "1+a")
+	w.Expect(w.condition(s, common.ConditionReady, metav1.ConditionFalse, vaultv1alpha1.ReasonVersionNotFound)).To(ContainSubstring("version 1"))
+	w.condition(s, vaultv1alpha1.ConditionSynced, metav1.ConditionFalse, vaultv1alpha1.ReasonVersionNotFound)
+	w.Expect(w.version(s, 1).Data).To(Equal(value), "nothing is taken from who uses it")
+	w.Expect(w.vault.UndeleteVersion(w.ctx, "deleted", 1)).To(Succeed())
+	w.touch("deleted", "1+b")
+	w.ready(s)
+	// What was destroyed as a whole is declared anew.
+	w.Expect(w.vault.Delete(w.ctx, "deleted", true)).To(Succeed())
+	w.touch("deleted", "1+c")
+	w.Eventually(func() map[string][]byte { return w.version(s, 1).Data }, ctrltest.Timeout, ctrltest.Interval).ShouldNot(Equal(value))
+	w.ready(s)
+}
+
 func TestManyForeignSecretsCostNoMemory(t *testing.T) {
 	w := newWorld(t)
 	w.platform("main")

@@ -31,7 +31,7 @@ import (
 // settled: the last pass over this generation, perhaps of an earlier manager, found all in order.
 func (p *pass) settled() bool {
 	found := meta.FindStatusCondition(p.secret.Status.Conditions, vaultv1alpha1.ConditionSynced)
-	return found != nil && found.Status == metav1.ConditionTrue && found.ObservedGeneration == p.secret.Generation
+	return found != nil && found.Status == metav1.ConditionTrue && found.ObservedGeneration == p.secret.Generation && p.secret.Status.StoredAt != nil
 }
 
 // store makes the stored value as declared, and notes what is known of it. It asks the Vault only when the declaration
@@ -76,6 +76,9 @@ func (p *pass) ask(ctx context.Context) error {
 		return reconcile.Stall(common.ReasonInvalidSpec, "spec.type: the value at %q is of type %s", p.secret.StorePath(), found.Type)
 	}
 	p.note(found)
+	if p.secret.Spec.Version == 0 && found.State != "" && found.State != vault.StateLive {
+		return p.gone(found.Version, found.State)
+	}
 	return nil
 }
 
@@ -158,6 +161,13 @@ func (p *pass) note(found vault.Secret) {
 			made = p.c.Now() // the clocks differ: what matters is that this rotation is over
 		}
 		status.LastRotation = &metav1.Time{Time: made.Truncate(time.Second)}
+	}
+	stored := metav1.NewMicroTime(found.CreatedAt.UTC().Truncate(time.Microsecond))
+	if status.StoredAt != nil && !status.StoredAt.Equal(&stored) {
+		status.RestartedVersion = -1
+	}
+	if status.StoredAt == nil || !status.StoredAt.Equal(&stored) {
+		status.StoredAt = &stored // equal times of two zones would be two statuses
 	}
 	status.LatestVersion, status.Versions, status.KeyID = found.Version, found.Versions, found.KeyID
 	status.CurrentVersion = p.wanted()

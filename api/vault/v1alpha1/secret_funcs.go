@@ -53,6 +53,9 @@ const (
 	// AnnotationVersion is what the Vault service writes on a Secret when it stores a new version, so that the
 	// controller looks: the version's number.
 	AnnotationVersion = "vault.itechsmart.dev/version"
+	// AnnotationStored is, on a destination, when the first version of its value was stored: with the version it tells
+	// values apart that were destroyed and stored anew.
+	AnnotationStored = "vault.itechsmart.dev/stored-at"
 	// AnnotationSecret names, on a destination, the Secret that wrote it.
 	AnnotationSecret = "vault.itechsmart.dev/secret"
 )

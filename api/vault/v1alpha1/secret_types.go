@@ -409,6 +409,10 @@ type SecretStatus struct {
 	// +optional
 	Versions int64 `json:"versions,omitempty"`
 
+	// storedAt is when the first version was stored: what was destroyed and stored anew has another.
+	// +optional
+	StoredAt *metav1.MicroTime `json:"storedAt,omitempty"`
+
 	// keyID is the root key that the newest version's data key is wrapped by.
 	// +optional
 	KeyID string `json:"keyID,omitempty"`
@@ -441,7 +445,8 @@ type SecretStatus struct {
 	// +optional
 	DataMAC string `json:"dataMAC,omitempty"`
 
-	// restartedVersion is the version that the restartTargets were last restarted for.
+	// restartedVersion is the version that the restartTargets were last restarted for; -1 when a restart is due
+	// because the value was destroyed and stored anew.
 	// +optional
 	RestartedVersion int64 `json:"restartedVersion,omitempty"`
 
