@@ -1,4 +1,4 @@
-# One program per image, chosen by PROGRAM: ./cmd/manager or ./workloads/dataflow/worker.
+# One program per image, chosen by PROGRAM: ./cmd/manager, ./workloads/dataflow/worker or ./workloads/vault.
 #   docker build --build-arg PROGRAM=./cmd/manager -t itechsmart/manager .
 FROM golang:1.26 AS build
 ARG PROGRAM=./cmd/manager

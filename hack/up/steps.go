@@ -178,7 +178,12 @@ func (u *up) installOperator(ctx context.Context) error {
 		}
 		backends[backend] = images[name].Ref
 	}
+	vault, err := split("vault")
+	if err != nil {
+		return err
+	}
 	values["image"], values["worker"], values["backends"] = manager, map[string]any{"image": worker}, map[string]any{"images": backends}
+	values["products"] = map[string]any{"vault": map[string]any{"image": vault}}
 	// The tag stays when the image changes; the digest makes the Pod change with it.
 	values["podAnnotations"] = map[string]string{"itechsmart.dev/image": images["manager"].Digest}
 	data, err := json.MarshalIndent(values, "", "  ")

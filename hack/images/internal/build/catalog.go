@@ -29,6 +29,7 @@ func All() []Image {
 		// A program of ours is one line: its image, and its main package.
 		program("manager", "./cmd/manager"),
 		program("dataflow-worker", "./workloads/dataflow/worker"),
+		program("vault", "./workloads/vault"),
 		quickstart(),
 		postgres(), redis(), rabbitmq(), kafka(), clickhouse(),
 	}
