@@ -181,7 +181,7 @@ func (p *pass) note(found vault.Secret) {
 		return
 	}
 	reconcile.Set(p.secret, vaultv1alpha1.ConditionKeyStale, metav1.ConditionTrue, vaultv1alpha1.ReasonRewrapPending,
-		"The newest version is still under an older root key; a re-wrap mends that: vaultctl rewrap")
+		"The newest version is still under an older root key; a re-wrap mends that: POST /api/v1/rewrap")
 }
 
 func timeOf(t *time.Time) *metav1.Time {
