@@ -167,8 +167,9 @@ func (r *productRun) ensureTenants(ctx context.Context, wants []tenant) error {
 	if err == nil {
 		_, err = external.Make(ctx, owner, plan)
 	}
-	if errors.Is(err, backend.ErrAuth) {
-		return fmt.Errorf("%w; the login that spec.backends.postgresql gives needs CREATEROLE, and CREATE on its database", err)
+	var refused *reconcile.Failed
+	if errors.Is(err, backend.ErrAuth) && errors.As(err, &refused) {
+		return reconcile.Fail(refused.Reason, fmt.Errorf("%w: the login of spec.backends.postgresql needs CREATEROLE, and CREATE on its database", refused.Err))
 	}
 	return err
 }

@@ -164,7 +164,7 @@ func (p *pass) signingKeys(ctx context.Context) ([]config.Key, error) {
 }
 
 func encodeKeys(keys []signingKey) (map[string][]byte, error) {
-	data, err := json.MarshalIndent(keys, "", "  ")
+	data, err := json.MarshalIndent(keys, "", "  ") //nolint:gosec // G117: it is written into a Secret, and nowhere else
 	if err != nil {
 		return nil, fmt.Errorf("write signing keys: %w", err)
 	}

@@ -4,7 +4,6 @@ package platform
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 
@@ -266,11 +265,4 @@ func (p *pass) finishProducts() {
 		p.platform.Status.Products = p.productRows
 		p.platform.Status.ReadyProducts = fmt.Sprintf("%d/%d", ready, len(p.productRows))
 	}
-}
-
-// waits tells that an error is not one to repeat with back-off.
-func waits(err error) bool {
-	var waiting *reconcile.Waiting
-	var terminal *reconcile.Terminal
-	return errors.As(err, &waiting) || errors.As(err, &terminal)
 }

@@ -4,7 +4,7 @@ package v1alpha1
 
 import "fmt"
 
-// Names of the products, as in spec.products.
+// ProductVault is Vault's name, as in spec.products.
 const ProductVault = "vault"
 
 // TokenAudience is the issuer and audience of tokens on every Platform, and so the audience of the ServiceAccount tokens
