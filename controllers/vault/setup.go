@@ -267,12 +267,13 @@ func ownerOf(_ context.Context, obj client.Object) []ctrlreconcile.Request {
 	return []ctrlreconcile.Request{{NamespacedName: client.ObjectKey{Namespace: obj.GetNamespace(), Name: name}}}
 }
 
-// secretUsers are the Secrets that copy a core Secret, or want to write one of its name.
+// secretUsers are the Secrets that copy a core Secret, or, when it has gone, want to write one of its name. What happens to
+// the destinations that are there is for ownerOf.
 func (c *Controller) secretUsers(ctx context.Context, secret *metav1.PartialObjectMetadata) []ctrlreconcile.Request {
 	key := secret.Namespace + "/" + secret.Name
 	out := c.matching(ctx, indexSource, key)
-	if err := c.Client.Get(ctx, client.ObjectKeyFromObject(secret), &corev1.Secret{}); err == nil {
-		return out // the operator's own: ownerOf wakes whose it is
+	if c.Refs.Version(ctx, client.ObjectKeyFromObject(secret)) != "" {
+		return out
 	}
 	return append(out, c.matching(ctx, indexDestination, key)...)
 }
