@@ -4,7 +4,6 @@ package service
 
 import (
 	"context"
-	"crypto/ed25519"
 	"net/http"
 	"time"
 
@@ -113,5 +112,5 @@ func (s *Service) auditKey(ctx context.Context, _ *struct{}) (*reply[AuditKey], 
 		return nil, err
 	}
 	key := s.Audit.Public()
-	return &reply[AuditKey]{AuditKey{audit.KeyID(key), ed25519.PublicKey(key)}}, nil
+	return &reply[AuditKey]{AuditKey{audit.KeyID(key), key}}, nil
 }
