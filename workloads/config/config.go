@@ -21,10 +21,16 @@ const (
 	Dir = "/etc/itechsmart"
 	// SpillDir is a writable volume for what the audit log cannot hand over yet.
 	SpillDir = "/var/lib/itechsmart"
-	// Port serves REST; MetricsPort serves /metrics, and pprof when it is on.
-	Port, MetricsPort = 8080, 9090
-	// HealthPath answers for dependencies, LivePath for the process alone, ReadyPath for whether to send requests.
-	HealthPath, LivePath, ReadyPath = "/health", "/livez", "/readyz"
+	// Port serves REST.
+	Port = 8080
+	// MetricsPort serves /metrics, and pprof when it is on.
+	MetricsPort = 9090
+	// HealthPath answers for dependencies.
+	HealthPath = "/health"
+	// LivePath answers for the process alone.
+	LivePath = "/livez"
+	// ReadyPath tells whether to send requests.
+	ReadyPath = "/readyz"
 )
 
 // Service is everything that a product service is told.

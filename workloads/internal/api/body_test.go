@@ -76,11 +76,12 @@ func TestLargeBodies(t *testing.T) {
 func TestBodiesThatEndEarly(t *testing.T) {
 	s := serve(t, nil)
 	for name, c := range map[string]struct {
+		path   string
 		end    bool
 		status int
 	}{
-		"cut":  {true, http.StatusBadRequest},
-		"slow": {false, http.StatusRequestTimeout},
+		"cut":  {"large", true, http.StatusBadRequest},
+		"slow": {"hasty", false, http.StatusRequestTimeout},
 	} {
 		t.Run(name, func(t *testing.T) {
 			conn, err := net.Dial("tcp", s.Listener.Addr().String())
@@ -91,7 +92,7 @@ func TestBodiesThatEndEarly(t *testing.T) {
 			if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := io.WriteString(conn, "PUT /api/v1/large HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{\"canary\":"); err != nil {
+			if _, err := io.WriteString(conn, "PUT /api/v1/"+c.path+" HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{\"canary\":"); err != nil {
 				t.Fatal(err)
 			}
 			if c.end {

@@ -48,13 +48,15 @@ func (f *Filter) Until(column string, t time.Time) {
 
 // Add keeps rows for which a clause holds; each ? in it is the next value.
 func (f *Filter) Add(clause string, values ...any) {
+	parts := strings.Split(clause, "?")
+	if len(parts) != len(values)+1 {
+		panic("api.Filter: " + clause + " does not take " + strconv.Itoa(len(values)) + " values")
+	}
 	var out strings.Builder
-	for i, part := range strings.Split(clause, "?") {
-		if i > 0 {
-			f.args = append(f.args, values[i-1])
-			out.WriteString("$" + strconv.Itoa(len(f.args)))
-		}
-		out.WriteString(part)
+	out.WriteString(parts[0])
+	for i, part := range parts[1:] {
+		f.args = append(f.args, values[i]) //nolint:gosec // G602: the lengths were compared above
+		out.WriteString("$" + strconv.Itoa(len(f.args)) + part)
 	}
 	f.clauses = append(f.clauses, out.String())
 }

@@ -59,10 +59,11 @@ func (n *notes) register(rest huma.API) {
 		func(context.Context, *struct{}) (*noteAnswer, error) {
 			return &noteAnswer{Body: note{Name: "bare"}}, nil
 		})
-	huma.Register(rest, huma.Operation{OperationID: "large", Method: http.MethodPut, Path: "/api/v1/large", MaxBodyBytes: 64 << 20, BodyReadTimeout: 300 * time.Millisecond},
-		func(_ context.Context, in *struct{ Body note }) (*noteAnswer, error) {
-			return &noteAnswer{Body: in.Body}, nil
-		})
+	echo := func(_ context.Context, in *struct{ Body note }) (*noteAnswer, error) {
+		return &noteAnswer{Body: in.Body}, nil
+	}
+	huma.Register(rest, huma.Operation{OperationID: "large", Method: http.MethodPut, Path: "/api/v1/large", MaxBodyBytes: 64 << 20, BodyReadTimeout: time.Minute}, echo)
+	huma.Register(rest, huma.Operation{OperationID: "hasty", Method: http.MethodPut, Path: "/api/v1/hasty", BodyReadTimeout: 300 * time.Millisecond}, echo)
 	huma.Register(rest, huma.Operation{OperationID: "fail", Method: http.MethodPost, Path: "/api/v1/fail"},
 		func(context.Context, *struct{}) (*noteAnswer, error) { return nil, errSecret })
 }

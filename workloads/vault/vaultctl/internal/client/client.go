@@ -19,7 +19,7 @@ import (
 // maxAnswer bounds what is read of an answer in bytes: a value of 1 MiB in base64 and what is around it.
 const maxAnswer = 8 << 20
 
-// ErrLogin: there is no token, or it has expired.
+// ErrLogin tells that there is no token, or it has expired.
 var ErrLogin = errors.New("not logged in: run `vaultctl login`")
 
 // Client calls one Vault.

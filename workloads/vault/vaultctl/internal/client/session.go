@@ -46,7 +46,7 @@ func LoadSession(file string) (*Session, error) {
 func (s *Session) Take(server string, t Token) error {
 	s.Server, s.AccessToken, s.RefreshToken = server, t.AccessToken, t.RefreshToken
 	s.ExpiresAt = time.Now().Add(time.Duration(t.ExpiresIn) * time.Second)
-	data, err := json.Marshal(s)
+	data, err := json.Marshal(s) //nolint:gosec // G117: the session file is what holds the token, readable by its owner alone
 	if err != nil {
 		return err
 	}
