@@ -106,7 +106,7 @@ func TestBadInput(t *testing.T) {
 		{"no sealed value", "POST", "/secrets/s/apply", wire.Apply{Type: wire.TypeText, Name: "s", SourceHash: "h", Sealed: canary}, 422, "body.sealed", nil},
 		{"a broken certificate", "POST", "/secrets", `{"path":"a","type":"Certificate","value":{"tls.crt":"eA==","tls.key":"eA=="}}`, 422, "body.value.tls.crt", nil},
 		{"a CA in another namespace", "POST", "/secrets/c/apply", wire.Apply{Type: wire.TypeCertificate, Name: "c", SourceHash: "h", Issue: &wire.Issue{DNSNames: []string{"c.example.com"}, CAPath: "../other/ca"}}, 422, "body.issue.caPath", nil},
-		{"mass assignment", "POST", "/secrets", `{"path":"a","type":"Text","value":{"text":"eA=="},"namespace":"other","keyID":"x"}`, 422, "body", nil},
+		{"mass assignment", "POST", "/secrets", `{"path":"a","type":"Text","value":{"text":"eA=="},"namespace":"other","keyID":"x"}`, 422, "body.namespace", nil},
 		{"duplicate keys", "POST", "/secrets", `{"path":"a","path":"b","type":"Text","value":{"text":"eA=="}}`, 400, "", nil},
 		{"trailing data", "POST", "/secrets", `{"path":"a","type":"Text","value":{"text":"eA=="}} {}`, 400, "", nil},
 		{"depth of 10,000", "POST", "/secrets", strings.Repeat(`{"a":`, 10000) + "1" + strings.Repeat("}", 10000), 400, "", nil},

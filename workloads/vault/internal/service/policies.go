@@ -111,7 +111,7 @@ func invalidPolicy(err error) error {
 
 // writable answers 503 when there is no API server to write to.
 func (s *Service) writable() error {
-	if s.Resources.store == nil {
+	if s.Resources.watch == nil {
 		return api.Error(http.StatusNotImplemented, "no_resources", "this vault runs without Kubernetes: there are no policies")
 	}
 	return nil
@@ -146,10 +146,10 @@ func (s *Service) listPolicies(ctx context.Context, _ *struct{}) (*reply[wire.Pa
 		return nil, err
 	}
 	page := wire.Page[Policy]{Items: []Policy{}}
-	if s.Resources.store == nil {
+	if s.Resources.watch == nil {
 		return &reply[wire.Page[Policy]]{page}, nil
 	}
-	policies, err := crs.List[*vaultv1.AccessPolicy](ctx, s.Resources.store)
+	policies, err := crs.List[*vaultv1.AccessPolicy](ctx, s.Resources.watch)
 	if err != nil {
 		return nil, err
 	}
@@ -172,7 +172,7 @@ func (s *Service) policy(ctx context.Context, name string) (*vaultv1.AccessPolic
 	if err := s.writable(); err != nil {
 		return nil, err
 	}
-	p, found, err := crs.Get[*vaultv1.AccessPolicy](ctx, s.Resources.store, name)
+	p, found, err := crs.Get[*vaultv1.AccessPolicy](ctx, s.Resources.watch, name)
 	if err != nil {
 		return nil, err
 	}
@@ -214,7 +214,7 @@ func (s *Service) createPolicy(ctx context.Context, in *createPolicyInput) (*tag
 	}
 	p := &vaultv1.AccessPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: s.Namespace, Name: name}, Spec: spec}
 	err = s.audited(ctx, "policy.create", "policy/"+name, func() (result, error) {
-		return result{}, fromServer(s.Resources.store.Client().Create(ctx, p))
+		return result{}, fromServer(s.Resources.watch.Client().Create(ctx, p))
 	})
 	if err != nil {
 		return nil, err
@@ -249,7 +249,7 @@ func (s *Service) putPolicy(ctx context.Context, in *putPolicyInput) (*tagged[Po
 	}
 	p.Spec = spec
 	err = s.audited(ctx, "policy.update", "policy/"+in.Name, func() (result, error) {
-		return result{}, fromServer(s.Resources.store.Client().Update(ctx, p))
+		return result{}, fromServer(s.Resources.watch.Client().Update(ctx, p))
 	})
 	if err != nil {
 		return nil, err
@@ -266,6 +266,6 @@ func (s *Service) deletePolicy(ctx context.Context, in *PolicyInput) (*done, err
 		return nil, err
 	}
 	return nil, s.audited(ctx, "policy.delete", "policy/"+in.Name, func() (result, error) {
-		return result{}, fromServer(s.Resources.store.Client().Delete(ctx, p, client.Preconditions{UID: &p.UID}))
+		return result{}, fromServer(s.Resources.watch.Client().Delete(ctx, p, client.Preconditions{UID: &p.UID}))
 	})
 }

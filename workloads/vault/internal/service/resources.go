@@ -23,6 +23,7 @@ import (
 	wire "github.com/itechsmart/operator/internal/backend/vault"
 	"github.com/itechsmart/operator/workloads/internal/api"
 	"github.com/itechsmart/operator/workloads/internal/crs"
+	"github.com/itechsmart/operator/workloads/vault/internal/store"
 )
 
 // promptly is how long an answer waits for the API server; then the background goes on.
@@ -30,7 +31,7 @@ const promptly = 2 * time.Second
 
 // Resources are the Secrets and AccessPolicies of one Vault: what was seen last, and what is still to be written.
 type Resources struct {
-	store    *crs.Store // nil: there is no API server
+	watch    *crs.Store // nil: there is no API server
 	platform string
 	log      *slog.Logger
 	seen     atomic.Pointer[seen]
@@ -45,9 +46,9 @@ type seen struct {
 	byPath map[string]*vaultv1.Secret
 }
 
-// NewResources watches with a store; nil: no API server is there, and nothing is written to one.
-func NewResources(store *crs.Store, platform string, log *slog.Logger) *Resources {
-	r := &Resources{store: store, platform: platform, log: log, queue: newQueue(), known: make(chan struct{})}
+// NewResources follows a watch; nil: no API server is there, and nothing is written to one.
+func NewResources(watch *crs.Store, platform string, log *slog.Logger) *Resources {
+	r := &Resources{watch: watch, platform: platform, log: log, queue: newQueue(), known: make(chan struct{})}
 	r.seen.Store(&seen{byPath: map[string]*vaultv1.Secret{}})
 	return r
 }
@@ -57,7 +58,7 @@ func (r *Resources) onChange(do func([]vaultv1.AccessPolicy, []vaultv1.Secret)) 
 
 // Run follows the resources and writes what is to be written, until ctx ends.
 func (r *Resources) Run(ctx context.Context) error {
-	if r.store == nil {
+	if r.watch == nil {
 		r.changes(nil, nil) // there are none, which is known
 		r.once.Do(func() { close(r.known) })
 		<-ctx.Done()
@@ -71,31 +72,31 @@ func (r *Resources) Run(ctx context.Context) error {
 			r.log.Error("read the resources", "error", err)
 		}
 	}
-	if err := crs.OnChange[*vaultv1.Secret](ctx, r.store, look); err != nil {
+	if err := crs.OnChange[*vaultv1.Secret](ctx, r.watch, look); err != nil {
 		return err
 	}
-	if err := crs.OnChange[*vaultv1.AccessPolicy](ctx, r.store, look); err != nil {
+	if err := crs.OnChange[*vaultv1.AccessPolicy](ctx, r.watch, look); err != nil {
 		return err
 	}
 	go func() { // also when there is nothing to see, which is no event
-		if r.store.WaitSynced(ctx) == nil {
+		if r.watch.WaitSynced(ctx) == nil {
 			look()
 		}
 	}()
 	go r.queue.run(ctx, r.write, r.log)
-	return r.store.Run(ctx)
+	return r.watch.Run(ctx)
 }
 
 // look reads all resources anew.
 func (r *Resources) look(ctx context.Context) error {
-	if !r.store.Synced() {
+	if !r.watch.Synced() {
 		return nil // the first event after that comes here again
 	}
-	secrets, err := crs.List[*vaultv1.Secret](ctx, r.store)
+	secrets, err := crs.List[*vaultv1.Secret](ctx, r.watch)
 	if err != nil {
 		return err
 	}
-	policies, err := crs.List[*vaultv1.AccessPolicy](ctx, r.store)
+	policies, err := crs.List[*vaultv1.AccessPolicy](ctx, r.watch)
 	if err != nil {
 		return err
 	}
@@ -145,7 +146,7 @@ func older(a, b *vaultv1.Secret) bool {
 }
 
 // Synced tells whether the resources were read once, or there are none to read.
-func (r *Resources) Synced() bool { return r.store == nil || r.store.Synced() }
+func (r *Resources) Synced() bool { return r.watch == nil || r.watch.Synced() }
 
 // declared is the resource of a path; nil: none.
 func (r *Resources) declared(path string) *vaultv1.Secret { return r.seen.Load().byPath[path] }
@@ -190,10 +191,10 @@ func (r *Resources) destroyed(ctx context.Context, path string) {
 
 // tell tries once, shortly, and leaves the rest to the background.
 func (r *Resources) tell(ctx context.Context, t task) {
-	if r.store == nil {
+	if r.watch == nil {
 		return
 	}
-	if t.create && !r.queue.holds(t.path) && r.store.Synced() {
+	if t.create && !r.queue.holds(t.path) && r.watch.Synced() {
 		limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), promptly)
 		defer cancel()
 		if err := r.write(limited, t); err == nil {
@@ -203,9 +204,32 @@ func (r *Resources) tell(ctx context.Context, t task) {
 	r.queue.add(t)
 }
 
+// catchUp queues what a process before could not write: versions that are newer than the noted ones.
+func (r *Resources) catchUp(ctx context.Context, vault store.Vault) error {
+	if r.watch == nil {
+		return nil
+	}
+	for options := (store.ListOptions{Limit: 1000}); ; {
+		secrets, more, err := vault.List(ctx, options)
+		if err != nil {
+			return err
+		}
+		for _, s := range secrets {
+			options.After = s.Path
+			// What the controller has seen itself needs no note.
+			if d := r.declared(s.Path); d != nil && d.Status.LatestVersion < s.Version && d.Spec.Source.External != nil {
+				r.queue.add(task{path: s.Path, typ: s.Type, version: s.Version})
+			}
+		}
+		if !more {
+			return nil
+		}
+	}
+}
+
 // write does one task. An error means: try again later.
 func (r *Resources) write(ctx context.Context, t task) error {
-	if !r.store.Synced() {
+	if !r.watch.Synced() {
 		return fmt.Errorf("the resources were not read yet")
 	}
 	s := r.declared(t.path)
@@ -214,7 +238,7 @@ func (r *Resources) write(ctx context.Context, t task) error {
 		if s == nil || s.Spec.Source.External == nil {
 			return nil
 		}
-		return client.IgnoreNotFound(r.store.Client().Delete(ctx, s, client.Preconditions{UID: &s.UID}))
+		return client.IgnoreNotFound(r.watch.Client().Delete(ctx, s, client.Preconditions{UID: &s.UID}))
 	case s != nil:
 		return r.annotate(ctx, s, t)
 	case t.create:
@@ -236,7 +260,7 @@ func (r *Resources) annotate(ctx context.Context, s *vaultv1.Secret, t task) err
 	patch := client.RawPatch("application/merge-patch+json",
 		fmt.Appendf(nil, `{"metadata":{"annotations":{%q:%q}}}`, vaultv1.AnnotationVersion, value))
 	object := &vaultv1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: s.Namespace, Name: s.Name}}
-	if err := client.IgnoreNotFound(r.store.Client().Patch(ctx, object, patch)); err != nil {
+	if err := client.IgnoreNotFound(r.watch.Client().Patch(ctx, object, patch)); err != nil {
 		return fmt.Errorf("annotate Secret %s: %w", s.Name, err)
 	}
 	return nil
@@ -250,7 +274,7 @@ func (r *Resources) create(ctx context.Context, t task) error {
 		}
 		s := &vaultv1.Secret{
 			ObjectMeta: metav1.ObjectMeta{
-				Namespace: r.store.Namespace(), Name: name,
+				Namespace: r.watch.Namespace(), Name: name,
 				Annotations: map[string]string{vaultv1.AnnotationVersion: strconv.FormatInt(t.version, 10)},
 			},
 			Spec: vaultv1.SecretSpec{
@@ -258,7 +282,7 @@ func (r *Resources) create(ctx context.Context, t task) error {
 				Source: vaultv1.Source{External: &vaultv1.External{}},
 			},
 		}
-		err := r.store.Client().Create(ctx, s)
+		err := r.watch.Client().Create(ctx, s)
 		if err == nil {
 			return nil
 		}
@@ -266,7 +290,7 @@ func (r *Resources) create(ctx context.Context, t task) error {
 			return fmt.Errorf("create Secret %s: %w", name, err)
 		}
 		var other vaultv1.Secret
-		if err := r.store.Client().Get(ctx, client.ObjectKeyFromObject(s), &other); err != nil {
+		if err := r.watch.Client().Get(ctx, client.ObjectKeyFromObject(s), &other); err != nil {
 			return fmt.Errorf("read Secret %s: %w", name, err)
 		}
 		if r.ours(other.Spec.PlatformRef) && other.StorePath() == t.path {

@@ -225,6 +225,14 @@ func (p *Process) newService(life context.Context, vault store.Vault, log *audit
 		Passphrase: settings.Passphrase, Shares: settings.Shares, Threshold: settings.Threshold,
 	})
 	go s.followKeys(life)
+	go func() {
+		if !resources.waitSeen(life) {
+			return
+		}
+		if err := resources.catchUp(life, vault); err != nil && life.Err() == nil {
+			p.Log.Warn("versions of before may not be noted on their resources", "error", err)
+		}
+	}()
 	if err := p.follow(life, resources); err != nil {
 		return nil, err
 	}
