@@ -115,6 +115,8 @@ bench: prerequisites envtest servers ## Measure; Go's benchmark format in .local
 build: ## Build the programs into .local/bin.
 	CGO_ENABLED=0 go build -trimpath -o $(BIN)/ ./cmd/manager
 	CGO_ENABLED=0 go build -trimpath -o $(BIN)/dataflow-worker ./workloads/dataflow/worker
+	CGO_ENABLED=0 go build -trimpath -o $(BIN)/vault-service ./workloads/vault
+	CGO_ENABLED=0 go build -trimpath -o $(BIN)/ ./workloads/vault/vaultctl
 
 .PHONY: images
 images: prerequisites ## Build the container images into .local/images.

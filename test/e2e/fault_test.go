@@ -67,10 +67,17 @@ func TestAPIServerDown(t *testing.T) {
 		c.Expect(err).NotTo(HaveOccurred())
 		return out[0]
 	}
+	v, path := c.vault(), "e2e/headless"
+	_ = v.Delete(c.ctx, path, true) // an earlier run may have left it
+	_, err := v.Create(c.ctx, path, text("before"))
+	c.Expect(err).NotTo(HaveOccurred())
+	version := int64(1)
 	c.localcluster("stop", "kube-apiserver")
 	t.Cleanup(func() { _ = localcluster(context.Background(), "start", "kube-apiserver") })
 	const outage = 2 * time.Minute
-	for start := time.Now(); time.Since(start) < outage; {
+	start := time.Now()
+	for n := 0; time.Since(start) < outage; n++ {
+		version = c.withoutAPIServer(v, path, n)
 		before := count()
 		c.Eventually(count, 30*time.Second, often).Should(BeNumerically(">", before), "records must flow without an API server")
 	}
@@ -82,6 +89,8 @@ func TestAPIServerDown(t *testing.T) {
 	c.Expect(c.complete("headless")).To(BeNumerically("<=", duplicatesPerFault))
 	c.remove("headless-gen")
 	c.remove("headless")
+	c.noted(path, version)
+	c.Expect(v.Delete(c.ctx, path, true)).To(Succeed())
 }
 
 func (c *cluster) platformReady() {
