@@ -29,6 +29,7 @@ import (
 	platformv1alpha1 "github.com/itechsmart/operator/api/platform/v1alpha1"
 	vaultv1alpha1 "github.com/itechsmart/operator/api/vault/v1alpha1"
 	"github.com/itechsmart/operator/controllers/internal/reconcile"
+	"github.com/itechsmart/operator/controllers/internal/refs"
 	"github.com/itechsmart/operator/controllers/internal/setup"
 	"github.com/itechsmart/operator/internal/backend/clickhouse"
 	"github.com/itechsmart/operator/internal/backend/kafka"
@@ -143,21 +144,12 @@ func platformKeys(p *dataflowv1alpha1.Pipeline) []string {
 }
 
 func (c *Controller) matching(ctx context.Context, field, value string) []ctrlreconcile.Request {
-	var pipelines dataflowv1alpha1.PipelineList
-	if err := c.Client.List(ctx, &pipelines, client.MatchingFields{field: value}); err != nil {
-		return nil // the cache answers; it fails only while the manager stops
-	}
-	out := make([]ctrlreconcile.Request, 0, len(pipelines.Items))
-	for i := range pipelines.Items {
-		out = append(out, ctrlreconcile.Request{NamespacedName: client.ObjectKeyFromObject(&pipelines.Items[i])})
-	}
-	return out
+	return refs.Matching(ctx, c.Client, &dataflowv1alpha1.PipelineList{}, field, value)
 }
 
 // users are the Pipelines of a Platform.
 func (c *Controller) users(ctx context.Context, platform client.Object) []ctrlreconcile.Request {
-	return append(c.matching(ctx, indexPlatform, platform.GetNamespace()+"/"),
-		c.matching(ctx, indexPlatform, platform.GetNamespace()+"/"+platform.GetName())...)
+	return refs.PlatformUsers(ctx, c.Client, &dataflowv1alpha1.PipelineList{}, indexPlatform, platform)
 }
 
 // bindingUsers are the Pipelines of the Platform, or of the vault Secret, whose binding Secret changed.

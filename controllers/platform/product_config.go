@@ -66,6 +66,9 @@ func (r *productRun) configuration(ctx context.Context) (*config.Service, error)
 		Audit:          config.Audit{Retention: config.Duration(spec.Audit.Retention.Duration), SpillBytes: spec.Audit.SpillSize.Value()},
 		TrustedProxies: r.spec.TrustedProxies, LogLevel: r.spec.LogLevel, Pprof: r.spec.Pprof,
 	}
+	if t := spec.Tracing; t != nil {
+		c.Tracing = &config.Tracing{Endpoint: t.Endpoint, SamplePercent: int(t.SamplePercent)}
+	}
 	if r.redis.Type != "" {
 		c.Redis = r.redis.Data()
 	}
@@ -108,7 +111,20 @@ func (r *productRun) authentication(ctx context.Context) (*config.Auth, error) {
 			Digit: auth.Password.Digit, Punctuation: auth.Password.Punctuation,
 		},
 		Administrator: administrator, Clients: clients, ServiceAccounts: r.serviceAccounts(),
+		Issuers: issuers(auth.Issuers),
 	}, nil
+}
+
+func issuers(specs []v1alpha1.TokenIssuer) []config.Issuer {
+	var out []config.Issuer
+	for i := range specs {
+		told := config.Issuer{URL: specs[i].URL, Audience: specs[i].Audience}
+		for _, c := range specs[i].Callers {
+			told.Callers = append(told.Callers, config.Caller{Name: c.Name, Claims: c.Claims, Role: c.Role})
+		}
+		out = append(out, told)
+	}
+	return out
 }
 
 // clients are the OAuth 2 clients, with the hashes of their secrets.

@@ -3,6 +3,7 @@
 package platform
 
 import (
+	"net/url"
 	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
@@ -62,7 +63,25 @@ func (in *serviceInput) network() networkingv1.NetworkPolicySpec {
 	if in.redis.Type != "" {
 		spec.Egress = append(spec.Egress, in.egress(redisBackend, in.redis))
 	}
+	if t := in.platform.Spec.Tracing; t != nil {
+		spec.Egress = append(spec.Egress, networkingv1.NetworkPolicyEgressRule{Ports: ports(corev1.ProtocolTCP, portOf(t.Endpoint))})
+	}
 	return spec
+}
+
+// portOf is a URL's port, or its scheme's.
+func portOf(text string) int32 {
+	u, err := url.Parse(text)
+	if err != nil { // the schema lets none through
+		return 443
+	}
+	if port, err := strconv.ParseUint(u.Port(), 10, 16); err == nil {
+		return int32(port)
+	}
+	if u.Scheme == "http" {
+		return 80
+	}
+	return 443
 }
 
 // egress lets out to a backend: to its Pods where the operator runs them, else to its port anywhere.

@@ -57,6 +57,7 @@ func TestServiceChildren(t *testing.T) {
 				MatchLabels: map[string]string{corev1.LabelMetadataName: "ingress-nginx"},
 			}}},
 		})
+		in.platform.Spec.Tracing = &v1alpha1.Tracing{Endpoint: "http://collector.observability.svc:4318"}
 		in.postgres = backend.Binding{Type: "postgresql", Provider: v1alpha1.ModeExternal, Host: "db.example.com", Port: "6432"}
 		in.redis = backend.Binding{Type: "redis", Provider: v1alpha1.ModeManaged, Host: "main-redis", Port: "6379"}
 		in.defaults.reviewerRole = ""

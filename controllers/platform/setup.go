@@ -27,6 +27,7 @@ import (
 	common "github.com/itechsmart/operator/api/common/v1alpha1"
 	v1alpha1 "github.com/itechsmart/operator/api/platform/v1alpha1"
 	"github.com/itechsmart/operator/controllers/internal/reconcile"
+	"github.com/itechsmart/operator/controllers/internal/refs"
 	"github.com/itechsmart/operator/controllers/internal/setup"
 	"github.com/itechsmart/operator/internal/backend/postgres"
 )
@@ -118,13 +119,5 @@ func ownerByLabels(_ context.Context, obj client.Object) []ctrlreconcile.Request
 
 // referring finds the Platforms, in whichever namespace, that depend on a Secret.
 func referring(ctx context.Context, reader client.Reader, secret *metav1.PartialObjectMetadata) []ctrlreconcile.Request {
-	var platforms v1alpha1.PlatformList
-	if err := reader.List(ctx, &platforms, client.MatchingFields{referenceIndex: secret.Namespace + "/" + secret.Name}); err != nil {
-		return nil
-	}
-	requests := make([]ctrlreconcile.Request, 0, len(platforms.Items))
-	for i := range platforms.Items {
-		requests = append(requests, ctrlreconcile.Request{NamespacedName: client.ObjectKeyFromObject(&platforms.Items[i])})
-	}
-	return requests
+	return refs.Matching(ctx, reader, &v1alpha1.PlatformList{}, referenceIndex, secret.Namespace+"/"+secret.Name)
 }

@@ -24,6 +24,7 @@ import (
 	platformv1alpha1 "github.com/itechsmart/operator/api/platform/v1alpha1"
 	vaultv1alpha1 "github.com/itechsmart/operator/api/vault/v1alpha1"
 	"github.com/itechsmart/operator/controllers/internal/reconcile"
+	"github.com/itechsmart/operator/controllers/internal/refs"
 	"github.com/itechsmart/operator/controllers/internal/setup"
 	"github.com/itechsmart/operator/internal/backend/vault"
 )
@@ -211,34 +212,15 @@ func sourceKeys(s *vaultv1alpha1.Secret) []string {
 }
 
 func (c *Controller) matching(ctx context.Context, field, value string) []ctrlreconcile.Request {
-	var secrets vaultv1alpha1.SecretList
-	if err := c.Client.List(ctx, &secrets, client.MatchingFields{field: value}); err != nil {
-		return nil // the cache answers; it fails only while the manager stops
-	}
-	out := make([]ctrlreconcile.Request, 0, len(secrets.Items))
-	for i := range secrets.Items {
-		out = append(out, ctrlreconcile.Request{NamespacedName: client.ObjectKeyFromObject(&secrets.Items[i])})
-	}
-	return out
+	return refs.Matching(ctx, c.Client, &vaultv1alpha1.SecretList{}, field, value)
 }
 
 func (c *Controller) platformUsers(ctx context.Context, platform client.Object) []ctrlreconcile.Request {
-	return append(c.matching(ctx, indexPlatform, platform.GetNamespace()+"/"),
-		c.matching(ctx, indexPlatform, platform.GetNamespace()+"/"+platform.GetName())...)
+	return refs.PlatformUsers(ctx, c.Client, &vaultv1alpha1.SecretList{}, indexPlatform, platform)
 }
 
 func (c *Controller) platformPolicies(ctx context.Context, platform client.Object) []ctrlreconcile.Request {
-	var out []ctrlreconcile.Request
-	for _, name := range []string{"", platform.GetName()} {
-		var policies vaultv1alpha1.AccessPolicyList
-		if err := c.Client.List(ctx, &policies, client.MatchingFields{indexPlatform: platform.GetNamespace() + "/" + name}); err != nil {
-			return nil // the cache answers; it fails only while the manager stops
-		}
-		for i := range policies.Items {
-			out = append(out, ctrlreconcile.Request{NamespacedName: client.ObjectKeyFromObject(&policies.Items[i])})
-		}
-	}
-	return out
+	return refs.PlatformUsers(ctx, c.Client, &vaultv1alpha1.AccessPolicyList{}, indexPlatform, platform)
 }
 
 // rivals are the Secrets that declare the same path, or want the same destination: when the older one goes or changes, a

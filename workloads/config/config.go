@@ -50,6 +50,8 @@ type Service struct {
 	RateLimit RateLimit `json:"rateLimit"`
 	CORS      CORS      `json:"cors"`
 	Audit     Audit     `json:"audit"`
+	// Tracing says where spans go; nil: nowhere, unless OTEL_* variables say it.
+	Tracing *Tracing `json:"tracing,omitempty"`
 	// TrustedProxies are the CIDRs whose X-Forwarded-For is believed.
 	TrustedProxies []string `json:"trustedProxies,omitempty"`
 	LogLevel       string   `json:"logLevel,omitempty"` // debug, info, warn, error
@@ -84,6 +86,8 @@ type Auth struct {
 	Clients       []Client       `json:"clients,omitempty"` // of OAuth 2
 	// ServiceAccounts lets tokens of the cluster's ServiceAccounts in, by "namespace/name"; "namespace/*" is every one.
 	ServiceAccounts []ServiceAccount `json:"serviceAccounts,omitempty"`
+	// Issuers are others whose tokens are taken.
+	Issuers []Issuer `json:"issuers,omitempty"`
 }
 
 // Key is one signing key.
@@ -121,6 +125,26 @@ type Client struct {
 type ServiceAccount struct {
 	Name string `json:"name"` // "namespace/name" or "namespace/*"
 	Role string `json:"role"` // viewer, editor, admin
+}
+
+// Issuer signs tokens with asymmetric keys, which OpenID Connect discovery below URL names.
+type Issuer struct {
+	URL      string   `json:"url"`      // the tokens' iss
+	Audience string   `json:"audience"` // that they must be for
+	Callers  []Caller `json:"callers"`  // the first whose claims fit counts
+}
+
+// Caller is a program that is known by its token's claims.
+type Caller struct {
+	Name   string            `json:"name"`   // for policies and the audit log
+	Claims map[string]string `json:"claims"` // a star is any run of characters
+	Role   string            `json:"role"`   // viewer, editor, admin
+}
+
+// Tracing is a collector of spans (OTLP over HTTP).
+type Tracing struct {
+	Endpoint      string `json:"endpoint"`
+	SamplePercent int    `json:"samplePercent"`
 }
 
 // RateLimit is a token bucket per user, and per address for those without a token.

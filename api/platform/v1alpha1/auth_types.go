@@ -70,6 +70,57 @@ type Auth struct {
 	// +kubebuilder:validation:MaxItems=64
 	// +optional
 	ServiceAccounts []ServiceAccountRole `json:"serviceAccounts,omitempty"`
+
+	// issuers are others whose signed tokens (JWT) programs may call with, such as a CI system's.
+	// +listType=map
+	// +listMapKey=url
+	// +kubebuilder:validation:MaxItems=8
+	// +optional
+	Issuers []TokenIssuer `json:"issuers,omitempty"`
+}
+
+// TokenIssuer signs tokens with asymmetric keys, which are found by OpenID Connect discovery.
+type TokenIssuer struct {
+	// url is the tokens' iss; /.well-known/openid-configuration below it names the keys.
+	// +kubebuilder:validation:MaxLength=512
+	// +kubebuilder:validation:XValidation:rule="isURL(self) && url(self).getScheme() == 'https' && !self.contains('#') && !self.contains('?')",message="url must begin with https:// and have neither query nor fragment"
+	// +required
+	URL string `json:"url,omitempty"`
+
+	// audience that the tokens must be for.
+	// +kubebuilder:default=itechsmart
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=256
+	// +optional
+	Audience string `json:"audience,omitempty"`
+
+	// callers are who may call; the first whose claims fit counts.
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=32
+	// +required
+	Callers []TokenCaller `json:"callers,omitempty"`
+}
+
+// TokenCaller is a program that is known by what its token says of it.
+type TokenCaller struct {
+	// name of the caller in AccessPolicies, whose subject has the kind Client, and in the audit log.
+	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9._-]{1,64}$`
+	// +required
+	Name string `json:"name,omitempty"`
+
+	// claims that the token must have, with these texts, such as sub: repo:acme/shop:*. A star is any run of characters.
+	// +kubebuilder:validation:MinProperties=1
+	// +kubebuilder:validation:MaxProperties=16
+	// +kubebuilder:validation:XValidation:rule="self.all(c, self[c].size() > 0 && self[c].size() <= 512 && !self[c].matches('^[*]+$'))",message="claims must have texts of 1 to 512 characters that are more than a star"
+	// +required
+	Claims map[string]string `json:"claims,omitempty"`
+
+	// role is viewer, editor or admin, on every product of the Platform; each includes those before it.
+	// +kubebuilder:validation:Enum=viewer;editor;admin
+	// +required
+	Role string `json:"role,omitempty"`
 }
 
 // KeyRotation is when a new signing key takes over. It is published to every replica before it signs, and the former one
@@ -222,6 +273,22 @@ type CORS struct {
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s') && duration(self) <= duration('24h')",message="maxAge must be from 0s to 24h"
 	// +optional
 	MaxAge metav1.Duration `json:"maxAge,omitzero"`
+}
+
+// Tracing sends spans by OTLP over HTTP (OpenTelemetry).
+type Tracing struct {
+	// endpoint of the collector, such as http://collector.observability.svc:4318; the path /v1/traces is added.
+	// +kubebuilder:validation:MaxLength=512
+	// +kubebuilder:validation:XValidation:rule="isURL(self) && url(self).getScheme() in ['http', 'https'] && !self.contains('?') && !self.contains('#') && !self.contains('@')",message="endpoint must begin with http:// or https:// and have neither query, fragment nor user"
+	// +required
+	Endpoint string `json:"endpoint,omitempty"`
+
+	// samplePercent of the requests that begin here; whoever calls with a trace has decided already.
+	// +kubebuilder:default=10
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=100
+	// +optional
+	SamplePercent int32 `json:"samplePercent,omitempty"`
 }
 
 // Audit is the record of who did what.

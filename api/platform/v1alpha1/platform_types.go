@@ -40,6 +40,10 @@ type PlatformSpec struct {
 	// +optional
 	Audit Audit `json:"audit,omitzero"`
 
+	// tracing sends the products' traces to a collector.
+	// +optional
+	Tracing *Tracing `json:"tracing,omitempty"`
+
 	// deletionPolicy says what becomes of the volumes of managed backends, of the resources of operated
 	// ones, and of the products' schemas in external ones, when the Platform is deleted.
 	// +kubebuilder:default=Retain

@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"strings"
 	"sync"
 	"time"
@@ -47,6 +48,8 @@ type Options struct {
 	Log      *slog.Logger
 	// Registry gets the metrics; nil: none.
 	Registry prometheus.Registerer
+	// IssuerClient reaches the issuers of the settings; nil: one of its own.
+	IssuerClient *http.Client
 	// HashCost is bcrypt's, 12 when zero. Tests lower it.
 	HashCost int
 }
@@ -62,6 +65,7 @@ type Service struct {
 	hasher   *hasher
 	changes  *changes
 	accounts *accounts
+	issuers  issuers
 	provider fosite.OAuth2Provider
 	store    *oauthStore
 	audit    audit.Recorder
@@ -95,6 +99,9 @@ func New(ctx context.Context, pool *pgxpool.Pool, settings config.Auth, recorder
 		return nil, err
 	}
 	if s.accounts, err = newAccounts(o.Reviewer, settings.Issuer, o.Namespace, settings.ServiceAccounts, time.Now); err != nil {
+		return nil, err
+	}
+	if s.issuers, err = newIssuers(settings.Issuers, o.Namespace, o.IssuerClient); err != nil {
 		return nil, err
 	}
 	s.cursors = api.NewCursors([]byte(settings.Keys[0].Secret))
@@ -169,11 +176,14 @@ func (s *Service) firstAdministrator(ctx context.Context) error {
 	return err
 }
 
-// Authenticate tells whose a bearer token is: one of ours, without the database, or a ServiceAccount's.
+// Authenticate tells whose a bearer token is: one of ours, without the database, another issuer's, or a ServiceAccount's.
 // auth.ErrInvalidToken, auth.ErrUnavailable.
 func (s *Service) Authenticate(ctx context.Context, bearer string) (*auth.Principal, error) {
 	token, err := s.verify(bearer)
 	if err != nil {
+		if other := s.issuers.of(bearer); other != nil {
+			return other.authenticate(ctx, bearer)
+		}
 		if s.options.Reviewer == nil || len(s.settings.ServiceAccounts) == 0 {
 			return nil, err
 		}

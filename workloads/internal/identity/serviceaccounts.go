@@ -90,21 +90,26 @@ func (a *accounts) role(namespace, name string) auth.Role {
 	return best
 }
 
-// unverified is what a token claims to be. It only keeps hopeless ones from the API server.
+// unverified is what a token claims to be. It only tells whom to ask, and keeps hopeless ones from the API server.
 type unverified struct {
+	Issuer   string          `json:"iss"`
 	Subject  string          `json:"sub"`
 	Audience json.RawMessage `json:"aud"`
 	Expiry   float64         `json:"exp"`
 }
 
-func (a *accounts) claimed(token string) (unverified, bool) {
-	var u unverified
+func parseUnverified(token string) (u unverified, ok bool) {
 	parts := strings.Split(token, ".")
 	if len(parts) != 3 {
 		return u, false
 	}
 	body, err := base64.RawURLEncoding.DecodeString(parts[1])
-	if err != nil || json.Unmarshal(body, &u) != nil {
+	return u, err == nil && json.Unmarshal(body, &u) == nil
+}
+
+func (a *accounts) claimed(token string) (unverified, bool) {
+	u, ok := parseUnverified(token)
+	if !ok {
 		return u, false
 	}
 	var many []string

@@ -62,6 +62,8 @@ type Options struct {
 	MaxBodyBytes int64
 	// TrustedProxies are believed in X-Forwarded-For and X-Forwarded-Proto.
 	TrustedProxies []netip.Prefix
+	// Tracing says where spans go; nil: nowhere, unless OTEL_* variables say it.
+	Tracing *config.Tracing
 	// CORS lists the web origins that may call.
 	CORS config.CORS
 	// CheckEvery is how often each dependency is checked; a check may take as long.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"net/http"
 	"os"
+	"strings"
 	"time"
 
 	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
@@ -23,14 +24,20 @@ import (
 // flushTimeout is how long the last spans may take to leave.
 const flushTimeout = 3 * time.Second
 
-// traced wraps a handler in spans when OTEL_EXPORTER_OTLP_ENDPOINT (or its variant for traces) is set; every other
-// OTEL_* variable holds as well. Without it nothing is recorded. A collector that cannot be reached costs spans, not
+// traced wraps a handler in spans when the options, or OTEL_EXPORTER_OTLP_ENDPOINT or its variant for traces, name a collector;
+// every other OTEL_* variable holds as well. Without one nothing is recorded. A collector that cannot be reached costs spans, not
 // requests.
 func (s *Server) traced(ctx context.Context, handler http.Handler) (traced http.Handler, stop func()) {
-	if os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT") == "" && os.Getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") == "" {
+	var to []otlptracehttp.Option
+	var how []trace.TracerProviderOption
+	switch {
+	case s.options.Tracing != nil:
+		to = append(to, otlptracehttp.WithEndpointURL(strings.TrimSuffix(s.options.Tracing.Endpoint, "/")+"/v1/traces"))
+		how = append(how, trace.WithSampler(trace.ParentBased(trace.TraceIDRatioBased(float64(s.options.Tracing.SamplePercent)/100))))
+	case os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT") == "" && os.Getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") == "":
 		return handler, func() {}
 	}
-	exporter, err := otlptracehttp.New(ctx)
+	exporter, err := otlptracehttp.New(ctx, to...)
 	if err != nil {
 		s.log.Error("traces are off: the exporter cannot start", "error", err)
 		return handler, func() {}
@@ -41,7 +48,7 @@ func (s *Server) traced(ctx context.Context, handler http.Handler) (traced http.
 		s.log.Warn("some attributes of traces are missing", "error", err)
 	}
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { s.log.Warn("traces", "error", err) }))
-	provider := trace.NewTracerProvider(trace.WithBatcher(exporter), trace.WithResource(attributes))
+	provider := trace.NewTracerProvider(append(how, trace.WithBatcher(exporter), trace.WithResource(attributes))...)
 	propagator := propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{})
 	// Clients of databases and brokers ask for the process's provider.
 	otel.SetTracerProvider(provider)

@@ -15,6 +15,18 @@ import (
 )
 
 func TestTraces(t *testing.T) {
+	t.Run("by the environment", func(t *testing.T) {
+		testTraces(t, func(endpoint string, _ *Options) { t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint) })
+	})
+	t.Run("by the options", func(t *testing.T) {
+		testTraces(t, func(endpoint string, o *Options) {
+			o.Tracing = &config.Tracing{Endpoint: endpoint + "/", SamplePercent: 1}
+		})
+	})
+}
+
+func testTraces(t *testing.T, configure func(endpoint string, o *Options)) {
+	t.Helper()
 	var mu sync.Mutex
 	var spans bytes.Buffer
 	collector := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -25,9 +37,10 @@ func TestTraces(t *testing.T) {
 		}
 	}))
 	defer collector.Close()
-	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.URL)
 	log := &logs{}
-	s := New(options(log))
+	o := options(log)
+	configure(collector.URL, &o)
+	s := New(o)
 	s.Mount(echo())
 	r := run(t, s)
 	const parent = "0af7651916cd43dd8448eb211c80319c"

@@ -83,7 +83,7 @@ func (p *Process) Run(ctx context.Context) error {
 	}
 	p.server = server.New(server.Options{
 		Name: product, Addr: p.Addr, MetricsAddr: p.MetricsAddr, Log: p.Log, Registry: p.registry, Pprof: p.Config.Pprof,
-		TrustedProxies: proxies, CORS: p.Config.CORS, DrainDelay: p.DrainDelay,
+		TrustedProxies: proxies, Tracing: p.Config.Tracing, CORS: p.Config.CORS, DrainDelay: p.DrainDelay,
 	})
 	pool, err := db.Open(ctx, p.Config.Database, "itechsmart-vault")
 	if err != nil {

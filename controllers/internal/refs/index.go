@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package refs
+
+import (
+	"context"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	ctrlreconcile "sigs.k8s.io/controller-runtime/pkg/reconcile"
+)
+
+// Matching asks for a pass of each object whose indexed field has one of the values; list is an empty list of its kind.
+func Matching(ctx context.Context, reader client.Reader, list client.ObjectList, field string, values ...string) []ctrlreconcile.Request {
+	var out []ctrlreconcile.Request
+	for _, value := range values {
+		if err := reader.List(ctx, list, client.MatchingFields{field: value}); err != nil {
+			return nil // the cache answers; it fails only while the manager stops
+		}
+		_ = meta.EachListItem(list, func(item runtime.Object) error { // which gives this function's errors, and it has none
+			if obj, ok := item.(client.Object); ok {
+				out = append(out, ctrlreconcile.Request{NamespacedName: client.ObjectKeyFromObject(obj)})
+			}
+			return nil
+		})
+	}
+	return out
+}
+
+// PlatformUsers are the objects that name a Platform, or leave it to be the only one of its namespace; the index has namespace/name
+// of the former, and namespace/ of the latter.
+func PlatformUsers(ctx context.Context, reader client.Reader, list client.ObjectList, field string, platform client.Object) []ctrlreconcile.Request {
+	namespace := platform.GetNamespace() + "/"
+	return Matching(ctx, reader, list, field, namespace, namespace+platform.GetName())
+}
