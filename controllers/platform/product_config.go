@@ -120,7 +120,11 @@ func issuers(specs []v1alpha1.TokenIssuer) []config.Issuer {
 	for i := range specs {
 		told := config.Issuer{URL: specs[i].URL, Audience: specs[i].Audience}
 		for _, c := range specs[i].Callers {
-			told.Callers = append(told.Callers, config.Caller{Name: c.Name, Claims: c.Claims, Role: c.Role})
+			claims := map[string]string{}
+			for name, pattern := range c.Claims {
+				claims[name] = string(pattern)
+			}
+			told.Callers = append(told.Callers, config.Caller{Name: c.Name, Claims: claims, Role: c.Role})
 		}
 		out = append(out, told)
 	}

@@ -103,6 +103,12 @@ type TokenIssuer struct {
 	Callers []TokenCaller `json:"callers,omitempty"`
 }
 
+// ClaimPattern is what a claim's text must be. A star is any run of characters, and cannot stand alone.
+// +kubebuilder:validation:MinLength=1
+// +kubebuilder:validation:MaxLength=512
+// +kubebuilder:validation:Pattern=`[^*]`
+type ClaimPattern string
+
 // TokenCaller is a program that is known by what its token says of it.
 type TokenCaller struct {
 	// name of the caller in AccessPolicies, whose subject has the kind Client, and in the audit log.
@@ -110,12 +116,11 @@ type TokenCaller struct {
 	// +required
 	Name string `json:"name,omitempty"`
 
-	// claims that the token must have, with these texts, such as sub: repo:acme/shop:*. A star is any run of characters.
+	// claims that the token must have, with these texts, such as sub: repo:acme/shop:*.
 	// +kubebuilder:validation:MinProperties=1
 	// +kubebuilder:validation:MaxProperties=16
-	// +kubebuilder:validation:XValidation:rule="self.all(c, self[c].size() > 0 && self[c].size() <= 512 && !self[c].matches('^[*]+$'))",message="claims must have texts of 1 to 512 characters that are more than a star"
 	// +required
-	Claims map[string]string `json:"claims,omitempty"`
+	Claims map[string]ClaimPattern `json:"claims,omitempty"`
 
 	// role is viewer, editor or admin, on every product of the Platform; each includes those before it.
 	// +kubebuilder:validation:Enum=viewer;editor;admin

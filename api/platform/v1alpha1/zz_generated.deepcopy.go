@@ -727,7 +727,7 @@ func (in *TokenCaller) DeepCopyInto(out *TokenCaller) {
 	*out = *in
 	if in.Claims != nil {
 		in, out := &in.Claims, &out.Claims
-		*out = make(map[string]string, len(*in))
+		*out = make(map[string]ClaimPattern, len(*in))
 		for key, val := range *in {
 			(*out)[key] = val
 		}
