@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -34,6 +35,12 @@ func (q *quickstartRun) apply(ctx context.Context) error {
 	return q.up.run(ctx, "quickstart", q.up.root, q.up.bin+"/kubectl", "apply", "--server-side", "--force-conflicts", "--field-manager=quickstart", "-k", "config/samples/quickstart")
 }
 
+// row is a backend or a product of a Platform.
+type row struct {
+	Name  string `json:"name"`
+	Ready bool   `json:"ready"`
+}
+
 // resource is what all our kinds show of their state.
 type resource struct {
 	Metadata struct {
@@ -42,12 +49,9 @@ type resource struct {
 	Status struct {
 		ObservedGeneration int64  `json:"observedGeneration"`
 		Phase              string `json:"phase"`
-		Backends           []struct {
-			Name    string `json:"name"`
-			Ready   bool   `json:"ready"`
-			Message string `json:"message"`
-		} `json:"backends"`
-		Throughput struct {
+		Backends           []row  `json:"backends"`
+		Products           []row  `json:"products"`
+		Throughput         struct {
 			In, Out int64
 		} `json:"throughput"`
 		Lag        *int64 `json:"lag"`
@@ -115,12 +119,12 @@ func pause(ctx context.Context, d time.Duration) error {
 func (q *quickstartRun) awaitPlatform(ctx context.Context) error {
 	return q.await(ctx, "platform", "main", 8*time.Minute, func(r *resource) string {
 		var parts []string
-		for _, b := range r.Status.Backends {
+		for _, part := range slices.Concat(r.Status.Backends, r.Status.Products) {
 			mark := "…"
-			if b.Ready {
+			if part.Ready {
 				mark = "✓"
 			}
-			parts = append(parts, b.Name+" "+mark)
+			parts = append(parts, part.Name+" "+mark)
 		}
 		return strings.Join(parts, "  ")
 	})
