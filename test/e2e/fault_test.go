@@ -100,6 +100,7 @@ func (c *cluster) platformReady() {
 		g.Expect(c.client.Get(c.ctx, client.ObjectKey{Namespace: namespace, Name: "main"}, &p)).To(Succeed())
 		condition := meta.FindStatusCondition(p.Status.Conditions, common.ConditionReady)
 		g.Expect(condition).NotTo(BeNil())
+		g.Expect(condition.ObservedGeneration).To(Equal(p.Generation))
 		g.Expect(condition.Status).To(Equal(metav1.ConditionTrue), condition.Message)
 	}, patience, often).Should(Succeed())
 }

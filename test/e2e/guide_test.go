@@ -87,8 +87,8 @@ func TestGuide(t *testing.T) {
 		if !reached {
 			t.Fatalf("docs/first-secret.md:%d was not reached (%v); the step before printed:\n%s", s.line, err, printed[fmt.Sprint(i-1)])
 		}
-		want := strings.ReplaceAll(regexp.QuoteMeta(strings.ReplaceAll(s.prints, "ada@example.com", email)), "…", ".*")
-		if s.prints != "" && !regexp.MustCompile("(?s)^"+want+"$").MatchString(got) {
+		want := strings.ReplaceAll(regexp.QuoteMeta(strings.ReplaceAll(strings.TrimSpace(s.prints), "ada@example.com", email)), "…", ".*")
+		if want != "" && !regexp.MustCompile("(?s)^"+want+"$").MatchString(strings.TrimSpace(got)) {
 			t.Errorf("docs/first-secret.md:%d prints\n%swhere the page says\n%s", s.line, got, s.prints)
 		}
 	}

@@ -261,8 +261,11 @@ func TestCanaryIsNowhere(t *testing.T) {
 		c.Expect(holds(content, canary)).To(BeFalse(), "the canary is in the %s", place)
 	}
 	// The files of etcd and of all volumes, PostgreSQL's log included: what a dump of either would hold.
-	c.Eventually(func() bool { return onDisk(t, filepath.Join(root(), ".local", "cluster"), path) }, patience, often).Should(BeTrue(), "the search finds what is there")
-	c.Expect(onDisk(t, filepath.Join(root(), ".local", "cluster"), canary)).To(BeFalse(), "the canary is on the disk")
+	disk := filepath.Join(root(), ".local", "cluster")
+	for _, folder := range []string{"etcd", "volumes"} {
+		c.Eventually(func() bool { return onDisk(t, filepath.Join(disk, folder), path) }, patience, often).Should(BeTrue(), "the search finds what is in %s", folder)
+	}
+	c.Expect(onDisk(t, disk, canary)).To(BeFalse(), "the canary is on the disk")
 	c.Expect(v.Delete(c.ctx, path, true)).To(Succeed())
 }
 
