@@ -4,6 +4,7 @@ package platform
 
 import (
 	"context"
+	"strconv"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -38,12 +39,26 @@ var postgresqlBackend = &backendType{
 	},
 }
 
+const (
+	settingMaxConnections = "max_connections"
+	defaultMaxConnections = 100
+)
+
+// maxConnections of a managed server.
+func maxConnections(managed *v1alpha1.ManagedBackend) int32 {
+	n, err := strconv.ParseInt(string(managed.Config[settingMaxConnections]), 10, 32)
+	if err != nil {
+		return defaultMaxConnections
+	}
+	return int32(n)
+}
+
 func postgresqlWorkload(in workloadInput) workload {
 	const socket = "/var/run/postgresql"
 	// The memory settings follow the limit, by the usual rules of thumb: a quarter for shared buffers,
 	// three quarters for what the page cache may hold.
 	config := merged(map[string]string{
-		"max_connections": "100", "superuser_reserved_connections": "3",
+		settingMaxConnections: strconv.Itoa(defaultMaxConnections), "superuser_reserved_connections": "3",
 		"shared_buffers": megabytes(in.memory/4, 16), "effective_cache_size": megabytes(in.memory*3/4, 32),
 		"work_mem": megabytes(in.memory/4/100, 4), "maintenance_work_mem": megabytes(in.memory/16, 16),
 		"max_wal_size": "1GB", "checkpoint_completion_target": "0.9", "random_page_cost": "1.1",

@@ -58,9 +58,10 @@ func (r *productRun) configuration(ctx context.Context) (*config.Service, error)
 		return nil, err
 	}
 	spec := &r.platform.Spec
+	own, identity := connections(spec, r.spec)
 	c := &config.Service{
 		Product: r.kind.name, Platform: r.platform.Name, Namespace: r.platform.Namespace,
-		Database: r.own.binding(r.postgres), Identity: r.identity.binding(r.postgres),
+		Database: r.own.binding(r.postgres, own), Identity: r.identity.binding(r.postgres, identity),
 		Auth: *auth, RateLimit: rateLimit(&spec.RateLimit),
 		CORS:           config.CORS{Origins: spec.CORS.Origins, MaxAge: config.Duration(spec.CORS.MaxAge.Duration)},
 		Audit:          config.Audit{Retention: config.Duration(spec.Audit.Retention.Duration), SpillBytes: spec.Audit.SpillSize.Value()},

@@ -26,6 +26,36 @@ import (
 // kindTenant is what claims call a role with its schema.
 const kindTenant = "PostgreSQLTenant"
 
+const (
+	// connectionsPerPod of a product service, where the server has enough of them; a fifth is for identities.
+	connectionsPerPod, leastConnectionsPerPod = 25, 4
+	// leastConnections of a pool stay open.
+	leastConnections = 10
+	// othersConnections of a managed server are left to Pipelines, to the operator and to people.
+	othersConnections = 20
+)
+
+// connections are the sizes of a Pod's two pools. A managed server's are shared among the Pods that may run at once in a rolling
+// update: the old ones, the new ones, and one more. Else a server that has no connection left would refuse requests then.
+func connections(spec *v1alpha1.PlatformSpec, product *v1alpha1.ProductSpec) (own, identity int32) {
+	perPod := int32(connectionsPerPod)
+	if db := spec.Backends.PostgreSQL; db != nil && db.Managed != nil {
+		limit, products := maxConnections(db.Managed), int32(0)
+		for _, kind := range productTypes {
+			if kind.pick(&spec.Products) != nil {
+				products++
+			}
+		}
+		replicas := max(product.Replicas, 1)
+		if product.Autoscaling != nil {
+			replicas = product.Autoscaling.MaxReplicas
+		}
+		perPod = min(max((limit-othersConnections)/max(products, 1)/(2*replicas+1), leastConnectionsPerPod), perPod)
+	}
+	identity = max(perPod/5, 2)
+	return perPod - identity, identity
+}
+
 // databaseTimeout bounds all statements of one pass.
 const databaseTimeout = 20 * time.Second
 
@@ -220,10 +250,10 @@ func notOwned(want tenant) error {
 			"else remove role and schema, or rename this Platform", want.Name, want.secret)}
 }
 
-// binding is how a service logs in as a tenant. What only an administrator needs is left out.
-func (t tenant) binding(server backend.Binding) config.Database {
+// binding is how a service logs in as a tenant, with at most so many connections. What only an administrator needs is left out.
+func (t tenant) binding(server backend.Binding, connections int32) config.Database {
 	b := server
 	b.Username, b.Password, b.Extra, b.URI = t.Name, t.password, nil, ""
 	b.URI = postgresqlBackend.uri(b)
-	return config.Database{Binding: b.Data(), Schema: t.Name}
+	return config.Database{Binding: b.Data(), Schema: t.Name, MaxConnections: connections, MinConnections: min(connections, leastConnections)}
 }

@@ -96,6 +96,32 @@ func TestManagerHoldsWhatItGrants(t *testing.T) {
 	}
 }
 
+// All Pods that a rolling update runs at once fit into a managed server, and one Pod alone gets what the kit promises.
+func TestConnections(t *testing.T) {
+	managed := func(config map[string]v1alpha1.ConfigValue) v1alpha1.Backend {
+		return v1alpha1.Backend{Managed: &v1alpha1.ManagedBackend{Config: config}}
+	}
+	external := v1alpha1.Backend{External: &v1alpha1.ExternalBackend{}}
+	for _, test := range []struct {
+		backend       v1alpha1.Backend
+		product       v1alpha1.ProductSpec
+		own, identity int32
+	}{
+		{managed(nil), v1alpha1.ProductSpec{}, 20, 5},
+		{managed(nil), v1alpha1.ProductSpec{Replicas: 2}, 13, 3},
+		{managed(nil), v1alpha1.ProductSpec{Replicas: 1, Autoscaling: &v1alpha1.Autoscaling{MaxReplicas: 5}}, 5, 2},
+		{managed(nil), v1alpha1.ProductSpec{Replicas: 50}, 2, 2},
+		{managed(map[string]v1alpha1.ConfigValue{"max_connections": "500"}), v1alpha1.ProductSpec{Replicas: 5}, 20, 5},
+		{external, v1alpha1.ProductSpec{Replicas: 50}, 20, 5},
+	} {
+		spec := v1alpha1.PlatformSpec{Products: v1alpha1.Products{Vault: &v1alpha1.VaultProduct{ProductSpec: test.product}}}
+		spec.Backends.PostgreSQL = &test.backend
+		if own, identity := connections(&spec, &test.product); own != test.own || identity != test.identity {
+			t.Errorf("%+v: %d and %d, want %d and %d", test.product, own, identity, test.own, test.identity)
+		}
+	}
+}
+
 func TestTenantNames(t *testing.T) {
 	seen := map[string]string{}
 	long := strings.Repeat("a", 63)

@@ -67,10 +67,11 @@ func TestRollingUpdate(t *testing.T) {
 			return err
 		}
 		defer response.Body.Close()
-		if _, err := io.Copy(io.Discard, response.Body); err != nil || response.StatusCode != http.StatusOK {
-			return fmt.Errorf("%s: %w", response.Status, err)
+		body, err := io.ReadAll(response.Body)
+		if err == nil && response.StatusCode != http.StatusOK {
+			err = fmt.Errorf("%s, request %s: %s", response.Status, response.Header.Get("X-Request-Id"), body)
 		}
-		return nil
+		return err
 	}
 	stop := make(chan struct{})
 	var sent, failed atomic.Int64

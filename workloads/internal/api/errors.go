@@ -14,6 +14,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/itechsmart/operator/workloads/internal/api/problem"
+	"github.com/itechsmart/operator/workloads/internal/db"
 	"github.com/itechsmart/operator/workloads/internal/server"
 )
 
@@ -109,9 +110,11 @@ func translate(ctx context.Context, clean func(string) string, status int, messa
 		if all == nil {
 			all = errors.New(message)
 		}
-		e := problem.From(all)
 		server.Fail(ctx, all)
-		return e
+		if _, ours := errors.AsType[*problem.Error](all); !ours && db.Unavailable(all) {
+			return problem.From(Unavailable(2*time.Second, "the database does not answer; try again"))
+		}
+		return problem.From(all)
 	}
 	e := problem.New(status, codes[status], messages[status])
 	if e.Code == "" {

@@ -10,9 +10,12 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
+	"net"
 	"regexp"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -164,4 +167,24 @@ func lostRace(err error) bool {
 func IsUnique(err error, constraint string) bool {
 	var server *pgconn.PgError
 	return errors.As(err, &server) && server.Code == "23505" && (constraint == "" || server.ConstraintName == constraint)
+}
+
+// Unavailable tells whether the database could not be asked, or cannot take a write now: try again later.
+func Unavailable(err error) bool {
+	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
+		switch {
+		case strings.HasPrefix(e.Code, "08"), strings.HasPrefix(e.Code, "53"), strings.HasPrefix(e.Code, "57P"):
+			return true
+		case e.Code == "57014", e.Code == "55P03", e.Code == "40001", e.Code == "40P01", e.Code == "25006": // time-outs, lost races, a standby
+			return true
+		}
+		return false
+	}
+	if _, ok := errors.AsType[*pgconn.ConnectError](err); ok {
+		return true
+	}
+	if _, ok := errors.AsType[net.Error](err); ok {
+		return !errors.Is(err, context.Canceled)
+	}
+	return pgconn.SafeToRetry(err) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed)
 }

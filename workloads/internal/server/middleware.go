@@ -87,10 +87,12 @@ func (s *Server) told(r *http.Request, info *request, w *response, start time.Ti
 	}
 	level := slog.LevelInfo
 	switch {
-	case status >= 500:
-		level = slog.LevelError
+	case info.probe() && status >= 500:
+		level = slog.LevelWarn // it starts, drains or waits for something: nobody's request failed
 	case info.probe():
 		level = slog.LevelDebug
+	case status >= 500:
+		level = slog.LevelError
 	}
 	if !s.log.Enabled(ctx, level) {
 		return

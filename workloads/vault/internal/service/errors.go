@@ -3,19 +3,15 @@
 package service
 
 import (
-	"context"
 	"errors"
-	"io"
-	"net"
 	"net/http"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgconn"
-
 	"github.com/itechsmart/operator/workloads/internal/api"
 	"github.com/itechsmart/operator/workloads/internal/api/problem"
+	"github.com/itechsmart/operator/workloads/internal/db"
 	"github.com/itechsmart/operator/workloads/vault/internal/material"
 	"github.com/itechsmart/operator/workloads/vault/internal/store"
 )
@@ -91,31 +87,11 @@ func answerIn(where string, err error) error {
 		return e
 	case errors.Is(err, store.ErrInvalid):
 		return because(api.Invalid(strings.TrimSuffix(where, "."), "it is refused as it stands"), err)
-	case unavailable(err):
+	case db.Unavailable(err):
 		return because(api.Unavailable(2*time.Second, "the database does not answer; try again"), err)
 	default:
 		return err
 	}
-}
-
-// unavailable tells whether the database could not be asked, or cannot take a write now.
-func unavailable(err error) bool {
-	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
-		switch {
-		case strings.HasPrefix(e.Code, "08"), strings.HasPrefix(e.Code, "53"), strings.HasPrefix(e.Code, "57P"):
-			return true
-		case e.Code == "57014", e.Code == "55P03", e.Code == "40001", e.Code == "40P01", e.Code == "25006": // time-outs, lost races, a standby
-			return true
-		}
-		return false
-	}
-	if _, ok := errors.AsType[*pgconn.ConnectError](err); ok {
-		return true
-	}
-	if _, ok := errors.AsType[net.Error](err); ok {
-		return !errors.Is(err, context.Canceled)
-	}
-	return pgconn.SafeToRetry(err) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed)
 }
 
 // reason is a failure's word for the audit log: of the few below, never the client's text.

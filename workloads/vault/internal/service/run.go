@@ -155,7 +155,7 @@ func (p *Process) start(ctx, life context.Context, pool, users *pgxpool.Pool) er
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if !unavailable(err) && !errors.Is(err, context.DeadlineExceeded) {
+		if !db.Unavailable(err) && !errors.Is(err, context.DeadlineExceeded) {
 			return err
 		}
 		p.Log.Warn("the service cannot start yet", "error", err, "retryAfter", wait)
