@@ -13,6 +13,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -35,7 +36,7 @@ type Spec struct {
 type Class struct {
 	Name   string
 	Weight int
-	// Requests are sent in a scattered order.
+	// Requests are sent in a scattered order, each as often as all others (unless 7919 divides their number).
 	Requests []Request
 }
 
@@ -110,7 +111,7 @@ func Run(ctx context.Context, spec Spec) (Result, error) {
 
 type run struct {
 	spec    Spec
-	classes []class
+	classes []*class
 	total   int // of the weights
 	workers []*worker
 }
@@ -119,6 +120,7 @@ type run struct {
 type class struct {
 	Class
 	wire [][]byte
+	sent atomic.Int64
 }
 
 func (r *run) prepare() error {
@@ -129,7 +131,7 @@ func (r *run) prepare() error {
 		if c.Weight < 1 || len(c.Requests) == 0 {
 			return fmt.Errorf("class %s: weight and requests are required", c.Name)
 		}
-		ready := class{Class: c}
+		ready := &class{Class: c}
 		for _, request := range c.Requests {
 			wire, err := request.wire(r.spec.Address)
 			if err != nil {
@@ -146,9 +148,7 @@ func (r *run) prepare() error {
 // dial opens all connections.
 func (r *run) dial(ctx context.Context) error {
 	for i := range r.spec.Connections {
-		r.workers = append(r.workers, &worker{
-			run: r, random: rand.New(rand.NewPCG(seed, uint64(i))), next: make([]int, len(r.classes)), took: make([][]float64, len(r.classes)),
-		})
+		r.workers = append(r.workers, &worker{run: r, random: rand.New(rand.NewPCG(seed, uint64(i))), took: make([][]float64, len(r.classes))})
 	}
 	var group sync.WaitGroup
 	queue := make(chan *worker, len(r.workers))
@@ -162,10 +162,7 @@ func (r *run) dial(ctx context.Context) error {
 			}
 		})
 	}
-	for i, w := range r.workers {
-		for c := range w.next {
-			w.next[c] = i * stride // each begins elsewhere
-		}
+	for _, w := range r.workers {
 		queue <- w
 	}
 	close(queue)

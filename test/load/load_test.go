@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -44,6 +45,25 @@ func TestEach(t *testing.T) {
 	}
 	if result.Requests != users*each || result.Errors != 0 {
 		t.Errorf("%d requests, %d errors: %v", result.Requests, result.Errors, result.Failures)
+	}
+}
+
+// TestOnce: as many requests as a class has are each of them once, whoever sends them.
+func TestOnce(t *testing.T) {
+	const users, each = 4, 25
+	var seen sync.Map
+	address := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if _, twice := seen.LoadOrStore(r.URL.Path, true); twice {
+			w.WriteHeader(http.StatusConflict)
+		}
+	})
+	var requests []Request
+	for i := range users * each {
+		requests = append(requests, get(fmt.Sprintf("/%d", i))...)
+	}
+	result, err := Run(t.Context(), Spec{Address: address, Connections: users, Each: each, Classes: []Class{{Name: "get", Weight: 1, Requests: requests}}})
+	if err != nil || result.Requests != users*each || result.Errors != 0 {
+		t.Errorf("%d requests, %d errors: %v, %v", result.Requests, result.Errors, result.Failures, err)
 	}
 }
 

@@ -43,7 +43,6 @@ type worker struct {
 	conn   net.Conn
 	reader *bufio.Reader
 	random *rand.Rand
-	next   []int // by class
 
 	took     [][]float64 // ms, by class
 	errors   int
@@ -74,9 +73,8 @@ func (w *worker) one(ctx context.Context, due time.Time) {
 		pick -= w.run.classes[class].Weight
 		class++
 	}
-	c := &w.run.classes[class]
-	w.next[class] += stride
-	i := w.next[class] % len(c.wire)
+	c := w.run.classes[class]
+	i := int(c.sent.Add(1)) * stride % len(c.wire)
 	if err := w.exchange(ctx, c.wire[i], &c.Requests[i]); err != nil {
 		w.errors++
 		if len(w.failures) < failuresTold {

@@ -421,22 +421,30 @@ func Kubernetes(kubeconfig string) (*rest.Config, error) {
 	return c, err
 }
 
+// Flags are what the command line says.
+type Flags struct {
+	// Config is the directory of the configuration's file. Kubeconfig is a file; empty: the Pod's own account.
+	Config, Kubeconfig string
+	// Listen and MetricsListen are addresses; Spill is the directory of what the audit log cannot hand over yet.
+	Listen, MetricsListen, Spill string
+}
+
 // Main loads the configuration and runs the process.
-func Main(ctx context.Context, dir, kubeconfig, version string) error {
-	c, err := config.Load(dir)
+func Main(ctx context.Context, flags Flags, version string) error {
+	c, err := config.Load(flags.Config)
 	if err != nil {
 		return err
 	}
 	if c.Product != product {
 		return fmt.Errorf("the configuration is of product %q", c.Product)
 	}
-	kubernetes, err := Kubernetes(kubeconfig)
+	kubernetes, err := Kubernetes(flags.Kubeconfig)
 	if err != nil {
 		return fmt.Errorf("kubernetes: %w", err)
 	}
 	p := Process{
 		Config: c, Kubernetes: kubernetes, Version: version, Lines: os.Stdout, Log: server.NewLogger(c.LogLevel),
-		Addr: fmt.Sprintf(":%d", config.Port), MetricsAddr: fmt.Sprintf(":%d", config.MetricsPort), SpillDir: config.SpillDir + "/audit",
+		Addr: flags.Listen, MetricsAddr: flags.MetricsListen, SpillDir: flags.Spill,
 	}
 	return p.Run(ctx)
 }
