@@ -31,18 +31,6 @@ type managerProcess struct {
 	started time.Time
 }
 
-// buildManager gives the program's path.
-func buildManager(b *testing.B) string {
-	b.Helper()
-	program := filepath.Join(b.TempDir(), "manager")
-	cmd := exec.Command("go", "build", "-o", program, "./cmd/manager")
-	cmd.Dir = kube.Root()
-	if out, err := cmd.CombinedOutput(); err != nil {
-		b.Fatalf("build the manager: %v\n%s", err, out)
-	}
-	return program
-}
-
 func freeAddress(b *testing.B) string {
 	b.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

@@ -89,7 +89,7 @@ func newFleet(b *testing.B) *fleet {
 		b.Fatal(err)
 	}
 	f.ready = watchReady(ctx, b, f)
-	f.program = buildManager(b)
+	f.program = build(b, "./cmd/manager")
 	f.kubeconfig = filepath.Join(b.TempDir(), "kubeconfig")
 	if err := os.WriteFile(f.kubeconfig, f.Kubeconfig, 0o600); err != nil {
 		b.Fatal(err)

@@ -5,11 +5,8 @@ package bench
 import (
 	"testing"
 
-	"github.com/itechsmart/operator/internal/backend/backendtest/servers"
 	"github.com/itechsmart/operator/workloads/dataflow/benchmarks"
 )
-
-func TestMain(m *testing.M) { servers.Main(m) }
 
 // The data plane's figures; what each measures is told at the function that it calls.
 
