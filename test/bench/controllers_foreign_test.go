@@ -13,9 +13,13 @@ import (
 )
 
 // BenchmarkForeignSecrets compares the memory of a fresh manager without Secrets of others, with few that are as large as a
-// Secret may be, and with many small ones. It has nothing else to hold.
+// Secret may be, and with many small ones. One Pipeline is all else that it has.
 func BenchmarkForeignSecrets(b *testing.B) {
 	f := newFleet(b)
+	f.namespace(b, "own")
+	if err := f.Client.Create(b.Context(), generator("own", "one")); err != nil {
+		b.Fatal(err)
+	}
 	resident, live := f.idleMemory(b)
 	row(b, "memory without foreign Secrets", resident, "MiB", 150)
 	for _, others := range []struct {
@@ -53,7 +57,12 @@ func BenchmarkForeignSecrets(b *testing.B) {
 func (f *fleet) idleMemory(b *testing.B) (resident, live float64) {
 	b.Helper()
 	m := startManager(b, f.program, f.kubeconfig)
-	await(b, time.Minute, func() error { return m.idle(b, 0) })
+	await(b, time.Minute, func() error {
+		if err := m.idle(b, 1); err != nil { // then all controllers have begun
+			return err
+		}
+		return m.synced(b)
+	})
 	_, live = m.load(b)
 	resident = m.memory(b)
 	m.stop(b)

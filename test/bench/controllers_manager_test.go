@@ -3,6 +3,7 @@
 package bench
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -101,18 +102,33 @@ func (m *managerProcess) memory(b *testing.B) float64 {
 // profile leaves the heap's profile in .local, for go tool pprof.
 func (m *managerProcess) profile(b *testing.B) {
 	b.Helper()
-	resp, err := http.Get("http://" + m.pprof + "/debug/pprof/heap?gc=1")
+	if err := os.WriteFile(filepath.Join(kube.Root(), ".local", "manager.heap"), m.debug(b, "heap?gc=1"), 0o600); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// debug is an answer of the manager's pprof.
+func (m *managerProcess) debug(b *testing.B, what string) []byte {
+	b.Helper()
+	resp, err := http.Get("http://" + m.pprof + "/debug/pprof/" + what)
 	if err != nil {
 		b.Fatal(err)
 	}
 	defer resp.Body.Close() //nolint:errcheck // it was read
 	data, err := io.ReadAll(resp.Body)
-	if err == nil {
-		err = os.WriteFile(filepath.Join(kube.Root(), ".local", "manager.heap"), data, 0o600)
-	}
 	if err != nil {
 		b.Fatal(err)
 	}
+	return data
+}
+
+// synced tells whether no controller waits for a cache any more: readiness speaks of those caches alone that are asked for
+// already.
+func (m *managerProcess) synced(b *testing.B) error {
+	if bytes.Contains(m.debug(b, "goroutine?debug=2"), []byte("WaitForSync")) {
+		return errors.New("a controller waits for a cache")
+	}
+	return nil
 }
 
 // load are what the process has used of the processors, in seconds, and what of its heap is alive, in MiB.

@@ -77,36 +77,29 @@ func BenchmarkVaultBesideHashiCorp(b *testing.B) {
 	ours := startOurs(b, serverCore, database)
 	theirs.fill(b)
 	ours.fill(b)
-	for _, kind := range []struct {
-		name         string
-		ours, theirs []load.Request
-		target       float64
-		unit         string
-	}{
-		{"reads", ours.reads(), theirs.requests(b, http.MethodGet), 1, "ratio"},
-		{"durable writes", ours.writes(b), theirs.requests(b, http.MethodPost), 1000, "op/s"},
-	} {
-		var our, their []float64
+	compare := func(name string, our, their []load.Request, target float64, unit string) {
+		took := map[string][]float64{}
 		for range rounds {
-			for address, to := range map[string]*[]float64{ours.address: &our, theirs.address: &their} {
-				requests := kind.ours
-				if address == theirs.address {
-					requests = kind.theirs
-				}
+			for _, turn := range []struct {
+				address  string
+				requests []load.Request
+			}{{theirs.address, their}, {ours.address, our}} {
 				result := sound(b, send(b, clientCore, load.Spec{
-					Address: address, Connections: 64, Seconds: seconds, Classes: []load.Class{{Name: kind.name, Weight: 1, Requests: requests}},
+					Address: turn.address, Connections: 64, Seconds: seconds, Classes: []load.Class{{Name: name, Weight: 1, Requests: turn.requests}},
 				}))
-				*to = append(*to, result.PerSecond())
+				took[turn.address] = append(took[turn.address], result.PerSecond())
 			}
 		}
-		b.Run("Vault "+kind.name, func(b *testing.B) {
+		b.Run("Vault "+name, func(b *testing.B) {
 			b.ReportMetric(0, "ns/op")
-			b.ReportMetric(median(our), "op/s")
-			b.ReportMetric(median(their), "hashicorp-op/s")
-			b.ReportMetric(median(our)/median(their), "ratio")
-			b.ReportMetric(kind.target, "target-"+kind.unit)
+			b.ReportMetric(median(took[ours.address]), "op/s")
+			b.ReportMetric(median(took[theirs.address]), "hashicorp-op/s")
+			b.ReportMetric(median(took[ours.address])/median(took[theirs.address]), "ratio")
+			b.ReportMetric(target, "target-"+unit)
 		})
 	}
+	compare("reads", ours.reads(), theirs.requests(b, http.MethodGet), 1, "ratio")
+	compare("durable writes", ours.writes(b), theirs.requests(b, http.MethodPost), 1000, "op/s")
 }
 
 func median(values []float64) float64 {
