@@ -175,7 +175,7 @@ func (v *store) Read(ctx context.Context, path string, version int64) (read wire
 		return read, invalid(material.Invalid("version", "it is 0, the newest, or above"))
 	}
 	err = v.withKeys(ctx, func(keys *keyring.Keyring, _ int) error {
-		x, err := v.version(ctx, v.pool, path, version)
+		x, err := v.version(ctx, v.reads, path, version)
 		if err != nil {
 			return err
 		}

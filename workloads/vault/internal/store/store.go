@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/itechsmart/operator/workloads/internal/db"
 	"github.com/itechsmart/operator/workloads/vault/internal/keyring"
 	"github.com/itechsmart/operator/workloads/vault/internal/material"
 )
@@ -41,6 +42,7 @@ var (
 // store implements Vault.
 type store struct {
 	pool    *pgxpool.Pool
+	reads   *db.Together // of values
 	options Options
 
 	mu     sync.RWMutex
@@ -62,7 +64,7 @@ func New(pool *pgxpool.Pool, options Options) Vault {
 	if options.iterations == 0 {
 		options.iterations = keyring.Iterations
 	}
-	return &store{pool: pool, options: options}
+	return &store{pool: pool, reads: db.NewTogether(pool), options: options}
 }
 
 // CheckPath refuses what is no path of a secret, with a *material.FieldError under ErrInvalid.
