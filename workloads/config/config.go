@@ -170,8 +170,10 @@ type Audit struct {
 	Key string `json:"key,omitempty"`
 }
 
-// Vault is how Vault is unsealed.
+// Vault is how Vault is unsealed, and how large its files may be.
 type Vault struct {
+	// MaxFileBytes bounds a File; 64 MiB when zero.
+	MaxFileBytes int64 `json:"maxFileBytes,omitempty"`
 	// Passphrase derives the root key; empty: Shamir shares come over REST.
 	Passphrase string `json:"passphrase,omitempty"`
 	// Shares and Threshold of Shamir's scheme, when there is no passphrase.

@@ -210,6 +210,8 @@ func kindOf(status int, code string) error {
 	switch {
 	case strings.EqualFold(code, "sealed"):
 		return ErrSealed
+	case code == CodeStreamed:
+		return ErrStreamed
 	case status == http.StatusUnauthorized, status == http.StatusForbidden:
 		return backend.ErrAuth
 	case status == http.StatusNotFound, status == http.StatusGone:

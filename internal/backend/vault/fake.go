@@ -106,7 +106,7 @@ func (f *Fake) describe(path string, s *fakeSecret) Secret {
 	return Secret{
 		Namespace: f.namespace, Path: path, Type: s.typ, Version: newest.Version.Version, Versions: int64(len(s.versions)),
 		Metadata: maps.Clone(newest.Metadata), CreatedAt: s.created, UpdatedAt: newest.CreatedAt, ExpiresAt: newest.ExpiresAt, KeyID: s.keyID,
-		KeyStale: s.keyID != f.keyID(), State: newest.State,
+		KeyStale: s.keyID != f.keyID(), State: newest.State, Size: newest.Size,
 	}
 }
 
@@ -207,6 +207,9 @@ func (f *Fake) Read(ctx context.Context, path string, version int64) (Read, erro
 	}
 	if v.State != StateLive {
 		return Read{}, missing(fmt.Sprintf("version %d of %s is %s", v.Version.Version, path, v.State))
+	}
+	if v.Size > 0 {
+		return Read{}, fmt.Errorf("vault: read %s: %w", path, ErrStreamed)
 	}
 	return Read{Version: v.Version, Type: found.typ, Value: cloneValue(v.value)}, nil
 }

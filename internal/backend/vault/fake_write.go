@@ -126,6 +126,20 @@ func (f *Fake) Put(ctx context.Context, path string, value Write) (Secret, error
 	})
 }
 
+// PutLarge stores a File of so many bytes, over MaxValueBytes, as a stream to the service would.
+func (f *Fake) PutLarge(path string, size int64) error {
+	f.mu.Lock()
+	stored, notify, err := f.add(path, TypeFile, Value{FieldFile: {}}, nil, nil, "user")
+	if err == nil {
+		stored.versions[len(stored.versions)-1].Size = size
+	}
+	f.mu.Unlock()
+	if err == nil {
+		notify()
+	}
+	return err
+}
+
 func (f *Fake) write(ctx context.Context, method, path string, value Write, check func(*fakeSecret) error) (Secret, error) {
 	if err := f.enter(ctx, method, path); err != nil {
 		return Secret{}, err

@@ -126,6 +126,8 @@ func refuse(w http.ResponseWriter, err error) {
 	switch {
 	case errors.Is(err, vault.ErrSealed):
 		code = "sealed"
+	case errors.Is(err, vault.ErrStreamed):
+		status, code = http.StatusUnprocessableEntity, vault.CodeStreamed
 	case errors.Is(err, vault.ErrStale):
 		status, code = http.StatusPreconditionFailed, "stale"
 	case errors.Is(err, backend.ErrNotFound):

@@ -20,6 +20,8 @@ var (
 	ErrSealed = fmt.Errorf("the vault is sealed: %w", backend.ErrUnavailable)
 	// ErrStale: somebody wrote a version that the writer did not know of.
 	ErrStale = fmt.Errorf("check-and-set failed: %w", backend.ErrInvalid)
+	// ErrStreamed: the value is a File over 1 MiB, which no Read gives.
+	ErrStreamed = fmt.Errorf("the file is too large to be read as a whole: %w", backend.ErrInvalid)
 )
 
 // TokenFile is where a Pod has its ServiceAccount token of the Vault's audience.

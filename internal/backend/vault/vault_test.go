@@ -215,6 +215,24 @@ func TestSealed(t *testing.T) {
 	}
 }
 
+// A file over 1 MiB is known, and read by nobody as a whole.
+func TestLargeFile(t *testing.T) {
+	fake := vault.NewFake("tenant")
+	server := httptest.NewServer(serve(fake))
+	t.Cleanup(server.Close)
+	if err := fake.PutLarge("backup", 20<<20); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]vault.Client{"fake": fake, "client": open(t, server.URL)} {
+		if s, err := c.Secret(t.Context(), "backup"); err != nil || s.Size != 20<<20 {
+			t.Errorf("%s: %+v, %v", name, s, err)
+		}
+		if _, err := c.Read(t.Context(), "backup", 0); !errors.Is(err, vault.ErrStreamed) || !errors.Is(err, backend.ErrInvalid) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 func TestValuesStaySilent(t *testing.T) {
 	value := vault.Value{vault.FieldText: []byte("canary")}
 	for _, text := range []string{fmt.Sprint(value), fmt.Sprintf("%+v %#v", vault.Read{Value: value}, vault.Write{Value: value})} {

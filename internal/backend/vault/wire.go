@@ -27,8 +27,12 @@ const (
 	FieldID          = "id"
 )
 
-// MaxValueBytes bounds a value, all fields together.
-const MaxValueBytes = 1 << 20
+const (
+	// MaxValueBytes bounds a value, all fields together. A File may be larger when its content comes as a stream.
+	MaxValueBytes = 1 << 20
+	// CodeStreamed is the error's code when the value of a File is too large to be read as a whole.
+	CodeStreamed = "streamed"
+)
 
 // Value is a secret's content: base64 in JSON.
 type Value map[string][]byte
@@ -47,6 +51,7 @@ type Secret struct {
 	KeyID     string            `json:"keyID" doc:"the key that the newest version is encrypted under"`
 	KeyStale  bool              `json:"keyStale,omitempty" doc:"that key is still wrapped by an older root key"`
 	State     string            `json:"state,omitempty" enum:"live,deleted,destroyed" doc:"the newest version's"`
+	Size      int64             `json:"size,omitempty" doc:"bytes of the newest version's content, when it is a File over 1 MiB: it is read as a stream"`
 }
 
 // States of a version.
@@ -65,6 +70,7 @@ type Version struct {
 	State     string            `json:"state" enum:"live,deleted,destroyed"`
 	Metadata  map[string]string `json:"metadata,omitempty"`
 	KeyID     string            `json:"keyID,omitempty"`
+	Size      int64             `json:"size,omitempty" doc:"bytes of the content, when it is a File over 1 MiB: it is read as a stream"`
 }
 
 // Read is a version with its value.

@@ -37,6 +37,11 @@ func Write(w http.ResponseWriter, r *http.Request, err error) {
 	problem.Write(w, r, e)
 }
 
+// Unread is the answer to a body that a handler reads itself and cannot read to its end: too large, too slow, cut.
+func Unread(ctx context.Context, err error) error {
+	return translate(ctx, nil, http.StatusInternalServerError, unreadBody, err)
+}
+
 // NotFound is 404: what is the kind of thing, such as "secret".
 func NotFound(what string) error {
 	return problem.New(http.StatusNotFound, "not_found", "no such "+what)
@@ -94,6 +99,9 @@ var messages = map[int]string{
 	http.StatusUnprocessableEntity:   "the request is invalid",
 }
 
+// unreadBody is huma's message for a body that cannot be read.
+const unreadBody = "cannot read request body"
+
 // translate makes an answer of what huma found; clean takes what the client made up out of a field's path.
 func translate(ctx context.Context, clean func(string) string, status int, message string, errs ...error) *problem.Error {
 	all := errors.Join(errs...)
@@ -101,7 +109,7 @@ func translate(ctx context.Context, clean func(string) string, status int, messa
 		return problem.TooLarge(tooLarge.Limit)
 	}
 	if status >= http.StatusInternalServerError {
-		if message == "cannot read request body" {
+		if message == unreadBody {
 			if e, ok := errors.AsType[net.Error](all); ok && e.Timeout() {
 				return problem.New(http.StatusRequestTimeout, "timeout", messages[http.StatusRequestTimeout])
 			}

@@ -108,7 +108,7 @@ func (i *idempotent) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	body, err := io.ReadAll(r.Body) // the server bounds it
 	if err != nil {
-		Write(w, r, translate(r.Context(), nil, http.StatusInternalServerError, "cannot read request body", err))
+		Write(w, r, Unread(r.Context(), err))
 		return
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))

@@ -3,6 +3,7 @@
 package server
 
 import (
+	"cmp"
 	"net/http"
 	"net/url"
 	"path"
@@ -15,7 +16,8 @@ import (
 // limits refuses what no handler should see.
 func (s *Server) limits(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if err := s.refuse(r); err != nil {
+		limit := s.bodyLimit(r)
+		if err := s.refuse(r, limit); err != nil {
 			if r.ContentLength != 0 {
 				// What is still on its way is not worth reading.
 				w.Header()["Connection"] = []string{"close"}
@@ -24,21 +26,30 @@ func (s *Server) limits(next http.Handler) http.Handler {
 			return
 		}
 		if r.Body != nil && r.Body != http.NoBody {
-			r.Body = http.MaxBytesReader(raw(w), r.Body, s.options.MaxBodyBytes)
+			r.Body = http.MaxBytesReader(raw(w), r.Body, limit)
 		}
 		next.ServeHTTP(w, r)
 	})
 }
 
-func (s *Server) refuse(r *http.Request) error {
+// bodyLimit is how large the body of a request may be.
+func (s *Server) bodyLimit(r *http.Request) int64 {
+	if r.ContentLength >= 0 && r.ContentLength <= s.options.MaxBodyBytes {
+		return s.options.MaxBodyBytes
+	}
+	_, pattern := s.large.Handler(r)
+	return cmp.Or(s.options.LargeBodies[pattern], s.options.MaxBodyBytes)
+}
+
+func (s *Server) refuse(r *http.Request, limit int64) error {
 	// A body is never decompressed: what it would grow to is unknown.
 	if encoding := r.Header.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
 		e := problem.New(http.StatusUnsupportedMediaType, "content_encoding", "a request's body must not be encoded")
 		e.Headers = http.Header{"Accept-Encoding": {"identity"}} // RFC 7694
 		return e
 	}
-	if r.ContentLength > s.options.MaxBodyBytes {
-		return problem.TooLarge(s.options.MaxBodyBytes)
+	if r.ContentLength > limit {
+		return problem.TooLarge(limit)
 	}
 	if p := r.URL.EscapedPath(); p != "" && p != "*" && !clean(p) || !text(r.URL.Path) {
 		return problem.New(http.StatusBadRequest, "invalid_path", "the path holds an empty segment, a dot segment, a control character or broken UTF-8")

@@ -115,6 +115,43 @@ func TestBadInput(t *testing.T) {
 	}
 }
 
+// A route with a stream may have more than the others; a path that only looks like its own may not.
+func TestLargeBodies(t *testing.T) {
+	o := options(&logs{})
+	o.MaxBodyBytes, o.LargeBodies = 1000, map[string]int64{"PUT /files/{name}/content": 5000}
+	s := New(o)
+	s.Mount(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, err := io.Copy(io.Discard, r.Body)
+		if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
+			w.WriteHeader(http.StatusRequestEntityTooLarge)
+		}
+	}))
+	r := run(t, s)
+	for name, c := range map[string]struct {
+		method, path string
+		size, status int
+	}{
+		"a stream":           {"PUT", "/files/a/content", 5000, 200},
+		"an escaped slash":   {"PUT", "/files/a%2Fb/content", 5000, 200},
+		"over its limit":     {"PUT", "/files/a/content", 5001, 413},
+		"another route":      {"PUT", "/files/a", 1001, 413},
+		"another method":     {"POST", "/files/a/content", 1001, 413},
+		"one segment":        {"PUT", "/files/a%2Fcontent", 1001, 413},
+		"within the general": {"PUT", "/files/a", 1000, 200},
+	} {
+		for _, told := range []bool{true, false} {
+			head := fmt.Sprintf("Content-Length: %d\r\n\r\n%s", c.size, strings.Repeat("x", c.size))
+			if !told {
+				head = fmt.Sprintf("Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n", c.size, strings.Repeat("x", c.size))
+			}
+			resp := send(t, r, c.method+" "+c.path+" HTTP/1.1\r\nHost: a\r\n"+head, nil)
+			if resp == nil || resp.StatusCode != c.status {
+				t.Errorf("%s, length told: %v: %v, want %d", name, told, resp, c.status)
+			}
+		}
+	}
+}
+
 // heap is how many bytes are allocated and not yet free.
 func heap() uint64 {
 	var m runtime.MemStats

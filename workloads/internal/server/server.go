@@ -60,6 +60,9 @@ type Options struct {
 	DrainDelay, DrainTimeout time.Duration
 	// MaxBodyBytes bounds a request's body, for all routes; a route may have less.
 	MaxBodyBytes int64
+	// LargeBodies are routes that may have more, by their pattern ("PUT /api/v1/secrets/{path}/content"): their handlers
+	// read the body as a stream, in a time that they bound themselves.
+	LargeBodies map[string]int64
 	// TrustedProxies are believed in X-Forwarded-For and X-Forwarded-Proto.
 	TrustedProxies []netip.Prefix
 	// Tracing says where spans go; nil: nowhere, unless OTEL_* variables say it.
@@ -81,6 +84,8 @@ type Server struct {
 	metrics *metrics
 	health  *health
 	err     error // of New, told by Run
+
+	large *http.ServeMux // the patterns of LargeBodies
 
 	mounted atomic.Pointer[mounted]
 	ready   func() error
@@ -116,6 +121,10 @@ func New(o Options) *Server {
 	if err != nil {
 		s.err = err
 		return s
+	}
+	s.large = http.NewServeMux()
+	for pattern := range o.LargeBodies {
+		s.large.Handle(pattern, http.NotFoundHandler())
 	}
 	s.handler = s.observe(secured(origins(s.limits(s.dispatch()))))
 	return s

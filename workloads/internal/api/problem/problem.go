@@ -101,7 +101,8 @@ func From(err error) *Error {
 
 // TooLarge refuses a body over limit bytes.
 func TooLarge(limit int64) *Error {
-	return New(http.StatusRequestEntityTooLarge, "too_large", fmt.Sprintf("the body is larger than %d bytes", limit))
+	return New(http.StatusRequestEntityTooLarge, "too_large", fmt.Sprintf("the body is larger than %d bytes", limit),
+		Detail{Field: "body", Message: fmt.Sprintf("it has at most %d bytes", limit)})
 }
 
 // ErrorEnvelope is the body of an error.

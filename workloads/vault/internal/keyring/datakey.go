@@ -85,18 +85,15 @@ func (r *Root) Unwrap(label Label, wrapped []byte) (*DataKey, error) {
 
 // Seal encrypts a value for one place.
 func (k *DataKey) Seal(b Binding, plaintext []byte) ([]byte, error) {
-	if k.key == nil {
-		return nil, ErrClosed
-	}
-	aead, err := newAEAD(k.key)
-	if err != nil {
-		return nil, err
-	}
-	return encrypt(aead, plaintext, b.bytes()), nil
+	return k.seal(plaintext, b.bytes())
 }
 
 // Open decrypts a value at its place; ErrOpen. The caller zeroes the plaintext.
 func (k *DataKey) Open(b Binding, ciphertext []byte) ([]byte, error) {
+	return k.open(ciphertext, b.bytes())
+}
+
+func (k *DataKey) seal(plaintext, additional []byte) ([]byte, error) {
 	if k.key == nil {
 		return nil, ErrClosed
 	}
@@ -104,7 +101,18 @@ func (k *DataKey) Open(b Binding, ciphertext []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	plaintext, err := aead.Open(nil, nil, ciphertext, b.bytes())
+	return encrypt(aead, plaintext, additional), nil
+}
+
+func (k *DataKey) open(ciphertext, additional []byte) ([]byte, error) {
+	if k.key == nil {
+		return nil, ErrClosed
+	}
+	aead, err := newAEAD(k.key)
+	if err != nil {
+		return nil, err
+	}
+	plaintext, err := aead.Open(nil, nil, ciphertext, additional)
 	if err != nil {
 		return nil, ErrOpen
 	}

@@ -54,11 +54,7 @@ func checkContent(secretType string, v vault.Value) (*time.Time, error) {
 			return nil, Invalid("value."+vault.FieldText, "it is not UTF-8; File takes any bytes")
 		}
 	case vault.TypeFile:
-		name := v[vault.FieldFilename]
-		if len(name) > 255 || !utf8.Valid(name) || strings.ContainsFunc(string(name), func(r rune) bool { return r < ' ' || r == 0x7f || r == '/' || r == '\\' }) ||
-			string(name) == "." || string(name) == ".." {
-			return nil, Invalid("value."+vault.FieldFilename, "it is one name of at most 255 bytes, without directories")
-		}
+		return nil, CheckFilename("value."+vault.FieldFilename, string(v[vault.FieldFilename]))
 	case vault.TypeAPIKey:
 		for _, field := range []string{vault.FieldKey, vault.FieldID} {
 			if !visible(v[field]) {
@@ -73,6 +69,15 @@ func checkContent(secretType string, v vault.Value) (*time.Time, error) {
 		return &leaf.NotAfter, nil
 	}
 	return nil, nil
+}
+
+// CheckFilename refuses what is no name of a file; empty is none. The error names the field.
+func CheckFilename(field, name string) error {
+	strange := func(r rune) bool { return r < ' ' || r == 0x7f || r == '/' || r == '\\' }
+	if len(name) > 255 || !utf8.ValidString(name) || strings.ContainsFunc(name, strange) || name == "." || name == ".." {
+		return Invalid(field, "it is one name of at most 255 bytes, without directories")
+	}
+	return nil
 }
 
 // visible tells whether bytes may stand in a header.

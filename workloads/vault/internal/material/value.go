@@ -70,10 +70,18 @@ func Encode(v vault.Value) ([]byte, error) {
 
 // Decode reads what Encode wrote, into copies; ErrEncoding.
 func Decode(data []byte) (vault.Value, error) {
-	if len(data) < 2 || data[0] != valueFormat || data[1] > maxFields {
+	if len(data) == 0 || data[0] != valueFormat {
 		return nil, ErrEncoding
 	}
-	count, rest := int(data[1]), data[2:]
+	return decodeFields(data[1:])
+}
+
+// decodeFields reads what comes after the format.
+func decodeFields(data []byte) (vault.Value, error) {
+	if len(data) < 1 || data[0] > maxFields {
+		return nil, ErrEncoding
+	}
+	count, rest := int(data[0]), data[1:]
 	v := make(vault.Value, count)
 	last := ""
 	for range count {

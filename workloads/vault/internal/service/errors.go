@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	wire "github.com/itechsmart/operator/internal/backend/vault"
 	"github.com/itechsmart/operator/workloads/internal/api"
 	"github.com/itechsmart/operator/workloads/internal/api/problem"
 	"github.com/itechsmart/operator/workloads/internal/db"
@@ -50,6 +51,9 @@ var known = []struct {
 	{store.ErrNotFound, http.StatusNotFound, "not_found", "no such secret or version"},
 	{store.ErrExists, http.StatusConflict, "conflict", "there is a secret at this path already"},
 	{store.ErrStale, http.StatusPreconditionFailed, "precondition_failed", "somebody has written a newer version"},
+	{store.ErrChanged, http.StatusConflict, "conflict", "somebody has written a version meanwhile: send the file again"},
+	{store.ErrBusy, http.StatusServiceUnavailable, "busy", "as many files are being written as may be at one time: try again"},
+	{store.ErrStreamed, http.StatusUnprocessableEntity, wire.CodeStreamed, "the file has over 1 MiB: GET /api/v1/secrets/{path}/content reads it as a stream"},
 	{store.ErrDeleted, http.StatusGone, "deleted", "the version is deleted; undelete brings it back"},
 	{store.ErrDestroyed, http.StatusGone, "destroyed", "the version is destroyed"},
 	{store.ErrNotGenerated, http.StatusUnprocessableEntity, "not_generated", "the secret is neither generated nor issued: write a new version"},

@@ -84,6 +84,7 @@ func (p *Process) Run(ctx context.Context) error {
 	p.server = server.New(server.Options{
 		Name: product, Addr: p.Addr, MetricsAddr: p.MetricsAddr, Log: p.Log, Registry: p.registry, Pprof: p.Config.Pprof,
 		TrustedProxies: proxies, Tracing: p.Config.Tracing, CORS: p.Config.CORS, DrainDelay: p.DrainDelay,
+		LargeBodies: largeBodies(p.vault().MaxFileBytes),
 	})
 	pool, err := db.Open(ctx, p.Config.Database, "itechsmart-vault")
 	if err != nil {
@@ -199,7 +200,7 @@ func (p *Process) assemble(life context.Context, pool, users *pgxpool.Pool) (err
 		return fmt.Errorf("identity: %w", err)
 	}
 	p.closers = append(p.closers, id.Close)
-	vault := store.New(pool, store.Options{Namespace: p.Config.Namespace})
+	vault := store.New(pool, store.Options{Namespace: p.Config.Namespace, MaxFileBytes: p.vault().MaxFileBytes})
 	if err := p.unseal(life, vault); err != nil {
 		return err
 	}
@@ -211,15 +212,20 @@ func (p *Process) assemble(life context.Context, pool, users *pgxpool.Pool) (err
 	return p.mount(life, s, id, pool)
 }
 
+// vault is Vault's part of the configuration.
+func (p *Process) vault() config.Vault {
+	if p.Config.Vault == nil {
+		return config.Vault{}
+	}
+	return *p.Config.Vault
+}
+
 func (p *Process) newService(life context.Context, vault store.Vault, log *audit.Log, resources *Resources) (*Service, error) {
 	key, err := p.derive("cursors")
 	if err != nil {
 		return nil, err
 	}
-	settings := p.Config.Vault
-	if settings == nil {
-		settings = &config.Vault{}
-	}
+	settings := p.vault()
 	s := New(life, Options{
 		Namespace: p.Config.Namespace, Store: vault, Audit: log, Cursors: api.NewCursors(key), Log: p.Log, Resources: resources,
 		Passphrase: settings.Passphrase, Shares: settings.Shares, Threshold: settings.Threshold,

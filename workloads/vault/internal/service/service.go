@@ -59,6 +59,7 @@ func New(life context.Context, o Options) *Service {
 func (s *Service) Register(rest huma.API) {
 	s.registerSecrets(rest)
 	s.registerVersions(rest)
+	s.registerContents(rest)
 	s.registerPolicies(rest)
 	s.registerAudit(rest)
 	s.registerKeys(rest)

@@ -4,6 +4,7 @@ package service
 
 import (
 	"context"
+	"errors"
 	"net/http"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -11,6 +12,8 @@ import (
 	vaultv1 "github.com/itechsmart/operator/api/vault/v1alpha1"
 	wire "github.com/itechsmart/operator/internal/backend/vault"
 	"github.com/itechsmart/operator/workloads/internal/api"
+	"github.com/itechsmart/operator/workloads/internal/audit"
+	"github.com/itechsmart/operator/workloads/vault/internal/material"
 	"github.com/itechsmart/operator/workloads/vault/internal/store"
 )
 
@@ -43,18 +46,34 @@ func (s *Service) read(ctx context.Context, in *readInput) (*secretReply[wire.Re
 		return nil, err
 	}
 	out, err := s.Store.Read(ctx, in.Path, in.Version)
-	outcome := s.event(ctx, action, object(in.Path, out.Version.Version), "allowed")
+	number := out.Version.Version
 	if err != nil {
-		outcome.Outcome, outcome.Object, outcome.Details = "failed", object(in.Path, in.Version), map[string]string{"reason": reason(err)}
+		number = in.Version
 	}
-	// Nothing has been done yet: without the event there is no answer.
-	if full := s.Audit.Record(ctx, outcome); full != nil {
-		return nil, auditFull(full)
-	}
-	if err != nil {
-		return nil, answerIn("query.", err)
+	if err := s.readEvent(ctx, action, object(in.Path, number), err); err != nil {
+		return nil, err
 	}
 	return &secretReply[wire.Read]{"no-store", out}, nil
+}
+
+// readEvent records a reading, and answers what came of it. Nothing has been given yet: without the event nothing is.
+func (s *Service) readEvent(ctx context.Context, action, object string, err error) error {
+	e := s.event(ctx, action, object, audit.Allowed)
+	if err != nil {
+		e.Outcome, e.Details = audit.Failed, map[string]string{"reason": reason(err)}
+	}
+	if full := s.Audit.Record(ctx, e); full != nil {
+		return auditFull(full)
+	}
+	return answerRead(err)
+}
+
+// answerRead names the fields of a reading's parameters.
+func answerRead(err error) error {
+	if field, ok := errors.AsType[*material.FieldError](err); ok && field.Field == "path" {
+		return answerIn("path.", err)
+	}
+	return answerIn("query.", err)
 }
 
 type diffInput struct {

@@ -218,7 +218,7 @@ func (v *store) newest(ctx context.Context, q querier, h head) (n newestVersion,
 	return n, nil
 }
 
-// current is the newest version's value; the caller zeroes it.
+// current is the newest version's value; the caller zeroes it. ErrStreamed.
 func (v *store) current(ctx context.Context, q querier, keys *keyring.Keyring, path string) (wire.Value, error) {
 	x, err := v.version(ctx, q, path, 0)
 	if err != nil {
@@ -229,12 +229,18 @@ func (v *store) current(ctx context.Context, q querier, keys *keyring.Keyring, p
 		return nil, err
 	}
 	defer keyring.Zero(plaintext)
+	if material.IsManifest(plaintext) {
+		return nil, ErrStreamed
+	}
 	return material.Decode(plaintext)
 }
 
 // holds tells whether the newest version has this value.
 func (v *store) holds(ctx context.Context, q querier, keys *keyring.Keyring, path string, value wire.Value) (bool, error) {
 	now, err := v.current(ctx, q, keys, path)
+	if errors.Is(err, ErrStreamed) { // no declared value is as large
+		return false, nil
+	}
 	if err != nil {
 		return false, err
 	}

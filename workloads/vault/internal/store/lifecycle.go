@@ -5,6 +5,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 
@@ -35,6 +36,10 @@ func (v *store) Destroy(ctx context.Context, path string) error {
 		if err := found("destroy secret", err); err != nil {
 			return err
 		}
+		_, err = tx.Exec(ctx, `DELETE FROM chunks WHERE content_id IN (SELECT content_id FROM versions WHERE secret_id = $1)`, id)
+		if err != nil {
+			return fmt.Errorf("destroy contents: %w", err)
+		}
 		if _, err := tx.Exec(ctx, `DELETE FROM versions WHERE secret_id = $1`, id); err != nil {
 			return fmt.Errorf("destroy versions: %w", err)
 		}
@@ -60,25 +65,26 @@ func (v *store) UndeleteVersion(ctx context.Context, path string, version int64)
 }
 
 func (v *store) DestroyVersion(ctx context.Context, path string, version int64) error {
-	err := v.change(ctx, path, version, `ciphertext = NULL, data_key_id = NULL, destroyed_at = now()`)
+	err := v.change(ctx, path, version, `ciphertext = NULL, data_key_id = NULL, content_id = NULL, destroyed_at = now()`,
+		`gone AS (DELETE FROM chunks c USING target t WHERE c.content_id = t.content_id)`)
 	if err == ErrDestroyed { //nolint:errorlint // change returns it bare
 		return nil
 	}
 	return err
 }
 
-// change sets columns of a version that is not destroyed.
-func (v *store) change(ctx context.Context, path string, version int64, set string) error {
+// change sets columns of a version that is not destroyed. also are further parts of the statement, about "target".
+func (v *store) change(ctx context.Context, path string, version int64, set string, also ...string) error {
 	if err := CheckPath(path); err != nil {
 		return err
 	}
 	var destroyed bool
 	err := v.pool.QueryRow(ctx, `
-		WITH target AS (SELECT v.secret_id, v.version, v.destroyed_at IS NOT NULL AS destroyed
+		WITH target AS (SELECT v.secret_id, v.version, v.content_id, v.destroyed_at IS NOT NULL AS destroyed
 			FROM secrets s JOIN versions v ON v.secret_id = s.id
 			WHERE s.namespace = $1 AND s.path = $2 AND v.version = $3 FOR NO KEY UPDATE OF v),
-		changed AS (UPDATE versions v SET `+set+` FROM target t
-			WHERE v.secret_id = t.secret_id AND v.version = t.version AND NOT t.destroyed)
+		`+strings.Join(append(also, `changed AS (UPDATE versions v SET `+set+` FROM target t
+			WHERE v.secret_id = t.secret_id AND v.version = t.version AND NOT t.destroyed)`), ", ")+`
 		SELECT destroyed FROM target`, v.options.Namespace, path, version).Scan(&destroyed)
 	if err := found("version", err); err != nil {
 		return err

@@ -6,8 +6,6 @@ import (
 	"context"
 	"encoding/hex"
 	"fmt"
-	"maps"
-	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -21,18 +19,19 @@ const stateColumn = `CASE WHEN v.destroyed_at IS NOT NULL THEN 'destroyed' WHEN 
 
 // secretQuery reads secrets with their newest versions: one look into the index of versions for each, however many exist.
 const secretQuery = `
-	SELECT s.namespace, s.path, s.type, s.version, v.metadata, s.created_at, s.updated_at, v.expires_at,
+	SELECT s.namespace, s.path, s.type, s.version, v.metadata, s.created_at, s.updated_at, v.expires_at, coalesce(v.size, 0),
 		coalesce(v.data_key_id::text, ''), coalesce(k.root_key_id <> (SELECT id FROM root_keys WHERE active), false), ` + stateColumn + `
 	FROM secrets s JOIN versions v ON v.secret_id = s.id AND v.version = s.version LEFT JOIN data_keys k ON k.id = v.data_key_id `
 
 const versionsQuery = `
-	SELECT v.version, v.created_at, v.created_by, v.expires_at, ` + stateColumn + `, v.metadata, coalesce(v.data_key_id::text, '')
+	SELECT v.version, v.created_at, v.created_by, v.expires_at, ` + stateColumn + `, v.metadata, coalesce(v.data_key_id::text, ''),
+		coalesce(v.size, 0)
 	FROM secrets s JOIN versions v ON v.secret_id = s.id
 	WHERE s.namespace = $1 AND s.path = $2 AND ($3::bigint = 0 OR v.version < $3)
 	ORDER BY v.secret_id DESC, v.version DESC LIMIT $4`
 
 const versionQuery = `
-	SELECT s.type, v.version, v.created_at, v.created_by, v.expires_at, ` + stateColumn + `, v.metadata, v.ciphertext,
+	SELECT s.type, v.version, v.created_at, v.created_by, v.expires_at, ` + stateColumn + `, v.metadata, coalesce(v.size, 0), v.ciphertext,
 		k.id::text, k.root_key_id, k.wrapped
 	FROM secrets s JOIN versions v ON v.secret_id = s.id AND v.version = coalesce(nullif($3::bigint, 0), s.version)
 	LEFT JOIN data_keys k ON k.id = v.data_key_id
@@ -40,7 +39,7 @@ const versionQuery = `
 
 func scanSecret(row pgx.CollectableRow) (wire.Secret, error) {
 	var s wire.Secret
-	err := row.Scan(&s.Namespace, &s.Path, &s.Type, &s.Version, &s.Metadata, &s.CreatedAt, &s.UpdatedAt, &s.ExpiresAt,
+	err := row.Scan(&s.Namespace, &s.Path, &s.Type, &s.Version, &s.Metadata, &s.CreatedAt, &s.UpdatedAt, &s.ExpiresAt, &s.Size,
 		&s.KeyID, &s.KeyStale, &s.State)
 	s.Versions = s.Version // append-only from 1: none is ever missing
 	return s, err
@@ -104,7 +103,7 @@ func (v *store) Versions(ctx context.Context, path string, options VersionsOptio
 	}
 	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (wire.Version, error) {
 		var x wire.Version
-		err := row.Scan(&x.Version, &x.CreatedAt, &x.CreatedBy, &x.ExpiresAt, &x.State, &x.Metadata, &x.KeyID)
+		err := row.Scan(&x.Version, &x.CreatedAt, &x.CreatedBy, &x.ExpiresAt, &x.State, &x.Metadata, &x.KeyID, &x.Size)
 		return x, err
 	})
 	if err != nil {
@@ -129,7 +128,7 @@ func (v *store) version(ctx context.Context, q querier, path string, number int6
 	var x stored
 	var keyID, rootID *string
 	err := q.QueryRow(ctx, versionQuery, v.options.Namespace, path, number).
-		Scan(&x.Type, &x.Version.Version, &x.CreatedAt, &x.CreatedBy, &x.ExpiresAt, &x.State, &x.Metadata, &x.ciphertext,
+		Scan(&x.Type, &x.Version.Version, &x.CreatedAt, &x.CreatedBy, &x.ExpiresAt, &x.State, &x.Metadata, &x.Size, &x.ciphertext,
 			&keyID, &rootID, &x.key.Wrapped)
 	if err := found("version", err); err != nil {
 		return x, err
@@ -184,83 +183,14 @@ func (v *store) Read(ctx context.Context, path string, version int64) (read wire
 			return err
 		}
 		defer keyring.Zero(plaintext)
+		if material.IsManifest(plaintext) {
+			return ErrStreamed
+		}
 		value, err := material.Decode(plaintext)
 		read = wire.Read{Version: x.Version, Type: x.Type, Value: value}
 		return err
 	})
 	return read, err
-}
-
-func (v *store) Diff(ctx context.Context, path string, from, to int64) ([]wire.FieldDiff, error) {
-	newer, err := v.Read(ctx, path, to)
-	if err != nil {
-		return nil, err
-	}
-	defer material.Zero(newer.Value)
-	if from == 0 {
-		from = newer.Version.Version - 1
-	}
-	var older wire.Read // nothing comes before version 1
-	if from != 0 {
-		if older, err = v.Read(ctx, path, from); err != nil {
-			return nil, err
-		}
-		defer material.Zero(older.Value)
-	}
-	var diff []wire.FieldDiff
-	err = v.withKeys(ctx, func(keys *keyring.Keyring, _ int) error {
-		key, err := v.macKey(ctx, keys)
-		if err != nil {
-			return err
-		}
-		defer key.Close()
-		diff, err = compare(key, older.Value, newer.Value)
-		return err
-	})
-	return diff, err
-}
-
-// compare never tells a value: only whether two are equal, here and in any other diff of the namespace.
-func compare(key *keyring.DataKey, from, to wire.Value) ([]wire.FieldDiff, error) {
-	names := slices.Sorted(maps.Keys(from))
-	for name := range to {
-		if _, both := from[name]; !both {
-			names = append(names, name)
-		}
-	}
-	slices.Sort(names)
-	diff := make([]wire.FieldDiff, 0, len(names))
-	for _, name := range names {
-		d := wire.FieldDiff{Field: name}
-		var err error
-		if data, ok := from[name]; ok {
-			if d.From, err = fieldMAC(key, name, data); err != nil {
-				return nil, err
-			}
-		}
-		if data, ok := to[name]; ok {
-			if d.To, err = fieldMAC(key, name, data); err != nil {
-				return nil, err
-			}
-		}
-		switch {
-		case d.From == "":
-			d.Change = "added"
-		case d.To == "":
-			d.Change = "removed"
-		case d.From == d.To:
-			d.Change = "same"
-		default:
-			d.Change = "changed"
-		}
-		diff = append(diff, d)
-	}
-	return diff, nil
-}
-
-func fieldMAC(key *keyring.DataKey, name string, data []byte) (string, error) {
-	sum, err := key.MAC([]byte("field"), []byte(name), data)
-	return hex.EncodeToString(sum), err
 }
 
 func (v *store) MAC(ctx context.Context, value wire.Value) (text string, err error) {

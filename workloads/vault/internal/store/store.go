@@ -28,6 +28,10 @@ const (
 	defaultRewrapBatch = 200
 	defaultRetireAfter = time.Minute
 
+	// DefaultMaxFileBytes bounds a File.
+	DefaultMaxFileBytes = 64 << 20
+	defaultUploads      = 4
+
 	maxMetadata      = 32
 	maxMetadataValue = 256
 )
@@ -49,6 +53,8 @@ type store struct {
 	keys   *keyring.Keyring // nil: sealed
 	shares []keyring.Share
 
+	uploads chan struct{} // holds one for each file that is being written
+
 	statusMu sync.Mutex
 	counted  counts
 }
@@ -64,7 +70,13 @@ func New(pool *pgxpool.Pool, options Options) Vault {
 	if options.iterations == 0 {
 		options.iterations = keyring.Iterations
 	}
-	return &store{pool: pool, reads: db.NewTogether(pool), options: options}
+	if options.MaxFileBytes == 0 {
+		options.MaxFileBytes = DefaultMaxFileBytes
+	}
+	if options.Uploads == 0 {
+		options.Uploads = defaultUploads
+	}
+	return &store{pool: pool, reads: db.NewTogether(pool), options: options, uploads: make(chan struct{}, options.Uploads)}
 }
 
 // CheckPath refuses what is no path of a secret, with a *material.FieldError under ErrInvalid.

@@ -8,6 +8,7 @@ import (
 	"context"
 	"embed"
 	"errors"
+	"io"
 	"time"
 
 	wire "github.com/itechsmart/operator/internal/backend/vault"
@@ -42,6 +43,12 @@ var (
 	ErrNotGenerated = errors.New("the secret is neither generated nor issued")
 	// ErrCorrupt: a row does not open: moved, cut, forged or damaged.
 	ErrCorrupt = errors.New("the stored value does not open")
+	// ErrStreamed: the value is a File that is too large to be read as a whole; Content reads it.
+	ErrStreamed = errors.New("the file is read as a stream")
+	// ErrChanged: somebody else wrote a version while a file was on its way, which cannot be sent twice.
+	ErrChanged = errors.New("another version was written meanwhile")
+	// ErrBusy: as many files are on their way as may be at one time.
+	ErrBusy = errors.New("too many files are being written")
 	// ErrInvalid: the request is refused as it stands; errors.As finds a *material.FieldError that names the field.
 	ErrInvalid = errors.New("invalid")
 )
@@ -55,6 +62,10 @@ type Options struct {
 	// RetireAfter is how long an older root key stays after its last use, so that every replica learns the new one from
 	// it by Refresh; a minute when zero, at once when negative.
 	RetireAfter time.Duration
+	// MaxFileBytes bounds a File; DefaultMaxFileBytes when zero.
+	MaxFileBytes int64
+	// Uploads is how many files are written at one time, each with a connection of its own; 4 when zero.
+	Uploads int
 
 	iterations int // of PBKDF2, for tests; keyring.Iterations when zero
 }
@@ -73,6 +84,17 @@ type VersionsOptions struct {
 	Limit  int   // 1 to 1000; 100 when zero
 }
 
+// Upload is what is told of a file beside its content.
+type Upload struct {
+	Filename  string // may be empty
+	Metadata  map[string]string
+	ExpiresAt *time.Time
+	// CheckAndSet is the newest version that the writer knows of, 0 for none; nil: not checked.
+	CheckAndSet *int64
+	// Replace refuses to make a secret that is not there yet.
+	Replace bool
+}
+
 // Rotated is a new generation of the root key.
 type Rotated struct {
 	KeyID string
@@ -86,6 +108,7 @@ type Rotated struct {
 // returns ErrSealed, ErrCorrupt and the database's errors.
 type Vault interface {
 	Keys
+	Files
 
 	// List gives secrets in the order of their paths, and whether there are more. Sealed or not. ErrInvalid.
 	List(ctx context.Context, options ListOptions) (secrets []wire.Secret, more bool, err error)
@@ -123,6 +146,19 @@ type Vault interface {
 	DeleteVersion(ctx context.Context, path string, version int64) error
 	UndeleteVersion(ctx context.Context, path string, version int64) error
 	DestroyVersion(ctx context.Context, path string, version int64) error
+}
+
+// Files are secrets of type File as streams. One of up to 1 MiB is stored and read like any value; a larger one is stored in
+// parts, and Read answers ErrStreamed.
+type Files interface {
+	// Upload makes a new version of a File from what content gives until its end, and the secret when there is none. It holds
+	// no more of it in memory than 1 MiB. When content fails, which is the error then, nothing was stored. ErrNotFound,
+	// ErrExists, ErrStale, ErrChanged, ErrBusy, ErrInvalid.
+	Upload(ctx context.Context, path string, upload Upload, content io.Reader, by string) (wire.Secret, error)
+	// Content opens a version of a File; version 0 is the newest. That no part is missing, and that the first one opens, is
+	// known then; reading the rest may fail by ErrCorrupt, ErrSealed and, when it was destroyed meanwhile, ErrCorrupt.
+	// ErrNotFound, ErrDeleted, ErrDestroyed, ErrInvalid for other types.
+	Content(ctx context.Context, path string, version int64) (*Content, error)
 }
 
 // Keys is what a Vault does with its keys.

@@ -25,6 +25,22 @@ type draft struct {
 	expiresAt *time.Time
 	by        string
 	declared  *declaration // nil: what is known of it stays
+	content   *content     // nil: the plaintext is the value
+}
+
+// content is what a version is told of its parts, which the transaction holds already.
+type content struct {
+	id   string
+	size int64
+	key  *keyring.DataKey // that they are sealed under: the secret's
+}
+
+// columns are those of the version's row.
+func (c *content) columns() (id *string, size *int64) {
+	if c == nil {
+		return nil, nil
+	}
+	return &c.id, &c.size
 }
 
 // declaration is what is remembered of an Apply.
@@ -116,8 +132,14 @@ func (v *store) Create(ctx context.Context, path string, write wire.Write, by st
 func (v *store) create(ctx context.Context, q querier, keys *keyring.Keyring, path string, d *draft) (wire.Secret, error) {
 	secret := wire.Secret{Namespace: v.options.Namespace, Path: path, Type: d.Type, Version: 1, Versions: 1,
 		Metadata: d.metadata, ExpiresAt: d.expiresAt, State: wire.StateLive}
-	key := keyring.NewDataKey()
-	defer key.Close()
+	contentID, size := d.content.columns()
+	var key *keyring.DataKey
+	if d.content != nil {
+		key, secret.Size = d.content.key, d.content.size
+	} else {
+		key = keyring.NewDataKey()
+		defer key.Close()
+	}
 	row, err := v.newDataKey(keys, keyring.PurposeSecret, path, key)
 	if err != nil {
 		return secret, err
@@ -138,9 +160,9 @@ func (v *store) create(ctx context.Context, q querier, keys *keyring.Keyring, pa
 		WITH key AS (`+insertDataKey+` RETURNING id),
 		head AS (INSERT INTO secrets (namespace, path, type, version, data_key_id, source_hash, rotation, recipe)
 			SELECT $2, $4, $7, 1, id, $8, $9, $10 FROM key RETURNING id)
-		INSERT INTO versions (secret_id, version, data_key_id, ciphertext, metadata, created_by, expires_at)
-		SELECT id, 1, $1, $11, $12, $13, $14 FROM head RETURNING created_at`,
-		append(row.args(), d.Type, declared.sourceHash, declared.rotation, recipe, ciphertext, d.metadata, d.by, d.expiresAt)...).
+		INSERT INTO versions (secret_id, version, data_key_id, ciphertext, metadata, created_by, expires_at, content_id, size)
+		SELECT id, 1, $1, $11, $12, $13, $14, $15, $16 FROM head RETURNING created_at`,
+		append(row.args(), d.Type, declared.sourceHash, declared.rotation, recipe, ciphertext, d.metadata, d.by, d.expiresAt, contentID, size)...).
 		Scan(&secret.CreatedAt)
 	if db.IsUnique(err, "secrets_namespace_path_key") {
 		return secret, ErrExists
@@ -216,6 +238,10 @@ func (v *store) add(ctx context.Context, q querier, keys *keyring.Keyring, path 
 		return secret, err
 	}
 	secret.KeyStale = h.key.RootKeyID != active.ID()
+	contentID, size := d.content.columns()
+	if d.content != nil {
+		secret.Size = d.content.size
+	}
 	var sourceHash, rotation *string
 	var recipe []byte
 	if d.declared != nil {
@@ -228,9 +254,9 @@ func (v *store) add(ctx context.Context, q querier, keys *keyring.Keyring, path 
 		WITH head AS (UPDATE secrets SET version = $2, updated_at = now(), source_hash = coalesce($8, source_hash),
 				rotation = coalesce($9, rotation), recipe = CASE WHEN $8::text IS NULL THEN recipe ELSE $10 END
 			WHERE id = $1 AND version = $2 - 1 RETURNING id)
-		INSERT INTO versions (secret_id, version, data_key_id, ciphertext, metadata, created_by, expires_at)
-		SELECT id, $2, $3, $4, $5, $6, $7 FROM head RETURNING created_at`,
-		h.id, secret.Version, h.key.ID, ciphertext, d.metadata, d.by, d.expiresAt, sourceHash, rotation, recipe).
+		INSERT INTO versions (secret_id, version, data_key_id, ciphertext, metadata, created_by, expires_at, content_id, size)
+		SELECT id, $2, $3, $4, $5, $6, $7, $11, $12 FROM head RETURNING created_at`,
+		h.id, secret.Version, h.key.ID, ciphertext, d.metadata, d.by, d.expiresAt, sourceHash, rotation, recipe, contentID, size).
 		Scan(&secret.UpdatedAt)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return secret, errAgain
@@ -257,7 +283,13 @@ func (v *store) Rollback(ctx context.Context, path string, version int64, by str
 		if err != nil {
 			return nil, err
 		}
+		if material.IsManifest(plaintext) {
+			return nil, ErrStreamed
+		}
 		return &draft{Type: h.Type, plaintext: plaintext, metadata: x.Metadata, expiresAt: x.ExpiresAt, by: by}, nil
 	}, &secret)
+	if errors.Is(err, ErrStreamed) {
+		return v.rollbackContent(ctx, path, version, by)
+	}
 	return secret, err
 }

@@ -6,12 +6,11 @@ import (
 	"crypto/ed25519"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -89,20 +88,7 @@ func auditExportCommand(s *settings) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if file == "" {
-				return c.Stream(cmd.Context(), "/audit/export", cmd.OutOrStdout())
-			}
-			// A file of the name holds all or is not there.
-			out, err := os.CreateTemp(filepath.Dir(file), ".export-*")
-			if err != nil {
-				return err
-			}
-			defer os.Remove(out.Name()) //nolint:errcheck // it was renamed
-			err = c.Stream(cmd.Context(), "/audit/export", out)
-			if err = errors.Join(err, out.Close()); err != nil {
-				return err
-			}
-			return os.Rename(out.Name(), file)
+			return whole(cmd, file, func(out io.Writer) error { return c.Stream(cmd.Context(), "/audit/export", nil, out) })
 		},
 	}
 	c.Flags().StringVarP(&file, "file", "f", "", "write to a file instead")

@@ -171,12 +171,52 @@ func TestAgainstAVault(t *testing.T) {
 	if out := must(t, "", "seal-status"); !strings.Contains(out, "unsealed") {
 		t.Errorf("seal-status: %q", out)
 	}
+	files(t, dir)
 	sealAndOpen(t, server, dir)
 	verifyOffline(t, dir)
 	must(t, "", "delete", "db/password", "--destroy")
 	must(t, "", "logout")
 	if _, err := os.Stat(session); !os.IsNotExist(err) {
 		t.Errorf("the session is still there: %v", err)
+	}
+}
+
+// files streams one to the Vault and back, of a size that no value may have.
+func files(t *testing.T, dir string) {
+	t.Helper()
+	in, out := filepath.Join(dir, "in.bin"), filepath.Join(dir, "out.bin")
+	data := bytes.Repeat([]byte(canary), 3<<20/len(canary))
+	if err := os.WriteFile(in, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if text := must(t, "", "put", "backup", "-t", "File", "-f", in, "--cas", "0", "--metadata", "team=a", "--expires", "2099-01-02T03:04:05Z"); text != "backup version 1\n" {
+		t.Errorf("put: %q", text)
+	}
+	for want, cas := range map[string]string{"409": "0", "412": "7"} {
+		if _, err := run(t, "", "put", "backup", "-t", "File", "-f", in, "--cas", cas); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("--cas %s: %v", cas, err)
+		}
+	}
+	must(t, "", "get", "backup", "--to-file", out)
+	got, err := os.ReadFile(out)
+	info, statErr := os.Stat(out)
+	if err != nil || statErr != nil || !bytes.Equal(got, data) || info.Mode().Perm() != 0o600 {
+		t.Errorf("%d bytes come back, %v, %v", len(got), err, info)
+	}
+	if got := must(t, "", "get", "backup"); got != string(data) {
+		t.Errorf("%d bytes are printed", len(got))
+	}
+	if _, err := run(t, "", "get", "backup", "-o", "json"); err == nil || !strings.Contains(err.Error(), "content") {
+		t.Errorf("as JSON: %v", err)
+	}
+	if text := must(t, "small\n", "put", "backup", "-t", "File"); text != "backup version 2\n" {
+		t.Errorf("put: %q", text)
+	}
+	if got := must(t, "", "get", "backup"); got != "small\n" {
+		t.Errorf("a small file is printed as %q", got)
+	}
+	if _, err := run(t, "", "put", "backup", "-t", "File", "-f", filepath.Join(dir, "none")); err == nil {
+		t.Error("a file that is not there is stored")
 	}
 }
 

@@ -144,6 +144,22 @@ func versionCommand() *cobra.Command {
 	}
 }
 
+// whole writes to a file, which holds all of it or is not there; to the standard output when the file has no name.
+func whole(cmd *cobra.Command, file string, write func(io.Writer) error) error {
+	if file == "" {
+		return write(cmd.OutOrStdout())
+	}
+	out, err := os.CreateTemp(filepath.Dir(file), ".vaultctl-*") // mode 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(out.Name()) //nolint:errcheck // it was renamed
+	if err = errors.Join(write(out), out.Close()); err != nil {
+		return err
+	}
+	return os.Rename(out.Name(), file)
+}
+
 // readBounded reads a file of at most limit bytes; "-" is the standard input.
 func readBounded(name string, limit int64) ([]byte, error) {
 	in := os.Stdin

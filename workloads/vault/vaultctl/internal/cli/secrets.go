@@ -43,17 +43,23 @@ func (s *settings) one(run func(*cobra.Command, *client.Client, string) error) f
 
 func getCommand(s *settings) *cobra.Command {
 	var number int64
-	var field string
+	var field, file string
 	c := &cobra.Command{
 		Use: "get PATH", Short: "Print a secret's value", Args: cobra.ExactArgs(1),
-		Long: "Prints one field of the value as it is: the main one, or --field. With -o json all of it.",
+		Long: "Prints one field of the value as it is: the main one, or --field. With -o json all of it.\n" +
+			"A File of any size is streamed; with --to-file the file holds all of it, or is not there.",
 		RunE: s.one(func(cmd *cobra.Command, c *client.Client, path string) error {
 			query := url.Values{}
 			if number != 0 {
 				query.Set("version", strconv.FormatInt(number, 10))
 			}
 			var read wire.Read
-			if err := c.Call(cmd.Context(), http.MethodGet, secretPath(path, "value"), query, nil, &read); err != nil {
+			err := c.Call(cmd.Context(), http.MethodGet, secretPath(path, "value"), query, nil, &read)
+			var refused *client.Error
+			if errors.As(err, &refused) && refused.Code == wire.CodeStreamed && s.output != "json" && (field == "" || field == wire.FieldFile) {
+				return whole(cmd, file, func(out io.Writer) error { return c.Stream(cmd.Context(), secretPath(path, "content"), query, out) })
+			}
+			if err != nil {
 				return err
 			}
 			if s.output == "json" {
@@ -67,11 +73,14 @@ func getCommand(s *settings) *cobra.Command {
 			if !ok {
 				return fmt.Errorf("the value has no field %q", name)
 			}
-			_, err := cmd.OutOrStdout().Write(value)
-			return err
+			return whole(cmd, file, func(out io.Writer) error {
+				_, err := out.Write(value)
+				return err
+			})
 		}),
 	}
 	c.Flags().Int64Var(&number, "version", 0, "version; 0 is the newest")
+	c.Flags().StringVar(&file, "to-file", "", "write the value to a file, which only its owner can read")
 	c.Flags().StringVar(&field, "field", "", "field of the value: text, file, filename, tls.crt, tls.key, ca.crt, key or id")
 	return c
 }
@@ -84,14 +93,11 @@ func putCommand(s *settings) *cobra.Command {
 	c := &cobra.Command{
 		Use: "put PATH", Short: "Store a secret, or a new version of it", Args: cobra.ExactArgs(1),
 		Long: "Stores a value from the standard input, or from files, as a new secret or a new version.\n" +
-			"--cas 0 only makes a new secret; --cas n only when n is the newest version.",
-		Example: "  printf %s \"$PASSWORD\" | vaultctl put db/password\n  vaultctl put web/tls --type Certificate --from-file tls.crt=cert.pem --from-file tls.key=key.pem",
+			"--cas 0 only makes a new secret; --cas n only when n is the newest version. A File is streamed, however large.",
+		Example: "  printf %s \"$PASSWORD\" | vaultctl put db/password\n  vaultctl put web/tls --type Certificate --from-file tls.crt=cert.pem --from-file tls.key=key.pem\n" +
+			"  vaultctl put backup/keys --type File --from-file keys.tar",
 		RunE: s.one(func(cmd *cobra.Command, c *client.Client, path string) error {
-			value, err := input.read(cmd)
-			if err != nil {
-				return err
-			}
-			write := wire.Write{Type: input.typ, Value: value, Metadata: metadata}
+			write := wire.Write{Type: input.typ, Metadata: metadata}
 			if expires != "" {
 				at, err := time.Parse(time.RFC3339, expires)
 				if err != nil {
@@ -103,7 +109,13 @@ func putCommand(s *settings) *cobra.Command {
 			if cmd.Flags().Changed("cas") {
 				write.CheckAndSet = &checkAndSet
 			}
-			if err := put(cmd, c, path, write, &out); err != nil {
+			var err error
+			if input.typ == wire.TypeFile {
+				err = putFile(cmd, c, path, &input, write, &out)
+			} else if write.Value, err = input.read(cmd); err == nil {
+				err = put(cmd, c, path, write, &out)
+			}
+			if err != nil {
 				return err
 			}
 			return s.print(cmd, out, fmt.Sprintf("%s version %d", out.Path, out.Version))
@@ -132,6 +144,33 @@ func put(cmd *cobra.Command, c *client.Client, path string, write wire.Write, ou
 		return c.Call(ctx, http.MethodPost, "/secrets", nil, create, out)
 	}
 	return err
+}
+
+// putFile streams a file to the service.
+func putFile(cmd *cobra.Command, c *client.Client, path string, input *valueInput, write wire.Write, out *wire.Secret) error {
+	in, name, err := input.open(cmd)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	query, header := url.Values{}, http.Header{}
+	if name != "" {
+		query.Set("filename", name)
+	}
+	for key, value := range write.Metadata {
+		query.Add("metadata", key+"="+value)
+	}
+	if write.ExpiresAt != nil {
+		query.Set("expiresAt", write.ExpiresAt.Format(time.RFC3339))
+	}
+	switch cas := write.CheckAndSet; {
+	case cas == nil:
+	case *cas == 0:
+		header.Set("If-None-Match", "*")
+	default:
+		header.Set("If-Match", strconv.Quote(strconv.FormatInt(*cas, 10)))
+	}
+	return c.Upload(cmd.Context(), secretPath(path, "content"), query, header, in, out)
 }
 
 func listCommand(s *settings) *cobra.Command {

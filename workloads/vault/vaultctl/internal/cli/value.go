@@ -5,6 +5,8 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"io"
+	"os"
 	"slices"
 	"strings"
 
@@ -75,6 +77,38 @@ func (v *valueInput) read(cmd *cobra.Command) (wire.Value, error) {
 		}
 	}
 	return value, nil
+}
+
+// open gives the content of a File as a stream, and the name of the file that --from-file filename=FILE holds.
+func (v *valueInput) open(cmd *cobra.Command) (content io.ReadCloser, filename string, err error) {
+	source := ""
+	for _, file := range v.files {
+		field, name, named := strings.Cut(file, "=")
+		switch {
+		case named && field == wire.FieldFilename && filename == "":
+			text, err := readBounded(name, 256)
+			if err != nil {
+				return nil, "", err
+			}
+			filename = trimLine(text)
+		case named && field != wire.FieldFile:
+			return nil, "", fmt.Errorf("a %s has no further field %q", v.typ, field)
+		case source != "":
+			return nil, "", fmt.Errorf("field %q is given twice", wire.FieldFile)
+		case named:
+			source = name
+		default:
+			source = file
+		}
+	}
+	switch {
+	case source == "" && isTerminal(cmd.InOrStdin()):
+		return nil, "", fmt.Errorf("a %s comes from --from-file, or from the standard input", v.typ)
+	case source == "", source == "-":
+		return io.NopCloser(cmd.InOrStdin()), filename, nil
+	}
+	in, err := os.Open(source)
+	return in, filename, err
 }
 
 func (v *valueInput) readInput(cmd *cobra.Command) ([]byte, error) {

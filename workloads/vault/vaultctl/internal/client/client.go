@@ -26,6 +26,8 @@ var ErrLogin = errors.New("not logged in: run `vaultctl login`")
 type Client struct {
 	base string
 	http *http.Client
+	// streams is for what takes as long as it is large; the context ends it.
+	streams *http.Client
 	// token is asked before each call; "" sends none.
 	token func(context.Context) (string, error)
 }
@@ -36,14 +38,12 @@ func New(server string, token func(context.Context) (string, error)) (*Client, e
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.RawQuery != "" || u.User != nil {
 		return nil, errors.New("the server is no URL such as https://vault.example.com")
 	}
+	// A redirect would carry the token elsewhere.
+	stay := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return &Client{
-		base: strings.TrimSuffix(u.String(), "/") + "/api/v1",
-		http: &http.Client{
-			Timeout: time.Minute,
-			// A redirect would carry the token elsewhere.
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		},
-		token: token,
+		base: strings.TrimSuffix(u.String(), "/") + "/api/v1", token: token,
+		http:    &http.Client{Timeout: time.Minute, CheckRedirect: stay},
+		streams: &http.Client{CheckRedirect: stay},
 	}, nil
 }
 
@@ -80,10 +80,19 @@ func (c *Client) Call(ctx context.Context, method, path string, query url.Values
 		}
 		body = bytes.NewReader(data)
 	}
-	response, err := c.do(ctx, method, path, query, body, "application/json")
+	header := http.Header{}
+	if body != nil {
+		header.Set("Content-Type", "application/json")
+	}
+	response, err := c.do(ctx, c.http, method, path, query, body, header)
 	if err != nil {
 		return err
 	}
+	return data(response, out)
+}
+
+// data reads an answer's data into out (nil: it is not wanted).
+func data(response *http.Response, out any) error {
 	defer response.Body.Close()
 	envelope := struct {
 		Data any `json:"data"`
@@ -92,14 +101,14 @@ func (c *Client) Call(ctx context.Context, method, path string, query url.Values
 		return nil
 	}
 	if err := json.NewDecoder(io.LimitReader(response.Body, maxAnswer)).Decode(&envelope); err != nil {
-		return fmt.Errorf("%s %s: the answer is no JSON of a Vault: %w", method, path, err)
+		return fmt.Errorf("%s %s: the answer is no JSON of a Vault: %w", response.Request.Method, response.Request.URL.Path, err)
 	}
 	return nil
 }
 
-// Stream copies an answer that is no JSON document to out.
-func (c *Client) Stream(ctx context.Context, path string, out io.Writer) error {
-	response, err := c.do(ctx, http.MethodGet, path, nil, nil, "")
+// Stream copies an answer that is no JSON document to out; one that ends early is an error.
+func (c *Client) Stream(ctx context.Context, path string, query url.Values, out io.Writer) error {
+	response, err := c.do(ctx, c.streams, http.MethodGet, path, query, nil, nil)
 	if err != nil {
 		return err
 	}
@@ -108,6 +117,17 @@ func (c *Client) Stream(ctx context.Context, path string, out io.Writer) error {
 		return fmt.Errorf("GET %s: %w", path, err)
 	}
 	return nil
+}
+
+// Upload sends a body as a stream, and reads the answer's data into out. header goes with it.
+func (c *Client) Upload(ctx context.Context, path string, query url.Values, header http.Header, body io.Reader, out any) error {
+	header = header.Clone()
+	header.Set("Content-Type", "application/octet-stream")
+	response, err := c.do(ctx, c.streams, http.MethodPut, path, query, body, header)
+	if err != nil {
+		return err
+	}
+	return data(response, out)
 }
 
 // Token is what POST /token answers.
@@ -120,7 +140,7 @@ type Token struct {
 // Grant asks for a token (RFC 6749).
 func (c *Client) Grant(ctx context.Context, form url.Values) (Token, error) {
 	var token Token
-	response, err := c.send(ctx, http.MethodPost, "/token", nil, strings.NewReader(form.Encode()), "application/x-www-form-urlencoded", "")
+	response, err := c.send(ctx, c.http, http.MethodPost, "/token", nil, strings.NewReader(form.Encode()), formHeader())
 	if err != nil {
 		return token, err
 	}
@@ -136,6 +156,10 @@ func (c *Client) Grant(ctx context.Context, form url.Values) (Token, error) {
 		return token, errors.New("POST /token: the answer holds no token")
 	}
 	return token, nil
+}
+
+func formHeader() http.Header {
+	return http.Header{"Content-Type": {"application/x-www-form-urlencoded"}}
 }
 
 // oauthError reads RFC 6749's error, or the service's own.
@@ -157,15 +181,20 @@ func oauthError(status int, data []byte) error {
 	return &Error{Status: status}
 }
 
-func (c *Client) do(ctx context.Context, method, path string, query url.Values, body io.Reader, contentType string) (*http.Response, error) {
-	token := ""
+func (c *Client) do(ctx context.Context, by *http.Client, method, path string, query url.Values, body io.Reader, header http.Header) (*http.Response, error) {
+	if header == nil {
+		header = http.Header{}
+	}
 	if c.token != nil {
-		var err error
-		if token, err = c.token(ctx); err != nil {
+		token, err := c.token(ctx)
+		if err != nil {
 			return nil, err
 		}
+		if token != "" {
+			header.Set("Authorization", "Bearer "+token)
+		}
 	}
-	response, err := c.send(ctx, method, path, query, body, contentType, token)
+	response, err := c.send(ctx, by, method, path, query, body, header)
 	if err != nil {
 		return nil, err
 	}
@@ -185,7 +214,7 @@ func (c *Client) do(ctx context.Context, method, path string, query url.Values, 
 	return nil, &envelope.Error
 }
 
-func (c *Client) send(ctx context.Context, method, path string, query url.Values, body io.Reader, contentType, token string) (*http.Response, error) {
+func (c *Client) send(ctx context.Context, by *http.Client, method, path string, query url.Values, body io.Reader, header http.Header) (*http.Response, error) {
 	target := c.base + path
 	if len(query) > 0 {
 		target += "?" + query.Encode()
@@ -194,14 +223,9 @@ func (c *Client) send(ctx context.Context, method, path string, query url.Values
 	if err != nil {
 		return nil, err
 	}
+	request.Header = header
 	request.Header.Set("User-Agent", "vaultctl")
-	if contentType != "" && body != nil {
-		request.Header.Set("Content-Type", contentType)
-	}
-	if token != "" {
-		request.Header.Set("Authorization", "Bearer "+token)
-	}
-	response, err := c.http.Do(request)
+	response, err := by.Do(request)
 	if err != nil {
 		var wrapped *url.Error
 		if errors.As(err, &wrapped) {
@@ -215,7 +239,7 @@ func (c *Client) send(ctx context.Context, method, path string, query url.Values
 // Revoke ends a refresh token and what came of it (RFC 7009).
 func (c *Client) Revoke(ctx context.Context, token string) error {
 	form := url.Values{"token": {token}, "token_type_hint": {"refresh_token"}}
-	response, err := c.send(ctx, http.MethodPost, "/revoke", nil, strings.NewReader(form.Encode()), "application/x-www-form-urlencoded", "")
+	response, err := c.send(ctx, c.http, http.MethodPost, "/revoke", nil, strings.NewReader(form.Encode()), formHeader())
 	if err != nil {
 		return err
 	}

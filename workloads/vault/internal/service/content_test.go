@@ -1,0 +1,314 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package service
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/itechsmart/operator/internal/backend/backendtest/servers"
+	wire "github.com/itechsmart/operator/internal/backend/vault"
+	"github.com/itechsmart/operator/workloads/internal/audit"
+)
+
+const mib = 1 << 20
+
+// file is a content of so many bytes, the same for the same seed.
+func file(seed byte, size int64) io.Reader {
+	return io.LimitReader(rand.NewChaCha8([32]byte{seed}), size)
+}
+
+func bytesOf(t testing.TB, in io.Reader) []byte {
+	t.Helper()
+	data, err := io.ReadAll(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+// upload sends a content; headers may replace its type.
+func (r *running) upload(path string, in io.Reader, headers ...string) response {
+	r.t.Helper()
+	request, err := http.NewRequestWithContext(r.t.Context(), http.MethodPut, r.url+base+path, in)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	request.Header.Set("Authorization", "Bearer "+r.admin)
+	request.Header.Set("Content-Type", typeContent)
+	for i := 0; i+1 < len(headers); i += 2 {
+		request.Header.Set(headers[i], headers[i+1])
+	}
+	answer, err := http.DefaultClient.Do(request)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	return response{status: answer.StatusCode, header: answer.Header, body: bytesOf(r.t, answer.Body)}
+}
+
+func (r *running) wantFile(path string, seed byte, size int64) http.Header {
+	r.t.Helper()
+	answer := r.call(r.admin, "GET", path, nil)
+	if answer.status != http.StatusOK || !bytes.Equal(answer.body, bytesOf(r.t, file(seed, size))) {
+		r.t.Fatalf("GET %s: %d, %d bytes, not those that were sent", path, answer.status, len(answer.body))
+	}
+	return answer.header
+}
+
+// The way of a large file: stored, read, replaced, compared, rolled back, and all of it in the audit log.
+func TestContent(t *testing.T) {
+	r := start(t, settingsOn(t, servers.Postgres(t)), nil, t.TempDir())
+	const path = "/secrets/backup%2Fkeys/content"
+	expires := url.QueryEscape("2099-01-02T03:04:05Z")
+	first := r.upload(path+"?filename=k%C3%A9ys.bin&metadata=team=a&metadata=b=c%3Dd&expiresAt="+expires, file(1, 20*mib), "If-None-Match", "*")
+	if first.status != http.StatusCreated || first.header.Get("ETag") != `"1"` {
+		t.Fatalf("%d %s", first.status, first.body)
+	}
+	header := r.wantFile(path, 1, 20*mib)
+	if header.Get("Content-Type") != typeContent || header.Get("Cache-Control") != "no-store" || header.Get("ETag") != `"1"` ||
+		header.Get("Content-Disposition") != "attachment; filename*=utf-8''k%C3%A9ys.bin" {
+		t.Errorf("headers %v", header)
+	}
+	known := must[wire.Secret](r, 200, r.admin, "GET", "/secrets/backup%2Fkeys", nil)
+	if known.Size != 20*mib || known.Type != wire.TypeFile || known.Metadata["team"] != "a" || known.Metadata["b"] != "c=d" || known.ExpiresAt == nil || known.ExpiresAt.Year() != 2099 {
+		t.Errorf("known %+v", known)
+	}
+	if a := r.call(r.admin, "GET", "/secrets/backup%2Fkeys/value", nil); a.status != 422 || a.refusal(t).Code != wire.CodeStreamed {
+		t.Errorf("as a value: %d %s", a.status, a.body)
+	}
+	if a := r.upload(path, file(2, 2*mib), "If-None-Match", "*"); a.status != http.StatusConflict {
+		t.Errorf("made twice: %d %s", a.status, a.body)
+	}
+	if a := r.upload(path, file(2, 2*mib), "If-Match", `"7"`); a.status != http.StatusPreconditionFailed {
+		t.Errorf("stale: %d %s", a.status, a.body)
+	}
+	if a := r.upload(path, file(2, 2*mib), "If-Match", `"1"`); a.status != http.StatusOK || a.header.Get("ETag") != `"2"` {
+		t.Errorf("a second version: %d %s", a.status, a.body)
+	}
+	diff := must[[]wire.FieldDiff](r, 200, r.admin, "GET", "/secrets/backup%2Fkeys/diff?from=1&to=2", nil)
+	if len(diff) != 2 || diff[0].Change != "changed" || diff[1].Change != "removed" {
+		t.Errorf("diff %+v", diff)
+	}
+	if back := must[wire.Secret](r, 200, r.admin, "POST", "/secrets/backup%2Fkeys/rollback", map[string]int{"version": 1}); back.Version != 3 || back.Size != 20*mib {
+		t.Errorf("rolled back to %+v", back)
+	}
+	r.wantFile(path, 1, 20*mib)
+	r.wantFile(path+"?version=2", 2, 2*mib)
+	// A small one is a value like all others, in both directions.
+	if a := r.upload("/secrets/small/content?filename=s", file(3, 100)); a.status != http.StatusCreated {
+		t.Fatalf("small: %d %s", a.status, a.body)
+	}
+	if v := must[wire.Read](r, 200, r.admin, "GET", "/secrets/small/value", nil); !bytes.Equal(v.Value[wire.FieldFile], bytesOf(t, file(3, 100))) || string(v.Value[wire.FieldFilename]) != "s" {
+		t.Error("a small file is not a value")
+	}
+	r.wantFile("/secrets/small/content", 3, 100)
+	r.contentAudited(t)
+	r.contentDocumented(t)
+}
+
+func (r *running) contentAudited(t *testing.T) {
+	t.Helper()
+	for _, want := range []string{
+		"secret.write secret/backup/keys@1 allowed", "secret.write secret/backup/keys failed", "secret.write secret/backup/keys@2 allowed",
+		"secret.read secret/backup/keys@1 allowed", "secret.read secret/backup/keys failed", "secret.rollback secret/backup/keys@3 allowed",
+		"secret.read secret/backup/keys@2 allowed",
+	} {
+		r.wait("an audit event: "+want, func() bool {
+			for _, e := range must[wire.Page[audit.Entry]](r, 200, r.admin, "GET", "/audit?limit=500", nil).Items {
+				if e.Action+" "+e.Object+" "+e.Outcome == want {
+					return true
+				}
+			}
+			return false
+		})
+	}
+}
+
+func (r *running) contentDocumented(t *testing.T) {
+	t.Helper()
+	response, err := http.Get(r.url + "/openapi.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	type media map[string]json.RawMessage
+	var document struct {
+		Paths map[string]map[string]struct {
+			RequestBody struct{ Content media }
+			Responses   map[string]struct{ Content media }
+		}
+	}
+	if err := json.NewDecoder(response.Body).Decode(&document); err != nil {
+		t.Fatal(err)
+	}
+	operations := document.Paths[base+contentPath]
+	put, get := operations["put"], operations["get"]
+	if put.RequestBody.Content[typeContent] == nil || get.Responses["200"].Content[typeContent] == nil {
+		t.Errorf("the document says %+v", operations)
+	}
+	for _, status := range []string{"201", "400", "403", "408", "409", "412", "413", "415", "422"} {
+		if _, ok := put.Responses[status]; !ok && status != "201" {
+			t.Errorf("the document lacks %s", status)
+		}
+	}
+}
+
+// Each is refused with what is wrong, and leaves all as it was.
+func TestBadContent(t *testing.T) {
+	settings := settingsOn(t, servers.Postgres(t))
+	settings.Vault.MaxFileBytes = 3 * mib
+	r := start(t, settings, nil, t.TempDir())
+	if a := r.upload("/secrets/a/content", file(1, 2*mib)); a.status != http.StatusCreated {
+		t.Fatalf("%d %s", a.status, a.body)
+	}
+	must[wire.Secret](r, http.StatusCreated, r.admin, "POST", "/secrets", write("text", "one"))
+	before := r.snapshot()
+	unknown := func(size int64) io.Reader { return struct{ io.Reader }{file(2, size)} } // of a length that is not told
+	for _, c := range []struct {
+		name, path string
+		in         io.Reader
+		status     int
+		field      string
+		headers    []string
+	}{
+		{"over the limit", "/secrets/a/content", bytes.NewReader(make([]byte, 3*mib+1)), 413, "body", nil},
+		{"over the limit, in chunks", "/secrets/b/content", unknown(3*mib + 1), 413, "body", nil},
+		{"far over the limit", "/secrets/b/content", unknown(100 * mib), 413, "body", nil},
+		{"another type", "/secrets/text/content", unknown(2 * mib), 422, "path.type", nil},
+		{"path traversal", "/secrets/..%2Fa/content", unknown(10), 422, "path.path", nil},
+		{"JSON", "/secrets/a/content", strings.NewReader("{}"), 415, "header.Content-Type", []string{"Content-Type", "application/json"}},
+		{"no type", "/secrets/a/content", strings.NewReader("x"), 415, "body", []string{"Content-Type", ""}},
+		{"compressed", "/secrets/a/content", strings.NewReader("x"), 415, "", []string{"Content-Encoding", "gzip"}},
+		{"a directory", "/secrets/a/content?filename=a%2Fb", unknown(2 * mib), 422, "query.filename", nil},
+		{"metadata without a value", "/secrets/a/content?metadata=a", unknown(10), 422, "query.metadata", nil},
+		{"metadata twice", "/secrets/a/content?metadata=a=b&metadata=a=c", unknown(10), 422, "query.metadata", nil},
+		{"an unknown parameter", "/secrets/a/content?name=a", unknown(10), 422, "", nil},
+		{"a malformed If-Match", "/secrets/a/content", unknown(10), 400, "header.If-Match", []string{"If-Match", canary}},
+		{"both conditions", "/secrets/a/content", unknown(10), 422, "header.If-None-Match", []string{"If-Match", `"1"`, "If-None-Match", "*"}},
+		{"not there", "/secrets/c/content", unknown(10), 404, "", []string{"If-Match", "*"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			a := r.upload(c.path, c.in, c.headers...)
+			if a.status != c.status {
+				t.Fatalf("%d %s, want %d", a.status, a.body, c.status)
+			}
+			refusal := a.refusal(t)
+			named := c.field == ""
+			for _, d := range refusal.Details {
+				named = named || d.Field == c.field
+			}
+			if !named || bytes.Contains(a.body, []byte(canary)) {
+				t.Errorf("it names no field %s, or quotes the request: %s", c.field, a.body)
+			}
+		})
+	}
+	for path, status := range map[string]int{"/secrets/text/content": 422, "/secrets/none/content": 404, "/secrets/a/content?version=9": 404, "/secrets/a/content?version=-1": 422} {
+		if a := r.call(r.admin, "GET", path, nil); a.status != status {
+			t.Errorf("GET %s: %d %s, want %d", path, a.status, a.body, status)
+		}
+	}
+	if a := r.call("", "GET", "/secrets/a/content", nil); a.status != http.StatusUnauthorized {
+		t.Errorf("without a login: %d", a.status)
+	}
+	if after := r.snapshot(); after != before {
+		t.Error("something changed")
+	}
+	// Other routes take no more than before.
+	if a := r.call(r.admin, "PUT", "/secrets/a%2Fcontent", `{"path":"`+strings.Repeat("x", 3*mib)+`"}`); a.status != http.StatusRequestEntityTooLarge {
+		t.Errorf("a large body elsewhere: %d", a.status)
+	}
+	r.wantFile("/secrets/a/content", 1, 2*mib)
+}
+
+// A client that goes away in the middle leaves nothing, whether it had told how much would come or not.
+func TestContentGivenUp(t *testing.T) {
+	r := start(t, settingsOn(t, servers.Postgres(t)), nil, t.TempDir())
+	if a := r.upload("/secrets/kept/content", file(1, 2*mib)); a.status != http.StatusCreated {
+		t.Fatalf("%d %s", a.status, a.body)
+	}
+	before := r.snapshot()
+	for name, head := range map[string]string{
+		"early": "Content-Length: 1000000\r\n\r\n" + strings.Repeat("x", 1000), "late": "Content-Length: 30000000\r\n\r\n" + strings.Repeat("x", 5*mib),
+		"in chunks": "Transfer-Encoding: chunked\r\n\r\n" + fmt.Sprintf("%x\r\n", 2*mib) + strings.Repeat("x", 2*mib) + "\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			failed := strings.Count(r.logs.String(), `"reason":"bad_request"`)
+			conn, err := net.Dial("tcp", strings.TrimPrefix(r.url, "http://"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			if _, err := io.WriteString(conn, "PUT "+base+"/secrets/a/content HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer "+r.admin+"\r\nContent-Type: "+typeContent+"\r\n"+head); err != nil {
+				t.Fatal(err)
+			}
+			if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
+				t.Fatal(err)
+			}
+			answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer answer.Body.Close()
+			if answer.StatusCode != http.StatusBadRequest {
+				t.Errorf("%d %s", answer.StatusCode, bytesOf(t, answer.Body))
+			}
+			r.wait("the failure in the audit log", func() bool { return strings.Count(r.logs.String(), `"reason":"bad_request"`) > failed })
+			if after := r.snapshot(); after != before {
+				t.Error("something was stored")
+			}
+		})
+	}
+	if a := r.upload("/secrets/a/content", file(1, 2*mib)); a.status != http.StatusCreated {
+		t.Errorf("afterwards: %d %s", a.status, a.body)
+	}
+}
+
+// A row that was changed: an error when the first part or the number of parts tells, else an answer that ends early.
+func TestContentTampered(t *testing.T) {
+	r := start(t, settingsOn(t, servers.Postgres(t)), nil, t.TempDir())
+	if a := r.upload("/secrets/a/content", file(1, 2*mib)); a.status != http.StatusCreated {
+		t.Fatalf("%d %s", a.status, a.body)
+	}
+	pool := r.pool()
+	defer pool.Close()
+	change := func(sql string) {
+		t.Helper()
+		if tag, err := pool.Exec(t.Context(), sql); err != nil || tag.RowsAffected() != 1 {
+			t.Fatal(tag, err)
+		}
+	}
+	change(`UPDATE chunks SET ciphertext = set_byte(ciphertext, 100, 255 - get_byte(ciphertext, 100)) WHERE number = 5`)
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, r.url+base+"/secrets/a/content", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Authorization", "Bearer "+r.admin)
+	answer, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	got, err := io.ReadAll(answer.Body)
+	if answer.StatusCode != http.StatusOK || answer.ContentLength != 2*mib || err == nil || len(got) > 5*contentStep || !bytes.Equal(got, bytesOf(t, file(1, int64(len(got))))) {
+		t.Errorf("%d, %d of %d bytes, %v: a client takes it for whole", answer.StatusCode, len(got), answer.ContentLength, err)
+	}
+	for _, sql := range []string{
+		`UPDATE chunks SET ciphertext = set_byte(ciphertext, 100, 255 - get_byte(ciphertext, 100)) WHERE number = 0`,
+		`DELETE FROM chunks WHERE number = 7`,
+	} {
+		change(sql)
+		if a := r.call(r.admin, "GET", "/secrets/a/content", nil); a.status != 422 || a.refusal(t).Code != "corrupt" {
+			t.Errorf("%s: %d %s", sql, a.status, a.body)
+		}
+	}
+}
