@@ -47,7 +47,7 @@ var vaultProduct = &productType{
 // configureVault finds where Vault's root key comes from.
 func configureVault(ctx context.Context, r *productRun) (func(*config.Service), error) {
 	unseal := r.platform.Spec.Products.Vault.Unseal
-	told := &config.Vault{}
+	told := &config.Vault{MaxFileBytes: r.platform.Spec.Products.Vault.MaxFileSize.Value()}
 	switch {
 	case unseal == nil:
 		passphrase, err := r.passphrase(ctx)

@@ -325,7 +325,7 @@ func TestVaultUnsealChoices(t *testing.T) {
 	secret.Data["passphrase"] = []byte("correct horse battery staple\n")
 	w.Expect(w.client.Update(ctx, secret)).To(Succeed())
 	w.ready("main", metav1.ConditionTrue, common.ReasonSucceeded)
-	w.Expect(w.told().Vault).To(Equal(&config.Vault{Passphrase: "correct horse battery staple"}))
+	w.Expect(w.told().Vault).To(Equal(&config.Vault{MaxFileBytes: 64 << 20, Passphrase: "correct horse battery staple"}))
 	w.Expect(w.get("main-vault-unseal", &corev1.Secret{})).NotTo(Succeed())
 
 	shares := vaultPlatform()
@@ -337,7 +337,7 @@ func TestVaultUnsealChoices(t *testing.T) {
 	w.Expect(w.get("shared-vault", &d)).To(Succeed())
 	c, err := w.configOf(&d)
 	w.Expect(err).NotTo(HaveOccurred())
-	w.Expect(c.Vault).To(Equal(&config.Vault{Shares: 5, Threshold: 3}))
+	w.Expect(c.Vault).To(Equal(&config.Vault{MaxFileBytes: 64 << 20, Shares: 5, Threshold: 3}))
 }
 
 func TestClientsAndServiceAccounts(t *testing.T) {

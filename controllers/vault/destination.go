@@ -22,6 +22,7 @@ import (
 	vaultv1alpha1 "github.com/itechsmart/operator/api/vault/v1alpha1"
 	"github.com/itechsmart/operator/controllers/internal/reconcile"
 	"github.com/itechsmart/operator/internal/backend"
+	"github.com/itechsmart/operator/internal/backend/vault"
 )
 
 func (p *pass) synced(status metav1.ConditionStatus, reason, message string) {
@@ -185,6 +186,10 @@ func (p *pass) value(ctx context.Context, version int64) (map[string][]byte, err
 	read, err := p.client.Read(ctx, p.secret.StorePath(), version)
 	if errors.Is(err, backend.ErrNotFound) {
 		return nil, p.gone(version, "missing or deleted")
+	}
+	if errors.Is(err, vault.ErrStreamed) {
+		return nil, reconcile.Stall(vaultv1alpha1.ReasonFileTooLarge, "spec.destination: version %d of %q has over 1 MiB, and a core Secret cannot hold it; "+
+			"remove the destination, and read the file by GET /api/v1/secrets/{path}/content or vaultctl get", version, p.secret.StorePath())
 	}
 	if err != nil {
 		return nil, p.explain(err)

@@ -183,6 +183,36 @@ func TestExternalValue(t *testing.T) {
 	w.stored("app/token", 2)
 }
 
+// A file over 1 MiB is stored and known, but no destination can hold it: that is said, and what is there stays.
+func TestLargeFileHasNoDestination(t *testing.T) {
+	w := newWorld(t)
+	w.platform("main")
+	s := w.secret("backup", func(s *vaultv1alpha1.Secret) {
+		s.Spec.Type, s.Spec.Source = vaultv1alpha1.TypeFile, vaultv1alpha1.Source{External: &vaultv1alpha1.External{Path: "backup"}}
+	})
+	write := vault.Write{Type: vault.TypeFile, Value: vault.Value{"file": []byte(canary)}}
+	_, err := w.vault.Create(w.ctx, "backup", write)
+	w.Expect(err).NotTo(HaveOccurred())
+	w.announce(s.Name, 1)
+	w.ready(s)
+	value := w.version(s, 1).Data
+	w.Expect(w.vault.PutLarge("backup", 20<<20)).To(Succeed())
+	w.announce(s.Name, 2)
+	message := w.condition(s, common.ConditionReady, metav1.ConditionFalse, vaultv1alpha1.ReasonFileTooLarge)
+	w.Expect(message).To(And(ContainSubstring("spec.destination"), ContainSubstring("version 2"), ContainSubstring("1 MiB")))
+	w.condition(s, vaultv1alpha1.ConditionSynced, metav1.ConditionFalse, vaultv1alpha1.ReasonFileTooLarge)
+	w.Expect(w.version(s, 1).Data).To(Equal(value), "nothing is taken from who uses it")
+	w.edit(s, func(s *vaultv1alpha1.Secret) { s.Spec.Destination = nil })
+	w.ready(s)
+	w.edit(s, func(s *vaultv1alpha1.Secret) { s.Spec.Destination = &vaultv1alpha1.Destination{} })
+	w.condition(s, common.ConditionReady, metav1.ConditionFalse, vaultv1alpha1.ReasonFileTooLarge)
+	_, err = w.vault.Put(w.ctx, "backup", write)
+	w.Expect(err).NotTo(HaveOccurred())
+	w.announce(s.Name, 3)
+	w.ready(s)
+	w.version(s, 3)
+}
+
 func TestOtherTypeIsRefused(t *testing.T) {
 	w := newWorld(t)
 	w.platform("main")

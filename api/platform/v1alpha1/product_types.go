@@ -5,6 +5,7 @@ package v1alpha1
 import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -25,6 +26,12 @@ type VaultProduct struct {
 	// once and keeps in the Secret <platform>-vault-unseal. Without it no secret can be read: keep a copy elsewhere.
 	// +optional
 	Unseal *VaultUnseal `json:"unseal,omitempty"`
+
+	// maxFileSize bounds a secret of type File, which comes and goes as a stream when it has over 1Mi.
+	// +kubebuilder:default="64Mi"
+	// +kubebuilder:validation:XValidation:rule="quantity(string(self)).compareTo(quantity('1Mi')) >= 0 && quantity(string(self)).compareTo(quantity('1Gi')) <= 0",message="maxFileSize must be from 1Mi to 1Gi"
+	// +optional
+	MaxFileSize resource.Quantity `json:"maxFileSize,omitzero"`
 }
 
 // VaultUnseal is exactly one of secretRef and shamir.

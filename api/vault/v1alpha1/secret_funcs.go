@@ -43,6 +43,8 @@ const (
 	ReasonCurrent       = "Current"
 	// ReasonTemplateFailed: a template of spec.destination cannot be rendered.
 	ReasonTemplateFailed = "TemplateFailed"
+	// ReasonFileTooLarge: the value is a File over 1 MiB, which no core Secret can hold.
+	ReasonFileTooLarge = "FileTooLarge"
 	// ReasonNoDestination: the value is read by REST alone.
 	ReasonNoDestination = "NoDestination"
 	// ReasonInvalidExpression: a CEL expression does not compile.
