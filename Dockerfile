@@ -1,9 +1,13 @@
 # One program per image, chosen by PROGRAM: ./cmd/manager, ./workloads/dataflow/worker or ./workloads/vault.
 #   docker build --build-arg PROGRAM=./cmd/manager -t itechsmart/manager .
-FROM golang:1.26 AS build
+# The programs are static, and the image holds nothing else. Vault with PKCS #11 loads the library of an HSM, which needs cgo and
+# a C library in the image (docs/pkcs11.md):
+#   docker build --build-arg PROGRAM=./workloads/vault --build-arg CGO_ENABLED=1 --target pkcs11 -t vault-pkcs11 .
+FROM golang:1.26-bookworm AS build
 ARG PROGRAM=./cmd/manager
 ARG TARGETOS=linux
 ARG TARGETARCH=amd64
+ARG CGO_ENABLED=0
 WORKDIR /src
 COPY go.mod go.sum ./
 RUN go mod download
@@ -13,7 +17,12 @@ COPY controllers controllers
 COPY hack hack
 COPY internal internal
 COPY workloads workloads
-RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH go build -buildvcs=false -trimpath -ldflags="-s -w" -o /program "$PROGRAM"
+RUN CGO_ENABLED=$CGO_ENABLED GOOS=$TARGETOS GOARCH=$TARGETARCH go build -buildvcs=false -trimpath -ldflags="-s -w" -o /program "$PROGRAM"
+
+FROM debian:12-slim AS pkcs11
+COPY --from=build /program /program
+USER 65532:65532
+ENTRYPOINT ["/program"]
 
 FROM scratch
 COPY --from=build /program /program

@@ -3,6 +3,7 @@
 package platform
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -27,15 +28,24 @@ func parsePlatform(t *testing.T, spec, namespace string) *unstructured.Unstructu
 	return p
 }
 
+// hsm is a key in one.
+const hsm = `pkcs11: {module: /usr/lib/hsm.so, tokenLabel: vault, keyLabel: unseal, pinSecretRef: {name: hsm}}`
+
 // Each rule of the products' schema has a case that it accepts and one that it refuses, on a real API server.
 func TestProductSchemaOnCreate(t *testing.T) {
 	c, _ := ctrltest.Env(t)
 	namespace := ctrltest.Namespace(t)
 	for _, test := range []struct{ name, spec, refused string }{
 		{"a product", `products: {vault: {}}`, ""},
-		{"an unknown unseal", `products: {vault: {unseal: {}}}`, "spec.products.vault.unseal: Invalid value: exactly one of secretRef and shamir"},
+		{"an unknown unseal", `products: {vault: {unseal: {}}}`, "spec.products.vault.unseal: Invalid value: exactly one of secretRef, shamir and pkcs11"},
 		{"a passphrase", `products: {vault: {unseal: {secretRef: {name: x}}}}`, ""},
-		{"two unseals", `products: {vault: {unseal: {secretRef: {name: x}, shamir: {}}}}`, "exactly one of secretRef and shamir"},
+		{"two unseals", `products: {vault: {unseal: {secretRef: {name: x}, shamir: {}}}}`, "exactly one of secretRef, shamir and pkcs11"},
+		{"three unseals", `products: {vault: {unseal: {secretRef: {name: x}, shamir: {}, ` + hsm + `}}}`, "exactly one of secretRef, shamir and pkcs11"},
+		{"a key in an HSM", `products: {vault: {unseal: {` + hsm + `}}}`, ""},
+		{"an HSM's library by a relative path", `products: {vault: {unseal: {` + strings.Replace(hsm, "/usr", "usr", 1) + `}}}`, "module must be an absolute path"},
+		{"an HSM's library by a path upwards", `products: {vault: {unseal: {` + strings.Replace(hsm, "/usr", "/usr/..", 1) + `}}}`, "module must be an absolute path"},
+		{"an HSM without a key", `products: {vault: {unseal: {pkcs11: {module: /a.so, tokenLabel: a, pinSecretRef: {name: x}}}}}`, "spec.products.vault.unseal.pkcs11.keyLabel"},
+		{"an HSM without a PIN", `products: {vault: {unseal: {pkcs11: {module: /a.so, tokenLabel: a, keyLabel: a}}}}`, "spec.products.vault.unseal.pkcs11.pinSecretRef"},
 		{"shares", `products: {vault: {unseal: {shamir: {shares: 3, threshold: 3}}}}`, ""},
 		{"too few shares", `products: {vault: {unseal: {shamir: {shares: 2, threshold: 3}}}}`, "threshold must not exceed shares"},
 		{"one share", `products: {vault: {unseal: {shamir: {shares: 1, threshold: 1}}}}`, "spec.products.vault.unseal.shamir"},
@@ -106,11 +116,17 @@ func TestProductSchemaOnCreate(t *testing.T) {
 func TestProductSchemaOnUpdate(t *testing.T) {
 	c, _ := ctrltest.Env(t)
 	const generated, named, shared = `products: {vault: {}}`, `products: {vault: {unseal: {secretRef: {name: x}}}}`, `products: {vault: {unseal: {shamir: {shares: 5, threshold: 3}}}}`
+	const keyed = `products: {vault: {unseal: {` + hsm + `}}}`
 	for _, test := range []struct{ name, before, after, refused string }{
 		{"a passphrase of one's own", generated, named, ""},
 		{"another passphrase's Secret", named, `products: {vault: {unseal: {secretRef: {name: another}}}}`, ""},
-		{"shares instead of a passphrase", generated, shared, "unseal cannot change between a passphrase and Shamir shares"},
-		{"a passphrase instead of shares", shared, named, "unseal cannot change between a passphrase and Shamir shares"},
+		{"shares instead of a passphrase", generated, shared, "unseal cannot change between a passphrase, Shamir shares and PKCS #11"},
+		{"a key in an HSM instead of a passphrase", generated, keyed, "unseal cannot change between a passphrase, Shamir shares and PKCS #11"},
+		{"a key in an HSM instead of a passphrase of one's own", named, keyed, "unseal cannot change between a passphrase, Shamir shares and PKCS #11"},
+		{"a key in an HSM instead of shares", shared, keyed, "unseal cannot change between a passphrase, Shamir shares and PKCS #11"},
+		{"a passphrase instead of a key in an HSM", keyed, generated, "unseal cannot change between a passphrase, Shamir shares and PKCS #11"},
+		{"another library of the HSM", keyed, strings.Replace(keyed, "hsm.so", "hsm-2.so", 1), ""},
+		{"a passphrase instead of shares", shared, named, "unseal cannot change between a passphrase, Shamir shares and PKCS #11"},
 		{"more shares", shared, `products: {vault: {unseal: {shamir: {shares: 7, threshold: 3}}}}`, "shares and threshold are immutable"},
 		{"the same shares", shared, shared + `, rateLimit: {burst: 5}`, ""},
 		{"no product any more", shared, `rateLimit: {}`, ""},

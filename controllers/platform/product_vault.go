@@ -35,8 +35,11 @@ var vaultProduct = &productType{
 		Verbs: []string{"create", "delete", "get", "list", "patch", "update", "watch"},
 	}},
 	references: func(p *v1alpha1.Platform) []string {
-		if u := p.Spec.Products.Vault.Unseal; u != nil && u.SecretRef != nil {
+		switch u := p.Spec.Products.Vault.Unseal; {
+		case u != nil && u.SecretRef != nil:
 			return []string{u.SecretRef.Name}
+		case u != nil && u.PKCS11 != nil:
+			return []string{u.PKCS11.PINSecretRef.Name}
 		}
 		return nil
 	},
@@ -57,6 +60,13 @@ func configureVault(ctx context.Context, r *productRun) (func(*config.Service), 
 		told.Passphrase = passphrase
 	case unseal.Shamir != nil:
 		told.Shares, told.Threshold = int(unseal.Shamir.Shares), int(unseal.Shamir.Threshold)
+	case unseal.PKCS11 != nil:
+		path, p := productPath(v1alpha1.ProductVault)+".unseal.pkcs11.pinSecretRef", unseal.PKCS11
+		pin, err := r.referenced(ctx, path, p.PINSecretRef.Name, p.PINSecretRef.Key)
+		if err != nil {
+			return nil, err
+		}
+		told.PKCS11 = &config.PKCS11{Module: p.Module, TokenLabel: p.TokenLabel, KeyLabel: p.KeyLabel, PIN: pin}
 	default:
 		path, ref := productPath(v1alpha1.ProductVault)+".unseal.secretRef", unseal.SecretRef
 		passphrase, err := r.referenced(ctx, path, ref.Name, ref.Key)

@@ -328,6 +328,25 @@ func TestVaultUnsealChoices(t *testing.T) {
 	w.Expect(w.told().Vault).To(Equal(&config.Vault{MaxFileBytes: 64 << 20, Passphrase: "correct horse battery staple"}))
 	w.Expect(w.get("main-vault-unseal", &corev1.Secret{})).NotTo(Succeed())
 
+	keyed := vaultPlatform()
+	keyed.Name = "keyed"
+	keyed.Spec.Products.Vault.Unseal = &v1alpha1.VaultUnseal{PKCS11: &v1alpha1.VaultPKCS11{
+		Module: "/usr/lib/hsm.so", TokenLabel: "vault", KeyLabel: "unseal", PINSecretRef: v1alpha1.PINReference{Name: "hsm"},
+	}}
+	w.create(keyed)
+	condition = w.ready("keyed", metav1.ConditionFalse, common.ReasonReferenceNotFound)
+	w.Expect(condition.Message).To(ContainSubstring("spec.products.vault.unseal.pkcs11.pinSecretRef"))
+	w.create(binding("hsm", map[string]string{"pin": "1843\n"}))
+	w.ready("keyed", metav1.ConditionTrue, common.ReasonSucceeded)
+	var withKey appsv1.Deployment
+	w.Expect(w.get("keyed-vault", &withKey)).To(Succeed())
+	toldKey, err := w.configOf(&withKey)
+	w.Expect(err).NotTo(HaveOccurred())
+	w.Expect(toldKey.Vault).To(Equal(&config.Vault{MaxFileBytes: 64 << 20, PKCS11: &config.PKCS11{
+		Module: "/usr/lib/hsm.so", TokenLabel: "vault", KeyLabel: "unseal", PIN: "1843",
+	}}))
+	w.Expect(w.get("keyed-vault-unseal", &corev1.Secret{})).NotTo(Succeed())
+
 	shares := vaultPlatform()
 	shares.Name = "shared"
 	shares.Spec.Products.Vault.Unseal = &v1alpha1.VaultUnseal{Shamir: &v1alpha1.VaultShamir{Shares: 5, Threshold: 3}}

@@ -95,7 +95,7 @@ func (p *pass) explain(err error) error {
 		return err
 	case errors.Is(err, vault.ErrSealed):
 		return &reconcile.Waiting{Reason: vaultv1alpha1.ReasonSealed, After: sealedInterval,
-			Message: fmt.Sprintf("the Vault of Platform %s is sealed; unseal it: vaultctl unseal", p.platform.Name)}
+			Message: fmt.Sprintf("the Vault of Platform %s is sealed; vaultctl seal-status tells why, and vaultctl unseal gives a share", p.platform.Name)}
 	case errors.Is(err, backend.ErrAuth):
 		return reconcile.Fail(common.ReasonAccessDenied, fmt.Errorf("%w; the Vault of Platform %s does not take the operator's ServiceAccount token of audience %q",
 			err, p.platform.Name, platformv1alpha1.TokenAudience))

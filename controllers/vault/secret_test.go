@@ -201,7 +201,9 @@ func TestLargeFileHasNoDestination(t *testing.T) {
 	message := w.condition(s, common.ConditionReady, metav1.ConditionFalse, vaultv1alpha1.ReasonFileTooLarge)
 	w.Expect(message).To(And(ContainSubstring("spec.destination"), ContainSubstring("version 2"), ContainSubstring("1 MiB")))
 	w.condition(s, vaultv1alpha1.ConditionSynced, metav1.ConditionFalse, vaultv1alpha1.ReasonFileTooLarge)
-	w.Expect(w.version(s, 1).Data).To(Equal(value), "nothing is taken from who uses it")
+	var core corev1.Secret
+	w.Expect(w.client.Get(w.ctx, client.ObjectKeyFromObject(s), &core)).To(Succeed())
+	w.Expect(core.Data).To(Equal(value), "nothing is taken from who uses it")
 	w.edit(s, func(s *vaultv1alpha1.Secret) { s.Spec.Destination = nil })
 	w.ready(s)
 	w.edit(s, func(s *vaultv1alpha1.Secret) { s.Spec.Destination = &vaultv1alpha1.Destination{} })

@@ -18,7 +18,7 @@ type Products struct {
 }
 
 // VaultProduct is how Vault runs.
-// +kubebuilder:validation:XValidation:rule="(has(self.unseal) && has(self.unseal.shamir)) == (has(oldSelf.unseal) && has(oldSelf.unseal.shamir))",message="unseal cannot change between a passphrase and Shamir shares: the root key was made with the former",fieldPath=".unseal"
+// +kubebuilder:validation:XValidation:rule="(has(self.unseal) && has(self.unseal.shamir)) == (has(oldSelf.unseal) && has(oldSelf.unseal.shamir)) && (has(self.unseal) && has(self.unseal.pkcs11)) == (has(oldSelf.unseal) && has(oldSelf.unseal.pkcs11))",message="unseal cannot change between a passphrase, Shamir shares and PKCS #11: the root key was made with the former",fieldPath=".unseal"
 type VaultProduct struct {
 	ProductSpec `json:",inline"`
 
@@ -34,8 +34,8 @@ type VaultProduct struct {
 	MaxFileSize resource.Quantity `json:"maxFileSize,omitzero"`
 }
 
-// VaultUnseal is exactly one of secretRef and shamir.
-// +kubebuilder:validation:XValidation:rule="has(self.secretRef) != has(self.shamir)",message="exactly one of secretRef and shamir must be set"
+// VaultUnseal is exactly one of secretRef, shamir and pkcs11.
+// +kubebuilder:validation:XValidation:rule="[has(self.secretRef), has(self.shamir), has(self.pkcs11)].filter(x, x).size() == 1",message="exactly one of secretRef, shamir and pkcs11 must be set"
 type VaultUnseal struct {
 	// secretRef names the passphrase in a Secret of the Platform's namespace.
 	// +optional
@@ -44,6 +44,52 @@ type VaultUnseal struct {
 	// shamir splits the root key into shares, which people hand in over REST after every start.
 	// +optional
 	Shamir *VaultShamir `json:"shamir,omitempty"`
+
+	// pkcs11 lets a key in an HSM unseal: the operator's passphrase is replaced by a random one, which that key wraps and
+	// the database keeps. It needs an image that was built for it, see docs/pkcs11.md.
+	// +optional
+	PKCS11 *VaultPKCS11 `json:"pkcs11,omitempty"`
+}
+
+// VaultPKCS11 is one key of a PKCS #11 token.
+type VaultPKCS11 struct {
+	// module is the path of the HSM's PKCS #11 library in the image.
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="self.startsWith('/') && !self.contains('..')",message="module must be an absolute path without .."
+	// +required
+	Module string `json:"module,omitempty"`
+
+	// tokenLabel finds the token.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=32
+	// +required
+	TokenLabel string `json:"tokenLabel,omitempty"`
+
+	// keyLabel finds the key: an AES key that encrypts and decrypts by AES-GCM, or an RSA key pair for OAEP. There must be one
+	// key of the label.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +required
+	KeyLabel string `json:"keyLabel,omitempty"`
+
+	// pinSecretRef names the PIN of the token's user in a Secret of the Platform's namespace.
+	// +required
+	PINSecretRef PINReference `json:"pinSecretRef,omitzero"`
+}
+
+// PINReference names a PIN in a Secret of the same namespace.
+type PINReference struct {
+	// name of the Secret.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +required
+	Name string `json:"name,omitempty"`
+
+	// key of the Secret.
+	// +kubebuilder:default=pin
+	// +kubebuilder:validation:Pattern=`^[-._a-zA-Z0-9]{1,253}$`
+	// +optional
+	Key string `json:"key,omitempty"`
 }
 
 // SecretKeyReference names one key of a Secret of the same namespace.

@@ -142,6 +142,7 @@ type FieldDiff struct {
 // SealStatus tells whether values can be read, and how far a re-wrap is.
 type SealStatus struct {
 	Sealed    bool   `json:"sealed"`
+	Reason    string `json:"reason,omitempty" doc:"why it is sealed, when it should have unsealed itself"`
 	KeyID     string `json:"keyID,omitempty" doc:"the root key in use"`
 	Threshold int    `json:"threshold,omitempty" doc:"shares that are needed to unseal"`
 	Progress  int    `json:"progress,omitempty" doc:"shares that were given"`

@@ -46,8 +46,8 @@ func (s *Service) followKeys(ctx context.Context) {
 			continue
 		}
 		err := s.Store.Refresh(ctx)
-		if errors.Is(err, store.ErrSealed) && s.Passphrase != "" {
-			err = s.Store.Unseal(ctx, []byte(s.Passphrase))
+		if errors.Is(err, store.ErrSealed) && s.Passphrase != nil {
+			err = unseal(ctx, s.Passphrase, s.Store.Unseal)
 		}
 		if err != nil && ctx.Err() == nil {
 			s.Log.Warn("the keys were not refreshed", "error", err)

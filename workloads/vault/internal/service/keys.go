@@ -31,6 +31,9 @@ func (s *Service) sealStatus(ctx context.Context, _ *struct{}) (*reply[wire.Seal
 	if err != nil {
 		return nil, answer(err)
 	}
+	if status.Sealed {
+		status.Reason = s.WhySealed()
+	}
 	return &reply[wire.SealStatus]{status}, nil
 }
 
@@ -52,8 +55,8 @@ func (s *Service) initialize(ctx context.Context, _ *struct{}) (*secretReply[Sha
 	if err := s.admin(ctx, "vault.init", product); err != nil {
 		return nil, err
 	}
-	if s.Passphrase != "" {
-		return nil, api.Conflict("this vault is initialized with the passphrase of its configuration")
+	if s.Passphrase != nil {
+		return nil, api.Conflict("this vault is initialized by what its configuration names: a passphrase, or a key in an HSM")
 	}
 	var out Shares
 	err := s.audited(ctx, "vault.init", product, func() (r result, err error) {
@@ -136,10 +139,10 @@ func (s *Service) rotateRoot(ctx context.Context, _ *struct{}) (*secretReply[Sha
 	}
 	var out store.Rotated
 	err := s.audited(ctx, "key.rotate", product, func() (r result, err error) {
-		if s.Passphrase != "" {
-			out, err = s.Store.RotateRoot(ctx, []byte(s.Passphrase))
-		} else {
+		if s.Passphrase == nil {
 			out, err = s.Store.RotateRootShares(ctx, s.Shares, s.Threshold)
+		} else {
+			out, err = s.rotateByPassphrase(ctx)
 		}
 		r.details = map[string]string{"keyID": out.KeyID}
 		return r, err
@@ -148,6 +151,15 @@ func (s *Service) rotateRoot(ctx context.Context, _ *struct{}) (*secretReply[Sha
 		return nil, err
 	}
 	return &secretReply[Shares]{"no-store", Shares{out.KeyID, out.Shares}}, nil
+}
+
+func (s *Service) rotateByPassphrase(ctx context.Context) (store.Rotated, error) {
+	passphrase, err := s.Passphrase(ctx)
+	if err != nil {
+		return store.Rotated{}, because(api.Unavailable(promptly, "the key in the HSM cannot be used: the log tells why"), err)
+	}
+	defer clear(passphrase)
+	return s.Store.RotateRoot(ctx, passphrase)
 }
 
 func (s *Service) rotateSealing(ctx context.Context, _ *struct{}) (*reply[wire.SealingKey], error) {

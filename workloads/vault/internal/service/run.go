@@ -71,6 +71,7 @@ type Process struct {
 	registry *prometheus.Registry
 	server   *server.Server
 	started  atomic.Bool
+	sealed   atomic.Pointer[string] // why; nil: it is not
 	closers  []func()
 }
 
@@ -201,11 +202,12 @@ func (p *Process) assemble(life context.Context, pool, users *pgxpool.Pool) (err
 	}
 	p.closers = append(p.closers, id.Close)
 	vault := store.New(pool, store.Options{Namespace: p.Config.Namespace, MaxFileBytes: p.vault().MaxFileBytes})
-	if err := p.unseal(life, vault); err != nil {
+	passphrase := p.passphrase(vault)
+	if err := p.unseal(life, vault, passphrase); err != nil {
 		return err
 	}
 	p.closers = append(p.closers, vault.Seal)
-	s, err := p.newService(life, vault, log, resources)
+	s, err := p.newService(life, vault, log, resources, passphrase)
 	if err != nil {
 		return err
 	}
@@ -220,7 +222,7 @@ func (p *Process) vault() config.Vault {
 	return *p.Config.Vault
 }
 
-func (p *Process) newService(life context.Context, vault store.Vault, log *audit.Log, resources *Resources) (*Service, error) {
+func (p *Process) newService(life context.Context, vault store.Vault, log *audit.Log, resources *Resources, passphrase giver) (*Service, error) {
 	key, err := p.derive("cursors")
 	if err != nil {
 		return nil, err
@@ -228,7 +230,7 @@ func (p *Process) newService(life context.Context, vault store.Vault, log *audit
 	settings := p.vault()
 	s := New(life, Options{
 		Namespace: p.Config.Namespace, Store: vault, Audit: log, Cursors: api.NewCursors(key), Log: p.Log, Resources: resources,
-		Passphrase: settings.Passphrase, Shares: settings.Shares, Threshold: settings.Threshold,
+		Passphrase: passphrase, Shares: settings.Shares, Threshold: settings.Threshold, WhySealed: p.whySealed,
 	})
 	go s.followKeys(life)
 	go func() {
@@ -329,22 +331,6 @@ func (p *Process) follow(life context.Context, resources *Resources) error {
 		p.Log.Warn("the API server does not answer: until it does, only administrators are let in, for nobody knows the policies")
 	}
 	return life.Err()
-}
-
-// unseal opens the vault with the configured passphrase. A wrong one leaves it sealed: the status tells.
-func (p *Process) unseal(ctx context.Context, vault store.Vault) error {
-	if p.Config.Vault == nil || p.Config.Vault.Passphrase == "" {
-		return nil
-	}
-	err := vault.Open(ctx, []byte(p.Config.Vault.Passphrase))
-	if errors.Is(err, store.ErrPassphrase) {
-		p.Log.Error("the vault stays sealed: the passphrase of the configuration is not the one that it was sealed with")
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("unseal: %w", err)
-	}
-	return nil
 }
 
 // mount gives the server the whole chain.

@@ -34,9 +34,11 @@ type Options struct {
 	Log       *slog.Logger
 	// Resources are those of this Vault.
 	Resources *Resources
-	// Passphrase, or Shares and Threshold, are what a new root key is made with.
-	Passphrase        string
+	// Passphrase gives what the root key is made with; nil: Shares and Threshold do.
+	Passphrase        func(context.Context) ([]byte, error)
 	Shares, Threshold int
+	// WhySealed tells why the vault did not unseal itself; empty: it did, or shares do.
+	WhySealed func() string
 }
 
 // Service answers the requests of one Vault.

@@ -65,6 +65,37 @@ func (v *store) Open(ctx context.Context, passphrase []byte) error {
 	return v.Unseal(ctx, passphrase) // another replica was faster
 }
 
+func (v *store) Wrapped(ctx context.Context, wrap func([]byte) ([]byte, error)) (wrapped []byte, err error) {
+	read := func() error {
+		return v.pool.QueryRow(ctx, `SELECT wrapped FROM unseal_secret`).Scan(&wrapped)
+	}
+	err = read()
+	if errors.Is(err, pgx.ErrNoRows) {
+		if _, _, err := v.roots(ctx, v.pool); !errors.Is(err, ErrUninitialized) {
+			if err == nil {
+				err = ErrInitialized
+			}
+			return nil, err
+		}
+		secret := make([]byte, keyring.UnsealSecretBytes)
+		defer keyring.Zero(secret)
+		_, _ = rand.Read(secret) // never fails
+		made, err := wrap(secret)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := v.pool.Exec(ctx, `INSERT INTO unseal_secret (wrapped) VALUES ($1) ON CONFLICT DO NOTHING`, made); err != nil {
+			return nil, fmt.Errorf("write unseal secret: %w", err)
+		}
+		err = read()
+		return wrapped, err
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read unseal secret: %w", err)
+	}
+	return wrapped, nil
+}
+
 func (v *store) Init(ctx context.Context, passphrase []byte) error {
 	return v.initialize(ctx, passphrase, 0, 0)
 }

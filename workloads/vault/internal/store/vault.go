@@ -170,6 +170,10 @@ type Keys interface {
 	// InitShares makes the root key of a random secret, of which threshold (2 to 255) of so many shares are needed, and
 	// unseals. The shares are shown once and kept nowhere. ErrInitialized, ErrInvalid.
 	InitShares(ctx context.Context, shares, threshold int) ([]string, error)
+	// Wrapped is the unseal secret in the form that something outside of the Vault has wrapped it: what wrap gives, when none
+	// is stored yet. Of replicas that start together the first one's counts. ErrInitialized when there is a root key, and
+	// no wrapped secret that it was made with.
+	Wrapped(ctx context.Context, wrap func(secret []byte) ([]byte, error)) ([]byte, error)
 	// Unseal derives the root key (an eighth of a second). ErrUninitialized, ErrPassphrase.
 	Unseal(ctx context.Context, passphrase []byte) error
 	// UnsealShare takes one share; the one that reaches the threshold unseals, and forgets them all.

@@ -54,6 +54,9 @@ func (s *settings) printStatus(cmd *cobra.Command, status wire.SealStatus) error
 	text := fmt.Sprintf("unsealed, key %s, %d of %d data keys wait for a re-wrap", status.KeyID, status.Stale, status.Total)
 	if status.Sealed {
 		text = fmt.Sprintf("sealed, %d of %d shares were given", status.Progress, status.Threshold)
+		if status.Threshold == 0 && status.Reason != "" {
+			text = "sealed: " + status.Reason
+		}
 	}
 	return s.print(cmd, status, text)
 }

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build !cgo
+
+package hsm
+
+// Supported tells whether this build can use a token.
+const Supported = false
+
+type none struct{}
+
+// New gives a Token whose calls say that this build has none.
+func New(Options) Token { return none{} }
+
+// Wrap implements Token.
+func (none) Wrap([]byte) ([]byte, error) { return nil, ErrUnsupported }
+
+// Unwrap implements Token.
+func (none) Unwrap([]byte) ([]byte, error) { return nil, ErrUnsupported }

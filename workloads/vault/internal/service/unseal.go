@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/itechsmart/operator/workloads/vault/internal/hsm"
+	"github.com/itechsmart/operator/workloads/vault/internal/store"
+)
+
+// giver gives what the root key is made with, to be zeroed.
+type giver = func(context.Context) ([]byte, error)
+
+// Why a vault that should have unsealed itself is sealed, beside the reasons of package hsm.
+const (
+	wrongPassphrase = "the passphrase of the configuration is not the one that the vault was sealed with"
+	otherUnseal     = "the root key was made with something else than a key in an HSM"
+
+	firstUnseal, lastUnseal = 5 * time.Second, time.Minute
+)
+
+// passphrase is how the root key's secret is come by; nil: in shares, over REST.
+func (p *Process) passphrase(vault store.Vault) giver {
+	settings := p.vault()
+	switch c := settings.PKCS11; {
+	case c != nil:
+		token := hsm.New(hsm.Options{
+			Module: c.Module, TokenLabel: c.TokenLabel, KeyLabel: c.KeyLabel, PIN: c.PIN, Context: p.Config.Namespace + "/" + p.Config.Platform,
+		})
+		return func(ctx context.Context) ([]byte, error) {
+			wrapped, err := vault.Wrapped(ctx, token.Wrap)
+			if err != nil {
+				return nil, err
+			}
+			return token.Unwrap(wrapped)
+		}
+	case settings.Passphrase != "":
+		return func(context.Context) ([]byte, error) { return []byte(settings.Passphrase), nil }
+	}
+	return nil
+}
+
+// unseal uses a passphrase, and forgets it.
+func unseal(ctx context.Context, passphrase giver, by func(context.Context, []byte) error) error {
+	secret, err := passphrase(ctx)
+	if err != nil {
+		return err
+	}
+	defer clear(secret)
+	return by(ctx, secret)
+}
+
+// unseal opens the vault by what the configuration names. What cannot be mended by a new start leaves it sealed: the log and
+// the status tell why. An HSM that is away is asked again.
+func (p *Process) unseal(life context.Context, vault store.Vault, passphrase giver) error {
+	if passphrase == nil {
+		return nil
+	}
+	err := unseal(life, passphrase, vault.Open)
+	why, again := whySealed(err)
+	if why == "" && err != nil {
+		return fmt.Errorf("unseal: %w", err)
+	}
+	p.sealed.Store(&why)
+	if err != nil {
+		p.Log.Error("the vault stays sealed", "reason", why, "error", err, "triesAgain", again)
+	}
+	if again {
+		go p.unsealLater(life, vault, passphrase)
+	}
+	return nil
+}
+
+// whySealed is a failure in words that anybody may read; empty: it is none, or one of the database. again: it may pass.
+func whySealed(err error) (why string, again bool) {
+	switch {
+	case err == nil:
+		return "", false
+	case errors.Is(err, store.ErrPassphrase):
+		return wrongPassphrase, false
+	case errors.Is(err, store.ErrInitialized):
+		return otherUnseal, false
+	}
+	// A token is locked after some wrong PINs: only a person tries another one.
+	for _, final := range []error{hsm.ErrUnsupported, hsm.ErrPIN, hsm.ErrOtherKey} {
+		if errors.Is(err, final) {
+			return final.Error(), false
+		}
+	}
+	for _, passing := range []error{hsm.ErrModule, hsm.ErrToken, hsm.ErrKey} {
+		if errors.Is(err, passing) {
+			return passing.Error(), true
+		}
+	}
+	return "", false
+}
+
+// unsealLater tries until the vault is unsealed, by this or by somebody, or the failure will not pass.
+func (p *Process) unsealLater(life context.Context, vault store.Vault, passphrase giver) {
+	for wait := firstUnseal; ; wait = min(2*wait, lastUnseal) {
+		select {
+		case <-life.Done():
+			return
+		case <-time.After(wait):
+		}
+		if !vault.Sealed() {
+			return
+		}
+		err := unseal(life, passphrase, vault.Open)
+		why, again := whySealed(err)
+		if err == nil {
+			p.Log.Info("the vault is unsealed")
+			p.sealed.Store(&why)
+			return
+		}
+		p.Log.Error("the vault stays sealed", "reason", why, "error", err)
+		if why != "" {
+			p.sealed.Store(&why)
+			if !again {
+				return
+			}
+		}
+	}
+}
+
+// whySealed tells why the vault did not unseal itself.
+func (p *Process) whySealed() string {
+	if why := p.sealed.Load(); why != nil {
+		return *why
+	}
+	return ""
+}

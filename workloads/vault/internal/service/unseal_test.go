@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build cgo
+
+package service
+
+import (
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/itechsmart/operator/internal/backend/backendtest/servers"
+	wire "github.com/itechsmart/operator/internal/backend/vault"
+	"github.com/itechsmart/operator/workloads/config"
+	"github.com/itechsmart/operator/workloads/vault/internal/hsm"
+	"github.com/itechsmart/operator/workloads/vault/internal/hsm/hsmtest"
+)
+
+// A key in an HSM unseals at every start; without it the vault is up, sealed, and says why.
+func TestPKCS11(t *testing.T) {
+	first := hsmtest.NewToken(t, "vault")
+	hsmtest.NewAES(t, "unseal", true)
+	settings := settingsOn(t, servers.Postgres(t))
+	settings.Vault = &config.Vault{PKCS11: &config.PKCS11{Module: hsmtest.Library(t), TokenLabel: "vault", KeyLabel: "unseal", PIN: hsmtest.PIN}}
+	r := start(t, settings, nil, t.TempDir())
+	must[wire.Secret](r, http.StatusCreated, r.admin, "POST", "/secrets", write("db/password", "one"))
+	if a := r.call(r.admin, "POST", "/init", nil); a.status != http.StatusConflict {
+		t.Errorf("initialized again: %d %s", a.status, a.body)
+	}
+	must[any](r, http.StatusOK, r.admin, "POST", "/keys/rotate", nil)
+	r.stop()
+
+	reads := func() {
+		t.Helper()
+		r := start(t, settings, nil, t.TempDir())
+		defer r.stop()
+		if got := must[wire.Read](r, 200, r.admin, "GET", "/secrets/db%2Fpassword/value", nil); string(got.Value[wire.FieldText]) != "one" {
+			t.Error("another value comes back")
+		}
+		if status := must[wire.SealStatus](r, 200, "", "GET", "/seal-status", nil); status.Sealed || status.Reason != "" {
+			t.Errorf("status %+v", status)
+		}
+	}
+	sealed := func(why error) {
+		t.Helper()
+		r := start(t, settings, nil, t.TempDir())
+		defer r.stop()
+		status := must[wire.SealStatus](r, 200, "", "GET", "/seal-status", nil)
+		if !status.Sealed || status.Reason != why.Error() {
+			t.Errorf("status %+v, want %v", status, why)
+		}
+		if a := r.call(r.admin, "GET", "/secrets/db%2Fpassword/value", nil); a.status != http.StatusServiceUnavailable || a.refusal(t).Code != "sealed" {
+			t.Errorf("read: %d %s", a.status, a.body)
+		}
+		if logs := r.logs.String(); !strings.Contains(logs, "the vault stays sealed") || !strings.Contains(logs, why.Error()) || strings.Contains(logs, settings.Vault.PKCS11.PIN) {
+			t.Errorf("the log does not say why, or says the PIN: %s", logs)
+		}
+	}
+	reads()
+	key := settings.Vault.PKCS11
+	good := *key
+	key.PIN = "wrong-pin"
+	sealed(hsm.ErrPIN)
+	*key = good
+	key.KeyLabel = "none"
+	sealed(hsm.ErrKey)
+	*key = good
+	key.TokenLabel = "none"
+	sealed(hsm.ErrToken)
+	*key = good
+	key.Module = "/none.so"
+	sealed(hsm.ErrModule)
+	*key = good
+	hsmtest.NewToken(t, "vault")
+	hsmtest.NewAES(t, "unseal", true)
+	sealed(hsm.ErrOtherKey)
+	hsmtest.Use(t, first)
+	reads()
+}
+
+// An HSM that was away at the start unseals when it is back.
+func TestPKCS11Later(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it waits for the next try")
+	}
+	empty := t.TempDir()
+	token := hsmtest.NewToken(t, "vault")
+	hsmtest.NewRSA(t, "unseal")
+	settings := settingsOn(t, servers.Postgres(t))
+	settings.Vault = &config.Vault{PKCS11: &config.PKCS11{Module: hsmtest.Library(t), TokenLabel: "vault", KeyLabel: "unseal", PIN: hsmtest.PIN}}
+	hsmtest.Use(t, empty)
+	r := start(t, settings, nil, t.TempDir())
+	if status := must[wire.SealStatus](r, 200, "", "GET", "/seal-status", nil); !status.Sealed || status.Reason != hsm.ErrToken.Error() {
+		t.Errorf("status %+v", status)
+	}
+	if err := os.WriteFile(empty+"/softhsm2.conf", []byte("directories.tokendir = "+token+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r.wait("unsealed", func() bool { return !must[wire.SealStatus](r, 200, "", "GET", "/seal-status", nil).Sealed })
+	must[wire.Secret](r, http.StatusCreated, r.admin, "POST", "/secrets", write("db/password", "one"))
+}
+
+// A vault that a passphrase opened is not opened by a key, and the other way about.
+func TestUnsealBySomethingElse(t *testing.T) {
+	hsmtest.NewToken(t, "vault")
+	hsmtest.NewAES(t, "unseal", true)
+	byPassphrase := settingsOn(t, servers.Postgres(t))
+	start(t, byPassphrase, nil, t.TempDir()).stop()
+	byKey := *byPassphrase
+	byKey.Vault = &config.Vault{PKCS11: &config.PKCS11{Module: hsmtest.Library(t), TokenLabel: "vault", KeyLabel: "unseal", PIN: hsmtest.PIN}}
+	r := start(t, &byKey, nil, t.TempDir())
+	if status := must[wire.SealStatus](r, 200, "", "GET", "/seal-status", nil); !status.Sealed || status.Reason != otherUnseal {
+		t.Errorf("status %+v", status)
+	}
+	r.stop()
+	other := *byPassphrase
+	other.Vault = &config.Vault{Passphrase: "another passphrase"}
+	r = start(t, &other, nil, t.TempDir())
+	if status := must[wire.SealStatus](r, 200, "", "GET", "/seal-status", nil); !status.Sealed || status.Reason != wrongPassphrase {
+		t.Errorf("status %+v", status)
+	}
+}
