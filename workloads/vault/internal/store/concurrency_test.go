@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -140,7 +141,7 @@ func checkWhole(t testing.TB, pool *pgxpool.Pool, v Vault, prefix ...string) map
 	}
 	for _, s := range list {
 		for version := int64(1); version <= s.Version; version++ {
-			read, err := v.Read(t.Context(), s.Path, version)
+			value, err := textOrSize(t, v, s.Path, version)
 			if errors.Is(err, ErrDeleted) || errors.Is(err, ErrDestroyed) {
 				continue
 			}
@@ -148,19 +149,36 @@ func checkWhole(t testing.TB, pool *pgxpool.Pool, v Vault, prefix ...string) map
 				t.Errorf("%s@%d: %v", s.Path, version, err)
 				continue
 			}
-			values[s.Path] = append(values[s.Path], string(read.Value[wire.FieldText]))
+			values[s.Path] = append(values[s.Path], value)
 		}
 	}
-	var beyond, orphans, keyless int
+	var beyond, orphans, keyless, parts int
 	err = pool.QueryRow(t.Context(), `SELECT
 		(SELECT count(*) FROM versions v JOIN secrets s ON s.id = v.secret_id WHERE v.version > s.version),
 		(SELECT count(*) FROM data_keys k WHERE k.purpose = 'secret' AND NOT EXISTS (SELECT FROM secrets s WHERE s.data_key_id = k.id)),
-		(SELECT count(*) FROM data_keys k WHERE k.purpose = 'sealing' AND NOT EXISTS (SELECT FROM sealing_keys s WHERE s.data_key_id = k.id))`).
-		Scan(&beyond, &orphans, &keyless)
-	if err != nil || beyond+orphans+keyless != 0 {
-		t.Errorf("%d versions beyond the newest, %d data keys without a secret, %d without a sealing key, %v", beyond, orphans, keyless, err)
+		(SELECT count(*) FROM data_keys k WHERE k.purpose = 'sealing' AND NOT EXISTS (SELECT FROM sealing_keys s WHERE s.data_key_id = k.id)),
+		(SELECT count(*) FROM chunks c WHERE NOT EXISTS (SELECT FROM versions v WHERE v.content_id = c.content_id))`).
+		Scan(&beyond, &orphans, &keyless, &parts)
+	if err != nil || beyond+orphans+keyless+parts != 0 {
+		t.Errorf("%d versions beyond the newest, %d data keys without a secret, %d without a sealing key, %d parts without a version, %v", beyond, orphans, keyless, parts, err)
 	}
 	return values
+}
+
+// textOrSize is a text, or how many bytes of a file open.
+func textOrSize(t testing.TB, v Vault, path string, version int64) (string, error) {
+	t.Helper()
+	read, err := v.Read(t.Context(), path, version)
+	if !errors.Is(err, ErrStreamed) {
+		return string(read.Value[wire.FieldText]), err
+	}
+	content, err := v.Content(t.Context(), path, version)
+	if err != nil {
+		return "", err
+	}
+	defer content.Close()
+	n, err := io.Copy(io.Discard, content)
+	return fmt.Sprint(n), err
 }
 
 // TestManyVersions: the database touches as many blocks for a secret of 1,000 versions as for one of ten.

@@ -3,6 +3,9 @@
 package store
 
 import (
+	"bytes"
+	"context"
+	"errors"
 	"sync"
 	"testing"
 
@@ -174,4 +177,51 @@ func TestShares(t *testing.T) {
 		}
 	}
 	wantText(t, v, "a", 0, "one")
+}
+
+// TestWrapped: of replicas that start together one makes the unseal secret, and all of them get that one.
+func TestWrapped(t *testing.T) {
+	pool := openPool(t)
+	type result struct {
+		made, got []byte
+		err       error
+	}
+	results := make(chan result)
+	for range 8 {
+		go func() {
+			var r result
+			r.got, r.err = New(pool, options(namespace)).Wrapped(context.Background(), func(secret []byte) ([]byte, error) {
+				r.made = append([]byte("wrapped "), secret...)
+				return r.made, nil
+			})
+			results <- r
+		}()
+	}
+	var first []byte
+	made := 0
+	for range 8 {
+		r := <-results
+		if r.err != nil || len(r.got) != len("wrapped ")+keyring.UnsealSecretBytes {
+			t.Fatalf("%d bytes, %v", len(r.got), r.err)
+		}
+		if first == nil {
+			first = r.got
+		}
+		if !bytes.Equal(r.got, first) {
+			t.Error("two replicas have two secrets")
+		}
+		if bytes.Equal(r.made, first) {
+			made++
+		}
+	}
+	if made != 1 {
+		t.Errorf("the secret was made by %d", made)
+	}
+	failing := errors.New("the token is away")
+	other := openPool(t)
+	_, err := New(other, options(namespace)).Wrapped(t.Context(), func([]byte) ([]byte, error) { return nil, failing })
+	wantErr(t, "a token that fails", err, failing)
+	replica(t, other, namespace)
+	_, err = New(other, options(namespace)).Wrapped(t.Context(), func([]byte) ([]byte, error) { t.Error("it is wrapped"); return nil, nil })
+	wantErr(t, "a vault that a passphrase made", err, ErrInitialized)
 }

@@ -144,7 +144,12 @@ func two(t *testing.T, v Vault, path string) { one(t, v, path); mustPut(t, v, pa
 func generated(t *testing.T, v Vault, path string) {
 	applies(t, v, path, wire.Apply{Type: wire.TypeText, Generate: &wire.Generate{}, SourceHash: "h"}, 1, true)
 }
-func nothing(*testing.T, Vault, string) {}
+
+// large is as few bytes as are stored in parts.
+const large = mib + 1
+
+func aFile(t *testing.T, v Vault, path string) { mustUpload(t, v, path, Upload{}, file(1, large)) }
+func nothing(*testing.T, Vault, string)        {}
 
 func failed(_ any, err error) error { return err }
 
@@ -170,6 +175,16 @@ var victims = map[string]victim{
 	"Rotate": {generated, func(ctx context.Context, v Vault, path string) error {
 		return failed(v.Rotate(ctx, path, "ada"))
 	}, nil, nil},
+	"Upload": {nothing, func(ctx context.Context, v Vault, path string) error {
+		return failed(v.Upload(ctx, path, Upload{CheckAndSet: ptr(int64(0))}, file(1, large), "ada"))
+	}, nil, []string{"1048577"}},
+	"Upload of a new version": {aFile, func(ctx context.Context, v Vault, path string) error {
+		return failed(v.Upload(ctx, path, Upload{Replace: true}, file(2, large), "ada"))
+	}, []string{"1048577"}, []string{"1048577", "1048577"}},
+	"Destroy of a file": {aFile, func(ctx context.Context, v Vault, path string) error { return v.Destroy(ctx, path) }, []string{"1048577"}, nil},
+	"DestroyVersion of a file": {aFile, func(ctx context.Context, v Vault, path string) error {
+		return v.DestroyVersion(ctx, path, 1)
+	}, []string{"1048577"}, nil},
 	"Delete":         {two, func(ctx context.Context, v Vault, path string) error { return v.Delete(ctx, path) }, []string{"one", "two"}, nil},
 	"Destroy":        {two, func(ctx context.Context, v Vault, path string) error { return v.Destroy(ctx, path) }, []string{"one", "two"}, nil},
 	"DestroyVersion": {two, func(ctx context.Context, v Vault, path string) error { return v.DestroyVersion(ctx, path, 1) }, []string{"one", "two"}, []string{"two"}},
