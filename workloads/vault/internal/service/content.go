@@ -129,7 +129,7 @@ func (s *Service) upload(ctx context.Context, in *uploadInput) (*stored, error) 
 	}
 	limited, cancel := context.WithTimeout(ctx, contentTime)
 	defer cancel()
-	body := newPaced(in.request.Body, in.writer)
+	body := newPaced(in.request.Body, in.writer, stepTime)
 	var out wire.Secret
 	err = s.audited(ctx, action, object(in.Path, 0), func() (r result, err error) {
 		out, err = s.Store.Upload(limited, in.Path, plan, body, caller(ctx))
@@ -169,21 +169,22 @@ func placed(err error) error {
 type paced struct {
 	in       io.Reader
 	control  *http.ResponseController
+	pace     time.Duration // for contentStep bytes
 	end      time.Time
 	received int // since the deadline was moved
 	err      error
 }
 
-func newPaced(in io.Reader, w http.ResponseWriter) *paced {
-	p := &paced{in: in, control: http.NewResponseController(w), end: time.Now().Add(contentTime)}
-	_ = p.control.SetWriteDeadline(p.end.Add(stepTime)) // of the answer
+func newPaced(in io.Reader, w http.ResponseWriter, pace time.Duration) *paced {
+	p := &paced{in: in, control: http.NewResponseController(w), pace: pace, end: time.Now().Add(contentTime)}
+	_ = p.control.SetWriteDeadline(p.end.Add(pace)) // of the answer
 	p.step()
 	return p
 }
 
 func (p *paced) step() {
 	p.received = 0
-	next := time.Now().Add(stepTime)
+	next := time.Now().Add(p.pace)
 	if next.After(p.end) {
 		next = p.end
 	}

@@ -5,19 +5,24 @@ package service
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/itechsmart/operator/internal/backend/backendtest/servers"
 	wire "github.com/itechsmart/operator/internal/backend/vault"
+	"github.com/itechsmart/operator/workloads/internal/api"
 	"github.com/itechsmart/operator/workloads/internal/audit"
+	"github.com/itechsmart/operator/workloads/internal/server"
 )
 
 const mib = 1 << 20
@@ -270,6 +275,43 @@ func TestContentGivenUp(t *testing.T) {
 	}
 	if a := r.upload("/secrets/a/content", file(1, 2*mib)); a.status != http.StatusCreated {
 		t.Errorf("afterwards: %d %s", a.status, a.body)
+	}
+}
+
+// A client that stops sending is answered before the server's own limit, which for a stream is none.
+func TestContentStalled(t *testing.T) {
+	s := server.New(server.Options{Name: product, Addr: "127.0.0.1:0", Log: slog.New(slog.DiscardHandler), DrainDelay: -1, ReadTimeout: time.Hour})
+	s.Mount(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, err := io.Copy(io.Discard, newPaced(r.Body, w, 50*time.Millisecond)); err != nil {
+			api.Write(w, r, api.Unread(r.Context(), err))
+		}
+	}))
+	address, _, err := s.Listen()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }()
+	defer func() { cancel(); <-ended }()
+	conn, err := net.Dial("tcp", address.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(conn, "PUT /a HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n"+strings.Repeat("x", 300<<10)); err != nil {
+		t.Fatal(err)
+	}
+	answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode != http.StatusRequestTimeout {
+		t.Errorf("%d %s", answer.StatusCode, bytesOf(t, answer.Body))
 	}
 }
 
