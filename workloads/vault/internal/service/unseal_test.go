@@ -5,6 +5,9 @@
 package service
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"net/http"
 	"os"
 	"strings"
@@ -119,5 +122,24 @@ func TestUnsealBySomethingElse(t *testing.T) {
 	r = start(t, &other, nil, t.TempDir())
 	if status := must[wire.SealStatus](r, 200, "", "GET", "/seal-status", nil); !status.Sealed || status.Reason != wrongPassphrase {
 		t.Errorf("status %+v", status)
+	}
+}
+
+// What a person must mend is not tried again, least of all a PIN.
+func TestWhySealed(t *testing.T) {
+	for _, c := range []struct {
+		err   error
+		again bool
+	}{
+		{hsm.ErrUnsupported, false}, {hsm.ErrPIN, false}, {hsm.ErrOtherKey, false}, {hsm.ErrModule, true}, {hsm.ErrToken, true}, {hsm.ErrKey, true},
+	} {
+		if why, again := whySealed(fmt.Errorf("%w: %w", c.err, errors.New(canary))); why != c.err.Error() || again != c.again {
+			t.Errorf("%v: %q, again %v", c.err, why, again)
+		}
+	}
+	for _, err := range []error{nil, errors.New(canary), context.DeadlineExceeded} { // the start itself deals with these
+		if why, again := whySealed(err); why != "" || again {
+			t.Errorf("%v: %q, again %v", err, why, again)
+		}
 	}
 }

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build !cgo
+
+package service
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/itechsmart/operator/internal/backend/backendtest/servers"
+	wire "github.com/itechsmart/operator/internal/backend/vault"
+	"github.com/itechsmart/operator/workloads/config"
+	"github.com/itechsmart/operator/workloads/vault/internal/hsm"
+)
+
+// The static build starts, stays sealed, and says how to build another one: CGO_ENABLED=0 go test.
+func TestNoPKCS11(t *testing.T) {
+	settings := settingsOn(t, servers.Postgres(t))
+	settings.Vault = &config.Vault{PKCS11: &config.PKCS11{Module: "/usr/lib/hsm.so", TokenLabel: "vault", KeyLabel: "unseal", PIN: "1843"}}
+	r := start(t, settings, nil, t.TempDir())
+	status := must[wire.SealStatus](r, 200, "", "GET", "/seal-status", nil)
+	if !status.Sealed || status.Reason != hsm.ErrUnsupported.Error() || !strings.Contains(r.logs.String(), "CGO_ENABLED=1") {
+		t.Errorf("status %+v\n%s", status, r.logs)
+	}
+}
