@@ -30,7 +30,7 @@ const (
 
 	// DefaultMaxFileBytes bounds a File.
 	DefaultMaxFileBytes = 64 << 20
-	defaultUploads      = 4
+	maxUploads          = 4
 
 	maxMetadata      = 32
 	maxMetadataValue = 256
@@ -74,7 +74,7 @@ func New(pool *pgxpool.Pool, options Options) Vault {
 		options.MaxFileBytes = DefaultMaxFileBytes
 	}
 	if options.Uploads == 0 {
-		options.Uploads = defaultUploads
+		options.Uploads = min(maxUploads, max(1, int(pool.Config().MaxConns)/4)) // the rest is for those who do not wait for a client
 	}
 	return &store{pool: pool, reads: db.NewTogether(pool), options: options, uploads: make(chan struct{}, options.Uploads)}
 }

@@ -64,7 +64,8 @@ type Options struct {
 	RetireAfter time.Duration
 	// MaxFileBytes bounds a File; DefaultMaxFileBytes when zero.
 	MaxFileBytes int64
-	// Uploads is how many files are written at one time, each with a connection of its own; 4 when zero.
+	// Uploads is how many files are written at one time, each with a connection of its own; a quarter of the pool's, 4 at most, when
+	// zero.
 	Uploads int
 
 	iterations int // of PBKDF2, for tests; keyring.Iterations when zero
