@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -26,7 +27,12 @@ import (
 	"github.com/itechsmart/operator/workloads/config"
 )
 
-func TestMain(m *testing.M) { servers.Main(m) }
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(asService); dir != "" {
+		os.Exit(serve(dir))
+	}
+	servers.Main(m)
+}
 
 const (
 	adminEmail, adminPassword = "root@example.com", "Correct-horse-9"
@@ -117,16 +123,18 @@ func start(t testing.TB, settings *config.Service, kubernetes *rest.Config, spil
 		ended <- err
 		t.Fatalf("the service did not start: %v", err)
 	}
-	r.wait("ready", func() bool {
-		response, err := http.Get(r.url + "/readyz")
-		if err != nil {
-			return false
-		}
-		response.Body.Close()
-		return response.StatusCode == http.StatusOK
-	})
+	r.wait("ready", r.ready)
 	r.admin = r.login(adminEmail, adminPassword)
 	return r
+}
+
+func (r *running) ready() bool {
+	response, err := http.Get(r.url + config.ReadyPath)
+	if err != nil {
+		return false
+	}
+	response.Body.Close()
+	return response.StatusCode == http.StatusOK
 }
 
 func (r *running) wait(what string, condition func() bool) {
@@ -180,6 +188,15 @@ type response struct {
 // call sends a request; body is JSON text, or any value that is marshalled.
 func (r *running) call(token, method, path string, body any, headers ...string) response {
 	r.t.Helper()
+	out, err := r.try(token, method, path, body, headers...)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return out
+}
+
+// try is call to a service that may be gone.
+func (r *running) try(token, method, path string, body any, headers ...string) (out response, err error) {
 	var in io.Reader
 	switch b := body.(type) {
 	case nil:
@@ -188,13 +205,13 @@ func (r *running) call(token, method, path string, body any, headers ...string) 
 	default:
 		data, err := json.Marshal(b)
 		if err != nil {
-			r.t.Fatal(err)
+			return out, err
 		}
 		in = bytes.NewReader(data)
 	}
 	request, err := http.NewRequestWithContext(r.t.Context(), method, r.url+base+path, in)
 	if err != nil {
-		r.t.Fatal(err)
+		return out, err
 	}
 	if token != "" {
 		request.Header.Set("Authorization", "Bearer "+token)
@@ -207,14 +224,12 @@ func (r *running) call(token, method, path string, body any, headers ...string) 
 	}
 	answer, err := http.DefaultClient.Do(request)
 	if err != nil {
-		r.t.Fatal(err)
+		return out, err
 	}
 	defer answer.Body.Close()
-	out := response{status: answer.StatusCode, header: answer.Header}
-	if out.body, err = io.ReadAll(answer.Body); err != nil {
-		r.t.Fatal(err)
-	}
-	return out
+	out.status, out.header = answer.StatusCode, answer.Header
+	out.body, err = io.ReadAll(answer.Body)
+	return out, err
 }
 
 // must calls, checks the status, and reads the data.

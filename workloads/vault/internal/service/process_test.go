@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package service
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/itechsmart/operator/internal/backend"
+	"github.com/itechsmart/operator/workloads/config"
+)
+
+// asService makes this test binary behave as the service, so that a test can kill a real process: its value is the
+// directory of the configuration and of the spill.
+const asService = "VAULT_TEST_AS_SERVICE"
+
+// serve is the service's main, with passwords that cost little and ports that are free.
+func serve(dir string) int {
+	settings, err := config.Load(dir)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	p := &Process{
+		Config: settings, Addr: "127.0.0.1:0", MetricsAddr: "127.0.0.1:0", SpillDir: filepath.Join(dir, "audit"), Lines: io.Discard,
+		HashCost: 4, DrainDelay: time.Second, Log: slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
+		Listening: func(address, _ string) { fmt.Println(address) },
+	}
+	if err := p.Run(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
+}
+
+// child is a service in a process of its own.
+type child struct {
+	*running
+	dir    string
+	cmd    *exec.Cmd
+	exited chan struct{}
+	err    error // of the process, once exited is closed
+}
+
+// launch runs a service that keeps its spill in dir, and returns when it is ready.
+func launch(t testing.TB, settings *config.Service, dir string) *child {
+	t.Helper()
+	data, err := json.Marshal(settings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, config.FileName), data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := &child{
+		running: &running{t: t, settings: settings, binding: backend.ParseBinding(settings.Database.Binding), logs: &buffer{}},
+		dir:     dir, exited: make(chan struct{}),
+	}
+	c.cmd = exec.Command(os.Args[0])
+	c.cmd.Env = append(os.Environ(), asService+"="+dir)
+	c.cmd.Stderr = c.logs
+	c.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	out, err := c.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	address, err := bufio.NewReader(out).ReadString('\n')
+	go func() {
+		c.err = c.cmd.Wait()
+		close(c.exited)
+	}()
+	t.Cleanup(c.kill)
+	if err != nil {
+		t.Fatalf("the service did not start: %v\n%s", err, c.logs)
+	}
+	c.url = "http://" + strings.TrimSpace(address)
+	c.wait("ready", c.ready)
+	return c
+}
+
+// kill ends the process as a crash does.
+func (c *child) kill() {
+	_ = c.cmd.Process.Kill()
+	<-c.exited
+}
+
+// terminate ends it in order, as kubelet does.
+func (c *child) terminate() {
+	c.t.Helper()
+	if err := c.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		c.t.Fatal(err)
+	}
+	<-c.exited
+	if c.err != nil {
+		c.t.Errorf("the service ended: %v\n%s", c.err, c.logs)
+	}
+}
