@@ -1,4 +1,4 @@
-# Every tool comes from the Go, npm and Maven registries or from Debian; what a run writes is under .local/.
+# Every tool comes from the Go, npm, Maven and Python registries or from Debian; what a run writes is under .local/.
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -7,6 +7,7 @@ SHELL := bash
 ROOT := $(CURDIR)
 LOCAL := $(ROOT)/.local
 BIN := $(LOCAL)/bin
+SCHEMATHESIS := $(LOCAL)/schemathesis/bin/schemathesis
 export PATH := $(BIN):$(PATH)
 export GOFLAGS ?= -buildvcs=false
 export KUBEBUILDER_ASSETS := $(LOCAL)/envtest
@@ -95,7 +96,7 @@ verify: prerequisites ## Fail when generated files, lint, chart or the tree are 
 ##@ Test it
 
 .PHONY: test
-test: prerequisites envtest servers $(BIN)/helm $(BIN)/kustomize $(BIN)/minio ## Unit tests, API-server tests, real backends; with the race detector.
+test: prerequisites envtest servers $(BIN)/helm $(BIN)/kustomize $(BIN)/minio $(SCHEMATHESIS) ## Unit tests, API-server tests, real backends; with the race detector.
 	@go test -race -timeout 20m $(TEST_ARGS) $(TEST_PKGS)
 	@for m in $(NESTED); do (cd $$m && go test $(TEST_ARGS) ./...); done
 
@@ -152,5 +153,7 @@ $(BIN)/helm: hack/tools/helm/go.mod
 	@mkdir -p $(BIN); echo "building $(@F)"; cd $(<D) && go build -o $@ helm.sh/helm/v4/cmd/helm && touch $@
 $(BIN)/minio: hack/tools/minio.sh
 	@echo "building $(@F)"; $< && touch $@
+$(SCHEMATHESIS): hack/tools/schemathesis.sh hack/tools/schemathesis.txt
+	@echo "installing $(@F)"; $< && touch $@
 $(BIN)/golangci-lint: hack/tools/lint/go.mod hack/tools/lint/main.go
 	@mkdir -p $(BIN); echo "building $(@F)"; cd $(<D) && go build -o $@ . && touch $@
