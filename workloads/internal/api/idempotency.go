@@ -112,7 +112,17 @@ func (i *idempotent) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
-	i.once(w, r, i.sealer.mac("id", []byte(i.owner(r)), []byte(keys[0])), i.fingerprint(r, body))
+	i.once(w, r, i.id(r, keys[0]), i.fingerprint(r, body))
+}
+
+// id names the row of a sender's key. Those who have not logged in are all one sender: for them a key is of one path, so
+// that nobody's key keeps another path from asking for a login.
+func (i *idempotent) id(r *http.Request, key string) []byte {
+	owner := i.owner(r)
+	if owner == "" {
+		return i.sealer.mac("anonymous id", []byte(r.URL.EscapedPath()), []byte(key))
+	}
+	return i.sealer.mac("id", []byte(owner), []byte(key))
 }
 
 // once does the request, or tells how it was answered.

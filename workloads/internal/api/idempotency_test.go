@@ -97,6 +97,9 @@ func TestIdempotency(t *testing.T) {
 				t.Errorf("%s: %d %s, want %d %s", name, got.status, code, c.status, c.code)
 			}
 		}
+		if got := s.do(t, http.MethodPost, "/api/v1/fail", "", key, "k1"); got.status != http.StatusInternalServerError {
+			t.Errorf("a key of another path, without a login: %d %s", got.status, got.body)
+		}
 		// A failure of ours leaves the key free.
 		for range 2 {
 			if got := s.do(t, http.MethodPost, "/api/v1/fail", "", key, "k4"); got.status != http.StatusInternalServerError || got.header.Get("Idempotency-Replayed") != "" {
