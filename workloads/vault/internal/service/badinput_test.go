@@ -122,7 +122,7 @@ func TestBadInput(t *testing.T) {
 		{"another tenant's path", "GET", "/secrets/other%2Fnamespace/value", nil, 404, "", nil},
 		{"no share", "POST", "/unseal", map[string]string{"share": canary}, 422, "body.share", nil},
 		{"a time that is none", "GET", "/audit?since=" + canary, nil, 422, "query.since", nil},
-		{"a policy without Kubernetes", "POST", "/policies", `{"name":"p","subjects":[{"kind":"User","name":"a"}],"rules":[{"paths":["a"],"verbs":["read"]}]}`, 501, "", nil},
+		{"a policy without Kubernetes", "POST", "/policies", `{"name":"p","subjects":[{"kind":"User","name":"a"}],"rules":[{"paths":["a"],"verbs":["read"]}]}`, 409, "", nil},
 	} {
 		began := time.Now()
 		a := r.call(r.admin, c.method, c.path, c.body, c.headers...)

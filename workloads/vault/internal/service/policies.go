@@ -24,9 +24,9 @@ import (
 func (s *Service) registerPolicies(rest huma.API) {
 	huma.Register(rest, operation("list-policies", http.MethodGet, "/policies", "List access policies"), s.listPolicies)
 	huma.Register(rest, created(operation("create-policy", http.MethodPost, "/policies", "Make an access policy: an AccessPolicy resource")), s.createPolicy)
-	huma.Register(rest, operation("get-policy", http.MethodGet, "/policies/{name}", "One access policy"), s.getPolicy)
+	huma.Register(rest, operation("get-policy", http.MethodGet, "/policies/{name}", "One access policy", http.StatusConflict), s.getPolicy)
 	huma.Register(rest, operation("put-policy", http.MethodPut, "/policies/{name}", "Change an access policy", http.StatusConflict, http.StatusPreconditionFailed), s.putPolicy)
-	huma.Register(rest, operation("delete-policy", http.MethodDelete, "/policies/{name}", "Delete an access policy"), s.deletePolicy)
+	huma.Register(rest, operation("delete-policy", http.MethodDelete, "/policies/{name}", "Delete an access policy", http.StatusConflict), s.deletePolicy)
 }
 
 // PolicyRules are what a policy says.
@@ -109,10 +109,10 @@ func invalidPolicy(err error) error {
 	return api.Error(http.StatusUnprocessableEntity, "invalid", "the policy is invalid", details...)
 }
 
-// writable answers 503 when there is no API server to write to.
+// writable answers 409 when there is no API server to write to: it is how this vault was set up, and no failure.
 func (s *Service) writable() error {
 	if s.Resources.watch == nil {
-		return api.Error(http.StatusNotImplemented, "no_resources", "this vault runs without Kubernetes: there are no policies")
+		return api.Error(http.StatusConflict, "no_resources", "this vault runs without Kubernetes: there are no policies")
 	}
 	return nil
 }

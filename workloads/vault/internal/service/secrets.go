@@ -17,7 +17,7 @@ import (
 
 func (s *Service) registerSecrets(rest huma.API) {
 	huma.Register(rest, operation("list-secrets", http.MethodGet, "/secrets", "List secrets without their values"), s.list)
-	huma.Register(rest, created(operation("create-secret", http.MethodPost, "/secrets", "Store a new secret")), s.create)
+	huma.Register(rest, created(operation("create-secret", http.MethodPost, "/secrets", "Store a new secret", http.StatusPreconditionFailed)), s.create)
 	huma.Register(rest, operation("get-secret", http.MethodGet, "/secrets/{path}", "What is known of a secret, without its value"), s.get)
 	huma.Register(rest, operation("put-secret", http.MethodPut, "/secrets/{path}", "Store a new version", http.StatusPreconditionFailed, http.StatusConflict), s.put)
 	huma.Register(rest, operation("delete-secret", http.MethodDelete, "/secrets/{path}", "Delete all versions of a secret, or destroy it"), s.remove)
@@ -30,7 +30,7 @@ func (s *Service) registerSecrets(rest huma.API) {
 // PathInput is the secret that a request is about: one escaped segment of the URL. huma sees exported types alone when
 // they are embedded.
 type PathInput struct {
-	Path string `path:"path" minLength:"1" maxLength:"253" doc:"path of the secret, slashes escaped: db%2Fpassword" example:"db%2Fpassword"`
+	Path string `path:"path" minLength:"1" maxLength:"253" pattern:"^[a-z0-9]([a-z0-9._-]*[a-z0-9])?(/[a-z0-9]([a-z0-9._-]*[a-z0-9])?)*$" patternDescription:"segments of a-z, 0-9, '.', '_' and '-' between slashes, each beginning and ending with a letter or digit" doc:"path of the secret, slashes escaped: db%2Fpassword" example:"db/password"`
 }
 
 // check refuses what is no path before anything else is done.
@@ -88,7 +88,7 @@ func (s *Service) list(ctx context.Context, in *listInput) (*reply[wire.Page[wir
 
 type createInput struct {
 	Body struct {
-		Path string `json:"path" minLength:"1" maxLength:"253" doc:"path of the secret, such as db/password"`
+		Path string `json:"path" minLength:"1" maxLength:"253" pattern:"^[a-z0-9]([a-z0-9._-]*[a-z0-9])?(/[a-z0-9]([a-z0-9._-]*[a-z0-9])?)*$" patternDescription:"segments of a-z, 0-9, '.', '_' and '-' between slashes, each beginning and ending with a letter or digit" doc:"path of the secret, such as db/password"`
 		wire.Write
 	}
 }
