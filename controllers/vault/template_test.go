@@ -100,3 +100,23 @@ func TestRenderIsBounded(t *testing.T) {
 		t.Errorf("1.5 MB in three keys: %v", err)
 	}
 }
+
+// FuzzRender: whatever a template says, it ends, makes no more than it may, and its error tells nothing of the value.
+func FuzzRender(f *testing.F) {
+	for _, seed := range []string{
+		"plain", "{{ .Value }}", "{{ .Data.id | upper }}", `{{ range $k, $v := .Data }}{{ $k }}={{ $v }}{{ end }}`, `{{ $x := .Value }}{{ $x = replace "a" "aa" $x }}`,
+		"{{ .Value", `{{ define "x" }}{{ end }}`, "{{ range 9 }}{{ end }}", `{{ slice .Value 0 9999 }}`, `{{ index .Data 0 }}`, `{{ .Value | b64dec }}`, `{{ toJson . }}`, `{{ len .Value | toJson }}`,
+		`{{ if and (eq .Type "APIKey") (not .Path) }}{{ else with .Data }}{{ end }}`, `{{ break }}`, "{{/* */}}", "{{- .Version -}}", `{{ (index .Data "key").X }}`, `{{ eq .Value 1 }}`, `{{ .Data.key.x }}`,
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		out, err := templated(text)
+		if len(out) > maxRendered {
+			t.Fatalf("%q makes %d bytes", text, len(out))
+		}
+		if err != nil && (strings.Contains(err.Error(), canary) || !strings.HasPrefix(err.Error(), "spec.destination.template")) {
+			t.Fatalf("%q: %v", text, err)
+		}
+	})
+}

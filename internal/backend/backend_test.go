@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"os"
 	"strings"
@@ -121,4 +122,30 @@ func TestFaults(t *testing.T) {
 	if f.Calls("A") != 51 || f.Calls("B") != 0 || f.Total() != 51 {
 		t.Errorf("counted %d, %d and %d", f.Calls("A"), f.Calls("B"), f.Total())
 	}
+}
+
+// FuzzBinding: whatever a Secret holds is a binding, which comes back as it is, tells no password, and refuses no one by
+// a panic.
+func FuzzBinding(f *testing.F) {
+	for _, seed := range [][4]string{
+		{"type", "kafka\n", "bootstrap-servers", "a:1, b:2,"}, {"password", "p", "uri", "postgres://u:p@h/d"}, {"tls", "true", "ca.crt", "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----"},
+		{"tls", "maybe", "port", "x"}, {"", "", "other", "\xff\x00"}, {"host", "::1", "port", "5432"}, {"bootstrap-servers", ",,,", "sasl-mechanism", "none"},
+	} {
+		f.Add(seed[0], []byte(seed[1]), seed[2], []byte(seed[3]))
+	}
+	f.Fuzz(func(t *testing.T, key1 string, value1 []byte, key2 string, value2 []byte) {
+		b := backend.ParseBinding(map[string][]byte{key1: value1, key2: value2})
+		data := b.Data()
+		again := backend.ParseBinding(data)
+		if !maps.Equal(again.Data(), data) {
+			t.Fatalf("%q comes back as %q", data, again.Data())
+		}
+		_, _, _ = b.Address(), b.Brokers(), b.Require("type", "host", "password")
+		if config, err := b.TLSConfig(); err == nil && (config != nil) != (b.TLS == "true") {
+			t.Fatalf("tls %q gives %v", b.TLS, config)
+		}
+		if b.Password = "hidden-by-all-means"; strings.Contains(fmt.Sprintf("%v %+v %#v", b, b, b), b.Password) || strings.Contains(b.Redact("x "+b.Password), b.Password) {
+			t.Fatal("the password is told")
+		}
+	})
 }

@@ -8,7 +8,9 @@ package config
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"time"
@@ -215,7 +217,7 @@ func (d Duration) Or(fallback time.Duration) time.Duration {
 	return time.Duration(d)
 }
 
-// Load reads the file in dir, and refuses unknown keys.
+// Load reads the file in dir, and refuses unknown keys and what comes after the object.
 func Load(dir string) (*Service, error) {
 	data, err := os.ReadFile(filepath.Join(dir, FileName))
 	if err != nil {
@@ -226,6 +228,9 @@ func Load(dir string) (*Service, error) {
 	var s Service
 	if err := decoder.Decode(&s); err != nil {
 		return nil, fmt.Errorf("parse %s: %w", FileName, err)
+	}
+	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("parse %s: there is something after the configuration", FileName)
 	}
 	return &s, nil
 }

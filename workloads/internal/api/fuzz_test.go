@@ -7,9 +7,13 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"github.com/itechsmart/operator/workloads/internal/api/problem"
 )
 
 // FuzzStrictJSON: what decode accepts is JSON that encoding/json's tokens confirm: no key twice, not too deep.
@@ -156,4 +160,106 @@ func BenchmarkStrict(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// FuzzFilter: what a client sends is an argument, and a prefix finds what begins with it and nothing else.
+func FuzzFilter(f *testing.F) {
+	for _, seed := range []string{"", "a", "a%", "_", `\`, `\%`, "%' OR '1'='1", "?", "$1", "ä", "a\\"} {
+		f.Add(seed, seed+"tail")
+		f.Add(seed, "other")
+	}
+	f.Fuzz(func(t *testing.T, prefix, text string) {
+		var filter Filter
+		filter.Prefix("name", prefix)
+		if prefix == "" {
+			if filter.Where() != "" {
+				t.Fatalf("an empty prefix filters: %s", filter.Where())
+			}
+			return
+		}
+		if filter.Where() != ` WHERE name LIKE $1 ESCAPE '\'` || len(filter.Args()) != 1 {
+			t.Fatalf("%q gives %s %v", prefix, filter.Where(), filter.Args())
+		}
+		if got, want := like(filter.Args()[0].(string), text), strings.HasPrefix(text, prefix); got != want {
+			t.Fatalf("%q: %q is found: %t, want %t", prefix, text, got, want)
+		}
+	})
+}
+
+// like is SQL's LIKE with the escape character \, for patterns that end in the only wildcard.
+func like(pattern, text string) bool {
+	for i := 0; i < len(pattern); i++ {
+		switch c := pattern[i]; {
+		case c == '%' && i == len(pattern)-1:
+			return true
+		case c == '%' || c == '_':
+			return false // a wildcard where none may be
+		case c == '\\':
+			i++
+			fallthrough
+		default:
+			if text == "" || i == len(pattern) || text[0] != pattern[i] {
+				return false
+			}
+			text = text[1:]
+		}
+	}
+	return text == ""
+}
+
+// FuzzIdempotencyKey: a key reaches the store when it is short and visible, and is answered 400 otherwise.
+func FuzzIdempotencyKey(f *testing.F) {
+	for _, seed := range []string{"", "k", "a b", strings.Repeat("k", 255), strings.Repeat("k", 256), "k\x00", "k\r\nSet-Cookie: a=b", "ä", "\x7f", `"k"`, "!~"} {
+		f.Add(seed)
+	}
+	once, err := Idempotency(NewMemoryStore(1000), IdempotencyOptions{Key: []byte("0123456789abcdef")})
+	if err != nil {
+		f.Fatal(err)
+	}
+	handler := once(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusCreated) }))
+	f.Fuzz(func(t *testing.T, key string) {
+		good := len(key) > 0 && len(key) <= 255 && strings.Trim(key, visible) == ""
+		for again := range 2 {
+			r := httptest.NewRequest(http.MethodPost, "/", nil)
+			r.Header["Idempotency-Key"] = []string{key}
+			w := httptest.NewRecorder()
+			handler.ServeHTTP(w, r)
+			if want := map[bool]int{true: http.StatusCreated, false: http.StatusBadRequest}[good]; w.Code != want {
+				t.Fatalf("%q: %d, want %d", key, w.Code, want)
+			}
+			if again == 1 && good && w.Header().Get("Idempotency-Replayed") != "true" {
+				t.Fatalf("%q: the second answer is no replay", key)
+			}
+		}
+	})
+}
+
+// visible are the characters of a key.
+var visible = func() string {
+	var out []byte
+	for c := byte('!'); c <= '~'; c++ {
+		out = append(out, c)
+	}
+	return string(out)
+}()
+
+// FuzzAccept: whatever a client accepts, an error is the envelope or the problem, and its type says which.
+func FuzzAccept(f *testing.F) {
+	for _, seed := range []string{"", "*/*", "application/problem+json", "application/problem+json;q=0", "application/json, application/problem+json;q=0.5", "application/problem+json;q=x", ",;=", "application/problem+json;q=1e9"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, accept string) {
+		r := httptest.NewRequest(http.MethodGet, "/", nil)
+		r.Header["Accept"] = []string{accept}
+		w := httptest.NewRecorder()
+		problem.Write(w, r, NotFound("thing"))
+		var body map[string]any
+		if err := json.Unmarshal(w.Body.Bytes(), &body); err != nil {
+			t.Fatal(err)
+		}
+		_, envelope := body["success"]
+		if kind := w.Header().Get("Content-Type"); (kind == problem.TypeJSON) != envelope || (kind == problem.TypeProblem) == envelope {
+			t.Fatalf("%q: %s %s", accept, kind, w.Body)
+		}
+	})
 }
