@@ -46,19 +46,28 @@ func (r *rest) DocumentOperation(op *huma.Operation) {
 			Schema:      &huma.Schema{Type: huma.TypeString, MinLength: new(1), MaxLength: new(maxIdempotencyKey), Pattern: `^[!-~]+$`},
 		})
 	}
-	envelope := registry.Schema(reflect.TypeFor[problem.ErrorEnvelope](), true, "ErrorEnvelope")
-	rfc9457 := registry.Schema(reflect.TypeFor[problem.Problem](), true, "Problem")
 	for _, status := range errorsOf(op) {
-		op.Responses[strconv.Itoa(status)] = &huma.Response{
-			Description: http.StatusText(status),
-			Content: map[string]*huma.MediaType{
-				problem.TypeJSON:    {Schema: envelope},
-				problem.TypeProblem: {Schema: rfc9457},
-			},
-		}
+		op.Responses[strconv.Itoa(status)] = ErrorResponse(r, status)
 	}
 	delete(op.Responses, "default")
 	r.OpenAPI().AddOperation(op)
+}
+
+// ErrorResponse documents an error: the envelope, or RFC 9457. An endpoint with a form of its own, such as OAuth's, answers
+// the envelope as well, for what is refused before it.
+func ErrorResponse(rest huma.API, status int, own ...*huma.Schema) *huma.Response {
+	registry := rest.OpenAPI().Components.Schemas
+	body := registry.Schema(reflect.TypeFor[problem.ErrorEnvelope](), true, "ErrorEnvelope")
+	if len(own) > 0 {
+		body = &huma.Schema{OneOf: append(own, body)}
+	}
+	return &huma.Response{
+		Description: http.StatusText(status),
+		Content: map[string]*huma.MediaType{
+			problem.TypeJSON:    {Schema: body},
+			problem.TypeProblem: {Schema: registry.Schema(reflect.TypeFor[problem.Problem](), true, "Problem")},
+		},
+	}
 }
 
 // learn remembers what fields and parameters are called, which errors may name.

@@ -48,6 +48,11 @@ func (s *Service) authorize(w http.ResponseWriter, r *http.Request) {
 		s.oauthError(w, r, err)
 		return
 	}
+	// fosite would answer the other modes with a fragment, or a page that a script of its own sends on.
+	if mode := r.Form.Get("response_mode"); mode != "" && mode != "query" {
+		s.oauthError(w, r, fosite.ErrUnsupportedResponseMode)
+		return
+	}
 	request, err := s.provider.NewAuthorizeRequest(ctx, r)
 	if err == nil && !request.GetResponseTypes().ExactOne("code") {
 		err = fosite.ErrUnsupportedResponseType

@@ -7,6 +7,8 @@ import (
 	"strconv"
 
 	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/itechsmart/operator/workloads/internal/api"
 )
 
 // document describes the endpoints that are not huma's.
@@ -27,7 +29,7 @@ func (s *Service) document(rest huma.API) {
 	failure := &huma.Schema{Type: huma.TypeObject, Required: []string{"error"}, Properties: map[string]*huma.Schema{"error": text(), "error_description": text()}}
 	add := func(method, path, id, summary string, body *huma.RequestBody, parameters []*huma.Param, responses map[string]*huma.Response, errs ...int) {
 		for _, status := range errs {
-			responses[strconv.Itoa(status)] = answer(http.StatusText(status), "application/json", failure)
+			responses[strconv.Itoa(status)] = api.ErrorResponse(rest, status, failure)
 		}
 		rest.OpenAPI().AddOperation(&huma.Operation{OperationID: id, Method: method, Path: prefix + path, Summary: summary, Tags: []string{"identity"},
 			Security: []map[string][]string{{}}, RequestBody: body, Parameters: parameters, Responses: responses})
@@ -35,7 +37,8 @@ func (s *Service) document(rest huma.API) {
 	tokens := &huma.Schema{Type: huma.TypeObject, Required: []string{"access_token", "token_type", "expires_in"}, Properties: map[string]*huma.Schema{
 		"access_token": text(), "token_type": text(), "expires_in": {Type: huma.TypeInteger, Description: "seconds"}, "refresh_token": text(), "scope": text(),
 	}}
-	failures := []int{http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusRequestEntityTooLarge, http.StatusTooManyRequests, http.StatusServiceUnavailable}
+	failures := []int{http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType,
+		http.StatusTooManyRequests, http.StatusInternalServerError, http.StatusServiceUnavailable}
 	add(http.MethodPost, "/token", "token", "Get tokens (OAuth 2: password, refresh_token, authorization_code)",
 		form([]string{"grant_type"}, map[string]string{"grant_type": "password, refresh_token or authorization_code", "username": "of password: the email address",
 			"password": "of password", "refresh_token": "of refresh_token", "code": "of authorization_code", "redirect_uri": "of authorization_code",
@@ -61,5 +64,5 @@ func (s *Service) document(rest huma.API) {
 	add(http.MethodGet, "/jwks", "jwks", "The public keys that tokens are signed with",
 		nil, nil, map[string]*huma.Response{"200": answer("JSON Web Key Set", "application/json", &huma.Schema{Type: huma.TypeObject,
 			Required: []string{"keys"}, Properties: map[string]*huma.Schema{"keys": {Type: huma.TypeArray, Items: &huma.Schema{Type: huma.TypeObject}}}})},
-		http.StatusTooManyRequests, http.StatusServiceUnavailable)
+		failures...)
 }
