@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"os"
@@ -20,6 +21,7 @@ import (
 
 	"github.com/itechsmart/operator/internal/backend/backendtest/servers"
 	wire "github.com/itechsmart/operator/internal/backend/vault"
+	"github.com/itechsmart/operator/workloads/config"
 )
 
 // snapshot is all that the vault's own tables hold: a refused request leaves it as it was.
@@ -207,22 +209,77 @@ func TestCanaryIsNowhere(t *testing.T) {
 		"the versions":  string(r.call(r.admin, "GET", "/secrets/db%2Fpassword/versions", nil).body),
 		"the list":      string(r.call(r.admin, "GET", "/secrets", nil).body),
 		"the diff":      string(r.call(r.admin, "GET", "/secrets/db%2Fpassword/diff?from=1&to=2", nil).body),
-		"the metrics":   r.metrics(),
+		"the document":  string(r.get("/openapi.json")),
+		"the health":    string(r.get(config.HealthPath)),
+		"the errors":    r.errorsWith(canary),
 	}
+	everything["the metrics"] = r.metrics()
 	r.stop()
 	everything["the log"] = r.logs.String()
 	everything["the dump"] = dump(t, r)
 	everything["the spill"] = readTree(t, spill)
-	for _, secret := range []string{canary, encoded(canary), encoded(canary)[:20], settings.Vault.Passphrase, adminPassword} {
+	signature := r.admin[strings.LastIndexByte(r.admin, '.'):]
+	for _, secret := range []string{canary, encoded(canary), encoded(canary)[:20], settings.Vault.Passphrase, adminPassword, signature, settings.Auth.Keys[0].Secret, r.binding.Password} {
 		for where, text := range everything {
 			if len(text) < 20 {
 				t.Errorf("%s holds %q", where, text)
 			}
 			if strings.Contains(text, secret) {
-				t.Errorf("%s holds %q", where, secret)
+				at := strings.Index(text, secret)
+				t.Errorf("%s holds %q: …%.300s", where, secret, text[max(0, at-200):])
 			}
 		}
 	}
+}
+
+// get reads what is served to everybody.
+func (r *running) get(path string) []byte {
+	r.t.Helper()
+	answer, err := http.Get(r.url + path)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	body, err := io.ReadAll(answer.Body)
+	if err != nil || answer.StatusCode != http.StatusOK {
+		r.t.Fatalf("%s: %d, %v", path, answer.StatusCode, err)
+	}
+	return body
+}
+
+// errorsWith are the answers to requests that are wrong and hold a text everywhere, headers included.
+func (r *running) errorsWith(text string) string {
+	r.t.Helper()
+	var out strings.Builder
+	for _, c := range []struct {
+		token, method, path string
+		body                any
+		headers             []string
+	}{
+		{r.admin, "POST", "/secrets", write("db/password", text), nil}, // it is there already
+		{r.admin, "PUT", "/secrets/db%2Fpassword", value(text), []string{"If-Match", `"99"`}},
+		{r.admin, "PUT", "/secrets/db%2Fpassword", wire.Write{Type: wire.TypeAPIKey, Value: wire.Value{"key": []byte(text)}}, nil},
+		{r.admin, "PUT", "/secrets/db%2Fpassword", wire.Write{Type: wire.TypeText, Value: wire.Value{text: []byte(text)}}, nil},
+		{r.admin, "POST", "/secrets", wire.Write{Type: wire.TypeCertificate, Value: wire.Value{"tls.crt": []byte(text), "tls.key": []byte(text)}}, nil},
+		{r.admin, "POST", "/secrets/s/apply", wire.Apply{Type: wire.TypeText, Name: "s", SourceHash: text, Sealed: "vsec1." + text}, nil},
+		{r.admin, "POST", "/secrets", `{"path":"a","type":"Text","value":{"text":"` + text + `"},"` + text + `":1}`, nil},
+		{r.admin, "POST", "/secrets", `{"value":` + text, nil},
+		{r.admin, "POST", "/unseal", map[string]string{"share": "vshare1." + text}, nil},
+		{r.admin, "POST", "/secrets", write("a", text), []string{"Idempotency-Key", text + " x"}},
+		{r.admin, "GET", "/secrets?" + text + "=1&cursor=" + text, nil, nil},
+		{r.admin, "PUT", "/me", map[string]string{"password": text, "oldPassword": text}, nil},
+		{text, "GET", "/secrets", nil, nil},
+		{"", "POST", "/register", map[string]string{"email": text, "password": text}, nil},
+		{"", "POST", "/token", "grant_type=password&username=" + text + "&password=" + text, []string{"Content-Type", "application/x-www-form-urlencoded"}},
+		{"", "GET", "/authorize?client_id=" + text + "&redirect_uri=" + text, nil, []string{"Accept", "application/problem+json"}},
+	} {
+		a := r.call(c.token, c.method, c.path, c.body, c.headers...)
+		if a.status < 400 || a.status > 499 {
+			r.t.Errorf("%s %s: %d %s", c.method, c.path, a.status, a.body)
+		}
+		fmt.Fprintf(&out, "%d %v %s\n", a.status, a.header, a.body)
+	}
+	return out.String()
 }
 
 // dump is pg_dump's text of both schemas, values as they are in the database.

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package service
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/itechsmart/operator/internal/backend/backendtest/servers"
+	wire "github.com/itechsmart/operator/internal/backend/vault"
+)
+
+// TestMassAssignment: nobody gives himself a role, a namespace or an id, neither when he registers nor later.
+func TestMassAssignment(t *testing.T) {
+	r := start(t, settingsOn(t, servers.Postgres(t)), nil, t.TempDir())
+	const password = "Engine-1843"
+	token := r.register("eve@example.com", "")
+	for field, content := range map[string]string{
+		"role": `"admin"`, "roles": `["admin"]`, "admin": `true`, "grants": `[{"product":"*","namespace":"*","role":"admin"}]`, "Grants": `[]`, "namespace": `"shop"`,
+		"id": `"00000000-0000-0000-0000-000000000001"`, "userID": `"x"`, "createdAt": `"2020-01-01T00:00:00Z"`, "__proto__": `{"role":"admin"}`,
+	} {
+		name := field
+		if strings.HasPrefix(field, "_") {
+			name = "*" // no name of ours: it is not repeated
+		}
+		for _, c := range [][3]string{
+			{"POST", "/register", `{"email":"mallory@example.com","password":"` + password + `","` + field + `":` + content + `}`},
+			{"PUT", "/me", `{"name":"Eve","` + field + `":` + content + `}`},
+		} {
+			a := r.call(token, c[0], c[1], c[2])
+			if a.status != http.StatusUnprocessableEntity {
+				t.Errorf("%s with %s: %d %s", c[1], field, a.status, a.body)
+			} else if said := a.refusal(t); len(said.Details) != 1 || !strings.HasPrefix(said.Details[0].Field, "body.") {
+				t.Errorf("%s with %s names %+v, want %s", c[1], field, said.Details, name)
+			}
+		}
+	}
+	if a := r.call(token, "PUT", "/users/00000000-0000-0000-0000-000000000001/grants", `{"grants":[]}`); a.status != http.StatusForbidden {
+		t.Errorf("grants by a user without a role: %d %s", a.status, a.body)
+	}
+	if a := r.call(token, "GET", "/secrets/any/value", nil); a.status != http.StatusForbidden {
+		t.Errorf("eve reads: %d %s", a.status, a.body)
+	}
+	me := must[struct {
+		Name   string `json:"name"`
+		Grants []any  `json:"grants"`
+	}](r, http.StatusOK, token, "GET", "/me", nil)
+	if me.Name != "" || len(me.Grants) != 0 {
+		t.Errorf("eve became %+v", me)
+	}
+	response, err := http.PostForm(r.url+base+"/token", url.Values{"grant_type": {"password"}, "username": {"mallory@example.com"}, "password": {password}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	response.Body.Close()
+	if response.StatusCode != http.StatusBadRequest {
+		t.Errorf("mallory was made: %d", response.StatusCode)
+	}
+}
+
+// TestOtherTenant: two Vaults of one Platform share their users. What one namespace holds is not there for the other, under
+// no id, no cursor and no key of its own.
+func TestOtherTenant(t *testing.T) {
+	ours := settingsOn(t, servers.Postgres(t))
+	theirs := settingsOn(t, servers.Postgres(t))
+	theirs.Identity, theirs.Auth, theirs.Namespace = ours.Identity, ours.Auth, "bank"
+	shop, bank := start(t, ours, nil, t.TempDir()), start(t, theirs, nil, t.TempDir())
+	admin := shop.register("admin@shop.example.com", "admin")
+	must[wire.Secret](bank, http.StatusCreated, bank.admin, "POST", "/secrets", write("db/password", canary))
+	for _, path := range []string{"a", "b"} {
+		must[wire.Secret](shop, http.StatusCreated, admin, "POST", "/secrets", write(path, path))
+	}
+	list := must[wire.Page[wire.Secret]](shop, http.StatusOK, admin, "GET", "/secrets?limit=1", nil)
+
+	// The administrator of one namespace is nobody in the other.
+	for _, c := range []struct {
+		method, path string
+		body         any
+	}{
+		{"GET", "/secrets/db%2Fpassword", nil}, {"GET", "/secrets/db%2Fpassword/value", nil}, {"GET", "/secrets/db%2Fpassword/versions", nil}, {"GET", "/secrets/db%2Fpassword/diff", nil},
+		{"GET", "/secrets/db%2Fpassword/consumers", nil}, {"PUT", "/secrets/db%2Fpassword", value("x")}, {"POST", "/secrets", write("mine", "x")}, {"DELETE", "/secrets/db%2Fpassword?destroy=true", nil},
+		{"POST", "/secrets/db%2Fpassword/rollback", `{"version":1}`}, {"POST", "/secrets/db%2Fpassword/rotate", nil}, {"POST", "/secrets/db%2Fpassword/versions/1/destroy", nil},
+		{"GET", "/audit", nil}, {"GET", "/audit/export", nil}, {"GET", "/policies", nil}, {"POST", "/seal", nil}, {"POST", "/rewrap", nil}, {"POST", "/keys/rotate", nil},
+	} {
+		if a := bank.call(admin, c.method, c.path, c.body); a.status != http.StatusForbidden {
+			t.Errorf("%s %s: %d %s", c.method, c.path, a.status, a.body)
+		}
+	}
+	if page := bank.call(admin, "GET", "/secrets", nil); page.status == http.StatusOK && strings.Contains(string(page.body), "db/password") {
+		t.Errorf("she sees %s", page.body)
+	}
+	for _, path := range []string{"db%2Fpassword", "bank%2Fdb%2Fpassword"} {
+		if a := shop.call(admin, "GET", "/secrets/"+path+"/value", nil); a.status != http.StatusNotFound {
+			t.Errorf("%s in her own: %d %s", path, a.status, a.body)
+		}
+	}
+	// Who is an administrator of both takes nothing of one to the other.
+	if a := bank.call(bank.admin, "GET", "/secrets?limit=1&cursor="+url.QueryEscape(list.Next), nil); list.Next == "" || a.status != http.StatusBadRequest {
+		t.Errorf("a cursor of the other: %d %s", a.status, a.body)
+	}
+	const key = "Idempotency-Key"
+	must[wire.Secret](shop, http.StatusCreated, shop.admin, "POST", "/secrets", write("twice", "shop's"), key, "k")
+	must[wire.Secret](bank, http.StatusCreated, bank.admin, "POST", "/secrets", write("twice", "bank's"), key, "k")
+	// Nobody gives away what is not his.
+	eve := must[struct {
+		ID string `json:"id"`
+	}](shop, http.StatusCreated, "", "POST", "/register", map[string]string{"email": "eve@example.com", "password": "Engine-1843"})
+	grant := func(namespace string) int {
+		return shop.call(admin, "PUT", "/users/"+eve.ID+"/grants", map[string]any{"grants": []map[string]string{{"product": product, "namespace": namespace, "role": "viewer"}}}).status
+	}
+	for namespace, want := range map[string]int{"bank": http.StatusForbidden, "*": http.StatusForbidden, "shop": http.StatusOK} {
+		if status := grant(namespace); status != want {
+			t.Errorf("a grant on %s: %d, want %d", namespace, status, want)
+		}
+	}
+}
