@@ -91,7 +91,7 @@ func clean(p string) bool {
 		return false
 	}
 	cleaned := path.Clean(p)
-	return cleaned == p || (p[len(p)-1] == '/' && cleaned == p[:len(p)-1])
+	return cleaned == p || (cleaned != "/" && p[len(p)-1] == '/' && cleaned == p[:len(p)-1])
 }
 
 // raw is net/http's own writer below what wraps it, which MaxBytesReader tells to close the connection.
