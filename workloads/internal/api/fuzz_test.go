@@ -212,12 +212,12 @@ func FuzzIdempotencyKey(f *testing.F) {
 	for _, seed := range []string{"", "k", "a b", strings.Repeat("k", 255), strings.Repeat("k", 256), "k\x00", "k\r\nSet-Cookie: a=b", "ä", "\x7f", `"k"`, "!~"} {
 		f.Add(seed)
 	}
-	once, err := Idempotency(NewMemoryStore(1000), IdempotencyOptions{Key: []byte("0123456789abcdef")})
-	if err != nil {
-		f.Fatal(err)
-	}
-	handler := once(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusCreated) }))
 	f.Fuzz(func(t *testing.T, key string) {
+		once, err := Idempotency(NewMemoryStore(1), IdempotencyOptions{Key: []byte("0123456789abcdef")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		handler := once(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusCreated) }))
 		good := len(key) > 0 && len(key) <= 255 && strings.Trim(key, visible) == ""
 		for again := range 2 {
 			r := httptest.NewRequest(http.MethodPost, "/", nil)

@@ -37,7 +37,7 @@ func serve(dir string) int {
 	defer stop()
 	p := &Process{
 		Config: settings, Addr: "127.0.0.1:0", MetricsAddr: "127.0.0.1:0", SpillDir: filepath.Join(dir, "audit"), Lines: io.Discard,
-		HashCost: 4, DrainDelay: time.Second, Log: slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
+		HashCost: 4, DrainDelay: 3 * time.Second, Log: slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
 		Listening: func(address, _ string) { fmt.Println(address) },
 	}
 	if err := p.Run(ctx); err != nil {

@@ -181,7 +181,11 @@ func TestRollingUpdate(t *testing.T) {
 	old := launch(t, settings, t.TempDir())
 	b := newBalancer(t)
 	b.set(old)
-	l := &load{running: running{t: t, url: b.url, logs: &buffer{}}, client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64, MaxConnsPerHost: 64}}}
+	l := &load{running: running{t: t, url: b.url, logs: &buffer{}}, client: &http.Client{Transport: &http.Transport{
+		MaxIdleConnsPerHost: 64, MaxConnsPerHost: 64,
+		// Less than the drain's delay: what is sent on an idle connection while the server closes it is lost in HTTP/1.1.
+		IdleConnTimeout: time.Second,
+	}}}
 	l.admin = old.login(adminEmail, adminPassword)
 	for n := range 10 {
 		must[wire.Secret](old.running, http.StatusCreated, l.admin, "POST", "/secrets", write(fmt.Sprintf("s%d", n), "0"))
