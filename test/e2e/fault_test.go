@@ -67,6 +67,7 @@ func TestAPIServerDown(t *testing.T) {
 		c.Expect(err).NotTo(HaveOccurred())
 		return out[0]
 	}
+	c.unlimited()
 	v, path := c.vault(), "e2e/headless"
 	_ = v.Delete(c.ctx, path, true) // an earlier run may have left it
 	_, err := v.Create(c.ctx, path, text("before"))

@@ -45,13 +45,18 @@ func (c *cluster) changePlatform(change func(*platformv1alpha1.PlatformSpec)) {
 	c.platformReady()
 }
 
+// unlimited lets one user send as much as the test wants.
+func (c *cluster) unlimited() {
+	c.t.Helper()
+	c.platformReady()
+	c.changePlatform(func(s *platformv1alpha1.PlatformSpec) { s.RateLimit.RequestsPerMinute = ptr.To[int32](0) })
+}
+
 // TestRollingUpdate sends 500 requests a second while every Pod of Vault is replaced, twice. None may fail.
 func TestRollingUpdate(t *testing.T) {
 	c := connect(t)
-	c.platformReady()
-	c.changePlatform(func(s *platformv1alpha1.PlatformSpec) {
-		s.RateLimit.RequestsPerMinute, s.Products.Vault.Replicas = ptr.To[int32](0), 2
-	})
+	c.unlimited()
+	c.changePlatform(func(s *platformv1alpha1.PlatformSpec) { s.Products.Vault.Replicas = 2 })
 	token, address := c.administrator(), c.vaultURL()+"/api/v1/me"
 	transport := &http.Transport{MaxIdleConnsPerHost: 64, MaxConnsPerHost: 64}
 	defer transport.CloseIdleConnections()
@@ -147,8 +152,7 @@ func (a *acknowledged) count() int {
 // TestVaultKills sends SIGKILL to Vault and to its database while versions are written. Every acknowledged one opens.
 func TestVaultKills(t *testing.T) {
 	c := connect(t)
-	c.platformReady()
-	c.changePlatform(func(s *platformv1alpha1.PlatformSpec) { s.RateLimit.RequestsPerMinute = ptr.To[int32](0) })
+	c.unlimited()
 	v := c.vault()
 	ctx, stop := context.WithCancel(c.ctx)
 	defer stop()
