@@ -56,10 +56,12 @@ type Controller struct {
 	looked map[types.UID]look
 }
 
-// look remembers when the store was last asked about a Secret, and which annotation of the service had been seen then.
+// look remembers when the store was last asked about a Secret, which annotation of the service had been seen then, and
+// which version was the newest.
 type look struct {
 	at         time.Time
 	annotation string
+	latest     int64 // 0: this manager has not looked yet
 }
 
 // pass is one pass over one Secret.

@@ -309,6 +309,20 @@ func TestDriftIsReverted(t *testing.T) {
 	}, ctrltest.Timeout, ctrltest.Interval).Should(Succeed())
 }
 
+// What a look found is not forgotten when its status could not be written.
+func TestLostStatus(t *testing.T) {
+	w := newWorld(t)
+	w.platform("main")
+	s := w.secret("lost")
+	w.ready(s)
+	_, err := w.vault.Rotate(w.ctx, "lost")
+	w.Expect(err).NotTo(HaveOccurred())
+	w.requests.Refuse("PATCH /apis/" + vaultv1alpha1.GroupVersion.String() + "/namespaces/" + w.namespace + "/secrets/lost/status")
+	w.announce("lost", 2)
+	w.version(s, 2)
+	w.Expect(w.requests.Refused()).To(BeTrue())
+}
+
 func TestVersionIsPinned(t *testing.T) {
 	w := newWorld(t)
 	w.platform("main")

@@ -45,7 +45,7 @@ func (p *pass) store(ctx context.Context) error {
 		return nil
 	}
 	err := p.ask(ctx)
-	now := look{at: p.c.Now(), annotation: p.secret.Annotations[vaultv1alpha1.AnnotationVersion]}
+	now := look{at: p.c.Now(), annotation: p.secret.Annotations[vaultv1alpha1.AnnotationVersion], latest: p.secret.Status.LatestVersion}
 	if err != nil && same && !told && transient(err) {
 		// Nothing asked for this look: what works does not stop working because the Vault is away for a moment.
 		now.at = now.at.Add(staleInterval - p.lookEvery())
@@ -199,11 +199,14 @@ func (p *pass) wanted() int64 {
 	return p.secret.Status.LatestVersion
 }
 
-// lookDue tells whether the service told of a version that is not known here, and whether the last look is long ago.
+// lookDue tells whether the service told of a version that is not known here, and whether the last look is long ago. A status
+// that lacks what the last look found was not written, or is not in the cache yet: what it says is not to be gone by.
 func (p *pass) lookDue() (told, old bool) {
 	annotation := p.secret.Annotations[vaultv1alpha1.AnnotationVersion]
 	last := p.c.lastLook(p.secret.UID, p.lookEvery())
-	told = annotation != "" && annotation != strconv.FormatInt(p.secret.Status.LatestVersion, 10) && annotation != last.annotation
+	known := p.secret.Status.LatestVersion
+	told = annotation != "" && annotation != strconv.FormatInt(known, 10) && annotation != last.annotation
+	told = told || last.latest != 0 && last.latest != known
 	return told, p.c.Now().Sub(last.at) >= p.lookEvery()
 }
 

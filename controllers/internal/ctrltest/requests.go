@@ -3,6 +3,7 @@
 package ctrltest
 
 import (
+	"io"
 	"net/http"
 	"strings"
 	"sync"
@@ -17,6 +18,7 @@ type Requests struct {
 	reads  []string
 	writes []string
 	last   time.Time
+	refuse string
 }
 
 // Count gives a copy of cfg whose clients count their requests.
@@ -26,6 +28,9 @@ func Count(cfg *rest.Config) (*rest.Config, *Requests) {
 	counted.Wrap(func(next http.RoundTripper) http.RoundTripper {
 		return roundTripper(func(req *http.Request) (*http.Response, error) {
 			requests.note(req)
+			if requests.refuses(req) {
+				return conflict(req)
+			}
 			return next.RoundTrip(req)
 		})
 	})
@@ -54,6 +59,43 @@ func (r *Requests) note(req *http.Request) {
 	default:
 		r.reads = append(r.reads, line)
 	}
+}
+
+// Refuse answers the next request, as "METHOD path", with a conflict, as if somebody had just changed the object.
+func (r *Requests) Refuse(line string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.refuse = line
+}
+
+// Refused tells whether the request of Refuse came.
+func (r *Requests) Refused() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.refuse == ""
+}
+
+func (r *Requests) refuses(req *http.Request) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.refuse == "" || r.refuse != req.Method+" "+req.URL.Path {
+		return false
+	}
+	r.refuse = ""
+	return true
+}
+
+func conflict(req *http.Request) (*http.Response, error) {
+	if req.Body != nil {
+		if err := req.Body.Close(); err != nil {
+			return nil, err
+		}
+	}
+	const status = `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Conflict","code":409}`
+	return &http.Response{
+		StatusCode: http.StatusConflict, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Request: req,
+		Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(strings.NewReader(status)),
+	}, nil
 }
 
 // Quiet tells whether half a second has gone by without a request.

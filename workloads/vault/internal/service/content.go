@@ -45,7 +45,11 @@ func (s *Service) registerContents(rest huma.API) {
 	upload := operation("put-content", http.MethodPut, contentPath, "Store a File from a stream: a new version, or a new secret",
 		http.StatusPreconditionFailed, http.StatusConflict)
 	upload.RequestBody = &huma.RequestBody{Required: true, Content: binary}
+	upload.Responses = map[string]*huma.Response{"200": {Description: "A new version"}}
 	huma.Register(rest, upload, s.upload)
+	made := *upload.Responses["200"]
+	made.Description = "A new secret"
+	upload.Responses["201"] = &made
 	download := operation("get-content", http.MethodGet, contentPath, "Read a File as a stream", http.StatusGone)
 	download.Responses = map[string]*huma.Response{"200": {Description: "The content; an answer that ends early is no content", Content: binary}}
 	huma.Register(rest, download, s.download)
