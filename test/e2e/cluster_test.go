@@ -4,6 +4,7 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -60,11 +61,7 @@ type cluster struct {
 func connect(t *testing.T) *cluster {
 	t.Helper()
 	g := NewWithT(t)
-	path := os.Getenv("KUBECONFIG")
-	if path == "" {
-		path = filepath.Join(root(), ".local", "kubeconfig")
-	}
-	cfg, err := clientcmd.BuildConfigFromFlags("", path)
+	cfg, err := clientcmd.BuildConfigFromFlags("", kubeconfig())
 	g.Expect(err).NotTo(HaveOccurred(), "run `make up` first")
 	cfg.QPS = -1
 	scheme := apiruntime.NewScheme()
@@ -72,6 +69,11 @@ func connect(t *testing.T) *cluster {
 	c, err := client.New(cfg, client.Options{Scheme: scheme})
 	g.Expect(err).NotTo(HaveOccurred(), "run `make up` first")
 	return &cluster{WithT: g, t: t, ctx: t.Context(), client: c}
+}
+
+// kubeconfig of the cluster under test: the environment's, or that of make up.
+func kubeconfig() string {
+	return cmp.Or(os.Getenv("KUBECONFIG"), filepath.Join(root(), ".local", "kubeconfig"))
 }
 
 func root() string {

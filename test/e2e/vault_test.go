@@ -336,7 +336,7 @@ func onDisk(t *testing.T, folder, value string) bool {
 
 func (c *cluster) kubectl(args ...string) []byte {
 	c.t.Helper()
-	command := exec.CommandContext(c.ctx, filepath.Join(root(), ".local", "bin", "kubectl"), args...)
+	command := exec.CommandContext(c.ctx, filepath.Join(root(), ".local", "bin", "kubectl"), append([]string{"--kubeconfig", kubeconfig()}, args...)...)
 	var complaint bytes.Buffer
 	command.Stderr = &complaint
 	out, err := command.Output()
