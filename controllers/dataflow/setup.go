@@ -70,7 +70,7 @@ func SetupWith(d *setup.Deps, backends Backends, ask Ask) error {
 		Watches(&platformv1alpha1.Platform{}, handler.EnqueueRequestsFromMapFunc(c.users), builder.WithPredicates(backendsChanged())).
 		Watches(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(c.bindingUsers)).
 		Watches(&vaultv1alpha1.Secret{}, handler.EnqueueRequestsFromMapFunc(c.vaultUsers), builder.WithPredicates(destinationChanged())).
-		WatchesRawSource(d.SecretSource(c.secretUsers)).
+		WatchesRawSource(d.Refs.Names.Source(c.secretUsers)).
 		WatchesRawSource(source.Channel(monitor.Events, &pipelines)).
 		WithOptions(d.ControllerOptions()).
 		Named("pipeline").
@@ -167,8 +167,8 @@ func (c *Controller) bindingUsers(ctx context.Context, secret client.Object) []c
 }
 
 // secretUsers are the Pipelines that name a foreign Secret.
-func (c *Controller) secretUsers(ctx context.Context, secret *metav1.PartialObjectMetadata) []ctrlreconcile.Request {
-	return c.matching(ctx, indexSecrets, secret.Namespace+"/"+secret.Name)
+func (c *Controller) secretUsers(ctx context.Context, secret client.ObjectKey) []ctrlreconcile.Request {
+	return c.matching(ctx, indexSecrets, secret.String())
 }
 
 // rivals are the Pipelines that name the same external objects: when the older one goes or changes, a younger may win.

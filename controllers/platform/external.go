@@ -41,7 +41,7 @@ func (p *pass) copied(ctx context.Context, kind *backendType, from v1alpha1.Secr
 	if from.Namespace != "" && from.Namespace != p.platform.Namespace {
 		return backend.Binding{}, false // whether it is still granted is to be asked
 	}
-	version := p.deps.Refs.Version(ctx, client.ObjectKey{Namespace: p.platform.Namespace, Name: from.Name})
+	version := p.deps.Refs.Version(client.ObjectKey{Namespace: p.platform.Namespace, Name: from.Name})
 	var secret corev1.Secret
 	err := p.client.Get(ctx, client.ObjectKey{Namespace: p.platform.Namespace, Name: p.platform.BindingSecretName(kind.name)}, &secret)
 	if version == "" || err != nil || secret.Annotations[annotationSource] != version {

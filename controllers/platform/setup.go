@@ -13,7 +13,6 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -68,7 +67,7 @@ func setupWith(d *setup.Deps, probe probeFunc, open openDatabases) error {
 			func(_ context.Context, p *v1alpha1.Platform) []ctrlreconcile.Request {
 				return []ctrlreconcile.Request{{NamespacedName: client.ObjectKeyFromObject(p)}}
 			}))).
-		WatchesRawSource(d.SecretSource(func(ctx context.Context, secret *metav1.PartialObjectMetadata) []ctrlreconcile.Request {
+		WatchesRawSource(d.Refs.Names.Source(func(ctx context.Context, secret client.ObjectKey) []ctrlreconcile.Request {
 			return referring(ctx, mgr.GetClient(), secret)
 		}))
 	if d.Options.TokenReviewerRole != "" {
@@ -118,6 +117,6 @@ func ownerByLabels(_ context.Context, obj client.Object) []ctrlreconcile.Request
 }
 
 // referring finds the Platforms, in whichever namespace, that depend on a Secret.
-func referring(ctx context.Context, reader client.Reader, secret *metav1.PartialObjectMetadata) []ctrlreconcile.Request {
-	return refs.Matching(ctx, reader, &v1alpha1.PlatformList{}, referenceIndex, secret.Namespace+"/"+secret.Name)
+func referring(ctx context.Context, reader client.Reader, secret client.ObjectKey) []ctrlreconcile.Request {
+	return refs.Matching(ctx, reader, &v1alpha1.PlatformList{}, referenceIndex, secret.String())
 }

@@ -88,12 +88,8 @@ func (p *pass) current(ctx context.Context, name string) (*corev1.Secret, error)
 	if !apierrors.IsNotFound(err) {
 		return nil, fmt.Errorf("read destination: %w", err)
 	}
-	var known metav1.PartialObjectMetadata
-	known.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Secret"))
-	if p.c.Refs.Versions != nil {
-		if err := p.c.Refs.Versions.Get(ctx, key, &known); apierrors.IsNotFound(err) {
-			return nil, nil
-		}
+	if version, watched := p.c.Refs.Names.Version(key); watched && version == "" {
+		return nil, nil
 	}
 	err = p.c.Refs.Live.Get(ctx, key, &found)
 	if apierrors.IsNotFound(err) {

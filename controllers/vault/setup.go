@@ -9,7 +9,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -91,7 +90,7 @@ func (c *Controller) setupSecrets(d *setup.Deps, workloads cache.Cache) error {
 		Watches(&vaultv1alpha1.Secret{}, handler.EnqueueRequestsFromMapFunc(c.rivals), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Watches(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(ownerOf), builder.WithPredicates(setup.NotOwnCreate())).
 		Watches(&platformv1alpha1.Platform{}, handler.EnqueueRequestsFromMapFunc(c.platformUsers), builder.WithPredicates(vaultChanged())).
-		WatchesRawSource(d.SecretSource(c.secretUsers))
+		WatchesRawSource(d.Refs.Names.Source(c.secretUsers))
 	for _, kind := range workloadKinds() {
 		b = b.WatchesRawSource(source.Kind(workloads, kind, handler.EnqueueRequestsFromMapFunc(c.usedBy), slimChanged()))
 	}
@@ -251,13 +250,12 @@ func ownerOf(_ context.Context, obj client.Object) []ctrlreconcile.Request {
 
 // secretUsers are the Secrets that copy a core Secret, or, when it has gone, want to write one of its name. What happens to
 // the destinations that are there is for ownerOf.
-func (c *Controller) secretUsers(ctx context.Context, secret *metav1.PartialObjectMetadata) []ctrlreconcile.Request {
-	key := secret.Namespace + "/" + secret.Name
-	out := c.matching(ctx, indexSource, key)
-	if c.Refs.Version(ctx, client.ObjectKeyFromObject(secret)) != "" {
+func (c *Controller) secretUsers(ctx context.Context, secret client.ObjectKey) []ctrlreconcile.Request {
+	out := c.matching(ctx, indexSource, secret.String())
+	if c.Refs.Version(secret) != "" {
 		return out
 	}
-	return append(out, c.matching(ctx, indexDestination, key)...)
+	return append(out, c.matching(ctx, indexDestination, secret.String())...)
 }
 
 // usedBy are the Secrets whose destinations a workload's Pods refer to.

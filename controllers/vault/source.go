@@ -76,7 +76,7 @@ func (p *pass) identify(ctx context.Context) error {
 	if p.secret.Spec.Source.External != nil {
 		return nil
 	}
-	if version := p.sourceVersion(ctx); version != "" && version == p.secret.Status.SourceVersion && p.settled() {
+	if version := p.sourceVersion(); version != "" && version == p.secret.Status.SourceVersion && p.settled() {
 		p.hash = p.secret.Status.SourceHash
 		return nil
 	}
@@ -84,10 +84,10 @@ func (p *pass) identify(ctx context.Context) error {
 }
 
 // sourceVersion identifies the versions of the core Secrets that are copied; "" when they are not all known.
-func (p *pass) sourceVersion(ctx context.Context) string {
+func (p *pass) sourceVersion() string {
 	var out strings.Builder
 	for _, r := range references(p.secret) {
-		version := p.c.Refs.Version(ctx, client.ObjectKey{Namespace: p.secret.Namespace, Name: r.ref.Name})
+		version := p.c.Refs.Version(client.ObjectKey{Namespace: p.secret.Namespace, Name: r.ref.Name})
 		if version == "" {
 			return ""
 		}
@@ -140,7 +140,7 @@ func (p *pass) fill(ctx context.Context, declared *vault.Apply) (version string,
 	case source.Issue != nil:
 		declared.Issue, err = p.issue(ctx, source.Issue)
 	case source.ValueFrom != nil:
-		version = p.sourceVersion(ctx)
+		version = p.sourceVersion()
 		declared.Value, err = p.copied(ctx)
 	}
 	return version, err

@@ -4,6 +4,7 @@ package bench
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -51,7 +52,7 @@ type fleet struct {
 func BenchmarkControllers(b *testing.B) {
 	f := newFleet(b)
 	idle := startManager(b, f.program, f.kubeconfig)
-	await(b, time.Minute, func() error { return idle.idle(b, 0) })
+	await(b, time.Minute, func() error { return errors.Join(idle.synced(b), idle.idle(b, 0)) })
 	row(b, "memory idle", idle.memory(b), "MiB", 150)
 	f.create(b, idle)
 	idle.stop(b)

@@ -28,8 +28,8 @@ import (
 type Resolver struct {
 	// Live reads past the cache: the contents of foreign Secrets are never cached by a watch.
 	Live client.Reader
-	// Versions knows the resource version of every Secret, from a watch of metadata alone; nil: every read is live.
-	Versions client.Reader
+	// Names knows the version of every Secret.
+	Names *Names
 	// Namespaces are those that the operator works in; empty: all.
 	Namespaces []string
 
@@ -74,20 +74,13 @@ func (r *Resolver) Secret(ctx context.Context, path string, from From, namespace
 }
 
 // Version is the UID and resource version of a Secret as the watch of metadata knows it; "" when it does not.
-func (r *Resolver) Version(ctx context.Context, key client.ObjectKey) string {
-	if r.Versions == nil {
-		return ""
-	}
-	var known metav1.PartialObjectMetadata
-	known.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Secret"))
-	if err := r.Versions.Get(ctx, key, &known); err != nil {
-		return ""
-	}
-	return VersionOf(&known)
+func (r *Resolver) Version(key client.ObjectKey) string {
+	version, _ := r.Names.Version(key)
+	return version
 }
 
 // VersionOf is the same of a Secret that was read.
-func VersionOf(secret client.Object) string {
+func VersionOf(secret metav1.Object) string {
 	return string(secret.GetUID()) + "/" + secret.GetResourceVersion()
 }
 
@@ -97,41 +90,40 @@ func outside(path, namespace string) error {
 
 // secret reads live only when the watched version differs from the one read last.
 func (r *Resolver) secret(ctx context.Context, key client.ObjectKey) (*corev1.Secret, error) {
-	if r.Versions != nil {
-		var known metav1.PartialObjectMetadata
-		known.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Secret"))
-		err := r.Versions.Get(ctx, key, &known)
-		r.mu.Lock()
-		last := r.read[key]
-		if apierrors.IsNotFound(err) {
-			delete(r.read, key)
-		}
-		r.mu.Unlock()
-		if apierrors.IsNotFound(err) {
-			return nil, err
-		}
-		// Any other error means a namespace that is not watched: the read is live.
-		if err == nil && last != nil && last.ResourceVersion == known.ResourceVersion {
-			return last, nil
-		}
-		if err == nil {
-			// A read of this version is begun by whoever knows of it: no pass gets an older one.
-			secret, err, _ := r.reading.Do(key.String()+"@"+known.ResourceVersion, func() (any, error) {
-				r.mu.Lock()
-				last := r.read[key]
-				r.mu.Unlock()
-				if last != nil && last.ResourceVersion == known.ResourceVersion {
-					return last, nil // it ended just now
-				}
-				return r.live(ctx, key)
-			})
-			if err != nil {
-				return nil, err
-			}
-			return secret.(*corev1.Secret), nil
-		}
+	version, watched := r.Names.Version(key)
+	if !watched {
+		return r.live(ctx, key)
 	}
-	return r.live(ctx, key)
+	if version == "" {
+		r.mu.Lock()
+		delete(r.read, key)
+		r.mu.Unlock()
+		return nil, apierrors.NewNotFound(corev1.Resource("secrets"), key.Name)
+	}
+	if last := r.last(key, version); last != nil {
+		return last, nil
+	}
+	// A read of this version is begun by whoever knows of it: no pass gets an older one.
+	secret, err, _ := r.reading.Do(key.String()+"@"+version, func() (any, error) {
+		if last := r.last(key, version); last != nil {
+			return last, nil // it ended just now
+		}
+		return r.live(ctx, key)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return secret.(*corev1.Secret), nil
+}
+
+// last is what was read last, when it is of that version.
+func (r *Resolver) last(key client.ObjectKey, version string) *corev1.Secret {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if last := r.read[key]; last != nil && VersionOf(last) == version {
+		return last
+	}
+	return nil
 }
 
 func (r *Resolver) live(ctx context.Context, key client.ObjectKey) (*corev1.Secret, error) {

@@ -13,7 +13,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -21,10 +20,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/event"
-	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
-	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"github.com/itechsmart/operator/controllers/internal/apply"
 	"github.com/itechsmart/operator/controllers/internal/refs"
@@ -61,8 +58,6 @@ type Deps struct {
 	Applier *apply.Applier
 	Refs    *refs.Resolver
 	Options Options
-	// secrets caches the names and versions of all Secrets, and nothing else of them.
-	secrets cache.Cache
 }
 
 // CacheOptions makes the manager's cache hold the operator's own children and no foreign Secret or Pod.
@@ -132,42 +127,21 @@ func New(mgr ctrl.Manager, options Options) (*Deps, error) {
 	if options.DriftInterval <= 0 {
 		options.DriftInterval = 5 * time.Minute
 	}
-	secrets, err := cache.New(mgr.GetConfig(), cache.Options{
-		Scheme: mgr.GetScheme(), Mapper: mgr.GetRESTMapper(), HTTPClient: mgr.GetHTTPClient(),
-		DefaultTransform: nameAndVersion, DefaultNamespaces: defaultNamespaces(options.Namespaces),
-	})
+	names, err := refs.NewNames(mgr.GetConfig(), mgr.GetHTTPClient(), options.Namespaces)
 	if err != nil {
-		return nil, fmt.Errorf("cache of Secret names: %w", err)
+		return nil, err
 	}
-	if err := mgr.Add(secrets); err != nil {
-		return nil, fmt.Errorf("cache of Secret names: %w", err)
+	if err := mgr.Add(names); err != nil {
+		return nil, fmt.Errorf("watch of Secret names: %w", err)
 	}
 	if err := apply.Index(context.Background(), mgr.GetFieldIndexer()); err != nil {
 		return nil, err
 	}
 	return &Deps{
-		Manager: mgr, Options: options, secrets: secrets,
+		Manager: mgr, Options: options,
 		Applier: &apply.Applier{Client: mgr.GetClient(), Scheme: mgr.GetScheme(), Cache: mgr.GetCache()},
-		Refs:    &refs.Resolver{Live: mgr.GetAPIReader(), Versions: secrets, Namespaces: options.Namespaces},
+		Refs:    &refs.Resolver{Live: mgr.GetAPIReader(), Names: names, Namespaces: options.Namespaces},
 	}, nil
-}
-
-// nameAndVersion keeps of a Secret what tells that it changed: 30,000 foreign ones cost little.
-func nameAndVersion(obj any) (any, error) {
-	secret, ok := obj.(*metav1.PartialObjectMetadata)
-	if !ok {
-		return obj, nil
-	}
-	return &metav1.PartialObjectMetadata{TypeMeta: secret.TypeMeta, ObjectMeta: metav1.ObjectMeta{
-		Name: secret.Name, Namespace: secret.Namespace, UID: secret.UID, ResourceVersion: secret.ResourceVersion,
-	}}, nil
-}
-
-// SecretSource wakes what refers to a Secret when the Secret comes, changes or goes.
-func (d *Deps) SecretSource(wake handler.TypedMapFunc[*metav1.PartialObjectMetadata, reconcile.Request]) source.Source {
-	secret := &metav1.PartialObjectMetadata{}
-	secret.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Secret"))
-	return source.Kind(d.secrets, secret, handler.TypedEnqueueRequestsFromMapFunc(wake))
 }
 
 // ControllerOptions are the options of every controller.
