@@ -16,8 +16,8 @@ import (
 	"github.com/itechsmart/operator/workloads/internal/server"
 )
 
-// product is Vault's name in grants.
-const product = "vault"
+// productName is Vault's in grants.
+const productName = "vault"
 
 // access decides who may do what: AccessPolicies and the access lists of Secrets first, one Deny outweighs all, and the
 // role where they are silent.
@@ -163,13 +163,13 @@ func (a *access) allow(ctx context.Context, verb vaultv1.Verb, path string) erro
 	case auth.Allowed:
 		return nil
 	default:
-		return auth.Require(ctx, product, a.namespace, roleFor(verb))
+		return auth.Require(ctx, productName, a.namespace, roleFor(verb))
 	}
 }
 
 // ready refuses whom a policy could deny something while no policy was seen yet.
 func (a *access) ready(p *auth.Principal) error {
-	if a.rules.Load() == nil && !p.RoleOn(product, a.namespace).Includes(auth.RoleAdmin) {
+	if a.rules.Load() == nil && !p.RoleOn(productName, a.namespace).Includes(auth.RoleAdmin) {
 		return api.Unavailable(5*time.Second, "the access policies are not known yet: the API server has not answered")
 	}
 	return nil
@@ -183,7 +183,7 @@ func (a *access) mayList(p *auth.Principal, path string, request auth.Request) b
 	case auth.Allowed:
 		return true
 	default:
-		return p.RoleOn(product, a.namespace).Includes(roleFor(vaultv1.VerbList))
+		return p.RoleOn(productName, a.namespace).Includes(roleFor(vaultv1.VerbList))
 	}
 }
 
@@ -198,7 +198,7 @@ func roleFor(verb vaultv1.Verb) auth.Role {
 
 // admin answers nil for an administrator of this Vault.
 func (a *access) admin(ctx context.Context) error {
-	return auth.Require(ctx, product, a.namespace, auth.RoleAdmin)
+	return auth.Require(ctx, productName, a.namespace, auth.RoleAdmin)
 }
 
 func requestOf(ctx context.Context) auth.Request {

@@ -7,29 +7,10 @@ import (
 	"errors"
 	"time"
 
-	"github.com/danielgtaylor/huma/v2"
 	"github.com/prometheus/client_golang/prometheus"
-	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/itechsmart/operator/workloads/vault/internal/store"
 )
-
-func fromFile(kubeconfig string) (*rest.Config, error) {
-	return clientcmd.BuildConfigFromFlags("", kubeconfig)
-}
-
-type userAgentKey struct{}
-
-// keepUserAgent lets the audit log tell which program called.
-func keepUserAgent(ctx huma.Context, next func(huma.Context)) {
-	next(huma.WithValue(ctx, userAgentKey{}, ctx.Header("User-Agent")))
-}
-
-func userAgent(ctx context.Context) string {
-	text, _ := ctx.Value(userAgentKey{}).(string)
-	return text
-}
 
 // followKeys learns of root keys that other replicas made, until ctx ends. A replica that was away for so long that it
 // cannot reach the newest one unseals again when it knows the passphrase.
@@ -61,7 +42,8 @@ type collector struct {
 	sealed, stale, total, queued *prometheus.Desc
 }
 
-func newCollector(s *Service) prometheus.Collector {
+// Collector tells whether values can be read.
+func (s *Service) Collector() prometheus.Collector {
 	describe := func(name, help string) *prometheus.Desc {
 		return prometheus.NewDesc("itechsmart_vault_"+name, help, nil, nil)
 	}

@@ -280,7 +280,7 @@ func TestContentGivenUp(t *testing.T) {
 
 // A client that stops sending is answered before the server's own limit, which for a stream is none.
 func TestContentStalled(t *testing.T) {
-	s := server.New(server.Options{Name: product, Addr: "127.0.0.1:0", Log: slog.New(slog.DiscardHandler), DrainDelay: -1, ReadTimeout: time.Hour})
+	s := server.New(server.Options{Name: productName, Addr: "127.0.0.1:0", Log: slog.New(slog.DiscardHandler), DrainDelay: -1, ReadTimeout: time.Hour})
 	s.Mount(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if _, err := io.Copy(io.Discard, newPaced(r.Body, w, 50*time.Millisecond)); err != nil {
 			api.Write(w, r, api.Unread(r.Context(), err))

@@ -32,7 +32,7 @@ func TestFlow(t *testing.T) {
 		t.Fatalf("a list without a login: %d %s", a.status, a.body)
 	}
 	must[any](r, http.StatusOK, r.admin, "PUT", "/users/"+registered.ID+"/grants", map[string]any{
-		"grants": []map[string]string{{"product": product, "namespace": namespace, "role": "editor"}},
+		"grants": []map[string]string{{"product": productName, "namespace": namespace, "role": "editor"}},
 	})
 	token = r.login(user, password)
 

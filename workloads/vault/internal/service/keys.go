@@ -52,14 +52,14 @@ type Shares struct {
 }
 
 func (s *Service) initialize(ctx context.Context, _ *struct{}) (*secretReply[Shares], error) {
-	if err := s.admin(ctx, "vault.init", product); err != nil {
+	if err := s.admin(ctx, "vault.init", productName); err != nil {
 		return nil, err
 	}
 	if s.Passphrase != nil {
 		return nil, api.Conflict("this vault is initialized by what its configuration names: a passphrase, or a key in an HSM")
 	}
 	var out Shares
-	err := s.audited(ctx, "vault.init", product, func() (r result, err error) {
+	err := s.audited(ctx, "vault.init", productName, func() (r result, err error) {
 		out.Shares, err = s.Store.InitShares(ctx, s.Shares, s.Threshold)
 		return r, err
 	})
@@ -77,11 +77,11 @@ type unsealInput struct {
 
 // unseal lets anybody with a role give a share: the shares prove the rest.
 func (s *Service) unseal(ctx context.Context, in *unsealInput) (*reply[wire.SealStatus], error) {
-	if err := auth.Require(ctx, product, s.Namespace, auth.RoleViewer); err != nil {
-		return nil, s.denied(ctx, "vault.unseal", product, err)
+	if err := auth.Require(ctx, productName, s.Namespace, auth.RoleViewer); err != nil {
+		return nil, s.denied(ctx, "vault.unseal", productName, err)
 	}
 	var out wire.SealStatus
-	err := s.audited(ctx, "vault.unseal", product, func() (r result, err error) {
+	err := s.audited(ctx, "vault.unseal", productName, func() (r result, err error) {
 		out, err = s.Store.UnsealShare(ctx, in.Body.Share)
 		return r, err
 	})
@@ -92,23 +92,23 @@ func (s *Service) unseal(ctx context.Context, in *unsealInput) (*reply[wire.Seal
 }
 
 func (s *Service) seal(ctx context.Context, _ *struct{}) (*done, error) {
-	if err := s.admin(ctx, "vault.seal", product); err != nil {
+	if err := s.admin(ctx, "vault.seal", productName); err != nil {
 		return nil, err
 	}
-	return nil, s.audited(ctx, "vault.seal", product, func() (result, error) {
+	return nil, s.audited(ctx, "vault.seal", productName, func() (result, error) {
 		s.Store.Seal()
 		return result{}, nil
 	})
 }
 
 func (s *Service) rewrap(ctx context.Context, _ *struct{}) (*reply[wire.SealStatus], error) {
-	if err := s.admin(ctx, "vault.rewrap", product); err != nil {
+	if err := s.admin(ctx, "vault.rewrap", productName); err != nil {
 		return nil, err
 	}
 	if s.Store.Sealed() {
 		return nil, answer(store.ErrSealed)
 	}
-	err := s.audited(ctx, "vault.rewrap", product, func() (result, error) {
+	err := s.audited(ctx, "vault.rewrap", productName, func() (result, error) {
 		s.startRewrap()
 		return result{}, nil
 	})
@@ -134,11 +134,11 @@ func (s *Service) startRewrap() {
 }
 
 func (s *Service) rotateRoot(ctx context.Context, _ *struct{}) (*secretReply[Shares], error) {
-	if err := s.admin(ctx, "key.rotate", product); err != nil {
+	if err := s.admin(ctx, "key.rotate", productName); err != nil {
 		return nil, err
 	}
 	var out store.Rotated
-	err := s.audited(ctx, "key.rotate", product, func() (r result, err error) {
+	err := s.audited(ctx, "key.rotate", productName, func() (r result, err error) {
 		if s.Passphrase == nil {
 			out, err = s.Store.RotateRootShares(ctx, s.Shares, s.Threshold)
 		} else {
@@ -163,11 +163,11 @@ func (s *Service) rotateByPassphrase(ctx context.Context) (store.Rotated, error)
 }
 
 func (s *Service) rotateSealing(ctx context.Context, _ *struct{}) (*reply[wire.SealingKey], error) {
-	if err := s.admin(ctx, "sealing-key.rotate", product); err != nil {
+	if err := s.admin(ctx, "sealing-key.rotate", productName); err != nil {
 		return nil, err
 	}
 	var out wire.SealingKey
-	err := s.audited(ctx, "sealing-key.rotate", product, func() (r result, err error) {
+	err := s.audited(ctx, "sealing-key.rotate", productName, func() (r result, err error) {
 		out, err = s.Store.RotateSealingKey(ctx)
 		r.details = map[string]string{"keyID": out.ID}
 		return r, err

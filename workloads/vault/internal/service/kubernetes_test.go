@@ -146,7 +146,7 @@ func (r *running) register(email string, role string) string {
 	}](r, http.StatusCreated, "", "POST", "/register", map[string]string{"email": email, "password": password})
 	if role != "" {
 		must[any](r, http.StatusOK, r.admin, "PUT", "/users/"+u.ID+"/grants", map[string]any{
-			"grants": []map[string]string{{"product": product, "namespace": namespace, "role": role}},
+			"grants": []map[string]string{{"product": productName, "namespace": namespace, "role": role}},
 		})
 	}
 	return r.login(email, password)

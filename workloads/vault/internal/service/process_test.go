@@ -20,6 +20,7 @@ import (
 
 	"github.com/itechsmart/operator/internal/backend"
 	"github.com/itechsmart/operator/workloads/config"
+	"github.com/itechsmart/operator/workloads/internal/product"
 )
 
 // asService makes this test binary behave as the service, so that a test can kill a real process: its value is the
@@ -35,8 +36,9 @@ func serve(dir string) int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	p := &Process{
-		Config: settings, Addr: "127.0.0.1:0", MetricsAddr: "127.0.0.1:0", SpillDir: filepath.Join(dir, "audit"), Lines: io.Discard,
+	p := &product.Process{
+		Product: Product(),
+		Config:  settings, Addr: "127.0.0.1:0", MetricsAddr: "127.0.0.1:0", SpillDir: filepath.Join(dir, "audit"), Lines: io.Discard,
 		HashCost: 4, DrainDelay: 3 * time.Second, Log: slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
 		Listening: func(address, _ string) { fmt.Println(address) },
 	}

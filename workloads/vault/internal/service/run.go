@@ -4,39 +4,17 @@ package service
 
 import (
 	"context"
-	"crypto/ed25519"
-	"crypto/hkdf"
-	"crypto/sha256"
-	"encoding/base64"
-	"errors"
-	"fmt"
-	"io"
-	"log/slog"
-	"net/http"
-	"net/netip"
-	"os"
 	"sync/atomic"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	vaultv1 "github.com/itechsmart/operator/api/vault/v1alpha1"
 	"github.com/itechsmart/operator/internal/backend"
 	redisbackend "github.com/itechsmart/operator/internal/backend/redis"
 	"github.com/itechsmart/operator/workloads/config"
-	"github.com/itechsmart/operator/workloads/internal/api"
-	"github.com/itechsmart/operator/workloads/internal/audit"
-	"github.com/itechsmart/operator/workloads/internal/auth"
-	"github.com/itechsmart/operator/workloads/internal/crs"
-	"github.com/itechsmart/operator/workloads/internal/db"
-	"github.com/itechsmart/operator/workloads/internal/identity"
-	"github.com/itechsmart/operator/workloads/internal/ratelimit"
-	"github.com/itechsmart/operator/workloads/internal/server"
+	"github.com/itechsmart/operator/workloads/internal/product"
 	"github.com/itechsmart/operator/workloads/vault/internal/store"
 )
 
@@ -45,192 +23,48 @@ const (
 	refreshEvery = 5 * time.Second
 	// syncGrace is how long a start waits for the API server before it serves without its resources.
 	syncGrace = 10 * time.Second
-	// drainAudit is how long the end waits for the database to take what the spill holds.
-	drainAudit = 10 * time.Second
-
-	firstStart, lastStart = 250 * time.Millisecond, 5 * time.Second
 )
 
-// Process is one vault service, from its configuration to its end.
-type Process struct {
-	Config *config.Service
-	// Kubernetes reaches the API server; nil: there is none.
-	Kubernetes *rest.Config
-	// Addr and MetricsAddr are listened at; SpillDir is this process's own.
-	Addr, MetricsAddr, SpillDir string
-	// Lines takes the audit log's JSON lines; Log the rest. HashCost of passwords is 12 when zero.
-	Lines    io.Writer
-	Log      *slog.Logger
-	HashCost int
-	Version  string
-	// DrainDelay as in server.Options.
-	DrainDelay time.Duration
-	// Listening hears of the addresses, when it is not nil.
-	Listening func(address, metrics string)
-
-	registry *prometheus.Registry
-	server   *server.Server
-	started  atomic.Bool
-	sealed   atomic.Pointer[string] // why; nil: it is not
-	closers  []func()
-}
-
-// Run serves until ctx ends, then drains. The database may come later: the service is not ready until then.
-func (p *Process) Run(ctx context.Context) error {
-	p.registry = prometheus.NewRegistry()
-	proxies, err := prefixes(p.Config.TrustedProxies)
-	if err != nil {
-		return err
-	}
-	p.server = server.New(server.Options{
-		Name: product, Addr: p.Addr, MetricsAddr: p.MetricsAddr, Log: p.Log, Registry: p.registry, Pprof: p.Config.Pprof,
-		TrustedProxies: proxies, Tracing: p.Config.Tracing, CORS: p.Config.CORS, DrainDelay: p.DrainDelay,
-		LargeBodies: largeBodies(p.vault().MaxFileBytes),
-	})
-	pool, err := db.Open(ctx, p.Config.Database, "itechsmart-vault")
-	if err != nil {
-		return fmt.Errorf("database: %w", err)
-	}
-	defer pool.Close()
-	users, err := db.Open(ctx, p.Config.Identity, "itechsmart-vault-identity")
-	if err != nil {
-		return fmt.Errorf("identity: %w", err)
-	}
-	defer users.Close()
-	p.server.Check("database", pool.Ping)
-	p.server.Check("identity", users.Ping)
-	p.registry.MustRegister(db.NewCollector(pool, "database"), db.NewCollector(users, "identity"))
-	p.server.Ready(func() error {
-		if !p.started.Load() {
-			return errors.New("starting")
-		}
-		return nil
-	})
-	address, metrics, err := p.server.Listen()
-	if err != nil {
-		return fmt.Errorf("listen: %w", err)
-	}
-	if p.Listening != nil {
-		p.Listening(address.String(), fmt.Sprint(metrics))
-	}
-
-	// What the service needs outlives the requests in flight.
-	life, end := context.WithCancel(context.WithoutCancel(ctx))
-	defer func() {
-		for i := len(p.closers) - 1; i >= 0; i-- {
-			p.closers[i]()
-		}
-	}()
-	defer end()
-	serve, stop := context.WithCancel(ctx)
-	defer stop()
-	failed := make(chan error, 1)
-	begun := make(chan struct{})
-	go func() {
-		defer close(begun)
-		if err := p.start(serve, life, pool, users); err != nil {
-			failed <- err
-			stop()
-		}
-	}()
-	err = p.server.Run(serve)
-	<-begun
-	select {
-	case cause := <-failed:
-		if ctx.Err() == nil {
-			return errors.Join(cause, err)
-		}
-	default:
-	}
-	return err
-}
-
-// start tries until the database answers; what is wrong with the configuration ends the process.
-func (p *Process) start(ctx, life context.Context, pool, users *pgxpool.Pool) error {
-	wait := firstStart
-	for {
-		err := p.assemble(life, pool, users)
-		if err == nil {
-			p.started.Store(true)
-			return nil
-		}
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		if !db.Unavailable(err) && !errors.Is(err, context.DeadlineExceeded) {
-			return err
-		}
-		p.Log.Warn("the service cannot start yet", "error", err, "retryAfter", wait)
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(wait):
-		}
-		wait = min(2*wait, lastStart)
+// Product is Vault on the kit.
+func Product() product.Product {
+	return product.Product{
+		Name: productName, Title: "Vault", Migrations: store.Migrations,
+		AddToScheme: vaultv1.AddToScheme, Kinds: []client.Object{&vaultv1.Secret{}, &vaultv1.AccessPolicy{}},
+		LargeBodies: func(c *config.Service) map[string]int64 { return largeBodies(settings(c).MaxFileBytes) },
+		OpenRedis: func(binding map[string]string) (*redis.Client, error) {
+			return redisbackend.Open(backend.ParseBinding(binding))
+		},
+		Assemble: assemble,
 	}
 }
 
-// assemble puts the service together and mounts it. What it opened is closed again when it fails.
-func (p *Process) assemble(life context.Context, pool, users *pgxpool.Pool) (err error) {
-	before := len(p.closers)
-	defer func() {
-		for len(p.closers) > before && err != nil {
-			last := len(p.closers) - 1
-			p.closers[last]()
-			p.closers = p.closers[:last]
-		}
-	}()
-	if err := db.Migrate(life, pool, store.Migrations, p.Log); err != nil {
-		return err
-	}
-	if err := db.Migrate(life, pool, api.Migrations, p.Log); err != nil {
-		return err
-	}
-	log, err := p.openAudit(life, pool)
-	if err != nil {
-		return err
-	}
-	resources, reviewer, err := p.openResources(life)
-	if err != nil {
-		return err
-	}
-	id, err := identity.New(life, users, p.Config.Auth, log, identity.Options{
-		Product: product, Namespace: p.Config.Namespace, Reviewer: reviewer, Log: p.Log, HashCost: p.HashCost,
-	})
-	if err != nil {
-		return fmt.Errorf("identity: %w", err)
-	}
-	p.closers = append(p.closers, id.Close)
-	vault := store.New(pool, store.Options{Namespace: p.Config.Namespace, MaxFileBytes: p.vault().MaxFileBytes})
-	passphrase := p.passphrase(vault)
-	if err := p.unseal(life, vault, passphrase); err != nil {
-		return err
-	}
-	p.closers = append(p.closers, vault.Seal)
-	s, err := p.newService(life, vault, log, resources, passphrase)
-	if err != nil {
-		return err
-	}
-	return p.mount(life, s, id, pool)
-}
-
-// vault is Vault's part of the configuration.
-func (p *Process) vault() config.Vault {
-	if p.Config.Vault == nil {
+// settings are Vault's part of the configuration.
+func settings(c *config.Service) config.Vault {
+	if c.Vault == nil {
 		return config.Vault{}
 	}
-	return *p.Config.Vault
+	return *c.Vault
 }
 
-func (p *Process) newService(life context.Context, vault store.Vault, log *audit.Log, resources *Resources, passphrase giver) (*Service, error) {
-	key, err := p.derive("cursors")
-	if err != nil {
+// beginning is what one start knows of.
+type beginning struct {
+	*product.Parts
+	settings config.Vault
+	sealed   atomic.Pointer[string] // why; nil: it is not
+}
+
+func assemble(life context.Context, parts *product.Parts) (product.Service, error) {
+	p := &beginning{Parts: parts, settings: settings(parts.Config)}
+	vault := store.New(p.Pool, store.Options{Namespace: p.Config.Namespace, MaxFileBytes: p.settings.MaxFileBytes})
+	passphrase := p.passphrase(vault)
+	if err := p.unseal(life, vault, passphrase); err != nil {
 		return nil, err
 	}
-	settings := p.vault()
+	p.Closer(vault.Seal)
+	resources := NewResources(p.Resources, p.Config.Platform, p.Log)
 	s := New(life, Options{
-		Namespace: p.Config.Namespace, Store: vault, Audit: log, Cursors: api.NewCursors(key), Log: p.Log, Resources: resources,
-		Passphrase: passphrase, Shares: settings.Shares, Threshold: settings.Threshold, WhySealed: p.whySealed,
+		Namespace: p.Config.Namespace, Store: vault, Audit: p.Audit, Cursors: p.Cursors, Log: p.Log, Resources: resources,
+		Passphrase: passphrase, Shares: p.settings.Shares, Threshold: p.settings.Threshold, WhySealed: p.whySealed,
 	})
 	go s.followKeys(life)
 	go func() {
@@ -241,85 +75,11 @@ func (p *Process) newService(life context.Context, vault store.Vault, log *audit
 			p.Log.Warn("versions of before may not be noted on their resources", "error", err)
 		}
 	}()
-	if err := p.follow(life, resources); err != nil {
-		return nil, err
-	}
-	return s, nil
-}
-
-// openAudit opens the log, and lets the end wait for it.
-func (p *Process) openAudit(life context.Context, pool *pgxpool.Pool) (*audit.Log, error) {
-	key, err := p.auditKey()
-	if err != nil {
-		return nil, err
-	}
-	log, err := audit.Open(life, pool, audit.Options{
-		Product: product, Key: key, Retention: p.Config.Audit.Retention.Or(0), SpillDir: p.SpillDir, SpillBytes: p.Config.Audit.SpillBytes,
-		Lines: p.Lines, Log: p.Log,
-	})
-	if err != nil {
-		return nil, err
-	}
-	if err := p.registry.Register(log); err != nil {
-		return nil, err
-	}
-	p.closers = append(p.closers, func() {
-		p.registry.Unregister(log)
-		ctx, cancel := context.WithTimeout(context.Background(), drainAudit)
-		defer cancel()
-		if err := log.Close(ctx); err != nil {
-			p.Log.Warn("events stay in the spill", "error", err)
-		}
-	})
-	return log, nil
-}
-
-// auditKey is the key of the configuration, or one that is derived from the key of tokens.
-func (p *Process) auditKey() (ed25519.PrivateKey, error) {
-	seed, err := base64.StdEncoding.DecodeString(p.Config.Audit.Key)
-	if p.Config.Audit.Key == "" {
-		seed, err = p.derive("audit")
-	}
-	if err != nil || len(seed) != ed25519.SeedSize {
-		return nil, errors.New("configuration: audit.key is not the base64 of 32 bytes")
-	}
-	return ed25519.NewKeyFromSeed(seed), nil
-}
-
-// derive makes a key of 32 bytes, the same on every replica.
-func (p *Process) derive(purpose string) ([]byte, error) {
-	keys := p.Config.Auth.Keys
-	if len(keys) == 0 || len(keys[0].Secret) < 32 {
-		return nil, errors.New("configuration: auth.keys has no key")
-	}
-	return hkdf.Key(sha256.New, []byte(keys[0].Secret), []byte(p.Config.Namespace+"/"+p.Config.Platform), "itechsmart vault "+purpose, 32)
-}
-
-// openResources prepares the watch and the review of tokens; without an API server there are neither.
-func (p *Process) openResources(life context.Context) (*Resources, identity.TokenReviewer, error) {
-	if p.Kubernetes == nil {
-		return NewResources(nil, p.Config.Platform, p.Log), nil, nil
-	}
-	scheme := runtime.NewScheme()
-	if err := vaultv1.AddToScheme(scheme); err != nil {
-		return nil, nil, err
-	}
-	watch, err := crs.Open(life, crs.Options{
-		Config: p.Kubernetes, Scheme: scheme, Namespace: p.Config.Namespace, Log: p.Log,
-		Kinds: []client.Object{&vaultv1.Secret{}, &vaultv1.AccessPolicy{}},
-	})
-	if err != nil {
-		return nil, nil, err
-	}
-	reviewer, err := crs.NewReviewer(p.Kubernetes)
-	if err != nil {
-		return nil, nil, err
-	}
-	return NewResources(watch, p.Config.Platform, p.Log), reviewer, nil
+	return s, p.follow(life, resources)
 }
 
 // follow starts the watch, and gives it a moment before requests come.
-func (p *Process) follow(life context.Context, resources *Resources) error {
+func (p *beginning) follow(life context.Context, resources *Resources) error {
 	go func() {
 		if err := resources.Run(life); err != nil && life.Err() == nil {
 			p.Log.Error("the resources are no longer followed", "error", err)
@@ -331,112 +91,4 @@ func (p *Process) follow(life context.Context, resources *Resources) error {
 		p.Log.Warn("the API server does not answer: until it does, only administrators are let in, for nobody knows the policies")
 	}
 	return life.Err()
-}
-
-// mount gives the server the whole chain.
-func (p *Process) mount(life context.Context, s *Service, id *identity.Service, pool *pgxpool.Pool) error {
-	shared, err := p.redis()
-	if err != nil {
-		return err
-	}
-	limits, err := ratelimit.New(shared, p.Config.RateLimit, ratelimit.Options{
-		Prefix: "itechsmart/" + p.Config.Namespace + "/" + p.Config.Platform + "/" + product, Log: p.Log, Registry: p.registry,
-		Exempt: func(c *auth.Principal) bool {
-			return c.Kind == auth.KindServiceAccount && c.RoleOn(product, p.Config.Namespace) == auth.RoleAdmin
-		},
-	})
-	if err != nil {
-		return err
-	}
-	key, err := p.derive("idempotency")
-	if err != nil {
-		return err
-	}
-	answers := api.NewPostgresStore(pool)
-	once, err := api.Idempotency(answers, api.IdempotencyOptions{Key: key, Log: p.Log, Owner: func(ctx context.Context) string {
-		if c := auth.From(ctx); c != nil {
-			return string(c.Kind) + "/" + c.ID
-		}
-		return ""
-	}})
-	if err != nil {
-		return err
-	}
-	go answers.Run(life, time.Hour, p.Log)
-	mux := http.NewServeMux()
-	spec := api.New(mux, "iTechSmart Vault", p.Version)
-	spec.UseMiddleware(keepUserAgent)
-	id.Register(spec, mux)
-	s.Register(spec)
-	if err := p.registry.Register(newCollector(s)); err != nil {
-		return err
-	}
-	p.server.Mount(auth.Middleware(id, identity.Anonymous...)(limits.Middleware(once(server.Routes(mux)))))
-	return nil
-}
-
-// redis is the cache of the configuration; nil: there is none.
-func (p *Process) redis() (*redis.Client, error) {
-	if len(p.Config.Redis) == 0 {
-		return nil, nil
-	}
-	c, err := redisbackend.Open(backend.ParseBinding(p.Config.Redis))
-	if err != nil {
-		return nil, fmt.Errorf("redis: %w", err)
-	}
-	p.server.CheckOptional("redis", func(ctx context.Context) error { return c.Ping(ctx).Err() })
-	p.closers = append(p.closers, func() { _ = c.Close() })
-	return c, nil
-}
-
-func prefixes(texts []string) ([]netip.Prefix, error) {
-	var out []netip.Prefix
-	for i, text := range texts {
-		prefix, err := netip.ParsePrefix(text)
-		if err != nil {
-			return nil, fmt.Errorf("configuration: trustedProxies[%d]: %w", i, err)
-		}
-		out = append(out, prefix)
-	}
-	return out, nil
-}
-
-// Kubernetes reads a kubeconfig, or the Pod's own account; nil outside of a cluster.
-func Kubernetes(kubeconfig string) (*rest.Config, error) {
-	if kubeconfig != "" {
-		return fromFile(kubeconfig)
-	}
-	c, err := rest.InClusterConfig()
-	if errors.Is(err, rest.ErrNotInCluster) {
-		return nil, nil
-	}
-	return c, err
-}
-
-// Flags are what the command line says.
-type Flags struct {
-	// Config is the directory of the configuration's file. Kubeconfig is a file; empty: the Pod's own account.
-	Config, Kubeconfig string
-	// Listen and MetricsListen are addresses; Spill is the directory of what the audit log cannot hand over yet.
-	Listen, MetricsListen, Spill string
-}
-
-// Main loads the configuration and runs the process.
-func Main(ctx context.Context, flags Flags, version string) error {
-	c, err := config.Load(flags.Config)
-	if err != nil {
-		return err
-	}
-	if c.Product != product {
-		return fmt.Errorf("the configuration is of product %q", c.Product)
-	}
-	kubernetes, err := Kubernetes(flags.Kubeconfig)
-	if err != nil {
-		return fmt.Errorf("kubernetes: %w", err)
-	}
-	p := Process{
-		Config: c, Kubernetes: kubernetes, Version: version, Lines: os.Stdout, Log: server.NewLogger(c.LogLevel),
-		Addr: flags.Listen, MetricsAddr: flags.MetricsListen, SpillDir: flags.Spill,
-	}
-	return p.Run(ctx)
 }

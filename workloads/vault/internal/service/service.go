@@ -109,8 +109,8 @@ func caller(ctx context.Context) string {
 // event is what is known of a request.
 func (s *Service) event(ctx context.Context, action, object, outcome string) audit.Event {
 	e := audit.Event{
-		Time: time.Now(), Product: product, Namespace: s.Namespace, Action: action, Object: object, Outcome: outcome,
-		RequestID: server.RequestID(ctx), UserAgent: userAgent(ctx),
+		Time: time.Now(), Product: productName, Namespace: s.Namespace, Action: action, Object: object, Outcome: outcome,
+		RequestID: server.RequestID(ctx), UserAgent: api.UserAgent(ctx),
 	}
 	if ip := server.ClientIP(ctx); ip.IsValid() {
 		e.IP = ip.String()

@@ -25,6 +25,7 @@ import (
 	"github.com/itechsmart/operator/internal/backend"
 	"github.com/itechsmart/operator/internal/backend/backendtest/servers"
 	"github.com/itechsmart/operator/workloads/config"
+	"github.com/itechsmart/operator/workloads/internal/product"
 )
 
 func TestMain(m *testing.M) {
@@ -79,7 +80,7 @@ func settingsOn(t testing.TB, b backend.Binding) *config.Service {
 	secret := make([]byte, 32)
 	_, _ = rand.Read(secret)
 	return &config.Service{
-		Product: product, Platform: platform, Namespace: namespace, Generation: 1,
+		Product: productName, Platform: platform, Namespace: namespace, Generation: 1,
 		Database: config.Database{Binding: b.Data(), Schema: name, MinConnections: 2, MaxConnections: 8},
 		Identity: config.Database{Binding: b.Data(), Schema: name + "_identity", MinConnections: 1, MaxConnections: 4},
 		Auth: config.Auth{
@@ -97,8 +98,9 @@ func start(t testing.TB, settings *config.Service, kubernetes *rest.Config, spil
 	t.Helper()
 	r := &running{t: t, settings: settings, binding: backend.ParseBinding(settings.Database.Binding), logs: &buffer{}}
 	listening := make(chan string, 1)
-	p := &Process{
-		Config: settings, Kubernetes: kubernetes, Addr: "127.0.0.1:0", SpillDir: spill, Lines: r.logs, HashCost: 4, DrainDelay: -1,
+	p := &product.Process{
+		Product: Product(),
+		Config:  settings, Kubernetes: kubernetes, Addr: "127.0.0.1:0", SpillDir: spill, Lines: r.logs, HashCost: 4, DrainDelay: -1,
 		Log:         slog.New(slog.NewJSONHandler(r.logs, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		MetricsAddr: "127.0.0.1:0",
 		Listening:   func(address, metrics string) { r.scrape = metrics; listening <- address },

@@ -108,7 +108,7 @@ func TestOtherTenant(t *testing.T) {
 		ID string `json:"id"`
 	}](shop, http.StatusCreated, "", "POST", "/register", map[string]string{"email": "eve@example.com", "password": "Engine-1843"})
 	grant := func(namespace string) int {
-		return shop.call(admin, "PUT", "/users/"+eve.ID+"/grants", map[string]any{"grants": []map[string]string{{"product": product, "namespace": namespace, "role": "viewer"}}}).status
+		return shop.call(admin, "PUT", "/users/"+eve.ID+"/grants", map[string]any{"grants": []map[string]string{{"product": productName, "namespace": namespace, "role": "viewer"}}}).status
 	}
 	for namespace, want := range map[string]int{"bank": http.StatusForbidden, "*": http.StatusForbidden, "shop": http.StatusOK} {
 		if status := grant(namespace); status != want {

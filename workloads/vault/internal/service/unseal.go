@@ -24,8 +24,8 @@ const (
 )
 
 // passphrase is how the root key's secret is come by; nil: in shares, over REST.
-func (p *Process) passphrase(vault store.Vault) giver {
-	settings := p.vault()
+func (p *beginning) passphrase(vault store.Vault) giver {
+	settings := p.settings
 	switch c := settings.PKCS11; {
 	case c != nil:
 		token := hsm.New(hsm.Options{
@@ -56,7 +56,7 @@ func unseal(ctx context.Context, passphrase giver, by func(context.Context, []by
 
 // unseal opens the vault by what the configuration names. What cannot be mended by a new start leaves it sealed: the log and
 // the status tell why. An HSM that is away is asked again.
-func (p *Process) unseal(life context.Context, vault store.Vault, passphrase giver) error {
+func (p *beginning) unseal(life context.Context, vault store.Vault, passphrase giver) error {
 	if passphrase == nil {
 		return nil
 	}
@@ -100,7 +100,7 @@ func whySealed(err error) (why string, again bool) {
 }
 
 // unsealLater tries until the vault is unsealed, by this or by somebody, or the failure will not pass.
-func (p *Process) unsealLater(life context.Context, vault store.Vault, passphrase giver) {
+func (p *beginning) unsealLater(life context.Context, vault store.Vault, passphrase giver) {
 	for wait := firstUnseal; ; wait = min(2*wait, lastUnseal) {
 		select {
 		case <-life.Done():
@@ -128,7 +128,7 @@ func (p *Process) unsealLater(life context.Context, vault store.Vault, passphras
 }
 
 // whySealed tells why the vault did not unseal itself.
-func (p *Process) whySealed() string {
+func (p *beginning) whySealed() string {
 	if why := p.sealed.Load(); why != nil {
 		return *why
 	}

@@ -24,6 +24,7 @@ import (
 	wire "github.com/itechsmart/operator/internal/backend/vault"
 	"github.com/itechsmart/operator/workloads/config"
 	"github.com/itechsmart/operator/workloads/internal/audit"
+	"github.com/itechsmart/operator/workloads/internal/product"
 	"github.com/itechsmart/operator/workloads/vault/internal/service"
 	"github.com/itechsmart/operator/workloads/vault/vaultctl/internal/client"
 )
@@ -53,7 +54,8 @@ func vault(t *testing.T) (server string) {
 	}
 	key := base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{9}, 32))
 	listening, ended := make(chan string, 1), make(chan error, 1)
-	p := service.Process{
+	p := product.Process{
+		Product: service.Product(),
 		Config: &config.Service{
 			Product: "vault", Platform: "main", Namespace: "shop",
 			Database:  config.Database{Binding: b.Data(), Schema: schema, MinConnections: 1, MaxConnections: 6},

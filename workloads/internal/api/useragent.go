@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package api
+
+import (
+	"context"
+
+	"github.com/danielgtaylor/huma/v2"
+)
+
+type userAgentKey struct{}
+
+// KeepUserAgent lets the audit log tell which program called.
+func KeepUserAgent(ctx huma.Context, next func(huma.Context)) {
+	next(huma.WithValue(ctx, userAgentKey{}, ctx.Header("User-Agent")))
+}
+
+// UserAgent is the caller's program.
+func UserAgent(ctx context.Context) string {
+	text, _ := ctx.Value(userAgentKey{}).(string)
+	return text
+}

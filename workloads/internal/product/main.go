@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package product
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/itechsmart/operator/workloads/config"
+	"github.com/itechsmart/operator/workloads/internal/server"
+)
+
+// Main is a service's whole main: its flags, its configuration, its signals. It does not return.
+func Main(p Product, version string) {
+	process := Process{Product: p, Version: version, Lines: os.Stdout}
+	directory := flag.String("config", config.Dir, "directory of the configuration's file, "+config.FileName)
+	kubeconfig := flag.String("kubeconfig", "", "kubeconfig; the Pod's own account when empty, and no Kubernetes outside of a Pod")
+	flag.StringVar(&process.Addr, "listen", fmt.Sprintf(":%d", config.Port), "address of REST")
+	flag.StringVar(&process.MetricsAddr, "metrics-listen", fmt.Sprintf(":%d", config.MetricsPort), "address of the metrics; none when empty")
+	flag.StringVar(&process.SpillDir, "spill", config.SpillDir+"/audit", "directory of what the audit log cannot hand over yet")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	err := process.load(*directory, *kubeconfig)
+	if err == nil {
+		err = process.Run(ctx)
+	}
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, p.Name+"-service:", err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+// load reads what the process is told.
+func (p *Process) load(directory, kubeconfig string) error {
+	c, err := config.Load(directory)
+	if err != nil {
+		return err
+	}
+	if c.Product != p.Product.Name {
+		return fmt.Errorf("the configuration is of product %q", c.Product)
+	}
+	p.Config, p.Log = c, server.NewLogger(c.LogLevel)
+	if p.Kubernetes, err = kubernetes(kubeconfig); err != nil {
+		return fmt.Errorf("kubernetes: %w", err)
+	}
+	return nil
+}
+
+// kubernetes reads a kubeconfig, or the Pod's own account; nil outside of a cluster.
+func kubernetes(kubeconfig string) (*rest.Config, error) {
+	if kubeconfig != "" {
+		return clientcmd.BuildConfigFromFlags("", kubeconfig)
+	}
+	c, err := rest.InClusterConfig()
+	if errors.Is(err, rest.ErrNotInCluster) {
+		return nil, nil
+	}
+	return c, err
+}

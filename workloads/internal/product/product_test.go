@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package product
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/itechsmart/operator/internal/backend/backendtest/servers"
+	"github.com/itechsmart/operator/workloads/config"
+	"github.com/itechsmart/operator/workloads/internal/server"
+)
+
+func TestMain(m *testing.M) { servers.Main(m) }
+
+// greeter is the least product.
+type greeter struct{}
+
+func (greeter) Register(rest huma.API) {
+	huma.Register(rest, huma.Operation{OperationID: "greet", Method: http.MethodGet, Path: "/api/v1/greeting", Security: []map[string][]string{}},
+		func(context.Context, *struct{}) (*struct{ Body string }, error) {
+			return &struct{ Body string }{"hello"}, nil
+		})
+}
+
+func (greeter) Collector() prometheus.Collector {
+	return prometheus.NewGauge(prometheus.GaugeOpts{Name: "itechsmart_greeter", Help: "One."})
+}
+
+var migrations = fstest.MapFS{"00001_greeter.sql": {Data: []byte("-- +goose Up\nCREATE TABLE greetings (text text);\n-- +goose Down\nDROP TABLE greetings;\n")}}
+
+func configuration(t *testing.T) *config.Service {
+	t.Helper()
+	b := servers.Postgres(t)
+	u := url.URL{Scheme: "postgres", User: url.UserPassword(b.Username, b.Password), Host: b.Address(), Path: b.Database, RawQuery: "sslmode=disable"}
+	pool, err := pgxpool.New(t.Context(), u.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
+	schema := fmt.Sprintf("product_%d", time.Now().UnixNano())
+	for _, name := range []string{schema, schema + "_identity"} {
+		if _, err := pool.Exec(t.Context(), "CREATE SCHEMA "+name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	key := base64.StdEncoding.EncodeToString([]byte(strings.Repeat("k", 32)))
+	return &config.Service{
+		Product: "greeter", Platform: "main", Namespace: "shop",
+		Database: config.Database{Binding: b.Data(), Schema: schema, MinConnections: 1, MaxConnections: 4},
+		Identity: config.Database{Binding: b.Data(), Schema: schema + "_identity", MinConnections: 1, MaxConnections: 4},
+		Auth:     config.Auth{Issuer: "https://shop.example.com", Keys: []config.Key{{ID: "k", Algorithm: "HS256", Secret: key}}},
+	}
+}
+
+func process(t *testing.T, assemble func(context.Context, *Parts) (Service, error)) (p *Process, listening chan string) {
+	t.Helper()
+	listening = make(chan string, 1)
+	return &Process{
+		Product: Product{Name: "greeter", Title: "Greeter", Migrations: migrations, Assemble: assemble},
+		Config:  configuration(t), Addr: "127.0.0.1:0", SpillDir: t.TempDir(), Lines: io.Discard, HashCost: 4, DrainDelay: -1,
+		Log: slog.New(slog.DiscardHandler), Listening: func(address, _ string) { listening <- address },
+	}, listening
+}
+
+// A start that the database breaks off is made again, what it had opened is closed before, and the end closes the rest.
+func TestStartsAgain(t *testing.T) {
+	var steps []string // of one goroutine at a time: the start's, then the end's
+	tries := 0
+	p, listening := process(t, func(_ context.Context, parts *Parts) (Service, error) {
+		tries++
+		name := fmt.Sprint(tries)
+		steps = append(steps, "open "+name)
+		parts.Closer(func() { steps = append(steps, "close "+name) })
+		if tries == 1 {
+			return nil, fmt.Errorf("database: %w", context.DeadlineExceeded)
+		}
+		return greeter{}, nil
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- p.Run(ctx) }()
+	address := "http://" + <-listening
+	for status := 0; status != http.StatusOK; {
+		response, err := http.Get(address + "/api/v1/greeting")
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(response.Body)
+		response.Body.Close()
+		status = response.StatusCode
+		if status != http.StatusServiceUnavailable && (status != http.StatusOK || !strings.Contains(string(body), "hello")) {
+			t.Fatalf("%d %s %v", status, body, err)
+		}
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"open 1", "close 1", "open 2", "close 2"}; !slices.Equal(steps, want) {
+		t.Errorf("%v, want %v", steps, want)
+	}
+}
+
+// What no later start can mend ends the process with its cause.
+func TestWrongConfigurationEnds(t *testing.T) {
+	wrong := errors.New("greeting: no such language")
+	p, _ := process(t, func(context.Context, *Parts) (Service, error) { return nil, wrong })
+	if err := p.Run(t.Context()); !errors.Is(err, wrong) {
+		t.Errorf("%v, want %v", err, wrong)
+	}
+}
+
+func TestDerive(t *testing.T) {
+	p, _ := process(t, nil)
+	keys := map[string]bool{}
+	for _, purpose := range []string{"audit", "cursors"} {
+		one, err := p.derive(purpose)
+		if err != nil {
+			t.Fatal(err)
+		}
+		two, _ := p.derive(purpose)
+		if len(one) != 32 || string(one) != string(two) {
+			t.Errorf("%s: two replicas have different keys", purpose)
+		}
+		keys[string(one)] = true
+	}
+	p.Product.Name = "other"
+	other, err := p.derive("audit")
+	if err != nil || keys[string(other)] || len(keys) != 2 {
+		t.Errorf("products or purposes share a key (%v)", err)
+	}
+	p.Config.Auth.Keys = nil
+	if _, err := p.derive("audit"); err == nil {
+		t.Error("a key was derived from nothing")
+	}
+}
+
+func TestOtherProductsConfiguration(t *testing.T) {
+	dir := t.TempDir()
+	data, err := json.Marshal(config.Service{Product: "vault"})
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, config.FileName), data, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := Process{Product: Product{Name: "greeter"}, Log: server.NewLogger("error")}
+	if err := p.load(dir, ""); err == nil || !strings.Contains(err.Error(), `"vault"`) {
+		t.Errorf("%v, want that the configuration is another product's", err)
+	}
+}
