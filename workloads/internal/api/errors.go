@@ -28,6 +28,14 @@ func Error(status int, code, message string, details ...any) error {
 	return problem.New(status, code, message, details...)
 }
 
+// Because gives an answer its cause, for the log.
+func Because(answer, cause error) error {
+	if e, ok := errors.AsType[*problem.Error](answer); ok {
+		e.Cause = cause
+	}
+	return answer
+}
+
 // Write answers a request with an error, outside of huma.
 func Write(w http.ResponseWriter, r *http.Request, err error) {
 	e := problem.From(err)

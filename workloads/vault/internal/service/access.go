@@ -196,11 +196,6 @@ func roleFor(verb vaultv1.Verb) auth.Role {
 	return auth.RoleEditor
 }
 
-// admin answers nil for an administrator of this Vault.
-func (a *access) admin(ctx context.Context) error {
-	return auth.Require(ctx, productName, a.namespace, auth.RoleAdmin)
-}
-
 func requestOf(ctx context.Context) auth.Request {
 	return auth.Request{IP: server.ClientIP(ctx), Time: time.Now()}
 }

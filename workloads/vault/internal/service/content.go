@@ -20,6 +20,7 @@ import (
 	wire "github.com/itechsmart/operator/internal/backend/vault"
 	"github.com/itechsmart/operator/workloads/internal/api"
 	"github.com/itechsmart/operator/workloads/internal/api/problem"
+	"github.com/itechsmart/operator/workloads/internal/audited"
 	"github.com/itechsmart/operator/workloads/vault/internal/material"
 	"github.com/itechsmart/operator/workloads/vault/internal/store"
 )
@@ -135,9 +136,9 @@ func (s *Service) upload(ctx context.Context, in *uploadInput) (*stored, error) 
 	defer cancel()
 	body := newPaced(in.request.Body, in.writer, stepTime)
 	var out wire.Secret
-	err = s.audited(ctx, action, object(in.Path, 0), func() (r result, err error) {
+	err = s.Trail.Do(ctx, action, object(in.Path, 0), func() (r audited.Result, err error) {
 		out, err = s.Store.Upload(limited, in.Path, plan, body, caller(ctx))
-		r.object = object(in.Path, out.Version)
+		r.Object = object(in.Path, out.Version)
 		if body.err != nil {
 			return r, api.Unread(ctx, body.err)
 		}

@@ -25,19 +25,6 @@ func object(path string, version int64) string {
 	return "secret/" + path + "@" + strconv.FormatInt(version, 10)
 }
 
-// auditFull refuses what could not be recorded.
-func auditFull(cause error) error {
-	return because(api.Unavailable(5*time.Second, "the audit log takes no more events; nothing was answered"), cause)
-}
-
-// because gives an answer its cause, for the log.
-func because(answer, cause error) error {
-	if e, ok := errors.AsType[*problem.Error](answer); ok {
-		e.Cause = cause
-	}
-	return answer
-}
-
 // known are the store's errors as answers, in the order in which they are looked for.
 var known = []struct {
 	err           error
@@ -90,16 +77,10 @@ func answerIn(where string, err error) error {
 		e.Cause = err
 		return e
 	case errors.Is(err, store.ErrInvalid):
-		return because(api.Invalid(strings.TrimSuffix(where, "."), "it is refused as it stands"), err)
+		return api.Because(api.Invalid(strings.TrimSuffix(where, "."), "it is refused as it stands"), err)
 	case db.Unavailable(err):
-		return because(api.Unavailable(2*time.Second, "the database does not answer; try again"), err)
+		return api.Because(api.Unavailable(2*time.Second, "the database does not answer; try again"), err)
 	default:
 		return err
 	}
-}
-
-// reason is a failure's word for the audit log: of the few below, never the client's text.
-func reason(err error) string {
-	e := problem.From(answer(err))
-	return e.Code
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/itechsmart/operator/internal/backend/backendtest/servers"
 	wire "github.com/itechsmart/operator/internal/backend/vault"
 	"github.com/itechsmart/operator/workloads/internal/audit"
+	"github.com/itechsmart/operator/workloads/internal/audited"
 )
 
 // The way of the guide: register, token, write, read, diff, rotate, and the audit log holds all of it.
@@ -156,7 +157,7 @@ func (r *running) auditHolds(t *testing.T) {
 			t.Errorf("the audit log lacks %q", want)
 		}
 	}
-	key := must[AuditKey](r, 200, r.admin, "GET", "/audit/key", nil)
+	key := must[audited.Key](r, 200, r.admin, "GET", "/audit/key", nil)
 	export := r.call(r.admin, "GET", "/audit/export", nil)
 	report, err := audit.Verify(bytes.NewReader(export.body), key.PublicKey)
 	if err != nil || report.Events < 15 {

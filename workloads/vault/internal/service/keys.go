@@ -11,6 +11,7 @@ import (
 
 	wire "github.com/itechsmart/operator/internal/backend/vault"
 	"github.com/itechsmart/operator/workloads/internal/api"
+	"github.com/itechsmart/operator/workloads/internal/audited"
 	"github.com/itechsmart/operator/workloads/internal/auth"
 	"github.com/itechsmart/operator/workloads/vault/internal/store"
 )
@@ -52,14 +53,14 @@ type Shares struct {
 }
 
 func (s *Service) initialize(ctx context.Context, _ *struct{}) (*secretReply[Shares], error) {
-	if err := s.admin(ctx, "vault.init", productName); err != nil {
+	if err := s.Trail.Require(ctx, auth.RoleAdmin, "vault.init", productName); err != nil {
 		return nil, err
 	}
 	if s.Passphrase != nil {
 		return nil, api.Conflict("this vault is initialized by what its configuration names: a passphrase, or a key in an HSM")
 	}
 	var out Shares
-	err := s.audited(ctx, "vault.init", productName, func() (r result, err error) {
+	err := s.Trail.Do(ctx, "vault.init", productName, func() (r audited.Result, err error) {
 		out.Shares, err = s.Store.InitShares(ctx, s.Shares, s.Threshold)
 		return r, err
 	})
@@ -78,10 +79,10 @@ type unsealInput struct {
 // unseal lets anybody with a role give a share: the shares prove the rest.
 func (s *Service) unseal(ctx context.Context, in *unsealInput) (*reply[wire.SealStatus], error) {
 	if err := auth.Require(ctx, productName, s.Namespace, auth.RoleViewer); err != nil {
-		return nil, s.denied(ctx, "vault.unseal", productName, err)
+		return nil, s.Trail.Denied(ctx, "vault.unseal", productName, err)
 	}
 	var out wire.SealStatus
-	err := s.audited(ctx, "vault.unseal", productName, func() (r result, err error) {
+	err := s.Trail.Do(ctx, "vault.unseal", productName, func() (r audited.Result, err error) {
 		out, err = s.Store.UnsealShare(ctx, in.Body.Share)
 		return r, err
 	})
@@ -92,25 +93,25 @@ func (s *Service) unseal(ctx context.Context, in *unsealInput) (*reply[wire.Seal
 }
 
 func (s *Service) seal(ctx context.Context, _ *struct{}) (*done, error) {
-	if err := s.admin(ctx, "vault.seal", productName); err != nil {
+	if err := s.Trail.Require(ctx, auth.RoleAdmin, "vault.seal", productName); err != nil {
 		return nil, err
 	}
-	return nil, s.audited(ctx, "vault.seal", productName, func() (result, error) {
+	return nil, s.Trail.Do(ctx, "vault.seal", productName, func() (audited.Result, error) {
 		s.Store.Seal()
-		return result{}, nil
+		return audited.Result{}, nil
 	})
 }
 
 func (s *Service) rewrap(ctx context.Context, _ *struct{}) (*reply[wire.SealStatus], error) {
-	if err := s.admin(ctx, "vault.rewrap", productName); err != nil {
+	if err := s.Trail.Require(ctx, auth.RoleAdmin, "vault.rewrap", productName); err != nil {
 		return nil, err
 	}
 	if s.Store.Sealed() {
 		return nil, answer(store.ErrSealed)
 	}
-	err := s.audited(ctx, "vault.rewrap", productName, func() (result, error) {
+	err := s.Trail.Do(ctx, "vault.rewrap", productName, func() (audited.Result, error) {
 		s.startRewrap()
-		return result{}, nil
+		return audited.Result{}, nil
 	})
 	if err != nil {
 		return nil, err
@@ -134,17 +135,17 @@ func (s *Service) startRewrap() {
 }
 
 func (s *Service) rotateRoot(ctx context.Context, _ *struct{}) (*secretReply[Shares], error) {
-	if err := s.admin(ctx, "key.rotate", productName); err != nil {
+	if err := s.Trail.Require(ctx, auth.RoleAdmin, "key.rotate", productName); err != nil {
 		return nil, err
 	}
 	var out store.Rotated
-	err := s.audited(ctx, "key.rotate", productName, func() (r result, err error) {
+	err := s.Trail.Do(ctx, "key.rotate", productName, func() (r audited.Result, err error) {
 		if s.Passphrase == nil {
 			out, err = s.Store.RotateRootShares(ctx, s.Shares, s.Threshold)
 		} else {
 			out, err = s.rotateByPassphrase(ctx)
 		}
-		r.details = map[string]string{"keyID": out.KeyID}
+		r.Details = map[string]string{"keyID": out.KeyID}
 		return r, err
 	})
 	if err != nil {
@@ -156,20 +157,20 @@ func (s *Service) rotateRoot(ctx context.Context, _ *struct{}) (*secretReply[Sha
 func (s *Service) rotateByPassphrase(ctx context.Context) (store.Rotated, error) {
 	passphrase, err := s.Passphrase(ctx)
 	if err != nil {
-		return store.Rotated{}, because(api.Unavailable(promptly, "the key in the HSM cannot be used: the log tells why"), err)
+		return store.Rotated{}, api.Because(api.Unavailable(promptly, "the key in the HSM cannot be used: the log tells why"), err)
 	}
 	defer clear(passphrase)
 	return s.Store.RotateRoot(ctx, passphrase)
 }
 
 func (s *Service) rotateSealing(ctx context.Context, _ *struct{}) (*reply[wire.SealingKey], error) {
-	if err := s.admin(ctx, "sealing-key.rotate", productName); err != nil {
+	if err := s.Trail.Require(ctx, auth.RoleAdmin, "sealing-key.rotate", productName); err != nil {
 		return nil, err
 	}
 	var out wire.SealingKey
-	err := s.audited(ctx, "sealing-key.rotate", productName, func() (r result, err error) {
+	err := s.Trail.Do(ctx, "sealing-key.rotate", productName, func() (r audited.Result, err error) {
 		out, err = s.Store.RotateSealingKey(ctx)
-		r.details = map[string]string{"keyID": out.ID}
+		r.Details = map[string]string{"keyID": out.ID}
 		return r, err
 	})
 	if err != nil {

@@ -19,6 +19,7 @@ import (
 	wire "github.com/itechsmart/operator/internal/backend/vault"
 	"github.com/itechsmart/operator/workloads/config"
 	"github.com/itechsmart/operator/workloads/internal/audit"
+	"github.com/itechsmart/operator/workloads/internal/audited"
 )
 
 // ledger is what the writers know.
@@ -164,7 +165,7 @@ func (l *ledger) repeat(r *running, maybe bool) {
 // verify reads the audit log: it is whole, and holds every write that was acknowledged.
 func (l *ledger) verify(r *running) {
 	l.t.Helper()
-	key := must[AuditKey](r, http.StatusOK, l.token, http.MethodGet, "/audit/key", nil)
+	key := must[audited.Key](r, http.StatusOK, l.token, http.MethodGet, "/audit/key", nil)
 	var export []byte
 	told := func(path string, version int64) bool {
 		return bytes.Contains(export, fmt.Appendf(nil, `"object":"secret/%s@%d"`, path, version))

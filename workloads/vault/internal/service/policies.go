@@ -17,6 +17,7 @@ import (
 	vaultv1 "github.com/itechsmart/operator/api/vault/v1alpha1"
 	wire "github.com/itechsmart/operator/internal/backend/vault"
 	"github.com/itechsmart/operator/workloads/internal/api"
+	"github.com/itechsmart/operator/workloads/internal/audited"
 	"github.com/itechsmart/operator/workloads/internal/auth"
 	"github.com/itechsmart/operator/workloads/internal/crs"
 )
@@ -135,14 +136,14 @@ func fromServer(err error) error {
 				details = append(details, api.Detail{Field: "body." + strings.TrimPrefix(c.Field, "spec."), Message: "the API server refuses it"})
 			}
 		}
-		return because(api.Error(http.StatusUnprocessableEntity, "invalid", "the policy is invalid", details...), err)
+		return api.Because(api.Error(http.StatusUnprocessableEntity, "invalid", "the policy is invalid", details...), err)
 	default:
-		return because(api.Unavailable(promptly, "the API server does not take the change; nothing was changed"), err)
+		return api.Because(api.Unavailable(promptly, "the API server does not take the change; nothing was changed"), err)
 	}
 }
 
 func (s *Service) listPolicies(ctx context.Context, _ *struct{}) (*reply[wire.Page[Policy]], error) {
-	if err := s.admin(ctx, "policy.list", "policy"); err != nil {
+	if err := s.Trail.Require(ctx, auth.RoleAdmin, "policy.list", "policy"); err != nil {
 		return nil, err
 	}
 	page := wire.Page[Policy]{Items: []Policy{}}
@@ -183,7 +184,7 @@ func (s *Service) policy(ctx context.Context, name string) (*vaultv1.AccessPolic
 }
 
 func (s *Service) getPolicy(ctx context.Context, in *PolicyInput) (*tagged[Policy], error) {
-	if err := s.admin(ctx, "policy.get", "policy/"+in.Name); err != nil {
+	if err := s.Trail.Require(ctx, auth.RoleAdmin, "policy.get", "policy/"+in.Name); err != nil {
 		return nil, err
 	}
 	p, err := s.policy(ctx, in.Name)
@@ -202,7 +203,7 @@ type createPolicyInput struct {
 
 func (s *Service) createPolicy(ctx context.Context, in *createPolicyInput) (*tagged[Policy], error) {
 	name := in.Body.Name
-	if err := s.admin(ctx, "policy.create", "policy/"+name); err != nil {
+	if err := s.Trail.Require(ctx, auth.RoleAdmin, "policy.create", "policy/"+name); err != nil {
 		return nil, err
 	}
 	if err := s.writable(); err != nil {
@@ -213,8 +214,8 @@ func (s *Service) createPolicy(ctx context.Context, in *createPolicyInput) (*tag
 		return nil, err
 	}
 	p := &vaultv1.AccessPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: s.Namespace, Name: name}, Spec: spec}
-	err = s.audited(ctx, "policy.create", "policy/"+name, func() (result, error) {
-		return result{}, fromServer(s.Resources.watch.Client().Create(ctx, p))
+	err = s.Trail.Do(ctx, "policy.create", "policy/"+name, func() (audited.Result, error) {
+		return audited.Result{}, fromServer(s.Resources.watch.Client().Create(ctx, p))
 	})
 	if err != nil {
 		return nil, err
@@ -229,7 +230,7 @@ type putPolicyInput struct {
 }
 
 func (s *Service) putPolicy(ctx context.Context, in *putPolicyInput) (*tagged[Policy], error) {
-	if err := s.admin(ctx, "policy.update", "policy/"+in.Name); err != nil {
+	if err := s.Trail.Require(ctx, auth.RoleAdmin, "policy.update", "policy/"+in.Name); err != nil {
 		return nil, err
 	}
 	match, err := api.IfMatch(in.IfMatch)
@@ -248,8 +249,8 @@ func (s *Service) putPolicy(ctx context.Context, in *putPolicyInput) (*tagged[Po
 		return nil, err
 	}
 	p.Spec = spec
-	err = s.audited(ctx, "policy.update", "policy/"+in.Name, func() (result, error) {
-		return result{}, fromServer(s.Resources.watch.Client().Update(ctx, p))
+	err = s.Trail.Do(ctx, "policy.update", "policy/"+in.Name, func() (audited.Result, error) {
+		return audited.Result{}, fromServer(s.Resources.watch.Client().Update(ctx, p))
 	})
 	if err != nil {
 		return nil, err
@@ -258,14 +259,14 @@ func (s *Service) putPolicy(ctx context.Context, in *putPolicyInput) (*tagged[Po
 }
 
 func (s *Service) deletePolicy(ctx context.Context, in *PolicyInput) (*done, error) {
-	if err := s.admin(ctx, "policy.delete", "policy/"+in.Name); err != nil {
+	if err := s.Trail.Require(ctx, auth.RoleAdmin, "policy.delete", "policy/"+in.Name); err != nil {
 		return nil, err
 	}
 	p, err := s.policy(ctx, in.Name)
 	if err != nil {
 		return nil, err
 	}
-	return nil, s.audited(ctx, "policy.delete", "policy/"+in.Name, func() (result, error) {
-		return result{}, fromServer(s.Resources.watch.Client().Delete(ctx, p, client.Preconditions{UID: &p.UID}))
+	return nil, s.Trail.Do(ctx, "policy.delete", "policy/"+in.Name, func() (audited.Result, error) {
+		return audited.Result{}, fromServer(s.Resources.watch.Client().Delete(ctx, p, client.Preconditions{UID: &p.UID}))
 	})
 }

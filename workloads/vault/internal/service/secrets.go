@@ -11,6 +11,7 @@ import (
 	vaultv1 "github.com/itechsmart/operator/api/vault/v1alpha1"
 	wire "github.com/itechsmart/operator/internal/backend/vault"
 	"github.com/itechsmart/operator/workloads/internal/api"
+	"github.com/itechsmart/operator/workloads/internal/audited"
 	"github.com/itechsmart/operator/workloads/internal/auth"
 	"github.com/itechsmart/operator/workloads/vault/internal/store"
 )
@@ -105,12 +106,12 @@ func (s *Service) create(ctx context.Context, in *createInput) (*tagged[wire.Sec
 		return nil, err
 	}
 	var out wire.Secret
-	err := s.audited(ctx, "secret.create", object(path, 0), func() (r result, err error) {
+	err := s.Trail.Do(ctx, "secret.create", object(path, 0), func() (r audited.Result, err error) {
 		if write.CheckAndSet != nil && *write.CheckAndSet != 0 {
 			return r, store.ErrStale
 		}
 		out, err = s.Store.Create(ctx, path, write, caller(ctx))
-		r.object = object(path, out.Version)
+		r.Object = object(path, out.Version)
 		return r, err
 	})
 	if err != nil {
@@ -169,9 +170,9 @@ func (s *Service) put(ctx context.Context, in *putInput) (*tagged[wire.Secret], 
 // newVersion runs what makes a version, and tells the resource of it.
 func (s *Service) newVersion(ctx context.Context, action, path string, write func() (wire.Secret, error)) (*tagged[wire.Secret], error) {
 	var out wire.Secret
-	err := s.audited(ctx, action, object(path, 0), func() (r result, err error) {
+	err := s.Trail.Do(ctx, action, object(path, 0), func() (r audited.Result, err error) {
 		out, err = write()
-		r.object = object(path, out.Version)
+		r.Object = object(path, out.Version)
 		return r, err
 	})
 	if err != nil {
@@ -197,7 +198,7 @@ func (s *Service) remove(ctx context.Context, in *removeInput) (*done, error) {
 	if err := s.allow(ctx, vaultv1.VerbDelete, action, in.Path); err != nil {
 		return nil, err
 	}
-	err := s.audited(ctx, action, object(in.Path, 0), func() (result, error) { return result{}, remove(ctx, in.Path) })
+	err := s.Trail.Do(ctx, action, object(in.Path, 0), func() (audited.Result, error) { return audited.Result{}, remove(ctx, in.Path) })
 	if err != nil {
 		return nil, err
 	}
@@ -216,13 +217,13 @@ func (s *Service) apply(ctx context.Context, in *applyInput) (*tagged[wire.Appli
 	if err := in.check(); err != nil {
 		return nil, err
 	}
-	if err := s.admin(ctx, "secret.apply", object(in.Path, 0)); err != nil {
+	if err := s.Trail.Require(ctx, auth.RoleAdmin, "secret.apply", object(in.Path, 0)); err != nil {
 		return nil, err
 	}
 	var out wire.Applied
-	err := s.audited(ctx, "secret.apply", object(in.Path, 0), func() (r result, err error) {
+	err := s.Trail.Do(ctx, "secret.apply", object(in.Path, 0), func() (r audited.Result, err error) {
 		out, err = s.Store.Apply(ctx, in.Path, in.Body, caller(ctx))
-		r.object, r.silent = object(in.Path, out.Version), !out.Changed
+		r.Object, r.Silent = object(in.Path, out.Version), !out.Changed
 		return r, err
 	})
 	if err != nil {

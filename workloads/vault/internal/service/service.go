@@ -7,15 +7,13 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
-	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
 	vaultv1 "github.com/itechsmart/operator/api/vault/v1alpha1"
 	"github.com/itechsmart/operator/workloads/internal/api"
-	"github.com/itechsmart/operator/workloads/internal/audit"
+	"github.com/itechsmart/operator/workloads/internal/audited"
 	"github.com/itechsmart/operator/workloads/internal/auth"
-	"github.com/itechsmart/operator/workloads/internal/server"
 	"github.com/itechsmart/operator/workloads/vault/internal/store"
 )
 
@@ -29,7 +27,7 @@ const maxBody = 2 << 20
 type Options struct {
 	Namespace string
 	Store     store.Vault
-	Audit     *audit.Log
+	Trail     *audited.Trail
 	Cursors   *api.Cursors
 	Log       *slog.Logger
 	// Resources are those of this Vault.
@@ -63,7 +61,7 @@ func (s *Service) Register(rest huma.API) {
 	s.registerVersions(rest)
 	s.registerContents(rest)
 	s.registerPolicies(rest)
-	s.registerAudit(rest)
+	s.Trail.Register(rest)
 	s.registerKeys(rest)
 }
 
@@ -106,75 +104,10 @@ func caller(ctx context.Context) string {
 	return ""
 }
 
-// event is what is known of a request.
-func (s *Service) event(ctx context.Context, action, object, outcome string) audit.Event {
-	e := audit.Event{
-		Time: time.Now(), Product: productName, Namespace: s.Namespace, Action: action, Object: object, Outcome: outcome,
-		RequestID: server.RequestID(ctx), UserAgent: api.UserAgent(ctx),
-	}
-	if ip := server.ClientIP(ctx); ip.IsValid() {
-		e.IP = ip.String()
-	}
-	if p := auth.From(ctx); p != nil {
-		e.User, e.UserID = p.Name, p.ID
-	}
-	return e
-}
-
-// denied records a refusal, and answers it.
-func (s *Service) denied(ctx context.Context, action, object string, refusal error) error {
-	if err := s.Audit.Record(ctx, s.event(ctx, action, object, audit.Denied)); err != nil {
-		return auditFull(err)
-	}
-	return refusal
-}
-
 // allow asks for a verb on a path, and records a refusal.
 func (s *Service) allow(ctx context.Context, verb vaultv1.Verb, action, path string) error {
 	if err := s.access.allow(ctx, verb, path); err != nil {
-		return s.denied(ctx, action, object(path, 0), err)
+		return s.Trail.Denied(ctx, action, object(path, 0), err)
 	}
 	return nil
-}
-
-// admin asks for the role admin, and records a refusal.
-func (s *Service) admin(ctx context.Context, action, object string) error {
-	if err := s.access.admin(ctx); err != nil {
-		return s.denied(ctx, action, object, err)
-	}
-	return nil
-}
-
-// result is what an operation tells the audit log beside its error.
-type result struct {
-	object  string // more exact than before: with the version; empty: as before
-	details map[string]string
-	silent  bool // nothing was done: no event
-}
-
-// audited runs an operation that must not happen without its event: room is taken before, and the event is there before
-// the answer. It makes the operation's error an answer.
-func (s *Service) audited(ctx context.Context, action, object string, operation func() (result, error)) error {
-	room, err := s.Audit.Reserve()
-	if err != nil {
-		return auditFull(err)
-	}
-	defer room.Release()
-	r, err := operation()
-	if err == nil && r.silent {
-		return nil
-	}
-	if err == nil && r.object != "" {
-		object = r.object
-	}
-	e := s.event(ctx, action, object, audit.Allowed)
-	e.Details = r.details
-	if err != nil {
-		e.Outcome = audit.Failed
-		e.Details = map[string]string{"reason": reason(err)}
-	}
-	if full := room.Record(ctx, e); full != nil {
-		return auditFull(full)
-	}
-	return answer(err)
 }

@@ -12,7 +12,7 @@ import (
 	vaultv1 "github.com/itechsmart/operator/api/vault/v1alpha1"
 	wire "github.com/itechsmart/operator/internal/backend/vault"
 	"github.com/itechsmart/operator/workloads/internal/api"
-	"github.com/itechsmart/operator/workloads/internal/audit"
+	"github.com/itechsmart/operator/workloads/internal/audited"
 	"github.com/itechsmart/operator/workloads/vault/internal/material"
 	"github.com/itechsmart/operator/workloads/vault/internal/store"
 )
@@ -58,12 +58,8 @@ func (s *Service) read(ctx context.Context, in *readInput) (*secretReply[wire.Re
 
 // readEvent records a reading, and answers what came of it. Nothing has been given yet: without the event nothing is.
 func (s *Service) readEvent(ctx context.Context, action, object string, err error) error {
-	e := s.event(ctx, action, object, audit.Allowed)
-	if err != nil {
-		e.Outcome, e.Details = audit.Failed, map[string]string{"reason": reason(err)}
-	}
-	if full := s.Audit.Record(ctx, e); full != nil {
-		return auditFull(full)
+	if full := s.Trail.Record(ctx, s.Trail.Done(ctx, action, object, err)); full != nil {
+		return full
 	}
 	return answerRead(err)
 }
@@ -155,8 +151,8 @@ func (s *Service) version(ctx context.Context, in *versionInput, verb vaultv1.Ve
 	if err := s.allow(ctx, verb, action, in.Path); err != nil {
 		return nil, err
 	}
-	err := s.audited(ctx, action, object(in.Path, in.Version), func() (result, error) {
-		return result{}, do(ctx, in.Path, in.Version)
+	err := s.Trail.Do(ctx, action, object(in.Path, in.Version), func() (audited.Result, error) {
+		return audited.Result{}, do(ctx, in.Path, in.Version)
 	})
 	if err == nil {
 		s.Resources.touched(ctx, in.Path)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package service
+package audited
 
 import (
 	"context"
@@ -10,24 +10,32 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
-	wire "github.com/itechsmart/operator/internal/backend/vault"
 	"github.com/itechsmart/operator/workloads/internal/api"
 	"github.com/itechsmart/operator/workloads/internal/audit"
+	"github.com/itechsmart/operator/workloads/internal/auth"
 )
 
-func (s *Service) registerAudit(rest huma.API) {
-	huma.Register(rest, operation("list-audit", http.MethodGet, "/audit", "List what was done, the newest first"), s.listAudit)
-	export := operation("export-audit", http.MethodGet, "/audit/export", "The whole audit log as JSON lines, for the offline verifier")
+// Register adds the operations that show the log.
+func (t *Trail) Register(rest huma.API) {
+	huma.Register(rest, operation("list-audit", "", "List what was done, the newest first"), t.list)
+	export := operation("export-audit", "/export", "The whole audit log as JSON lines, for the offline verifier")
 	export.Responses = map[string]*huma.Response{"200": {
 		Description: "JSON lines", Content: map[string]*huma.MediaType{typeLines: {Schema: &huma.Schema{Type: huma.TypeString}}},
 	}}
-	huma.Register(rest, export, s.exportAudit)
-	huma.Register(rest, operation("get-audit-key", http.MethodGet, "/audit/key", "The public key that verifies the audit log"), s.auditKey)
+	huma.Register(rest, export, t.export)
+	huma.Register(rest, operation("get-audit-key", "/key", "The public key that verifies the audit log"), t.key)
 }
+
+func operation(id, path, summary string) huma.Operation {
+	return huma.Operation{OperationID: id, Method: http.MethodGet, Path: "/api/v1/audit" + path, Summary: summary, Tags: []string{"audit"}}
+}
+
+// reply is an answer with a body.
+type reply[T any] struct{ Body T }
 
 const typeLines = "application/jsonl"
 
-type auditInput struct {
+type listInput struct {
 	api.Page
 	User   string    `query:"user" maxLength:"320" doc:"the principal's name"`
 	Action string    `query:"action" maxLength:"64" doc:"such as secret.read; secret.* is a prefix"`
@@ -36,48 +44,48 @@ type auditInput struct {
 	Until  time.Time `query:"until" doc:"before this time"`
 }
 
-func (s *Service) listAudit(ctx context.Context, in *auditInput) (*reply[wire.Page[audit.Entry]], error) {
-	if err := s.admin(ctx, "audit.read", "audit"); err != nil {
+func (t *Trail) list(ctx context.Context, in *listInput) (*reply[api.List[audit.Entry]], error) {
+	if err := t.Require(ctx, auth.RoleAdmin, "audit.read", "audit"); err != nil {
 		return nil, err
 	}
 	f := audit.Filter{User: in.User, Action: in.Action, Object: in.Object, Since: in.Since, Until: in.Until, Limit: in.Limit}
 	scope := api.Scope("audit", in.User, in.Action, in.Object, in.Since, in.Until)
-	if err := s.Cursors.Decode(scope, in.Cursor, &f.Before); err != nil {
+	if err := t.Cursors.Decode(scope, in.Cursor, &f.Before); err != nil {
 		return nil, err
 	}
-	entries, next, err := s.Audit.List(ctx, f)
+	entries, next, err := t.Log.List(ctx, f)
 	if err != nil {
-		return nil, answer(err)
+		return nil, t.Answer(err)
 	}
-	page := wire.Page[audit.Entry]{Items: entries}
+	page := api.List[audit.Entry]{Items: entries}
 	if next > 0 {
-		page.Next = s.Cursors.Encode(scope, next)
+		page.Next = t.Cursors.Encode(scope, next)
 	}
-	return &reply[wire.Page[audit.Entry]]{page}, nil
+	return &reply[api.List[audit.Entry]]{page}, nil
 }
 
 // exportTime bounds an export: it holds a snapshot of the database.
 const exportTime = 10 * time.Minute
 
-func (s *Service) exportAudit(ctx context.Context, _ *struct{}) (*huma.StreamResponse, error) {
-	if err := s.admin(ctx, "audit.export", "audit"); err != nil {
+func (t *Trail) export(ctx context.Context, _ *struct{}) (*huma.StreamResponse, error) {
+	if err := t.Require(ctx, auth.RoleAdmin, "audit.export", "audit"); err != nil {
 		return nil, err
 	}
-	if err := s.Audit.Record(ctx, s.event(ctx, "audit.export", "audit", audit.Allowed)); err != nil {
-		return nil, auditFull(err)
+	if err := t.Record(ctx, t.Event(ctx, "audit.export", "audit", audit.Allowed)); err != nil {
+		return nil, err
 	}
 	return &huma.StreamResponse{Body: func(h huma.Context) {
 		limited, cancel := context.WithTimeout(ctx, exportTime)
 		defer cancel()
 		_ = h.SetReadDeadline(time.Time{})
 		out := &lines{h: h}
-		if err := s.Audit.Export(limited, out); err != nil {
+		if err := t.Log.Export(limited, out); err != nil {
 			if !out.begun {
 				request, writer := humago.Unwrap(h)
-				api.Write(writer, request, answer(err))
+				api.Write(writer, request, t.Answer(err))
 				return
 			}
-			s.Log.WarnContext(ctx, "the audit log's export was interrupted", "error", err)
+			t.Logger.WarnContext(ctx, "the audit log's export was interrupted", "error", err)
 			// The client must not take what it has for all: the verifier misses the signed end as well.
 			panic(http.ErrAbortHandler)
 		}
@@ -101,16 +109,16 @@ func (l *lines) Write(data []byte) (int, error) {
 	return l.h.BodyWriter().Write(data)
 }
 
-// AuditKey verifies the audit log.
-type AuditKey struct {
+// Key verifies the audit log.
+type Key struct {
 	ID        string `json:"id" doc:"as in the keyID of each signature"`
 	PublicKey []byte `json:"publicKey" doc:"Ed25519, 32 bytes"`
 }
 
-func (s *Service) auditKey(ctx context.Context, _ *struct{}) (*reply[AuditKey], error) {
-	if err := s.admin(ctx, "audit.key", "audit"); err != nil {
+func (t *Trail) key(ctx context.Context, _ *struct{}) (*reply[Key], error) {
+	if err := t.Require(ctx, auth.RoleAdmin, "audit.key", "audit"); err != nil {
 		return nil, err
 	}
-	key := s.Audit.Public()
-	return &reply[AuditKey]{AuditKey{audit.KeyID(key), key}}, nil
+	public := t.Log.Public()
+	return &reply[Key]{Key{audit.KeyID(public), public}}, nil
 }
