@@ -1,0 +1,357 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package definition
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"cel.dev/cel-go/common/types"
+)
+
+const (
+	maxTimeout     = 30 * 24 * time.Hour
+	maxAttempts    = 20
+	maxParallelism = 100
+	defaultItems   = 10 // at one time
+	maxOutputs     = 64
+)
+
+var nameForm = regexp.MustCompile(`^[a-z]([a-z0-9_-]{0,61}[a-z0-9_])?$`)
+
+const nameRule = "want a lower-case letter, then letters, digits, - and _, 63 characters at most"
+
+// Role tells a step from a handler.
+type Role string
+
+// Roles of steps. Main steps are those of spec.steps.
+const (
+	Main        Role = ""
+	OnSuccess   Role = "onSuccess"
+	OnFailure   Role = "onFailure"
+	AlwaysAfter Role = "always"
+)
+
+// Compile proves that a workflow can run. The error is *Problems.
+func Compile(w *Workflow) (*Program, error) {
+	problems := &Problems{}
+	p := &Program{workflow: w, hash: hashOf(w)}
+	p.inputs(problems)
+	groups := []struct {
+		role  Role
+		specs []StepSpec
+	}{{Main, w.Steps}, {OnSuccess, w.OnSuccess}, {OnFailure, w.OnFailure}, {AlwaysAfter, w.Always}}
+	names := map[string]string{}
+	total := 0
+	for _, group := range groups {
+		total += len(group.specs)
+		checkNames(group.role, group.specs, names, problems)
+	}
+	if len(w.Steps) == 0 {
+		problems.add("spec.steps", "want at least one step")
+	}
+	if total > MaxSteps {
+		problems.add("spec.steps", "%d steps, at most %d are allowed, handlers included", total, MaxSteps)
+	}
+	if len(problems.List) > 0 { // what follows needs names that are sound
+		return nil, problems
+	}
+	for _, group := range groups {
+		p.order(group.role, group.specs, problems)
+	}
+	all := make([]string, 0, len(names))
+	for name := range names {
+		all = append(all, name)
+	}
+	env, err := environment(w.Inputs, all)
+	if err != nil {
+		problems.add("spec", "%s", err)
+		return nil, problems
+	}
+	c := &compiler{env: env, problems: problems}
+	for _, step := range p.steps {
+		p.compileStep(c, step)
+	}
+	p.settings(c)
+	for i := range w.Triggers {
+		p.trigger(c, i)
+	}
+	if len(problems.List) > 0 {
+		return nil, problems
+	}
+	return p, nil
+}
+
+// hashOf identifies a definition by its content.
+func hashOf(w *Workflow) string {
+	data, err := json.Marshal(w)
+	if err != nil {
+		return "" // a raw part is no JSON, which Compile tells
+	}
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:16])
+}
+
+func groupPath(role Role) string {
+	if role == Main {
+		return "spec.steps"
+	}
+	return "spec." + string(role)
+}
+
+func checkNames(role Role, specs []StepSpec, seen map[string]string, problems *Problems) {
+	for i := range specs {
+		path := fmt.Sprintf("%s[%d].name", groupPath(role), i)
+		name := specs[i].Name
+		switch first := seen[name]; {
+		case !nameForm.MatchString(name):
+			problems.add(path, nameRule)
+		case first != "":
+			problems.add(path, "%s is the name of %s already", name, first)
+		default:
+			seen[name] = strings.TrimSuffix(path, ".name")
+		}
+	}
+}
+
+// order puts the steps of a group after those that they need, and refuses cycles.
+func (p *Program) order(role Role, specs []StepSpec, problems *Problems) {
+	position := map[string]int{}
+	for i := range specs {
+		position[specs[i].Name] = i
+	}
+	placed, placing := map[int]int{}, map[int]bool{}
+	var trail []string
+	var place func(i int) bool
+	place = func(i int) bool {
+		spec := &specs[i]
+		if _, done := placed[i]; done {
+			return true
+		}
+		if placing[i] {
+			from := slices.Index(trail, spec.Name)
+			problems.add(fmt.Sprintf("%s[%d].needs", groupPath(role), i), "a cycle: %s", strings.Join(append(trail[from:], spec.Name), " -> "))
+			return false
+		}
+		placing[i], trail = true, append(trail, spec.Name)
+		defer func() { placing[i], trail = false, trail[:len(trail)-1] }()
+		step := &Step{spec: spec, role: role, path: fmt.Sprintf("%s[%d]", groupPath(role), i)}
+		for n, need := range spec.Needs {
+			path := fmt.Sprintf("%s.needs[%d]", step.path, n)
+			at, known := position[need]
+			switch {
+			case !known:
+				problems.add(path, "there is no step %s%s", need, map[bool]string{true: " among the handlers of " + string(role)}[role != Main])
+				continue
+			case slices.Index(spec.Needs, need) < n:
+				problems.add(path, "%s is named twice", need)
+				continue
+			case !place(at):
+				return false
+			}
+			step.needs = append(step.needs, placed[at])
+		}
+		step.index = len(p.steps)
+		placed[i] = step.index
+		p.steps = append(p.steps, step)
+		return true
+	}
+	for i := range specs {
+		if !place(i) {
+			return
+		}
+	}
+	for _, step := range p.steps {
+		if step.role != role {
+			continue
+		}
+		step.before = map[string]bool{}
+		for _, need := range step.needs {
+			p.steps[need].dependents = append(p.steps[need].dependents, step.index)
+			step.before[p.steps[need].spec.Name] = true
+			for name := range p.steps[need].before {
+				step.before[name] = true
+			}
+		}
+		if role != Main {
+			for _, other := range p.steps {
+				if other.role == Main {
+					step.before[other.spec.Name] = true
+				}
+			}
+		}
+	}
+}
+
+// compileStep compiles what a step says.
+func (p *Program) compileStep(c *compiler, s *Step) {
+	spec := s.spec
+	kind, known := stepTypes[spec.Type]
+	if !known {
+		c.problems.add(s.path+".type", "there is no step type %q; there are %s", spec.Type, strings.Join(StepTypes(), ", "))
+	}
+	inItem := spec.ForEach != nil
+	plainly := func(e *expression) error { return s.sees(e, false, false) }
+	if spec.When != "" {
+		s.when = c.expression(s.path+".when", spec.When, func(e *expression) error {
+			if !e.is(types.BoolType) {
+				return fmt.Errorf("want a bool, got %s", e.gives)
+			}
+			return plainly(e)
+		})
+	}
+	p.forEach(c, s, plainly)
+	with := spec.With
+	if len(with) == 0 {
+		with = json.RawMessage("{}")
+	}
+	s.with = c.template(s.path+".with", with, func(e *expression) error { return s.sees(e, inItem, false) })
+	if known {
+		kind.check(c.problems, s.path+".with", s.with)
+		p.selfCall(c, s)
+	}
+	if len(spec.Outputs) > maxOutputs {
+		c.problems.add(s.path+".outputs", "%d outputs, at most %d are allowed", len(spec.Outputs), maxOutputs)
+	}
+	s.outputs = c.templates(s.path+".outputs", spec.Outputs, func(e *expression) error { return s.sees(e, inItem, true) })
+	duration(c.problems, s.path+".timeout", spec.Timeout)
+	if spec.OnError != "" && spec.OnError != Fail && spec.OnError != Continue {
+		c.problems.add(s.path+".onError", "want Fail or Continue")
+	}
+	s.retry = retryOf(c.problems, s.path+".retry", spec.Retry)
+}
+
+func (c *compiler) templates(path string, of map[string]json.RawMessage, allowed func(*expression) error) map[string]*template {
+	if len(of) == 0 {
+		return nil
+	}
+	out := make(map[string]*template, len(of))
+	names := make([]string, 0, len(of))
+	for name := range of {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		if !identifier.MatchString(name) {
+			c.problems.add(join(path, name), "want a name of letters, digits and _ that does not begin with a digit")
+		}
+		out[name] = c.template(join(path, name), of[name], allowed)
+	}
+	return out
+}
+
+// sees refuses what an expression of this step cannot see.
+func (s *Step) sees(e *expression, inItem, result bool) error {
+	for _, name := range e.steps {
+		if !s.before[name] {
+			return fmt.Errorf("step %s does not come before %s: add it to needs", name, s.spec.Name)
+		}
+	}
+	return e.visible(inItem, result)
+}
+
+func (e *expression) visible(inItem, result bool) error {
+	for name, where := range map[string]bool{"item": inItem, "index": inItem, "result": result} {
+		if e.uses[name] && !where {
+			return fmt.Errorf("%s is not to be had here: item and index are within forEach, result is within outputs", name)
+		}
+	}
+	return nil
+}
+
+func (p *Program) forEach(c *compiler, s *Step, allowed func(*expression) error) {
+	each := s.spec.ForEach
+	if each == nil {
+		return
+	}
+	path := s.path + ".forEach"
+	if each.Parallelism < 0 || each.Parallelism > maxParallelism {
+		c.problems.add(path+".parallelism", "want 1 to %d", maxParallelism)
+	}
+	s.items = c.template(path+".items", each.Items, allowed)
+	list := s.items.items != nil
+	if e := s.items.whole; e != nil {
+		list = e.gives.Kind() == types.ListKind || e.is(types.DynType)
+	}
+	if literal, ok := s.items.literal.([]any); ok {
+		list = true
+		if len(literal) > MaxItems {
+			c.problems.add(path+".items", "%d items, at most %d are allowed", len(literal), MaxItems)
+		}
+	}
+	if !list {
+		c.problems.add(path+".items", "want a list, or ${{ }} with an expression that gives one")
+	}
+}
+
+// selfCall refuses a workflow that calls itself: nothing would end.
+func (p *Program) selfCall(c *compiler, s *Step) {
+	if s.spec.Type != typeWorkflowStep || s.with.fields == nil {
+		return
+	}
+	if field := s.with.fields["name"]; field != nil && field.fixed && field.literal == p.workflow.Name && p.workflow.Name != "" {
+		c.problems.add(s.path+".with.name", "workflow %s calls itself", p.workflow.Name)
+	}
+}
+
+// settings compiles what belongs to the workflow as a whole.
+func (p *Program) settings(c *compiler) {
+	w := p.workflow
+	duration(c.problems, "spec.timeout", w.Timeout)
+	late := func(e *expression) error { return e.visible(false, false) }
+	early := func(e *expression) error {
+		if len(e.steps) > 0 || e.uses["steps"] {
+			return fmt.Errorf("steps are not to be had here: no step has run yet")
+		}
+		return e.visible(false, false)
+	}
+	if k := w.Concurrency; k != nil {
+		if k.Max < 1 || k.Max > 10_000 {
+			c.problems.add("spec.concurrency.max", "want 1 to 10000")
+		}
+		oneOf(c.problems, "spec.concurrency.policy", k.Policy, "", QueueRun, SkipRun, CancelPrevious)
+		if k.Key != "" {
+			p.key = c.expression("spec.concurrency.key", k.Key, func(e *expression) error {
+				if !e.is(types.StringType) {
+					return fmt.Errorf("want a string, got %s", e.gives)
+				}
+				return early(e)
+			})
+		}
+	}
+	if h := w.History; h != nil {
+		for path, n := range map[string]*int{"spec.history.successful": h.Successful, "spec.history.failed": h.Failed} {
+			if n != nil && (*n < 0 || *n > 10_000) {
+				c.problems.add(path, "want 0 to 10000")
+			}
+		}
+		if h.TTL < 0 {
+			c.problems.add("spec.history.ttl", "want zero or more")
+		}
+	}
+	p.outputs = c.templates("spec.outputs", w.Outputs, late)
+}
+
+func oneOf[T ~string](problems *Problems, path string, value T, choices ...T) {
+	if !slices.Contains(choices, value) {
+		texts := make([]string, 0, len(choices))
+		for _, choice := range choices {
+			if choice != "" {
+				texts = append(texts, string(choice))
+			}
+		}
+		problems.add(path, "want one of %s", strings.Join(texts, ", "))
+	}
+}
+
+func duration(problems *Problems, path string, d Duration) {
+	if d < 0 || time.Duration(d) > maxTimeout {
+		problems.add(path, "want 0s to %s", maxTimeout)
+	}
+}

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package definition
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/robfig/cron/v3"
+)
+
+// descriptors are the lines that have a name.
+var descriptors = map[string]string{
+	"@yearly": "0 0 1 1 *", "@annually": "0 0 1 1 *", "@monthly": "0 0 1 * *", "@weekly": "0 0 * * 0", "@daily": "0 0 * * *",
+	"@midnight": "0 0 * * *", "@hourly": "0 * * * *",
+}
+
+// Zone is an IANA time zone; UTC when empty.
+func Zone(name string) (*time.Location, error) {
+	if name == "" {
+		return time.UTC, nil
+	}
+	if name == "Local" {
+		return nil, errors.New("want an IANA time zone, such as Europe/Berlin: Local differs from machine to machine")
+	}
+	zone, err := time.LoadLocation(name)
+	if err != nil {
+		return nil, fmt.Errorf("there is no time zone %q; want an IANA name, such as Europe/Berlin", name)
+	}
+	return zone, nil
+}
+
+// schedule is a cron line in a time zone. When the clocks change: a line whose hour is a star goes by the time that passes, so
+// that every 5 minutes stay 5 minutes. Any other goes by the clock on the wall: a tick in the hour that is left out fires when
+// that hour would have begun, and one in the hour that comes twice fires the first time.
+type schedule struct {
+	line cron.Schedule
+	zone *time.Location
+	wall bool
+}
+
+func parseCron(line string, zone *time.Location) (*schedule, error) {
+	fields := strings.Fields(line)
+	if named, ok := descriptors[strings.Join(fields, " ")]; ok {
+		fields = strings.Fields(named)
+	}
+	if len(fields) != 5 {
+		return nil, errors.New("want five fields: minute, hour, day of the month, month, day of the week; or one of @hourly, @daily, @weekly, @monthly, @yearly")
+	}
+	if slices.ContainsFunc(fields, func(f string) bool { return strings.Contains(f, "=") }) {
+		return nil, errors.New("the time zone has a field of its own")
+	}
+	parsed, err := cron.ParseStandard(strings.Join(fields, " "))
+	if err != nil {
+		return nil, fmt.Errorf("%s", strings.Join(strings.Fields(err.Error()), " "))
+	}
+	s := &schedule{line: parsed, zone: zone, wall: !strings.HasPrefix(fields[1], "*")}
+	if spec, ok := parsed.(*cron.SpecSchedule); ok {
+		spec.Location = zone
+		if s.wall {
+			spec.Location = time.UTC // of the wall's clock, read as if it were UTC
+		}
+	}
+	if _, ever := s.next(time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC)); !ever {
+		return nil, errors.New("there is no such date: it never fires")
+	}
+	return s, nil
+}
+
+// next is the first tick after a time.
+func (s *schedule) next(after time.Time) (time.Time, bool) {
+	after = after.In(s.zone)
+	if !s.wall {
+		tick := s.line.Next(after)
+		return tick.UTC(), !tick.IsZero()
+	}
+	y, mo, d := after.Date()
+	h, mi, sec := after.Clock()
+	wall := time.Date(y, mo, d, h, mi, sec, 0, time.UTC)
+	for {
+		if wall = s.line.Next(wall); wall.IsZero() {
+			return time.Time{}, false
+		}
+		if tick := onWall(wall, s.zone); tick.After(after) {
+			return tick.UTC(), true
+		}
+	}
+}
+
+// onWall is when the clocks of a zone show a time: the first time when they do so twice, and the end of the gap when never.
+func onWall(wall time.Time, zone *time.Location) time.Time {
+	const day = 24 * time.Hour
+	offset := func(at time.Time) time.Duration {
+		_, seconds := at.In(zone).Zone()
+		return time.Duration(seconds) * time.Second
+	}
+	before, after := wall.Add(-day), wall.Add(day)
+	var found time.Time
+	for _, shift := range []time.Duration{offset(before), offset(after)} {
+		at := wall.Add(-shift)
+		if offset(at) == shift && (found.IsZero() || at.Before(found)) {
+			found = at
+		}
+	}
+	if !found.IsZero() {
+		return found
+	}
+	// The clocks jump over it: look for the moment at which they do.
+	first := offset(before)
+	for after.Sub(before) > time.Second {
+		middle := before.Add(after.Sub(before) / 2).Truncate(time.Second)
+		if offset(middle) == first {
+			before = middle
+		} else {
+			after = middle
+		}
+	}
+	return after
+}

@@ -1,0 +1,311 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package definition
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"cel.dev/cel-go/cel"
+	"cel.dev/cel-go/common/ast"
+	"cel.dev/cel-go/common/types"
+	"cel.dev/cel-go/common/types/ref"
+	"cel.dev/cel-go/ext"
+)
+
+// Bounds of one expression and of one evaluation.
+const (
+	maxExpression = 16 << 10 // characters
+	maxCost       = 1_000_000
+	maxNesting    = 100
+	maxRange      = 100_000
+)
+
+// Names of the types that expressions see.
+const (
+	typeInputs  = "workflow.Inputs"
+	typeSteps   = "workflow.Steps"
+	typeStep    = "workflow.Step"
+	typeRun     = "workflow.Run"
+	typeTrigger = "workflow.Trigger"
+)
+
+// base is what all workflows' expressions share.
+var base = sync.OnceValues(func() (*cel.Env, error) {
+	return cel.NewEnv(
+		cel.Variable("run", cel.ObjectType(typeRun)), cel.Variable("trigger", cel.ObjectType(typeTrigger)),
+		cel.Variable("item", cel.DynType), cel.Variable("index", cel.IntType), cel.Variable("result", cel.DynType),
+		cel.ParserExpressionSizeLimit(maxExpression), cel.ExpressionNestingDepthLimit(maxNesting),
+		cel.CrossTypeNumericComparisons(true), cel.DefaultUTCTimeZone(true), cel.EnableIdentifierEscapeSyntax(),
+		ext.Strings(), ext.Math(), ext.Encoders(), ext.Sets(), ext.Lists(ext.ListsMaxRangeSize(maxRange)),
+	)
+})
+
+// fixed are the fields of what is the same for all workflows.
+var fixed = map[string]map[string]*types.Type{
+	typeStep: {
+		"output": types.DynType, "outputs": types.NewMapType(types.StringType, types.DynType), "status": types.StringType,
+		"error": types.StringType, "attempts": types.IntType,
+	},
+	typeRun: {
+		"id": types.StringType, "workflow": types.StringType, "namespace": types.StringType, "generation": types.IntType,
+		"attempt": types.IntType, "trigger": types.StringType, "startedAt": types.TimestampType,
+	},
+	typeTrigger: {
+		"type": types.StringType, "name": types.StringType, "body": types.DynType,
+		"headers": types.NewMapType(types.StringType, types.StringType), "scheduledAt": types.TimestampType,
+	},
+}
+
+// provider knows the fields of one workflow's inputs and steps, so that a name that does not exist is found beforehand.
+type provider struct {
+	types.Provider
+	own map[string]map[string]*types.Type
+}
+
+func (p *provider) fields(name string) (map[string]*types.Type, bool) {
+	if found, ok := fixed[name]; ok {
+		return found, true
+	}
+	found, ok := p.own[name]
+	return found, ok
+}
+
+// FindStructType implements types.Provider.
+func (p *provider) FindStructType(name string) (*types.Type, bool) {
+	if _, ok := p.fields(name); ok {
+		return types.NewTypeTypeWithParam(types.NewObjectType(name)), true
+	}
+	return p.Provider.FindStructType(name)
+}
+
+// FindStructFieldNames implements types.Provider.
+func (p *provider) FindStructFieldNames(name string) ([]string, bool) {
+	fields, ok := p.fields(name)
+	if !ok {
+		return p.Provider.FindStructFieldNames(name)
+	}
+	out := make([]string, 0, len(fields))
+	for field := range fields {
+		out = append(out, field)
+	}
+	return out, true
+}
+
+// FindStructFieldType implements types.Provider.
+func (p *provider) FindStructFieldType(name, field string) (*types.FieldType, bool) {
+	fields, ok := p.fields(name)
+	if !ok {
+		return p.Provider.FindStructFieldType(name, field)
+	}
+	found, ok := fields[field]
+	if !ok {
+		return nil, false
+	}
+	return &types.FieldType{Type: found}, true
+}
+
+var inputTypes = map[InputType]*types.Type{
+	String: types.StringType, Integer: types.IntType, Number: types.DynType, Boolean: types.BoolType,
+	Object: types.NewMapType(types.StringType, types.DynType), Array: types.NewListType(types.DynType),
+}
+
+// environment is what the expressions of a workflow see.
+func environment(inputs []Input, steps []string) (*cel.Env, error) {
+	env, err := base()
+	if err != nil {
+		return nil, fmt.Errorf("expressions: %w", err)
+	}
+	own := map[string]map[string]*types.Type{typeInputs: {}, typeSteps: {}}
+	for _, in := range inputs {
+		t := inputTypes[in.Type]
+		if t == nil {
+			t = types.StringType
+		}
+		own[typeInputs][in.Name] = t
+	}
+	for _, name := range steps {
+		own[typeSteps][name] = types.NewObjectType(typeStep)
+	}
+	return env.Extend(
+		cel.CustomTypeProvider(&provider{Provider: env.CELTypeProvider(), own: own}),
+		cel.Variable("inputs", cel.ObjectType(typeInputs)), cel.Variable("steps", cel.ObjectType(typeSteps)),
+	)
+}
+
+// expression is compiled. It is safe for concurrent use.
+type expression struct {
+	program cel.Program
+	info    *ast.SourceInfo
+	names   map[string]bool // every name that the expression itself spells
+	steps   []string        // that it reads
+	gives   *types.Type
+	uses    map[string]bool // of the variables
+}
+
+// errExpression is what is wrong with an expression, as "line:column: message".
+func parseExpression(env *cel.Env, source string) (*expression, error) {
+	if strings.TrimSpace(source) == "" {
+		return nil, errors.New("the expression is empty")
+	}
+	checked, issues := env.Compile(source)
+	if issues.Err() != nil {
+		return nil, refusal(issues)
+	}
+	program, err := env.Program(checked, cel.EvalOptions(cel.OptOptimize), cel.CostLimit(maxCost))
+	if err != nil {
+		return nil, errors.New("the expression cannot be evaluated: a constant part of it fails")
+	}
+	out := &expression{program: program, info: checked.NativeRep().SourceInfo(), names: map[string]bool{}, uses: map[string]bool{}, gives: checked.OutputType()}
+	out.look(checked.NativeRep().Expr())
+	return out, nil
+}
+
+// refusal words the first of the compiler's errors on one line.
+func refusal(issues *cel.Issues) error {
+	first := issues.Errors()[0]
+	message := strings.Join(strings.Fields(first.Message), " ")
+	message = strings.NewReplacer("undeclared reference to '", "there is no variable '", " (in container '')", "").Replace(message)
+	return fmt.Errorf("%d:%d: %s", first.Location.Line(), first.Location.Column()+1, message)
+}
+
+// look gathers what the expression spells.
+func (e *expression) look(root ast.Expr) {
+	ast.PostOrderVisit(root, ast.NewExprVisitor(func(node ast.Expr) {
+		switch node.Kind() {
+		case ast.IdentKind:
+			e.uses[node.AsIdent()] = true
+		case ast.SelectKind:
+			selected := node.AsSelect()
+			e.names[selected.FieldName()] = true
+			if of := selected.Operand(); of.Kind() == ast.IdentKind && of.AsIdent() == "steps" {
+				e.steps = append(e.steps, selected.FieldName())
+			}
+		case ast.LiteralKind:
+			if text, ok := node.AsLiteral().(types.String); ok {
+				e.names[string(text)] = true
+			}
+		}
+	}))
+}
+
+// is tells whether the expression gives t, as far as that is known beforehand.
+func (e *expression) is(t *types.Type) bool {
+	return e.gives.IsExactType(t) || e.gives.IsExactType(types.DynType)
+}
+
+// eval gives the value, as plain JSON with int64 for whole numbers.
+func (e *expression) eval(scope *Scope) (any, error) {
+	value, _, err := e.program.Eval(&activation{scope: scope, steps: e.steps})
+	if err != nil {
+		return nil, e.explain(err)
+	}
+	return plain(value, 0)
+}
+
+// explain words an error without any content: CEL's own messages quote values, and only what is harmless is passed on.
+func (e *expression) explain(err error) error {
+	text := err.Error()
+	message := "evaluation failed"
+	switch {
+	case strings.HasPrefix(text, "no such key"), strings.HasPrefix(text, "no such attribute"):
+		message = "there is no such field"
+		if name := strings.TrimPrefix(text, "no such key: "); e.names[name] {
+			message = "there is no field " + name
+		}
+	case strings.HasPrefix(text, "no such overload"):
+		message = "a value has the wrong type for this operation"
+	case strings.HasPrefix(text, "index out of bounds"):
+		message = "index out of bounds"
+	case strings.Contains(text, "cost limit exceeded"):
+		message = "the evaluation takes too long"
+	case text == "division by zero", text == "modulus by zero", strings.HasSuffix(text, "overflow"):
+		message = text
+	case strings.HasPrefix(text, "unsupported conversion"), strings.HasPrefix(text, "type conversion error"), strings.HasPrefix(text, "strconv."), strings.HasPrefix(text, "parsing "):
+		message = "a value cannot be converted"
+	}
+	var at *types.Err
+	if errors.As(err, &at) && at.NodeID() != 0 {
+		where := e.info.GetStartLocation(at.NodeID())
+		message = fmt.Sprintf("%d:%d: %s", where.Line(), where.Column()+1, message)
+	}
+	return errors.New(message)
+}
+
+// activation gives an expression the scope, and of the steps those that it reads.
+type activation struct {
+	scope *Scope
+	steps []string
+}
+
+// Parent implements cel.Activation.
+func (a *activation) Parent() cel.Activation { return nil }
+
+// ResolveName implements cel.Activation.
+func (a *activation) ResolveName(name string) (any, bool) {
+	s := a.scope
+	switch name {
+	case "inputs":
+		return s.Inputs, true
+	case "steps":
+		out := make(map[string]any, len(a.steps))
+		for _, step := range a.steps {
+			if r, ok := s.Steps[step]; ok {
+				out[step] = r.value()
+			}
+		}
+		return out, true
+	case "run":
+		return map[string]any{
+			"id": s.Run.ID, "workflow": s.Run.Workflow, "namespace": s.Run.Namespace, "generation": s.Run.Generation,
+			"attempt": int64(s.Run.Attempt), "trigger": s.Trigger.Name, "startedAt": s.Run.StartedAt,
+		}, true
+	case "trigger":
+		return map[string]any{
+			"type": string(s.Trigger.Type), "name": s.Trigger.Name, "body": s.Trigger.Body, "headers": s.Trigger.Headers, "scheduledAt": s.Trigger.ScheduledAt,
+		}, true
+	case "item":
+		return s.Item, s.InItem
+	case "index":
+		return int64(s.ItemIndex), s.InItem
+	case "result":
+		return s.result, true
+	}
+	return nil, false
+}
+
+const maxDepth = 64
+
+// plain turns a value into JSON's types.
+func plain(value ref.Val, depth int) (any, error) {
+	if depth > maxDepth {
+		return nil, fmt.Errorf("the value is nested more than %d deep", maxDepth)
+	}
+	switch v := value.(type) {
+	case types.Null:
+		return nil, nil
+	case types.Bool:
+		return bool(v), nil
+	case types.Int:
+		return int64(v), nil
+	case types.Uint:
+		if v > 1<<63-1 {
+			return float64(v), nil
+		}
+		return int64(v), nil
+	case types.Double:
+		return float64(v), nil
+	case types.String:
+		return string(v), nil
+	case types.Timestamp:
+		return v.UTC().Format(time.RFC3339Nano), nil
+	case types.Duration:
+		return v.Duration.String(), nil
+	case types.Bytes:
+		return nil, errors.New("bytes are no JSON: use base64.encode")
+	}
+	return composite(value, depth)
+}

@@ -1,0 +1,289 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package definition
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"cel.dev/cel-go/cel"
+)
+
+const (
+	opening = "${{"
+	closing = "}}"
+)
+
+// template is a JSON value whose texts may hold expressions.
+type template struct {
+	literal any // when it holds none
+	whole   *expression
+	pieces  []piece // of a text
+	fields  map[string]*template
+	items   []*template
+	fixed   bool
+}
+
+// piece is a text, or an expression within one.
+type piece struct {
+	text string
+	expr *expression
+}
+
+// split parts a text into what is literal and what is within ${{ }}; $${{ is a literal ${{.
+func split(text string) (out []struct {
+	text string
+	expr bool
+}, err error) {
+	type part = struct {
+		text string
+		expr bool
+	}
+	literal := strings.Builder{}
+	for text != "" {
+		at := strings.Index(text, opening)
+		if at < 0 {
+			literal.WriteString(text)
+			break
+		}
+		if at > 0 && text[at-1] == '$' {
+			literal.WriteString(text[:at-1] + opening)
+			text = text[at+len(opening):]
+			continue
+		}
+		literal.WriteString(text[:at])
+		end := endOf(text[at+len(opening):])
+		if end < 0 {
+			return nil, fmt.Errorf("%s is not closed by %s", opening, closing)
+		}
+		if literal.Len() > 0 {
+			out = append(out, part{text: literal.String()})
+			literal.Reset()
+		}
+		out = append(out, part{text: text[at+len(opening) : at+len(opening)+end], expr: true})
+		text = text[at+len(opening)+end+len(closing):]
+	}
+	if literal.Len() > 0 {
+		out = append(out, part{text: literal.String()})
+	}
+	return out, nil
+}
+
+// endOf finds the }} that closes an expression: none within its texts or its braces.
+func endOf(text string) int {
+	depth := 0
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; c {
+		case '"', '\'', '`':
+			end := quoted(text[i:])
+			if end < 0 {
+				return -1
+			}
+			i += end
+		case '{':
+			depth++
+		case '}':
+			if depth == 0 {
+				if strings.HasPrefix(text[i:], closing) {
+					return i
+				}
+				return -1
+			}
+			depth--
+		}
+	}
+	return -1
+}
+
+// quoted is where a text that begins here ends; -1: it does not.
+func quoted(text string) int {
+	for i := 1; i < len(text); i++ {
+		switch text[i] {
+		case '\\':
+			i++
+		case text[0]:
+			return i
+		}
+	}
+	return -1
+}
+
+// compiler makes templates and expressions of one workflow.
+type compiler struct {
+	env      *cel.Env
+	problems *Problems
+}
+
+// template compiles a JSON value. allowed checks each expression.
+func (c *compiler) template(path string, data json.RawMessage, allowed func(*expression) error) *template {
+	tree, err := decode(data)
+	if err != nil {
+		c.problems.add(path, "%s", err)
+		return &template{fixed: true}
+	}
+	return c.tree(path, tree, allowed)
+}
+
+func (c *compiler) tree(path string, tree any, allowed func(*expression) error) *template {
+	switch v := tree.(type) {
+	case string:
+		return c.text(path, v, allowed)
+	case map[string]any:
+		out := &template{fields: map[string]*template{}, fixed: true}
+		names := make([]string, 0, len(v))
+		for name := range v {
+			names = append(names, name)
+		}
+		slices.Sort(names)
+		for _, name := range names {
+			out.fields[name] = c.tree(join(path, name), v[name], allowed)
+			out.fixed = out.fixed && out.fields[name].fixed
+		}
+		out.literal = v
+		return out
+	case []any:
+		out := &template{items: make([]*template, len(v)), fixed: true}
+		for i, item := range v {
+			out.items[i] = c.tree(path+"["+strconv.Itoa(i)+"]", item, allowed)
+			out.fixed = out.fixed && out.items[i].fixed
+		}
+		out.literal = v
+		return out
+	}
+	return &template{literal: tree, fixed: true}
+}
+
+func (c *compiler) text(path, text string, allowed func(*expression) error) *template {
+	parts, err := split(text)
+	if err != nil {
+		c.problems.add(path, "%s", err)
+		return &template{fixed: true}
+	}
+	out := &template{}
+	for _, part := range parts {
+		if !part.expr {
+			out.pieces = append(out.pieces, piece{text: part.text})
+			continue
+		}
+		e := c.expression(path, part.text, allowed)
+		if e == nil {
+			return &template{fixed: true}
+		}
+		out.pieces = append(out.pieces, piece{expr: e})
+	}
+	switch {
+	case len(out.pieces) == 0:
+		return &template{literal: "", fixed: true}
+	case len(out.pieces) == 1 && out.pieces[0].expr == nil:
+		return &template{literal: out.pieces[0].text, fixed: true}
+	case len(out.pieces) == 1:
+		out.whole = out.pieces[0].expr
+	}
+	return out
+}
+
+// expression compiles one, and adds what is wrong with it to the problems; nil then.
+func (c *compiler) expression(path, source string, allowed func(*expression) error) *expression {
+	e, err := parseExpression(c.env, source)
+	if err == nil {
+		err = allowed(e)
+	}
+	if err != nil {
+		c.problems.add(path, "%s", err)
+		return nil
+	}
+	return e
+}
+
+// join appends a field's name to a path.
+func join(path, name string) string {
+	if strings.ContainsAny(name, ".[]\" ") || name == "" {
+		return path + "[" + strconv.Quote(name) + "]"
+	}
+	return path + "." + name
+}
+
+// render evaluates a template. What holds no expression is shared: it must not be changed.
+func (t *template) render(scope *Scope) (any, error) {
+	switch {
+	case t.fixed:
+		return t.literal, nil
+	case t.whole != nil:
+		return t.whole.eval(scope)
+	case t.fields != nil:
+		out := make(map[string]any, len(t.fields))
+		for name, field := range t.fields {
+			value, err := field.render(scope)
+			if err != nil {
+				return nil, &FieldError{name, err}
+			}
+			out[name] = value
+		}
+		return out, nil
+	case t.items != nil:
+		out := make([]any, len(t.items))
+		for i, item := range t.items {
+			value, err := item.render(scope)
+			if err != nil {
+				return nil, &FieldError{strconv.Itoa(i), err}
+			}
+			out[i] = value
+		}
+		return out, nil
+	}
+	text := strings.Builder{}
+	for _, p := range t.pieces {
+		if p.expr == nil {
+			text.WriteString(p.text)
+			continue
+		}
+		value, err := p.expr.eval(scope)
+		if err != nil {
+			return nil, err
+		}
+		written, err := asText(value)
+		if err != nil {
+			return nil, err
+		}
+		text.WriteString(written)
+	}
+	return text.String(), nil
+}
+
+// asText is how a value stands within a text: texts as they are, all else as JSON.
+func asText(value any) (string, error) {
+	if text, ok := value.(string); ok {
+		return text, nil
+	}
+	data, err := json.Marshal(value)
+	if err != nil {
+		return "", errors.New("the value is no JSON")
+	}
+	return string(data), nil
+}
+
+// FieldError is what was wrong within a field.
+type FieldError struct {
+	Field string
+	Err   error
+}
+
+// Error names the whole path.
+func (e *FieldError) Error() string {
+	path := e.Field
+	inner := e.Err
+	for {
+		next, ok := inner.(*FieldError) //nolint:errorlint // only the direct chain of fields is meant
+		if !ok {
+			return path + ": " + inner.Error()
+		}
+		path, inner = join(path, next.Field), next.Err
+	}
+}
+
+// Unwrap gives the cause.
+func (e *FieldError) Unwrap() error { return e.Err }

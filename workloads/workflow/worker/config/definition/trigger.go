@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package definition
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"time"
+
+	"cel.dev/cel-go/common/types"
+)
+
+const maxTriggers = 32
+
+var (
+	webhookForm = regexp.MustCompile(`^[a-z0-9]([a-z0-9._-]*[a-z0-9])?(/[a-z0-9]([a-z0-9._-]*[a-z0-9])?)*$`)
+	headerForm  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9-]{0,63}$`)
+)
+
+// trigger is compiled.
+type trigger struct {
+	spec           *Trigger
+	schedule       *schedule
+	filter, dedupe *expression
+	inputs         map[string]*template
+}
+
+// trigger checks and compiles the i-th.
+func (p *Program) trigger(c *compiler, i int) {
+	t := &trigger{spec: &p.workflow.Triggers[i]}
+	p.triggers = append(p.triggers, t)
+	path := fmt.Sprintf("spec.triggers[%d]", i)
+	if i == maxTriggers {
+		c.problems.add("spec.triggers", "more than %d triggers", maxTriggers)
+	}
+	if !nameForm.MatchString(t.spec.Name) {
+		c.problems.add(path+".name", nameRule)
+	}
+	for j := range i {
+		if p.workflow.Triggers[j].Name == t.spec.Name {
+			c.problems.add(path+".name", "%s is the name of spec.triggers[%d] already", t.spec.Name, j)
+		}
+	}
+	oneOf(c.problems, path+".type", t.spec.Type, Manual, Scheduled, Webhook, Event, API)
+	for kind, given := range map[TriggerType]bool{
+		Scheduled: t.spec.Scheduled != nil, Webhook: t.spec.Webhook != nil, Event: t.spec.Event != nil, API: t.spec.API != nil,
+	} {
+		if given && kind != t.spec.Type {
+			c.problems.add(path, "%s settings are given, and the type is %s", kind, t.spec.Type)
+		}
+	}
+	only := func(e *expression) error {
+		if e.uses["steps"] || e.uses["inputs"] || e.uses["run"] {
+			return errors.New("only trigger is to be had here: there is no run yet")
+		}
+		return e.visible(false, false)
+	}
+	switch t.spec.Type {
+	case Scheduled:
+		t.scheduled(c.problems, path)
+	case Webhook:
+		t.webhook(c.problems, path)
+	case Event:
+		t.event(c, path, only)
+	case API:
+		if api := t.spec.API; api != nil && api.IdempotencyKeyHeader != "" && !headerForm.MatchString(api.IdempotencyKeyHeader) {
+			c.problems.add(path+".api.idempotencyKeyHeader", "want a header's name")
+		}
+	}
+	t.inputs = c.templates(path+".inputs", t.spec.Inputs, only)
+	for name := range t.inputs {
+		if _, known := p.declared(name); !known {
+			c.problems.add(join(path+".inputs", name), "there is no such input; there are %s", p.inputNames())
+		}
+	}
+}
+
+func (p *Program) declared(name string) (*Input, bool) {
+	for i := range p.workflow.Inputs {
+		if p.workflow.Inputs[i].Name == name {
+			return &p.workflow.Inputs[i], true
+		}
+	}
+	return nil, false
+}
+
+func (t *trigger) scheduled(problems *Problems, path string) {
+	s := t.spec.Scheduled
+	if s == nil || s.Cron == "" {
+		problems.add(path+".scheduled.cron", "is required")
+		return
+	}
+	zone, err := Zone(s.TimeZone)
+	if err != nil {
+		problems.add(path+".scheduled.timeZone", "%s", err)
+		zone = time.UTC
+	}
+	if t.schedule, err = parseCron(s.Cron, zone); err != nil {
+		problems.add(path+".scheduled.cron", "%s", err)
+	}
+	duration(problems, path+".scheduled.startingDeadline", s.StartingDeadline)
+	oneOf(problems, path+".scheduled.missed", s.Missed, "", Skip, RunOnce, RunAll)
+}
+
+func (t *trigger) webhook(problems *Problems, path string) {
+	w := t.spec.Webhook
+	if w == nil || w.Path == "" {
+		problems.add(path+".webhook.path", "is required")
+		return
+	}
+	if len(w.Path) > 128 || !webhookForm.MatchString(w.Path) {
+		problems.add(path+".webhook.path", "want lower-case letters, digits, ., - and _, in parts with / between them, 128 characters at most")
+	}
+	oneOf(problems, path+".webhook.respond", w.Respond, "", "Accepted", "WaitForResult")
+}
+
+func (t *trigger) event(c *compiler, path string, only func(*expression) error) {
+	e := t.spec.Event
+	if e == nil {
+		c.problems.add(path+".event", "is required")
+		return
+	}
+	oneOf(c.problems, path+".event.source", e.Source, "rabbitmq", "kafka", "kubernetes")
+	if e.Name == "" {
+		c.problems.add(path+".event.name", "is required: the queue, the topic, or the kind")
+	}
+	if e.Source != "kubernetes" && e.Connection == "" {
+		c.problems.add(path+".event.connection", "is required")
+	}
+	gives := func(want *types.Type) func(*expression) error {
+		return func(e *expression) error {
+			if !e.is(want) {
+				return fmt.Errorf("want a %s, got %s", want, e.gives)
+			}
+			return only(e)
+		}
+	}
+	if e.Filter != "" {
+		t.filter = c.expression(path+".event.filter", e.Filter, gives(types.BoolType))
+	}
+	if e.DedupeKey != "" {
+		t.dedupe = c.expression(path+".event.dedupeKey", e.DedupeKey, gives(types.StringType))
+	}
+}
+
+// Start is what an event that came at a trigger means: whether it starts a run, with which inputs, and under which key (""
+// without one) it counts once.
+func (p *Program) Start(name string, came TriggerInfo) (starts bool, inputs map[string]any, dedupe string, err error) {
+	t := p.find(name)
+	if t == nil {
+		return false, nil, "", fmt.Errorf("there is no trigger %s", name)
+	}
+	scope := &Scope{Trigger: came}
+	if t.filter != nil {
+		value, err := t.filter.eval(scope)
+		if err != nil {
+			return false, nil, "", fmt.Errorf("event.filter: %w", err)
+		}
+		if yes, ok := value.(bool); !ok || !yes {
+			return false, nil, "", nil
+		}
+	}
+	if t.dedupe != nil {
+		value, err := t.dedupe.eval(scope)
+		if err != nil {
+			return false, nil, "", fmt.Errorf("event.dedupeKey: %w", err)
+		}
+		var ok bool
+		if dedupe, ok = value.(string); !ok {
+			return false, nil, "", errors.New("event.dedupeKey: the expression did not give a string")
+		}
+	}
+	inputs, err = renderAll(t.inputs, scope, "inputs")
+	return err == nil, inputs, dedupe, err
+}
+
+// Next is the first tick of a Scheduled trigger after a time; false when there is none.
+func (p *Program) Next(name string, after time.Time) (time.Time, bool) {
+	if t := p.find(name); t != nil && t.schedule != nil {
+		return t.schedule.next(after)
+	}
+	return time.Time{}, false
+}
+
+func (p *Program) find(name string) *trigger {
+	for _, t := range p.triggers {
+		if t.spec.Name == name {
+			return t
+		}
+	}
+	return nil
+}

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package definition
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+
+	"cel.dev/cel-go/common/types"
+	"cel.dev/cel-go/common/types/ref"
+	"cel.dev/cel-go/common/types/traits"
+)
+
+// composite turns a list or a map into JSON's types.
+func composite(value ref.Val, depth int) (any, error) {
+	switch v := value.(type) {
+	case traits.Mapper:
+		out := map[string]any{}
+		for it := v.Iterator(); it.HasNext() == types.True; {
+			key := it.Next()
+			name, ok := key.(types.String)
+			if !ok {
+				return nil, errors.New("the keys of a map must be texts")
+			}
+			made, err := plain(v.Get(key), depth+1)
+			if err != nil {
+				return nil, err
+			}
+			out[string(name)] = made
+		}
+		return out, nil
+	case traits.Lister:
+		out := []any{}
+		for it := v.Iterator(); it.HasNext() == types.True; {
+			made, err := plain(it.Next(), depth+1)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, made)
+		}
+		return out, nil
+	}
+	if err, ok := value.(*types.Err); ok {
+		return nil, errors.New("evaluation failed: " + typeName(err))
+	}
+	return nil, errors.New("the value is no JSON")
+}
+
+func typeName(v ref.Val) string { return v.Type().TypeName() }
+
+// decode reads JSON into plain values: int64 for whole numbers that fit, float64 for others.
+func decode(data json.RawMessage) (any, error) {
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	decoder.UseNumber()
+	var tree any
+	if err := decoder.Decode(&tree); err != nil {
+		return nil, errors.New("it is not valid JSON")
+	}
+	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
+		return nil, errors.New("it is more than one JSON value")
+	}
+	return numbers(tree)
+}
+
+func numbers(tree any) (any, error) {
+	var err error
+	switch v := tree.(type) {
+	case json.Number:
+		if whole, wrong := v.Int64(); wrong == nil {
+			return whole, nil
+		}
+		float, wrong := v.Float64()
+		if wrong != nil {
+			return nil, fmt.Errorf("the number %s is too large", v)
+		}
+		return float, nil
+	case map[string]any:
+		for key, value := range v {
+			if v[key], err = numbers(value); err != nil {
+				return nil, err
+			}
+		}
+	case []any:
+		for i, value := range v {
+			if v[i], err = numbers(value); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return tree, nil
+}
+
+// fits tells whether a value is of a type; a whole float64 is an integer too, as JSON has one kind of number.
+func (t InputType) fits(value any) (any, bool) {
+	ok := false
+	switch v := value.(type) {
+	case string:
+		ok = t == String || t == ""
+	case bool:
+		ok = t == Boolean
+	case int64:
+		ok = t == Integer || t == Number
+	case int:
+		return t.fits(int64(v))
+	case float64:
+		if t == Integer && v == math.Trunc(v) && math.Abs(v) < 1<<53 {
+			return int64(v), true
+		}
+		ok = t == Number
+	case map[string]any:
+		ok = t == Object
+	case []any:
+		ok = t == Array
+	}
+	return value, ok
+}
