@@ -4,8 +4,9 @@ package expr
 
 import (
 	"cel.dev/cel-go/common/ast"
-	"cel.dev/cel-go/common/operators"
 	"cel.dev/cel-go/common/types"
+
+	"github.com/itechsmart/operator/workloads/internal/celguard"
 )
 
 // analysis is what the syntax tells about an evaluation beforehand.
@@ -20,25 +21,6 @@ type analysis struct {
 
 // maxLazyReads is how many reads of `this` cost about as much as decoding it.
 const maxLazyReads = 8
-
-// linear are the functions whose work is at most in proportion to their arguments.
-var linear = func() map[string]bool {
-	set := map[string]bool{}
-	for _, name := range []string{
-		operators.Conditional, operators.LogicalAnd, operators.LogicalOr, operators.LogicalNot,
-		operators.Equals, operators.NotEquals, operators.Less, operators.LessEquals, operators.Greater,
-		operators.GreaterEquals, operators.Add, operators.Subtract, operators.Multiply, operators.Divide,
-		operators.Modulo, operators.Negate, operators.Index, operators.In, operators.NotStrictlyFalse,
-		"size", "startsWith", "endsWith", "contains", "matches", "int", "uint", "double", "string", "bool", "bytes",
-		"timestamp", "duration", "type", "dyn", "lowerAscii", "upperAscii", "trim", "substring", "indexOf",
-		"lastIndexOf", "charAt", "reverse", "getFullYear", "getMonth", "getDate", "getDayOfMonth", "getDayOfWeek",
-		"getDayOfYear", "getHours", "getMinutes", "getSeconds", "getMilliseconds", "math.@max", "math.@min",
-		"math.abs", "math.ceil", "math.floor", "math.round", "math.trunc", "math.sign", "base64.encode", "base64.decode",
-	} {
-		set[name] = true
-	}
-	return set
-}()
 
 func analyze(checked *ast.AST) analysis {
 	out := analysis{names: map[string]bool{}}
@@ -56,7 +38,7 @@ func analyze(checked *ast.AST) analysis {
 				out.names[string(text)] = true
 			}
 		case ast.CallKind:
-			if !linear[e.AsCall().FunctionName()] {
+			if !celguard.Linear(e.AsCall().FunctionName()) {
 				out.unbounded = true
 			}
 		case ast.ComprehensionKind:

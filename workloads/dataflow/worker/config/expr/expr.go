@@ -22,11 +22,12 @@ import (
 	"time"
 
 	"cel.dev/cel-go/cel"
-	"cel.dev/cel-go/common"
 	"cel.dev/cel-go/common/ast"
 	"cel.dev/cel-go/common/types"
 	"cel.dev/cel-go/common/types/ref"
 	"cel.dev/cel-go/ext"
+
+	"github.com/itechsmart/operator/workloads/internal/celguard"
 )
 
 // Type is what an expression has to give.
@@ -112,7 +113,7 @@ func Compile(source string, want Type) (*Program, error) {
 	}
 	native := checked.NativeRep()
 	about := analyze(native)
-	options := []cel.ProgramOption{cel.EvalOptions(cel.OptOptimize), cel.CustomDecoratorV2(mixNumbers)}
+	options := []cel.ProgramOption{cel.EvalOptions(cel.OptOptimize), cel.CustomDecoratorV2(celguard.MixNumbers)}
 	if about.unbounded {
 		options = append(options, cel.CostLimit(maxCost), cel.MemoryLimit(maxMemory))
 	}
@@ -147,19 +148,12 @@ func fits(got *cel.Type, want Type) bool {
 func issuesError(issues *cel.Issues) error {
 	var parts []string
 	for _, issue := range issues.Errors() {
-		parts = append(parts, located(issue.Location, issue.Message))
+		parts = append(parts, celguard.Located(issue.Location, issue.Message))
 		if len(parts) == 3 {
 			break
 		}
 	}
 	return errors.New(strings.Join(parts, "; "))
-}
-
-func located(at common.Location, message string) string {
-	if at == nil || at.Line() < 1 {
-		return message
-	}
-	return fmt.Sprintf("%d:%d: %s", at.Line(), at.Column()+1, message)
 }
 
 // Eval gives the result as a decoded value (the types of View.Tree); timestamps
@@ -219,10 +213,12 @@ func (p *Program) run(view View) (ref.Val, error) {
 		return nil, input.err
 	}
 	if err != nil {
-		return nil, p.explain(err)
+		return nil, errors.New("expression: " + celguard.Explain(err, p.info, p.names))
 	}
 	return result, nil
 }
+
+var _ cel.Activation = (*bindings)(nil)
 
 // bindings resolves the variables of one evaluation.
 type bindings struct {

@@ -1,24 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package expr
+// Package celguard holds what every product's CEL expressions share: errors that quote no data, arithmetic on
+// JSON's numbers, and which functions need a bound.
+package celguard
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 
-	"cel.dev/cel-go/cel"
+	"cel.dev/cel-go/common"
+	"cel.dev/cel-go/common/ast"
 	"cel.dev/cel-go/common/types"
 )
 
-// explain words an evaluation's error without any content of the record: CEL's own
-// messages quote values, so only what is known to be harmless is passed on.
-func (p *Program) explain(err error) error {
+// Explain words an evaluation's error without any content of the data: CEL's own
+// messages quote values, so only what is known to be harmless is passed on. names
+// are those that the expression itself spells.
+func Explain(err error, info *ast.SourceInfo, names map[string]bool) string {
 	text := err.Error()
 	message := "evaluation failed"
 	switch {
 	case strings.HasPrefix(text, "no such key"):
 		message = "there is no such field"
-		if name := strings.TrimPrefix(text, "no such key: "); p.names[name] {
+		if name := strings.TrimPrefix(text, "no such key: "); names[name] {
 			message = "there is no field " + name
 		}
 	case strings.HasPrefix(text, "no such overload"):
@@ -37,9 +42,15 @@ func (p *Program) explain(err error) error {
 	}
 	var at *types.Err
 	if errors.As(err, &at) && at.NodeID() != 0 {
-		message = located(p.info.GetStartLocation(at.NodeID()), message)
+		message = Located(info.GetStartLocation(at.NodeID()), message)
 	}
-	return errors.New("expression: " + message)
+	return message
 }
 
-var _ cel.Activation = (*bindings)(nil)
+// Located is "line:column: message", or the message alone without a place.
+func Located(at common.Location, message string) string {
+	if at == nil || at.Line() < 1 {
+		return message
+	}
+	return fmt.Sprintf("%d:%d: %s", at.Line(), at.Column()+1, message)
+}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package expr
+package celguard
 
 import (
 	"cel.dev/cel-go/common/operators"
@@ -19,8 +19,8 @@ type arithmetic struct {
 	others      func(a, b ref.Val) ref.Val
 }
 
-// mixNumbers lets `this.price * 1.1` work when the price happens to be whole.
-func mixNumbers(node interpreter.InterpretableV2) (interpreter.InterpretableV2, error) {
+// MixNumbers is a decorator that lets `this.price * 1.1` work when the price happens to be whole.
+func MixNumbers(node interpreter.InterpretableV2) (interpreter.InterpretableV2, error) {
 	call, ok := node.(interpreter.InterpretableCall)
 	if !ok || len(call.Args()) != 2 {
 		return node, nil
