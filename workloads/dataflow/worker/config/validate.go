@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/itechsmart/operator/workloads/dataflow/worker/config/expr"
+	"github.com/itechsmart/operator/workloads/internal/schema"
 )
 
 // Bounds that keep one pipeline from taking a worker's memory.
@@ -47,7 +48,7 @@ type validator struct {
 }
 
 func (v *validator) add(path, format string, args ...any) {
-	v.found = append(v.found, FieldError{path, fmt.Sprintf(format, args...)})
+	v.found = append(v.found, FieldError{Path: path, Message: fmt.Sprintf(format, args...)})
 }
 
 func (v *validator) general() {
@@ -224,7 +225,7 @@ func (v *validator) routes(path string, raw json.RawMessage) {
 		} `json:"routes"`
 		Default []string `json:"default"`
 	}
-	if json.Unmarshal(orEmpty(raw), &cfg) != nil {
+	if json.Unmarshal(schema.OrEmpty(raw), &cfg) != nil {
 		return // the schema has said so
 	}
 	known := map[string]bool{}
@@ -271,7 +272,7 @@ func (v *validator) deadLetter() {
 // place identifies where a component reads or writes, as far as names tell; "": it cannot be told.
 func place(kind, connection string, raw json.RawMessage) string {
 	var cfg map[string]any
-	if json.Unmarshal(orEmpty(raw), &cfg) != nil {
+	if json.Unmarshal(schema.OrEmpty(raw), &cfg) != nil {
 		return ""
 	}
 	var parts []string
