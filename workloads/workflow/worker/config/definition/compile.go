@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"cel.dev/cel-go/common/types"
+
+	"github.com/itechsmart/operator/workloads/internal/schema"
 )
 
 const (
@@ -59,7 +61,7 @@ func Compile(w *Workflow) (*Program, error) {
 	if total > MaxSteps {
 		problems.add("spec.steps", "%d steps, at most %d are allowed, handlers included", total, MaxSteps)
 	}
-	if len(problems.List) > 0 { // what follows needs names that are sound
+	if total == 0 || total > MaxSteps {
 		return nil, problems
 	}
 	for _, group := range groups {
@@ -75,13 +77,21 @@ func Compile(w *Workflow) (*Program, error) {
 		return nil, problems
 	}
 	c := &compiler{env: env, problems: problems}
-	for _, step := range p.steps {
-		p.compileStep(c, step)
+	kinds, err := stepTypes()
+	if err != nil {
+		problems.add("spec", "%s", err)
+		return nil, problems
 	}
-	p.settings(c)
+	c.kinds = kinds
 	for i := range w.Triggers {
 		p.trigger(c, i)
 	}
+	p.settings(c)
+	for _, step := range p.written {
+		p.compileStep(c, step)
+	}
+	p.outputs = c.templates("spec.outputs", w.Outputs, func(e *expression) error { return e.visible(false, false) })
+	p.history(c)
 	if len(problems.List) > 0 {
 		return nil, problems
 	}
@@ -93,6 +103,14 @@ func hashOf(w *Workflow) string {
 	data, err := json.Marshal(w)
 	if err != nil {
 		return "" // a raw part is no JSON, which Compile tells
+	}
+	// Decoded and written again, since the order of fields and the spaces of raw parts are no content.
+	tree, err := decode(data)
+	if err != nil {
+		return ""
+	}
+	if data, err = json.Marshal(tree); err != nil {
+		return ""
 	}
 	sum := sha256.Sum256(data)
 	return hex.EncodeToString(sum[:16])
@@ -120,79 +138,10 @@ func checkNames(role Role, specs []StepSpec, seen map[string]string, problems *P
 	}
 }
 
-// order puts the steps of a group after those that they need, and refuses cycles.
-func (p *Program) order(role Role, specs []StepSpec, problems *Problems) {
-	position := map[string]int{}
-	for i := range specs {
-		position[specs[i].Name] = i
-	}
-	placed, placing := map[int]int{}, map[int]bool{}
-	var trail []string
-	var place func(i int) bool
-	place = func(i int) bool {
-		spec := &specs[i]
-		if _, done := placed[i]; done {
-			return true
-		}
-		if placing[i] {
-			from := slices.Index(trail, spec.Name)
-			problems.add(fmt.Sprintf("%s[%d].needs", groupPath(role), i), "a cycle: %s", strings.Join(append(trail[from:], spec.Name), " -> "))
-			return false
-		}
-		placing[i], trail = true, append(trail, spec.Name)
-		defer func() { placing[i], trail = false, trail[:len(trail)-1] }()
-		step := &Step{spec: spec, role: role, path: fmt.Sprintf("%s[%d]", groupPath(role), i)}
-		for n, need := range spec.Needs {
-			path := fmt.Sprintf("%s.needs[%d]", step.path, n)
-			at, known := position[need]
-			switch {
-			case !known:
-				problems.add(path, "there is no step %s%s", need, map[bool]string{true: " among the handlers of " + string(role)}[role != Main])
-				continue
-			case slices.Index(spec.Needs, need) < n:
-				problems.add(path, "%s is named twice", need)
-				continue
-			case !place(at):
-				return false
-			}
-			step.needs = append(step.needs, placed[at])
-		}
-		step.index = len(p.steps)
-		placed[i] = step.index
-		p.steps = append(p.steps, step)
-		return true
-	}
-	for i := range specs {
-		if !place(i) {
-			return
-		}
-	}
-	for _, step := range p.steps {
-		if step.role != role {
-			continue
-		}
-		step.before = map[string]bool{}
-		for _, need := range step.needs {
-			p.steps[need].dependents = append(p.steps[need].dependents, step.index)
-			step.before[p.steps[need].spec.Name] = true
-			for name := range p.steps[need].before {
-				step.before[name] = true
-			}
-		}
-		if role != Main {
-			for _, other := range p.steps {
-				if other.role == Main {
-					step.before[other.spec.Name] = true
-				}
-			}
-		}
-	}
-}
-
 // compileStep compiles what a step says.
 func (p *Program) compileStep(c *compiler, s *Step) {
 	spec := s.spec
-	kind, known := stepTypes[spec.Type]
+	kind, known := c.kinds[spec.Type]
 	if !known {
 		c.problems.add(s.path+".type", "there is no step type %q; there are %s", spec.Type, strings.Join(StepTypes(), ", "))
 	}
@@ -207,13 +156,10 @@ func (p *Program) compileStep(c *compiler, s *Step) {
 		})
 	}
 	p.forEach(c, s, plainly)
-	with := spec.With
-	if len(with) == 0 {
-		with = json.RawMessage("{}")
-	}
+	with := schema.OrEmpty(spec.With)
 	s.with = c.template(s.path+".with", with, func(e *expression) error { return s.sees(e, inItem, false) })
 	if known {
-		kind.check(c.problems, s.path+".with", s.with)
+		(&withCheck{problems: c.problems, open: map[string]bool{}}).check(kind, s.path+".with", s.with)
 		p.selfCall(c, s)
 	}
 	if len(spec.Outputs) > maxOutputs {
@@ -274,7 +220,14 @@ func (p *Program) forEach(c *compiler, s *Step, allowed func(*expression) error)
 	if each.Parallelism < 0 || each.Parallelism > maxParallelism {
 		c.problems.add(path+".parallelism", "want 1 to %d", maxParallelism)
 	}
+	if len(each.Items) == 0 {
+		c.problems.add(path+".items", "is required")
+		return
+	}
 	s.items = c.template(path+".items", each.Items, allowed)
+	if s.items.broken {
+		return
+	}
 	list := s.items.items != nil
 	if e := s.items.whole; e != nil {
 		list = e.gives.Kind() == types.ListKind || e.is(types.DynType)
@@ -304,7 +257,6 @@ func (p *Program) selfCall(c *compiler, s *Step) {
 func (p *Program) settings(c *compiler) {
 	w := p.workflow
 	duration(c.problems, "spec.timeout", w.Timeout)
-	late := func(e *expression) error { return e.visible(false, false) }
 	early := func(e *expression) error {
 		if len(e.steps) > 0 || e.uses["steps"] {
 			return fmt.Errorf("steps are not to be had here: no step has run yet")
@@ -325,17 +277,23 @@ func (p *Program) settings(c *compiler) {
 			})
 		}
 	}
-	if h := w.History; h != nil {
-		for path, n := range map[string]*int{"spec.history.successful": h.Successful, "spec.history.failed": h.Failed} {
-			if n != nil && (*n < 0 || *n > 10_000) {
-				c.problems.add(path, "want 0 to 10000")
-			}
-		}
-		if h.TTL < 0 {
-			c.problems.add("spec.history.ttl", "want zero or more")
+}
+
+func (p *Program) history(c *compiler) {
+	h := p.workflow.History
+	if h == nil {
+		return
+	}
+	count := func(path string, n *int) {
+		if n != nil && (*n < 0 || *n > 10_000) {
+			c.problems.add(path, "want 0 to 10000")
 		}
 	}
-	p.outputs = c.templates("spec.outputs", w.Outputs, late)
+	count("spec.history.successful", h.Successful)
+	count("spec.history.failed", h.Failed)
+	if h.TTL < 0 {
+		c.problems.add("spec.history.ttl", "want zero or more")
+	}
 }
 
 func oneOf[T ~string](problems *Problems, path string, value T, choices ...T) {

@@ -47,11 +47,11 @@ func parseCron(line string, zone *time.Location) (*schedule, error) {
 	if named, ok := descriptors[strings.Join(fields, " ")]; ok {
 		fields = strings.Fields(named)
 	}
+	if slices.ContainsFunc(fields, func(f string) bool { return strings.Contains(f, "=") }) {
+		return nil, errors.New("the time zone has a field of its own: timeZone")
+	}
 	if len(fields) != 5 {
 		return nil, errors.New("want five fields: minute, hour, day of the month, month, day of the week; or one of @hourly, @daily, @weekly, @monthly, @yearly")
-	}
-	if slices.ContainsFunc(fields, func(f string) bool { return strings.Contains(f, "=") }) {
-		return nil, errors.New("the time zone has a field of its own")
 	}
 	parsed, err := cron.ParseStandard(strings.Join(fields, " "))
 	if err != nil {

@@ -5,6 +5,7 @@ package definition
 import (
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"sync"
 	"time"
@@ -14,12 +15,15 @@ import (
 	"cel.dev/cel-go/common/types"
 	"cel.dev/cel-go/common/types/ref"
 	"cel.dev/cel-go/ext"
+
+	"github.com/itechsmart/operator/workloads/internal/celguard"
 )
 
 // Bounds of one expression and of one evaluation.
 const (
-	maxExpression = 16 << 10 // characters
-	maxCost       = 1_000_000
+	maxExpression = 16 << 10  // characters
+	maxCost       = 1_000_000 // CEL cost units, some 200 ms
+	maxMemory     = 4_000_000 // elements of all values at a time
 	maxNesting    = 100
 	maxRange      = 100_000
 )
@@ -151,16 +155,24 @@ func parseExpression(env *cel.Env, source string) (*expression, error) {
 	if strings.TrimSpace(source) == "" {
 		return nil, errors.New("the expression is empty")
 	}
+	var err error
 	checked, issues := env.Compile(source)
 	if issues.Err() != nil {
 		return nil, refusal(issues)
 	}
-	program, err := env.Program(checked, cel.EvalOptions(cel.OptOptimize), cel.CostLimit(maxCost))
-	if err != nil {
+	out := &expression{info: checked.NativeRep().SourceInfo(), names: map[string]bool{}, uses: map[string]bool{}, gives: checked.OutputType()}
+	look := &look{expression: out}
+	look.at(checked.NativeRep().Expr(), nil)
+	if look.wholeSteps {
+		return nil, errors.New("steps is read by name only: steps.fetch.output")
+	}
+	options := []cel.ProgramOption{cel.EvalOptions(cel.OptOptimize), cel.CustomDecoratorV2(celguard.MixNumbers)}
+	if look.unbounded {
+		options = append(options, cel.CostLimit(maxCost), cel.MemoryLimit(maxMemory))
+	}
+	if out.program, err = env.Program(checked, options...); err != nil {
 		return nil, errors.New("the expression cannot be evaluated: a constant part of it fails")
 	}
-	out := &expression{program: program, info: checked.NativeRep().SourceInfo(), names: map[string]bool{}, uses: map[string]bool{}, gives: checked.OutputType()}
-	out.look(checked.NativeRep().Expr())
 	return out, nil
 }
 
@@ -172,26 +184,6 @@ func refusal(issues *cel.Issues) error {
 	return fmt.Errorf("%d:%d: %s", first.Location.Line(), first.Location.Column()+1, message)
 }
 
-// look gathers what the expression spells.
-func (e *expression) look(root ast.Expr) {
-	ast.PostOrderVisit(root, ast.NewExprVisitor(func(node ast.Expr) {
-		switch node.Kind() {
-		case ast.IdentKind:
-			e.uses[node.AsIdent()] = true
-		case ast.SelectKind:
-			selected := node.AsSelect()
-			e.names[selected.FieldName()] = true
-			if of := selected.Operand(); of.Kind() == ast.IdentKind && of.AsIdent() == "steps" {
-				e.steps = append(e.steps, selected.FieldName())
-			}
-		case ast.LiteralKind:
-			if text, ok := node.AsLiteral().(types.String); ok {
-				e.names[string(text)] = true
-			}
-		}
-	}))
-}
-
 // is tells whether the expression gives t, as far as that is known beforehand.
 func (e *expression) is(t *types.Type) bool {
 	return e.gives.IsExactType(t) || e.gives.IsExactType(types.DynType)
@@ -201,38 +193,9 @@ func (e *expression) is(t *types.Type) bool {
 func (e *expression) eval(scope *Scope) (any, error) {
 	value, _, err := e.program.Eval(&activation{scope: scope, steps: e.steps})
 	if err != nil {
-		return nil, e.explain(err)
+		return nil, errors.New(celguard.Explain(err, e.info, e.names))
 	}
 	return plain(value, 0)
-}
-
-// explain words an error without any content: CEL's own messages quote values, and only what is harmless is passed on.
-func (e *expression) explain(err error) error {
-	text := err.Error()
-	message := "evaluation failed"
-	switch {
-	case strings.HasPrefix(text, "no such key"), strings.HasPrefix(text, "no such attribute"):
-		message = "there is no such field"
-		if name := strings.TrimPrefix(text, "no such key: "); e.names[name] {
-			message = "there is no field " + name
-		}
-	case strings.HasPrefix(text, "no such overload"):
-		message = "a value has the wrong type for this operation"
-	case strings.HasPrefix(text, "index out of bounds"):
-		message = "index out of bounds"
-	case strings.Contains(text, "cost limit exceeded"):
-		message = "the evaluation takes too long"
-	case text == "division by zero", text == "modulus by zero", strings.HasSuffix(text, "overflow"):
-		message = text
-	case strings.HasPrefix(text, "unsupported conversion"), strings.HasPrefix(text, "type conversion error"), strings.HasPrefix(text, "strconv."), strings.HasPrefix(text, "parsing "):
-		message = "a value cannot be converted"
-	}
-	var at *types.Err
-	if errors.As(err, &at) && at.NodeID() != 0 {
-		where := e.info.GetStartLocation(at.NodeID())
-		message = fmt.Sprintf("%d:%d: %s", where.Line(), where.Column()+1, message)
-	}
-	return errors.New(message)
 }
 
 // activation gives an expression the scope, and of the steps those that it reads.
@@ -297,6 +260,9 @@ func plain(value ref.Val, depth int) (any, error) {
 		}
 		return int64(v), nil
 	case types.Double:
+		if math.IsNaN(float64(v)) || math.IsInf(float64(v), 0) {
+			return nil, errors.New("the value is not a finite number")
+		}
 		return float64(v), nil
 	case types.String:
 		return string(v), nil

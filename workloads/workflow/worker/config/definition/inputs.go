@@ -44,7 +44,7 @@ func (p *Program) inputs(problems *Problems) {
 		case in.Required:
 			problems.add(path+".default", "a required input has no default")
 		case !ok:
-			problems.add(path+".default", "want %s", field{types: []InputType{in.kind()}}.words())
+			problems.add(path+".default", "want %s", in.kind().words())
 		default:
 			p.defaults[in.Name] = fitted
 		}
@@ -71,7 +71,7 @@ func (p *Program) Inputs(given map[string]any) (map[string]any, error) {
 		case ok && value != nil:
 			fitted, fits := in.Type.fits(value)
 			if !fits {
-				return nil, &InputError{"inputs." + in.Name, "want " + field{types: []InputType{in.kind()}}.words()}
+				return nil, &InputError{"inputs." + in.Name, "want " + in.kind().words()}
 			}
 			out[in.Name] = fitted
 		case in.Required:

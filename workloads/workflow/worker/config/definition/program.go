@@ -14,6 +14,7 @@ type Program struct {
 	workflow *Workflow
 	hash     string
 	steps    []*Step // those that others need before them; handlers last
+	written  []*Step // in the order of the definition
 	defaults map[string]any
 	key      *expression
 	outputs  map[string]*template

@@ -3,135 +3,164 @@
 package definition
 
 import (
+	"embed"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
+	"path"
 	"slices"
 	"strings"
+	"sync"
+	"time"
 
 	"cel.dev/cel-go/common/types"
+
+	"github.com/itechsmart/operator/workloads/internal/schema"
 )
 
 const typeWorkflowStep = "workflow"
 
-// field is one field of a step type's `with`. What a value must be beyond its type is for the step's executor.
-type field struct {
-	types    []InputType // none: anything
-	required bool
-	choices  []string
-}
+// schemaFiles hold what each type's `with` may hold, one file per type. Their executors are elsewhere: the contract is these
+// fields. What a value must be beyond that is for the executor.
+//
+//go:embed schemas/*.json
+var schemaFiles embed.FS
 
-// stepType is what a type's `with` may hold.
-type stepType map[string]field
+// stepTypes are all types there are, by name.
+var stepTypes = sync.OnceValues(func() (map[string]*schema.Schema, error) {
+	files, err := schemaFiles.ReadDir("schemas")
+	if err != nil {
+		return nil, fmt.Errorf("step types: %w", err)
+	}
+	out := map[string]*schema.Schema{}
+	for _, file := range files {
+		data, err := schemaFiles.ReadFile(path.Join("schemas", file.Name()))
+		if err != nil {
+			return nil, fmt.Errorf("step types: %w", err)
+		}
+		name := strings.TrimSuffix(file.Name(), ".json")
+		if out[name], err = schema.Compile(data, formats); err != nil {
+			return nil, fmt.Errorf("step type %s: %w", name, err)
+		}
+	}
+	return out, nil
+})
 
-func text(choices ...string) field { return field{types: []InputType{String}, choices: choices} }
-func must(f field) field           { f.required = true; return f }
-func of(t ...InputType) field      { return field{types: t} }
-
-// stepTypes are all types there are. Their executors are elsewhere: the contract is these fields.
-var stepTypes = map[string]stepType{
-	"http": {
-		"url": must(text()), "method": text("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"), "headers": of(Object), "query": of(Object), "body": {},
-		"timeout": text(), "expect": of(Array), "maxResponseBytes": of(Integer), "connection": text(),
-	},
-	"script":  {"source": must(text())},
-	"sql":     {"connection": must(text()), "query": must(text()), "args": of(Array), "mode": text("query", "exec"), "maxRows": of(Integer)},
-	"publish": {"connection": must(text()), "topic": text(), "exchange": text(), "key": text(), "headers": of(Object), "message": must(field{})},
-	"notify":  {"channel": must(text()), "template": text(), "recipients": of(Array), "data": of(Object), "subject": text(), "message": text()},
-	"pipeline": {
-		"name": must(text()), "action": must(text("start", "pause", "wait")), "until": text("Running", "Paused", "Completed"), "timeout": text(),
-	},
-	typeWorkflowStep: {"name": must(text()), "inputs": of(Object), "wait": of(Boolean)},
-	"approval":       {"approvers": must(of(Array)), "message": text(), "timeout": text(), "onTimeout": text("fail", "approve", "reject")},
-	"wait":           {"for": text(), "until": text(), "event": of(Boolean), "timeout": text()},
-	"transform":      {"value": must(field{})},
-	"job": {
-		"image": must(text()), "command": of(Array), "args": of(Array), "env": of(Object), "resources": of(Object), "timeout": text(), "serviceAccount": text(),
+// formats are those of the schemas' strings.
+var formats = map[string]func(string) error{
+	"go-duration": func(text string) error {
+		if d, err := time.ParseDuration(text); err != nil || d < 0 {
+			return errors.New("want a duration, such as 30s or 1h30m")
+		}
+		return nil
 	},
 }
 
 // StepTypes are the names of all types, in order.
-func StepTypes() []string { return slices.Sorted(maps.Keys(stepTypes)) }
+func StepTypes() []string {
+	all, err := stepTypes()
+	if err != nil {
+		return nil
+	}
+	return slices.Sorted(maps.Keys(all))
+}
 
-// check compares the parts of `with` that are known beforehand: its literals, and the types of its expressions.
-func (s stepType) check(problems *Problems, path string, with *template) {
-	if with.fields == nil {
-		problems.add(path, "want an object")
-		return
-	}
-	for _, name := range slices.Sorted(maps.Keys(with.fields)) {
-		f, known := s[name]
-		if !known {
-			problems.add(join(path, name), "unknown field; there are %s", strings.Join(slices.Sorted(maps.Keys(s)), ", "))
-			continue
-		}
-		if err := f.check(with.fields[name]); err != nil {
-			problems.add(join(path, name), "%s", err)
-		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(s)) {
-		if given := with.fields[name]; s[name].required && (given == nil || given.fixed && (given.literal == nil || given.literal == "")) {
-			problems.add(join(path, name), "is required")
+// StepSchema is the JSON Schema of a type's `with`; false for a type that there is not.
+func StepSchema(name string) (json.RawMessage, bool) {
+	data, err := schemaFiles.ReadFile(path.Join("schemas", name+".json"))
+	return data, err == nil
+}
+
+// withCheck compares the parts of `with` that are known beforehand with a schema: its literals, and the types of its expressions.
+type withCheck struct {
+	problems *Problems
+	open     map[string]bool // paths whose value is known only when the step runs
+}
+
+func (w *withCheck) check(of *schema.Schema, at string, with *template) {
+	tree := w.known(of.Document(), at, with)
+	for _, found := range of.CheckTree(tree, at) {
+		if !w.open[found.Path] {
+			w.problems.add(found.Path, "%s", found.Message)
 		}
 	}
 }
 
-func (f field) check(given *template) error {
-	if len(f.types) == 0 {
-		return nil
-	}
+// known is the tree with something in place of each expression, whose type is compared with the schema there.
+func (w *withCheck) known(document any, at string, t *template) any {
 	switch {
-	case given.whole != nil:
-		if given.whole.is(types.NullType) || slices.ContainsFunc(f.types, func(t InputType) bool { return gives(given.whole, t) }) {
-			return nil
+	case t.broken: // has been told
+		w.open[at] = true
+	case t.fixed:
+		return t.literal
+	case t.whole != nil:
+		w.open[at] = true
+		if want := wanted(document); len(want) > 0 && !gives(t.whole.gives, want) {
+			w.problems.add(at, "want %s, the expression gives %s", strings.Join(want, " or "), typeWord(t.whole.gives))
 		}
-		return fmt.Errorf("want %s, the expression gives %s", f.words(), given.whole.gives)
-	case given.pieces != nil:
-		if !slices.Contains(f.types, String) {
-			return fmt.Errorf("want %s, got a string", f.words())
+	case t.pieces != nil:
+		w.open[at] = true
+		if want := wanted(document); len(want) > 0 && !slices.Contains(want, "string") {
+			w.problems.add(at, "want %s, got string", strings.Join(want, " or "))
 		}
-		return nil
-	case given.fields != nil:
-		if !slices.Contains(f.types, Object) {
-			return fmt.Errorf("want %s, got an object", f.words())
+	case t.fields != nil:
+		out := make(map[string]any, len(t.fields))
+		for _, name := range slices.Sorted(maps.Keys(t.fields)) {
+			out[name] = w.known(below(document, "properties", name), join(at, name), t.fields[name])
 		}
-		return nil
-	case given.items != nil:
-		if !slices.Contains(f.types, Array) {
-			return fmt.Errorf("want %s, got a list", f.words())
+		return out
+	case t.items != nil:
+		out := make([]any, len(t.items))
+		for i, item := range t.items {
+			out[i] = w.known(below(document, "items", ""), fmt.Sprintf("%s[%d]", at, i), item)
 		}
-		return nil
-	case given.literal == nil:
+		return out
+	}
+	return opening + closing
+}
+
+// below is the part of a schema that a field or an item is held to; nil: nothing is known of it.
+func below(document any, keyword, name string) any {
+	object, ok := document.(map[string]any)
+	if !ok {
 		return nil
 	}
-	if !slices.ContainsFunc(f.types, func(t InputType) bool { _, ok := t.fits(given.literal); return ok }) {
-		return fmt.Errorf("want %s", f.words())
+	if name == "" {
+		return object[keyword]
 	}
-	if choice, ok := given.literal.(string); ok && len(f.choices) > 0 && !slices.Contains(f.choices, choice) {
-		return fmt.Errorf("want one of %s", strings.Join(f.choices, ", "))
+	properties, _ := object[keyword].(map[string]any)
+	return properties[name]
+}
+
+// wanted are the JSON types that a schema allows; none: any.
+func wanted(document any) []string {
+	object, _ := document.(map[string]any)
+	if one, ok := object["type"].(string); ok {
+		return []string{one}
 	}
 	return nil
 }
 
-// gives tells whether an expression may give a value of t.
-func gives(e *expression, t InputType) bool {
-	switch t {
-	case Object:
-		return e.gives.Kind() == types.MapKind || e.gives.Kind() == types.StructKind || e.is(types.DynType)
-	case Array:
-		return e.gives.Kind() == types.ListKind || e.is(types.DynType)
-	case String: // what plain makes a text of counts as one
-		return e.is(types.StringType) || e.is(types.TimestampType) || e.is(types.DurationType)
-	case Number:
-		return e.is(types.DoubleType) || e.is(types.IntType)
+// gives tells whether an expression of a type may give one of the JSON types.
+func gives(got *types.Type, want []string) bool {
+	if got.Kind() == types.DynKind {
+		return true
 	}
-	return e.is(inputTypes[t])
+	kind, known := jsonTypes[got.Kind()]
+	return known && (slices.Contains(want, kind) || kind == "integer" && slices.Contains(want, "number"))
 }
 
-func (f field) words() string {
-	words := map[InputType]string{String: "a string", Integer: "a whole number", Number: "a number", Boolean: "true or false", Object: "an object", Array: "a list"}
-	out := make([]string, len(f.types))
-	for i, t := range f.types {
-		out[i] = words[t]
+// jsonTypes are what values of CEL become.
+var jsonTypes = map[types.Kind]string{
+	types.BoolKind: "boolean", types.IntKind: "integer", types.UintKind: "integer", types.DoubleKind: "number", types.StringKind: "string",
+	types.TimestampKind: "string", types.DurationKind: "string", types.ListKind: "array", types.MapKind: "object", types.StructKind: "object",
+	types.NullTypeKind: "null",
+}
+
+func typeWord(got *types.Type) string {
+	if kind, known := jsonTypes[got.Kind()]; known {
+		return kind
 	}
-	return strings.Join(out, " or ")
+	return got.String()
 }

@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"cel.dev/cel-go/cel"
+
+	"github.com/itechsmart/operator/workloads/internal/schema"
 )
 
 const (
@@ -26,6 +28,7 @@ type template struct {
 	fields  map[string]*template
 	items   []*template
 	fixed   bool
+	broken  bool // it holds something that was refused
 }
 
 // piece is a text, or an expression within one.
@@ -116,6 +119,7 @@ func quoted(text string) int {
 type compiler struct {
 	env      *cel.Env
 	problems *Problems
+	kinds    map[string]*schema.Schema // of steps
 }
 
 // template compiles a JSON value. allowed checks each expression.
@@ -123,7 +127,7 @@ func (c *compiler) template(path string, data json.RawMessage, allowed func(*exp
 	tree, err := decode(data)
 	if err != nil {
 		c.problems.add(path, "%s", err)
-		return &template{fixed: true}
+		return &template{fixed: true, broken: true}
 	}
 	return c.tree(path, tree, allowed)
 }
@@ -141,7 +145,7 @@ func (c *compiler) tree(path string, tree any, allowed func(*expression) error) 
 		slices.Sort(names)
 		for _, name := range names {
 			out.fields[name] = c.tree(join(path, name), v[name], allowed)
-			out.fixed = out.fixed && out.fields[name].fixed
+			out.fixed = out.fixed && out.fields[name].fixed && !out.fields[name].broken
 		}
 		out.literal = v
 		return out
@@ -149,7 +153,7 @@ func (c *compiler) tree(path string, tree any, allowed func(*expression) error) 
 		out := &template{items: make([]*template, len(v)), fixed: true}
 		for i, item := range v {
 			out.items[i] = c.tree(path+"["+strconv.Itoa(i)+"]", item, allowed)
-			out.fixed = out.fixed && out.items[i].fixed
+			out.fixed = out.fixed && out.items[i].fixed && !out.items[i].broken
 		}
 		out.literal = v
 		return out
@@ -161,7 +165,7 @@ func (c *compiler) text(path, text string, allowed func(*expression) error) *tem
 	parts, err := split(text)
 	if err != nil {
 		c.problems.add(path, "%s", err)
-		return &template{fixed: true}
+		return &template{fixed: true, broken: true}
 	}
 	out := &template{}
 	for _, part := range parts {
@@ -171,11 +175,14 @@ func (c *compiler) text(path, text string, allowed func(*expression) error) *tem
 		}
 		e := c.expression(path, part.text, allowed)
 		if e == nil {
-			return &template{fixed: true}
+			out.broken = true
+			continue
 		}
 		out.pieces = append(out.pieces, piece{expr: e})
 	}
 	switch {
+	case out.broken:
+		return &template{fixed: true, broken: true}
 	case len(out.pieces) == 0:
 		return &template{literal: "", fixed: true}
 	case len(out.pieces) == 1 && out.pieces[0].expr == nil:
@@ -199,13 +206,8 @@ func (c *compiler) expression(path, source string, allowed func(*expression) err
 	return e
 }
 
-// join appends a field's name to a path.
-func join(path, name string) string {
-	if strings.ContainsAny(name, ".[]\" ") || name == "" {
-		return path + "[" + strconv.Quote(name) + "]"
-	}
-	return path + "." + name
-}
+// join appends a field's name or an index to a path.
+func join(path, name string) string { return schema.JoinPath(path, name) }
 
 // render evaluates a template. What holds no expression is shared: it must not be changed.
 func (t *template) render(scope *Scope) (any, error) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"strings"
 	"time"
 
 	"cel.dev/cel-go/common/types"
@@ -38,16 +39,21 @@ func (p *Program) trigger(c *compiler, i int) {
 		c.problems.add(path+".name", nameRule)
 	}
 	for j := range i {
-		if p.workflow.Triggers[j].Name == t.spec.Name {
+		other := &p.workflow.Triggers[j]
+		if other.Name == t.spec.Name {
 			c.problems.add(path+".name", "%s is the name of spec.triggers[%d] already", t.spec.Name, j)
+		}
+		if w := t.spec.Webhook; w != nil && other.Webhook != nil && other.Webhook.Path == w.Path {
+			c.problems.add(path+".webhook.path", "is the path of spec.triggers[%d] already", j)
 		}
 	}
 	oneOf(c.problems, path+".type", t.spec.Type, Manual, Scheduled, Webhook, Event, API)
-	for kind, given := range map[TriggerType]bool{
-		Scheduled: t.spec.Scheduled != nil, Webhook: t.spec.Webhook != nil, Event: t.spec.Event != nil, API: t.spec.API != nil,
-	} {
-		if given && kind != t.spec.Type {
-			c.problems.add(path, "%s settings are given, and the type is %s", kind, t.spec.Type)
+	for _, settings := range []struct {
+		of    TriggerType
+		given bool
+	}{{Scheduled, t.spec.Scheduled != nil}, {Webhook, t.spec.Webhook != nil}, {Event, t.spec.Event != nil}, {API, t.spec.API != nil}} {
+		if settings.given && settings.of != t.spec.Type {
+			c.problems.add(path+"."+strings.ToLower(string(settings.of)), "settings of a trigger of type %s, and this one's type is %s", settings.of, t.spec.Type)
 		}
 	}
 	only := func(e *expression) error {
@@ -112,7 +118,18 @@ func (t *trigger) webhook(problems *Problems, path string) {
 	if len(w.Path) > 128 || !webhookForm.MatchString(w.Path) {
 		problems.add(path+".webhook.path", "want lower-case letters, digits, ., - and _, in parts with / between them, 128 characters at most")
 	}
+	if w.Auth != nil && w.Auth.HMACSecretRef.Name == "" {
+		problems.add(path+".webhook.auth.hmacSecretRef.name", "is required")
+	}
+	payload(problems, path+".webhook.maxPayloadBytes", w.MaxPayloadBytes)
 	oneOf(problems, path+".webhook.respond", w.Respond, "", "Accepted", "WaitForResult")
+}
+
+// payload checks a bound of what comes from outside.
+func payload(problems *Problems, path string, bytes int64) {
+	if bytes < 0 || bytes > MaxPayload {
+		problems.add(path, "want 1 to %d bytes; %d when it is left out", MaxPayload, DefaultPayload)
+	}
 }
 
 func (t *trigger) event(c *compiler, path string, only func(*expression) error) {
@@ -125,9 +142,10 @@ func (t *trigger) event(c *compiler, path string, only func(*expression) error) 
 	if e.Name == "" {
 		c.problems.add(path+".event.name", "is required: the queue, the topic, or the kind")
 	}
-	if e.Source != "kubernetes" && e.Connection == "" {
-		c.problems.add(path+".event.connection", "is required")
+	if e.Source != "kubernetes" && e.ConnectionRef.Name == "" {
+		c.problems.add(path+".event.connectionRef.name", "is required")
 	}
+	payload(c.problems, path+".event.maxPayloadBytes", e.MaxPayloadBytes)
 	gives := func(want *types.Type) func(*expression) error {
 		return func(e *expression) error {
 			if !e.is(want) {

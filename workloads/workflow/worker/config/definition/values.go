@@ -118,3 +118,20 @@ func (t InputType) fits(value any) (any, bool) {
 	}
 	return value, ok
 }
+
+// words is the type as a message names it.
+func (t InputType) words() string {
+	switch t {
+	case Integer:
+		return "a whole number"
+	case Number:
+		return "a number"
+	case Boolean:
+		return "true or false"
+	case Object:
+		return "an object"
+	case Array:
+		return "a list"
+	}
+	return "a string"
+}

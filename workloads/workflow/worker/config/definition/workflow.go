@@ -17,12 +17,17 @@ const (
 	MaxSteps  = 100  // of a workflow, its handlers included
 	MaxItems  = 1000 // of a forEach
 	MaxInputs = 64
+
+	MaxPayload     = 8 << 20 // bytes that a webhook or an event may bring, at most
+	DefaultPayload = 1 << 20
 )
 
 // Workflow is what runs: the specification of the custom resource, in the same JSON.
 type Workflow struct {
 	// Name is whose it is, which a workflow step must not call: nothing would end.
-	Name        string       `json:"name,omitempty"`
+	Name string `json:"name,omitempty"`
+	// Suspend keeps triggers from starting runs.
+	Suspend     bool         `json:"suspend,omitempty"`
 	Inputs      []Input      `json:"inputs,omitempty"`
 	Triggers    []Trigger    `json:"triggers,omitempty"`
 	Timeout     Duration     `json:"timeout,omitempty"` // of a run; 1 h when zero
@@ -105,18 +110,38 @@ type ScheduledSpec struct {
 // WebhookSpec is a path that a POST to starts a run.
 type WebhookSpec struct {
 	Path string `json:"path"`
-	// HMACSecret names the key by which bodies are signed; empty: a token of the API is needed.
-	HMACSecret string `json:"hmacSecret,omitempty"`
-	Respond    string `json:"respond,omitempty"` // Accepted (when empty) or WaitForResult
+	// Auth is how a call proves who sent it; nil: a token of the API is needed.
+	Auth    *WebhookAuth `json:"auth,omitempty"`
+	Respond string       `json:"respond,omitempty"` // Accepted (when empty) or WaitForResult
+	// MaxPayloadBytes bounds a body; DefaultPayload when zero.
+	MaxPayloadBytes int64 `json:"maxPayloadBytes,omitempty"`
+}
+
+// WebhookAuth is how a call proves who sent it.
+type WebhookAuth struct {
+	HMACSecretRef SecretRef `json:"hmacSecretRef"` // the key by which bodies are signed
+}
+
+// SecretRef names a key of a Secret in the workflow's namespace.
+type SecretRef struct {
+	Name string `json:"name"`
+	Key  string `json:"key,omitempty"` // hmac when empty
+}
+
+// ConnectionRef names a Connection in the workflow's namespace.
+type ConnectionRef struct {
+	Name string `json:"name"`
 }
 
 // EventSpec are messages that start runs.
 type EventSpec struct {
-	Source     string `json:"source"` // rabbitmq, kafka or kubernetes
-	Connection string `json:"connection,omitempty"`
-	Name       string `json:"name,omitempty"` // of the queue, the topic, or the kind
-	Filter     string `json:"filter,omitempty"`
-	DedupeKey  string `json:"dedupeKey,omitempty"`
+	Source        string        `json:"source"` // rabbitmq, kafka or kubernetes
+	ConnectionRef ConnectionRef `json:"connectionRef,omitzero"`
+	Name          string        `json:"name,omitempty"`      // of the queue, the topic, or the kind
+	Filter        string        `json:"filter,omitempty"`    // CEL, bool
+	DedupeKey     string        `json:"dedupeKey,omitempty"` // CEL, string
+	// MaxPayloadBytes bounds a message; DefaultPayload when zero.
+	MaxPayloadBytes int64 `json:"maxPayloadBytes,omitempty"`
 }
 
 // APISpec is a start by REST.

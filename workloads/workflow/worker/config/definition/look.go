@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package definition
+
+import (
+	"slices"
+
+	"cel.dev/cel-go/common/ast"
+	"cel.dev/cel-go/common/types"
+
+	"github.com/itechsmart/operator/workloads/internal/celguard"
+)
+
+// look gathers what an expression spells, so that what it cannot see is refused beforehand.
+type look struct {
+	*expression
+	wholeSteps bool // steps is used other than by a step's name, which would hide what it reads
+	unbounded  bool // the work may grow faster than expression and data, so it has to be measured
+}
+
+// at looks at a node. bound are the variables of the loops around it, which hide those of the scope.
+func (l *look) at(node ast.Expr, bound []string) {
+	switch node.Kind() {
+	case ast.IdentKind:
+		if name := node.AsIdent(); !slices.Contains(bound, name) {
+			l.uses[name] = true
+			l.wholeSteps = l.wholeSteps || name == "steps"
+		}
+	case ast.SelectKind:
+		l.selected(node.AsSelect(), bound)
+	case ast.LiteralKind:
+		if text, ok := node.AsLiteral().(types.String); ok {
+			l.names[string(text)] = true
+		}
+	case ast.CallKind:
+		call := node.AsCall()
+		l.unbounded = l.unbounded || !celguard.Linear(call.FunctionName())
+		if call.IsMemberFunction() {
+			l.at(call.Target(), bound)
+		}
+		l.all(call.Args(), bound)
+	case ast.ListKind:
+		l.all(node.AsList().Elements(), bound)
+	case ast.MapKind:
+		for _, entry := range node.AsMap().Entries() {
+			l.at(entry.AsMapEntry().Key(), bound)
+			l.at(entry.AsMapEntry().Value(), bound)
+		}
+	case ast.StructKind:
+		for _, field := range node.AsStruct().Fields() {
+			l.at(field.AsStructField().Value(), bound)
+		}
+	case ast.ComprehensionKind:
+		l.loop(node.AsComprehension(), bound)
+	}
+}
+
+func (l *look) all(nodes []ast.Expr, bound []string) {
+	for _, node := range nodes {
+		l.at(node, bound)
+	}
+}
+
+func (l *look) selected(s ast.SelectExpr, bound []string) {
+	l.names[s.FieldName()] = true
+	of := s.Operand()
+	if of.Kind() == ast.IdentKind && of.AsIdent() == "steps" && !slices.Contains(bound, "steps") {
+		l.uses["steps"] = true
+		if !slices.Contains(l.steps, s.FieldName()) {
+			l.steps = append(l.steps, s.FieldName())
+		}
+		return
+	}
+	l.at(of, bound)
+}
+
+func (l *look) loop(c ast.ComprehensionExpr, bound []string) {
+	l.unbounded = true
+	l.at(c.IterRange(), bound)
+	l.at(c.AccuInit(), bound)
+	inner := append(slices.Clone(bound), c.AccuVar())
+	l.at(c.Result(), inner)
+	inner = append(inner, c.IterVar())
+	if c.HasIterVar2() {
+		inner = append(inner, c.IterVar2())
+	}
+	l.at(c.LoopCondition(), inner)
+	l.at(c.LoopStep(), inner)
+}
