@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -203,10 +204,11 @@ func (s *Step) sees(e *expression, inItem, result bool) error {
 }
 
 func (e *expression) visible(inItem, result bool) error {
-	for name, where := range map[string]bool{"item": inItem, "index": inItem, "result": result} {
-		if e.uses[name] && !where {
-			return fmt.Errorf("%s is not to be had here: item and index are within forEach, result is within outputs", name)
-		}
+	switch {
+	case !inItem && e.uses["item"], !inItem && e.uses["index"]:
+		return errors.New("item and index are to be had only within a step with forEach")
+	case !result && e.uses["result"]:
+		return errors.New("result is to be had only within a step's outputs")
 	}
 	return nil
 }

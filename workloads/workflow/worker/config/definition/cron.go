@@ -59,10 +59,7 @@ func parseCron(line string, zone *time.Location) (*schedule, error) {
 	}
 	s := &schedule{line: parsed, zone: zone, wall: !strings.HasPrefix(fields[1], "*")}
 	if spec, ok := parsed.(*cron.SpecSchedule); ok {
-		spec.Location = zone
-		if s.wall {
-			spec.Location = time.UTC // of the wall's clock, read as if it were UTC
-		}
+		spec.Location = time.UTC // of the wall's clock, read as if it were UTC
 	}
 	if _, ever := s.next(time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC)); !ever {
 		return nil, errors.New("there is no such date: it never fires")
@@ -74,8 +71,7 @@ func parseCron(line string, zone *time.Location) (*schedule, error) {
 func (s *schedule) next(after time.Time) (time.Time, bool) {
 	after = after.In(s.zone)
 	if !s.wall {
-		tick := s.line.Next(after)
-		return tick.UTC(), !tick.IsZero()
+		return s.passing(after)
 	}
 	y, mo, d := after.Date()
 	h, mi, sec := after.Clock()
@@ -87,6 +83,26 @@ func (s *schedule) next(after time.Time) (time.Time, bool) {
 		if tick := onWall(wall, s.zone); tick.After(after) {
 			return tick.UTC(), true
 		}
+	}
+}
+
+// passing is the next moment at which the clocks show a time of the line, be it for the second time: it looks at one stretch
+// between two changes of the clocks after the other.
+func (s *schedule) passing(after time.Time) (time.Time, bool) {
+	from := after
+	for {
+		_, seconds := after.Zone()
+		shift := time.Duration(seconds) * time.Second
+		wall := s.line.Next(from.UTC().Add(shift))
+		if wall.IsZero() {
+			return time.Time{}, false
+		}
+		tick := wall.Add(-shift)
+		_, end := after.ZoneBounds()
+		if end.IsZero() || tick.Before(end) {
+			return tick, true
+		}
+		after, from = end, end.Add(-time.Second) // so that a tick at the change itself counts
 	}
 }
 

@@ -185,13 +185,9 @@ func renderAll(of map[string]*template, scope *Scope, path string) (map[string]a
 	if of == nil {
 		return nil, nil
 	}
-	out := make(map[string]any, len(of))
-	for name, t := range of {
-		value, err := t.render(scope)
-		if err != nil {
-			return nil, &FieldError{path, &FieldError{name, err}}
-		}
-		out[name] = value
+	out, err := renderFields(of, scope)
+	if err != nil {
+		return nil, &FieldError{path, err}
 	}
 	return out, nil
 }

@@ -146,6 +146,7 @@ func (c *compiler) tree(path string, tree any, allowed func(*expression) error) 
 		for _, name := range names {
 			out.fields[name] = c.tree(join(path, name), v[name], allowed)
 			out.fixed = out.fixed && out.fields[name].fixed && !out.fields[name].broken
+			v[name] = out.fields[name].literal // $${{ is ${{ by now
 		}
 		out.literal = v
 		return out
@@ -154,6 +155,7 @@ func (c *compiler) tree(path string, tree any, allowed func(*expression) error) 
 		for i, item := range v {
 			out.items[i] = c.tree(path+"["+strconv.Itoa(i)+"]", item, allowed)
 			out.fixed = out.fixed && out.items[i].fixed && !out.items[i].broken
+			v[i] = out.items[i].literal
 		}
 		out.literal = v
 		return out
@@ -217,15 +219,7 @@ func (t *template) render(scope *Scope) (any, error) {
 	case t.whole != nil:
 		return t.whole.eval(scope)
 	case t.fields != nil:
-		out := make(map[string]any, len(t.fields))
-		for name, field := range t.fields {
-			value, err := field.render(scope)
-			if err != nil {
-				return nil, &FieldError{name, err}
-			}
-			out[name] = value
-		}
-		return out, nil
+		return renderFields(t.fields, scope)
 	case t.items != nil:
 		out := make([]any, len(t.items))
 		for i, item := range t.items {
@@ -254,6 +248,23 @@ func (t *template) render(scope *Scope) (any, error) {
 		text.WriteString(written)
 	}
 	return text.String(), nil
+}
+
+// renderFields evaluates templates by name. Of several failures it gives the first by name: the same reads the same each time.
+func renderFields(of map[string]*template, scope *Scope) (map[string]any, error) {
+	out := make(map[string]any, len(of))
+	var failed *FieldError
+	for name, t := range of {
+		value, err := t.render(scope)
+		if err != nil && (failed == nil || name < failed.Field) {
+			failed = &FieldError{name, err}
+		}
+		out[name] = value
+	}
+	if failed != nil {
+		return nil, failed
+	}
+	return out, nil
 }
 
 // asText is how a value stands within a text: texts as they are, all else as JSON.

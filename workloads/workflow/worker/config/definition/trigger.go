@@ -5,7 +5,9 @@ package definition
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -75,7 +77,7 @@ func (p *Program) trigger(c *compiler, i int) {
 		}
 	}
 	t.inputs = c.templates(path+".inputs", t.spec.Inputs, only)
-	for name := range t.inputs {
+	for _, name := range slices.Sorted(maps.Keys(t.inputs)) {
 		if _, known := p.declared(name); !known {
 			c.problems.add(join(path+".inputs", name), "there is no such input; there are %s", p.inputNames())
 		}
