@@ -59,7 +59,7 @@ require (
 
 require github.com/miekg/pkcs11 v1.1.2
 
-require github.com/robfig/cron/v3 v3.0.1 // indirect
+require github.com/robfig/cron/v3 v3.0.1
 
 require (
 	cel.dev/expr v0.25.2 // indirect
