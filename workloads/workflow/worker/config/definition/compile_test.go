@@ -69,7 +69,7 @@ func TestCompileRules(t *testing.T) {
 		{"needs", with("transform", "{value: 1}"), step(`{name: c, needs: [a, x], type: transform, with: {value: 1}}`), `spec.steps[2].needs[1]: there is no step "x"`},
 		{"needs twice", with("transform", "{value: 1}"), step(`{name: c, needs: [a, a], type: transform, with: {value: 1}}`), "spec.steps[2].needs[1]: a is named twice"},
 		{"itself", with("transform", "{value: 1}"), step(`{name: c, needs: [c], type: transform, with: {value: 1}}`), "spec.steps[2].needs: a cycle: c -> c"},
-		{"type", with("transform", "{value: 1}"), with("transfrom", "{value: 1}"), `spec.steps[2].type: there is no step type "transfrom"`},
+		{"type", with("transform", "{value: 1}"), with("transfrm", "{value: 1}"), `spec.steps[2].type: there is no step type "transfrm"`},
 		{"when", step(`{name: c, when: inputs.n > 1, type: transform, with: {value: 1}}`), step(`{name: c, when: inputs.n + 1, type: transform, with: {value: 1}}`), "spec.steps[2].when: want a bool, got int"},
 		{"when syntax", step(`{name: c, when: inputs.b, type: transform, with: {value: 1}}`), step(`{name: c, when: "inputs.b &&", type: transform, with: {value: 1}}`), "spec.steps[2].when: 1:"},
 		{"input", with("transform", "{value: '${{ inputs.n }}'}"), with("transform", "{value: '${{ inputs.x }}'}"), "spec.steps[2].with.value: 1:"},

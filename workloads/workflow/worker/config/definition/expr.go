@@ -228,7 +228,7 @@ func (a *activation) ResolveName(name string) (any, bool) {
 		}, true
 	case "trigger":
 		return map[string]any{
-			"type": string(s.Trigger.Type), "name": s.Trigger.Name, "body": s.Trigger.Body, "headers": s.Trigger.Headers, "scheduledAt": s.Trigger.ScheduledAt,
+			"type": s.Trigger.Type, "name": s.Trigger.Name, "body": s.Trigger.Body, "headers": s.Trigger.Headers, "scheduledAt": s.Trigger.ScheduledAt,
 		}, true
 	case "item":
 		return s.Item, s.InItem
