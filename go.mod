@@ -59,6 +59,8 @@ require (
 
 require github.com/miekg/pkcs11 v1.1.2
 
+require go.starlark.net v0.0.0-20260908191801-89a6a09411d5
+
 require (
 	cel.dev/expr v0.25.2 // indirect
 	github.com/ClickHouse/ch-go v0.74.0 // indirect
