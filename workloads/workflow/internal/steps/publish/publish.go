@@ -94,6 +94,9 @@ func (e *executor) Execute(ctx context.Context, call engine.Call) (engine.Result
 		if ctx.Err() != nil {
 			return engine.Result{}, ctx.Err()
 		}
+		if errors.Is(err, backend.ErrNotFound) {
+			return engine.Result{}, step.Refuse("with.%s: %w", m.target(), err)
+		}
 		return engine.Result{}, step.Sort(err)
 	}
 	return engine.Result{Output: map[string]any{"bytes": int64(len(m.body)), "key": m.key}}, nil
@@ -154,6 +157,17 @@ func (m message) check(kind string, values map[string]any) error {
 		return nil
 	}
 	return config.Problems()
+}
+
+// target is the field that names where the message goes.
+func (m message) target() string {
+	switch {
+	case m.topic != "":
+		return "topic"
+	case m.exchange != "":
+		return "exchange"
+	}
+	return "key"
 }
 
 // errUnroutable: no queue takes the message.

@@ -20,7 +20,12 @@ import (
 // whether it has it safe, or that there is no queue for it.
 const maxChannels = 16
 
-const closeTime = 5 * time.Second
+const (
+	closeTime = 5 * time.Second
+	// confirmTime is how long a confirmation may take. A queue that just comes back after a crash of its broker may
+	// never confirm what it got too early.
+	confirmTime = 10 * time.Second
+)
 
 type rabbitBroker struct {
 	binding backend.Binding
@@ -119,7 +124,9 @@ func (r *rabbitBroker) publish(ctx context.Context, conn *amqp.Connection, m mes
 		_ = c.Close()
 		return err
 	}
-	safe, err := confirmation.WaitContext(ctx)
+	confirmed, cancel := context.WithTimeout(ctx, confirmTime)
+	defer cancel()
+	safe, err := confirmation.WaitContext(confirmed)
 	if err != nil {
 		_ = c.Close()
 		return err

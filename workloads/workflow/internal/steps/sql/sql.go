@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"time"
 
@@ -153,6 +154,9 @@ func (s statement) execute(ctx context.Context, pool *pgxpool.Pool) (output map[
 	return output, err
 }
 
+// wrongCount is the driver's own check, which has no type.
+var wrongCount = regexp.MustCompile(`expected \d+ arguments, got \d+`)
+
 // failure keeps what may be otherwise the next time apart from what another attempt would meet again.
 func failure(ctx context.Context, b backend.Binding, err error) error {
 	if ctx.Err() != nil {
@@ -169,6 +173,9 @@ func failure(ctx context.Context, b backend.Binding, err error) error {
 			return told
 		}
 		return &engine.Permanent{Err: told}
+	}
+	if counted := wrongCount.FindString(err.Error()); counted != "" {
+		return step.Refuse("with.args: %s", counted)
 	}
 	var large *pgproto3.ExceededMaxBodyLenErr
 	if errors.As(err, &large) {

@@ -84,7 +84,7 @@ func (s statement) parameters(ctx context.Context, conn *pgx.Conn) ([]any, error
 			continue
 		}
 		if types == nil {
-			described, err := conn.Prepare(ctx, s.text, s.text)
+			described, err := conn.PgConn().Prepare(ctx, "", s.text, nil)
 			if err != nil {
 				return nil, err
 			}
