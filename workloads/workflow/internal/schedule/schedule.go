@@ -44,7 +44,7 @@ const (
 	workers  = 16
 	minRetry = time.Second
 	maxRetry = 30 * time.Second
-	// callTimeout bounds one start or claim.
+	// callTimeout bounds one look, and one start with its claim.
 	callTimeout = 30 * time.Second
 	// maxAhead is by how much the clock may be set back. What is further in the future was noted by a clock that was
 	// wrong, and must not stop everything until then.
@@ -216,6 +216,7 @@ func (s *Scheduler) Run(ctx context.Context) {
 			select {
 			case due <- e:
 			case <-ctx.Done():
+				s.back(e)
 			}
 			continue
 		}
@@ -245,22 +246,29 @@ func (s *Scheduler) first() (*entry, time.Duration) {
 func (s *Scheduler) look(ctx context.Context, e *entry) {
 	now := s.options.Clock.Now()
 	err := s.fire(ctx, e, now)
+	defer s.back(e)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if e.replaced || ctx.Err() != nil {
-		return
-	}
-	if err != nil {
+	switch {
+	case ctx.Err() != nil: // another Run may look
+	case err != nil:
 		e.retry = min(max(minRetry, 2*e.retry), maxRetry)
 		s.options.Log.Warn("a tick could not be started; it is tried again", "workflow", e.Workflow, "trigger", e.Name, "error", err, "in", e.retry)
 		e.next = s.options.Clock.Now().Add(e.retry)
-	} else {
+	default:
 		e.retry = 0
 		e.looked = later(now, credible(e.looked, now))
 		// A clock that was set back comes to the ticks that are done once more: they are behind this.
-		if e.next = e.Next(later(e.looked, credible(e.last, now))); e.next.IsZero() {
-			return
-		}
+		e.next = e.Next(later(e.looked, credible(e.last, now)))
+	}
+}
+
+// back puts a trigger into the heap, unless it was replaced in the meantime or has no next tick.
+func (s *Scheduler) back(e *entry) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e.replaced || e.next.IsZero() {
+		return
 	}
 	heap.Push(&s.heap, e)
 	select {
@@ -271,7 +279,9 @@ func (s *Scheduler) look(ctx context.Context, e *entry) {
 
 // fire starts and claims the ticks that are due at now.
 func (s *Scheduler) fire(ctx context.Context, e *entry, now time.Time) error {
-	last, err := s.options.Store.Last(ctx, e.Workflow, e.Name)
+	call, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	last, err := s.options.Store.Last(call, e.Workflow, e.Name)
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ package script_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"runtime"
 	"runtime/metrics"
 	"strings"
@@ -135,8 +136,9 @@ var hostile = []struct {
 	{"deep", "def main():\n  x = []\n  for i in range(100000):\n    x = [x]\n  return str(x)\n", 5, "nested deeper"},
 	{"list in itself", "def main():\n  x = []\n  x.append(x)\n  return x == [x]\n", 4, "nested deeper"},
 	{"deep JSON", "def main():\n  return json.decode('[' * 100000)\n", 2, "nested deeper"},
+	{"long number in JSON", "def main():\n  return json.decode('9' * 1000000)\n", 2, "bits"},
 	{"wide JSON", "def main():\n  return json.decode('[' + '[],' * 2000000 + '[]]')\n", 2, "memory"},
-	{"deep source", "def main():\n  return " + strings.Repeat("(", 30000) + strings.Repeat(")", 30000) + "\n", 2, "within each other"},
+	{"deep source", "def main():\n  return " + strings.Repeat("(", 30000) + strings.Repeat(")", 30000) + "\n", 2, "excessive nesting"},
 	{"print", "def main():\n  while True:\n    print('x' * 1000)\n", 3, "memory"},
 	{"load", "load('x.star', 'y')\nresult = 1\n", 1, "load"},
 	{"getattr", "result = getattr('', 'join')([])\n", 1, "not available"},
@@ -174,4 +176,47 @@ func TestHostile(t *testing.T) {
 		})
 	}
 	t.Logf("the heap grew most, by %d MiB, for %q", worst>>20, which)
+}
+
+// TestLargeSource: the parser and the compiler hold to bounds, too, whatever 64 KiB they are given.
+func TestLargeSource(t *testing.T) {
+	sum := strings.Repeat("1+", script.MaxSource/2-20)
+	for name, source := range map[string]string{
+		"sum": "result = " + sum + "1", "sum at run time": "x = 1\nresult = " + strings.ReplaceAll(sum, "1", "x")[:script.MaxSource-40] + "1",
+		"not": "result = " + strings.Repeat("not ", 16000) + "1", "minus": "result = " + strings.Repeat("-", 65000) + "1", "lambda": "result = " + strings.Repeat("lambda:", 9000) + "1",
+		"else": "result = " + strings.Repeat("1 if 0 else ", 5400) + "1", "dots": "result = ''" + strings.Repeat(".a", 32000), "indexes": "result = ''" + strings.Repeat("[0]", 21000),
+		"calls": "result = len" + strings.Repeat("()", 32000), "statements": strings.Repeat("x=1\n", 16000) + "result = x", "parameters": "def main():\n  pass\ndef f(" + parameters(9000) + "):\n  pass\n",
+		"functions": strings.Repeat("def f(): pass\n", 4600) + "result = 1", "blocks": blocks(), "list": "result = [" + strings.Repeat("[],", 21000) + "]", "dict": "result = {" + strings.Repeat("(): 1,", 10000) + "}",
+		"brackets in a raw string": `x = r"\"` + "\nresult = " + strings.Repeat("(", 30000), "brackets behind a quote": "x = '\nresult = " + strings.Repeat("(", 60000),
+	} {
+		t.Run(name, func(t *testing.T) {
+			var err error
+			most := peak(func() { _, err = run(source, nil, script.Limits{}) })
+			var fault *script.Error
+			if err != nil && !errors.As(err, &fault) {
+				t.Errorf("got %v, want none or a script's own error", err)
+			}
+			if most > mostMemory {
+				t.Errorf("the heap grew by %d MiB, at most %d are allowed", most>>20, mostMemory>>20)
+			}
+			t.Logf("%d MiB, %v", most>>20, err)
+		})
+	}
+}
+
+func parameters(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, "p%d,", i)
+	}
+	return b.String()
+}
+
+// blocks are as deep as the source's bound allows.
+func blocks() string {
+	var b strings.Builder
+	for depth := 0; b.Len() < script.MaxSource-1000; depth++ {
+		b.WriteString(strings.Repeat(" ", depth) + "if 1:\n")
+	}
+	return b.String() + strings.Repeat(" ", 400) + "result = 1\n"
 }

@@ -73,7 +73,7 @@ func received(u use) error { return u.weigh(u.recv) }
 func keyed(u use) error    { return u.key(u.arg(0)) }
 
 // keys counts the elements of every argument as keys.
-func keys(u use) error { return u.elements(func(item starlark.Value) error { return u.key(item) }) }
+func keys(u use) error { return u.elements(u.key) }
 
 // pairs counts the elements of every argument as pairs of key and value.
 func pairs(u use) error {
@@ -306,11 +306,16 @@ func predeclared() starlark.StringDict {
 func member(name string) *starlark.Builtin { return json.Module.Members[name].(*starlark.Builtin) }
 
 // decodeCost: the smallest part of a document is a list of two bytes and a comma. Its depth is the depth of the
-// decoder's recursion.
+// decoder's recursion, and a long number costs the square of its length.
 func decodeCost(u use) error {
 	text := str(u.arg(0))
-	depth := 0
+	depth, digits := 0, 0
 	for _, c := range []byte(text) {
+		if c < '0' || c > '9' {
+			digits = 0
+		} else if digits++; digits > maxDigits {
+			return errBits
+		}
 		switch c {
 		case '[', '{':
 			if depth++; depth > maxDepth {

@@ -19,11 +19,9 @@ import (
 )
 
 const (
-	// MaxSource bounds a script's text, in bytes.
+	// MaxSource bounds a script's text, in bytes. The parser itself bounds its depth.
 	MaxSource = 64 << 10
-	// maxNesting bounds brackets within brackets: the parser is recursive.
-	maxNesting = 100
-	fileName   = "script"
+	fileName  = "script"
 	// A script has a function main, or sets result.
 	nameMain   = "main"
 	nameResult = "result"
@@ -91,9 +89,6 @@ var options = &syntax.FileOptions{Set: true, While: true, TopLevelControl: true,
 func Compile(source string) (*Program, error) {
 	if len(source) > MaxSource {
 		return nil, &Error{Message: fmt.Sprintf("script has %d bytes, at most %d are allowed", len(source), MaxSource)}
-	}
-	if line := tooNested(source); line > 0 {
-		return nil, &Error{Line: line, Message: fmt.Sprintf("more than %d brackets within each other", maxNesting)}
 	}
 	file, err := options.Parse(fileName, source, 0)
 	if err != nil {
@@ -252,50 +247,4 @@ func (l *log) add(text string) {
 	}
 	l.left -= len(text)
 	l.WriteString(text)
-}
-
-// tooNested returns the line where brackets are nested too deep, or 0. Brackets within strings count only as far as
-// they are not told apart from others here, which no script of good will notices.
-func tooNested(source string) int {
-	line, depth := 1, 0
-	for i := 0; i < len(source); i++ {
-		switch c := source[i]; c {
-		case '\n':
-			line++
-		case '#':
-			for i+1 < len(source) && source[i+1] != '\n' {
-				i++
-			}
-		case '"', '\'':
-			end := skipString(source, i)
-			line += strings.Count(source[i:end], "\n")
-			i = end - 1
-		case '(', '[', '{':
-			if depth++; depth > maxNesting {
-				return line
-			}
-		case ')', ']', '}':
-			depth = max(0, depth-1)
-		}
-	}
-	return 0
-}
-
-// skipString returns the end of the string literal that begins at i.
-func skipString(source string, i int) int {
-	quote := source[i : i+1]
-	if strings.HasPrefix(source[i:], strings.Repeat(quote, 3)) {
-		quote = source[i : i+3]
-	}
-	for i += len(quote); i < len(source); i++ {
-		switch {
-		case source[i] == '\\':
-			i++
-		case strings.HasPrefix(source[i:], quote):
-			return i + len(quote)
-		case source[i] == '\n' && len(quote) == 1:
-			return i // not closed, which the parser refuses
-		}
-	}
-	return len(source)
 }

@@ -114,7 +114,7 @@ func (r *request) redirect(next *http.Request, via []*http.Request) error {
 	case next.Method != http.MethodGet && next.Method != http.MethodHead:
 		return errRedirect{"redirect of a " + next.Method + " to another host"}
 	}
-	next.Header = http.Header{"User-Agent": {userAgent}}
+	next.Header = http.Header{"User-Agent": {userAgent}} //nolint:gosec // G119: it takes headers away, and adds none
 	return nil
 }
 

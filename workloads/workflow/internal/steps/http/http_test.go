@@ -248,8 +248,7 @@ func TestGuard(t *testing.T) {
 
 func TestRedirects(t *testing.T) {
 	other := serve(t, echo)
-	var server *httptest.Server
-	server = serve(t, func(w http.ResponseWriter, r *http.Request) {
+	server := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		if to := r.URL.Query().Get("to"); to != "" {
 			code := http.StatusTemporaryRedirect
 			if to == "loop" {

@@ -26,14 +26,15 @@ func Spec() step.Spec {
 	}
 }
 
-// maxPrograms bounds how many compiled scripts are kept.
-const maxPrograms = 256
+// maxKept bounds the scripts that are kept compiled, by the bytes of their texts.
+const maxKept = 1 << 20
 
 type executor struct {
 	limits script.Limits
 
 	mu       sync.Mutex
 	programs map[[sha256.Size]byte]*script.Program
+	kept     int // bytes
 }
 
 func (e *executor) Execute(ctx context.Context, call engine.Call) (engine.Result, error) {
@@ -78,8 +79,9 @@ func (e *executor) compile(source string) (*script.Program, error) {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if len(e.programs) >= maxPrograms {
+	if e.kept += len(source); e.kept > maxKept {
 		clear(e.programs)
+		e.kept = len(source)
 	}
 	e.programs[sum] = program
 	return program, nil

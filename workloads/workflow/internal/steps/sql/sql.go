@@ -169,7 +169,7 @@ func failure(ctx context.Context, b backend.Binding, err error) error {
 	var answer *pgconn.PgError
 	if errors.As(err, &answer) {
 		told := fmt.Errorf("with.query: %s (SQLSTATE %s)", b.Redact(answer.Message), answer.Code)
-		if temporary(answer.Code) {
+		if temporary(answer.Code) || answer.Code == "0A000" && strings.HasPrefix(answer.Message, "cached plan") { // a table has changed
 			return told
 		}
 		return &engine.Permanent{Err: told}

@@ -173,7 +173,7 @@ func (h *Harness) wrongTypes(t *testing.T, set *steps.Set) {
 func (h *Harness) cancelled(t *testing.T, set *steps.Set) {
 	ended, cancel := context.WithCancel(context.Background())
 	cancel()
-	h.ends(t, set, ended, h.Config)
+	h.ends(ended, t, set, h.Config)
 	if h.Slow == nil {
 		return
 	}
@@ -185,10 +185,10 @@ func (h *Harness) cancelled(t *testing.T, set *steps.Set) {
 		}
 		cancel()
 	}()
-	h.ends(t, set, ctx, h.Slow)
+	h.ends(ctx, t, set, h.Slow)
 }
 
-func (h *Harness) ends(t *testing.T, set *steps.Set, ctx context.Context, config map[string]any) {
+func (h *Harness) ends(ctx context.Context, t *testing.T, set *steps.Set, config map[string]any) {
 	t.Helper()
 	result := make(chan error, 1)
 	go func() {
