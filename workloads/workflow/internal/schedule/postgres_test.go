@@ -5,6 +5,7 @@ package schedule_test
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -16,7 +17,9 @@ import (
 	"github.com/itechsmart/operator/internal/backend/backendtest"
 	"github.com/itechsmart/operator/internal/backend/backendtest/servers"
 	pg "github.com/itechsmart/operator/internal/backend/postgres"
+	"github.com/itechsmart/operator/workloads/internal/db"
 	"github.com/itechsmart/operator/workloads/workflow/internal/schedule"
+	"github.com/itechsmart/operator/workloads/workflow/internal/store"
 )
 
 func TestMain(m *testing.M) { servers.Main(m) }
@@ -42,21 +45,21 @@ func newWorld(t testing.TB) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(pool.Close)
-	for _, statement := range []string{
-		"CREATE SCHEMA " + name,
-		"CREATE TABLE ticks (workflow text NOT NULL, trigger text NOT NULL, at timestamptz NOT NULL, PRIMARY KEY (workflow, trigger, at))",
-		"CREATE TABLE runs (key text PRIMARY KEY, workflow text NOT NULL, at timestamptz NOT NULL)",
-	} {
-		if _, err := pool.Exec(ctx, statement); err != nil {
-			t.Fatal(err)
-		}
+	if _, err := pool.Exec(ctx, "CREATE SCHEMA "+name); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Migrate(ctx, pool, store.Migrations, slog.New(slog.DiscardHandler)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := pool.Exec(ctx, "CREATE TABLE started (key text PRIMARY KEY, workflow text NOT NULL, at timestamptz NOT NULL)"); err != nil {
+		t.Fatal(err)
 	}
 	return &world{Postgres: schedule.Postgres{DB: pool}, pool: pool}
 }
 
 // start keeps a run unless its key is there, as the service's store does.
 func (w *world) start(ctx context.Context, workflow, _ string, at time.Time, key string) error {
-	_, err := w.pool.Exec(ctx, "INSERT INTO runs (key, workflow, at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING", key, workflow, at)
+	_, err := w.pool.Exec(ctx, "INSERT INTO started (key, workflow, at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING", key, workflow, at)
 	return err
 }
 
@@ -130,10 +133,10 @@ func TestSchedulers(t *testing.T) {
 				for _, c := range clocks {
 					c.move(at(minute).Sub(c.Now()), time.Minute)
 				}
-				g.Eventually(func() int { return w.count(t, "SELECT count(*) FROM runs WHERE at <= $1", at(minute)) }, time.Minute, 5*time.Millisecond).Should(Equal(triggers * minute))
+				g.Eventually(func() int { return w.count(t, "SELECT count(*) FROM started WHERE at <= $1", at(minute)) }, time.Minute, 5*time.Millisecond).Should(Equal(triggers * minute))
 			}
 			g.Eventually(func() int { return w.count(t, "SELECT count(*) FROM ticks") }, time.Minute, 5*time.Millisecond).Should(Equal(triggers * minutes))
-			g.Expect(w.count(t, "SELECT count(*) FROM runs")).To(Equal(triggers * minutes))
+			g.Expect(w.count(t, "SELECT count(*) FROM started")).To(Equal(triggers * minutes))
 			t.Logf("%d ticks, %d starts of which all others met the run of the first", triggers*minutes, calls.Load())
 		})
 	}
@@ -190,17 +193,17 @@ func TestKilled(t *testing.T) {
 				d.left.Store(int64(calls))
 				_, stop := begin(t, d, d.start, c, trigger)
 				<-d.dead
-				if n := w.count(t, "SELECT count(*) FROM runs"); n > 3 {
+				if n := w.count(t, "SELECT count(*) FROM started"); n > 3 {
 					t.Fatalf("%d runs", n)
 				}
 				stop()
 				second, _ := begin(t, w, w.start, c, trigger)
 				settled(t, second, c, trigger)
-				g.Expect(w.count(t, "SELECT count(*) FROM runs")).To(Equal(3))
+				g.Expect(w.count(t, "SELECT count(*) FROM started")).To(Equal(3))
 				g.Expect(w.count(t, "SELECT count(*) FROM ticks")).To(Equal(3))
 				c.pass(time.Minute)
 				settled(t, second, c, trigger)
-				g.Expect(w.count(t, "SELECT count(*) FROM runs")).To(Equal(4))
+				g.Expect(w.count(t, "SELECT count(*) FROM started")).To(Equal(4))
 			})
 		}
 	}

@@ -26,7 +26,7 @@ var data = map[string]any{
 	"item":    "thing",
 	"index":   int64(3),
 	"run":     map[string]any{"id": "r1"},
-	"trigger": map[string]any{"headers": map[string]string{"a": "b"}, "scheduledAt": time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)},
+	"trigger": map[string]any{"headers": map[string]string{"a": "b"}, "at": time.Time{}, "scheduledAt": time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)},
 }
 
 func TestRun(t *testing.T) {
@@ -39,6 +39,7 @@ func TestRun(t *testing.T) {
 		{"main of some", "def main(index, inputs):\n  return inputs['list'][:index]", []any{int64(1), 2.5, nil}},
 		{"main as a lambda", "main = lambda item: item.upper()", "THING"},
 		{"result", "result = {'a': inputs['name'] + '!', 'b': trigger['headers']['a']}", map[string]any{"a": "it!", "b": "b"}},
+		{"no time", "result = trigger['at']", nil},
 		{"nothing", "def main():\n  pass", nil},
 		{"a variable of that name", "def main():\n  item = 5\n  return item", int64(5)},
 		{"order of names", "def main(inputs):\n  return [k for k in inputs]", []any{"empty", "list", "n", "name"}},

@@ -37,6 +37,9 @@ func toStarlark(v any, path string, depth int) (starlark.Value, error) {
 	case json.Number:
 		return fromNumber(v, path)
 	case time.Time:
+		if v.IsZero() {
+			return starlark.None, nil
+		}
 		return starlark.String(v.UTC().Format(time.RFC3339Nano)), nil
 	case []any:
 		list := make([]starlark.Value, len(v))
