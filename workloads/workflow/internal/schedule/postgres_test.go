@@ -22,8 +22,6 @@ import (
 	"github.com/itechsmart/operator/workloads/workflow/internal/store"
 )
 
-func TestMain(m *testing.M) { servers.Main(m) }
-
 // world is a database with claims and runs.
 type world struct {
 	schedule.Postgres

@@ -138,7 +138,7 @@ func New(o Options) *Scheduler {
 
 // Key is a tick's idempotency key.
 func Key(workflow, trigger string, at time.Time) string {
-	return workflow + "/" + trigger + "/" + at.UTC().Format(time.RFC3339)
+	return workflow + "/" + trigger + "/" + at.UTC().Format(time.RFC3339Nano)
 }
 
 // Set gives a workflow these triggers and no others. One that stays as it is keeps its place.
