@@ -140,6 +140,13 @@ var hostile = []struct {
 	{"wide JSON", "def main():\n  return json.decode('[' + '[],' * 2000000 + '[]]')\n", 2, "memory"},
 	{"deep source", "def main():\n  return " + strings.Repeat("(", 30000) + strings.Repeat(")", 30000) + "\n", 2, "excessive nesting"},
 	{"print", "def main():\n  while True:\n    print('x' * 1000)\n", 3, "memory"},
+	{"print with a separator", "def main():\n  x = 'x' * 1000000\n  print(sep = x, *([1] * 1000))\n", 3, "memory"},
+	{"fail with a separator", "def main():\n  x = 'x' * 1000000\n  fail(sep = x, *([1] * 1000))\n", 3, "memory"},
+	{"lines", "def main():\n  return [('\\n' * 1000000).splitlines() for i in range(10)]\n", 2, "memory"},
+	{"long name, printed often", "def " + strings.Repeat("f", 30000) + "():\n  pass\ndef main():\n  return str([" + strings.Repeat("f", 30000) + "] * 100000)\n", 4, "memory"},
+	{"elements, printed often", "def main():\n  x = ('x' * 1000000).elems()\n  return str([x] * 1000)\n", 3, "memory"},
+	{"characters, printed often", "def main():\n  x = ('x' * 1000000).codepoints()\n  return str([x] * 1000)\n", 3, "no known length"},
+	{"keyword arguments", "def f(**k):\n  return k\ndef main():\n  x = {str(i): i for i in range(50000)}\n  return [f(**x) for i in range(1000)]\n", 5, "memory"},
 	{"load", "load('x.star', 'y')\nresult = 1\n", 1, "load"},
 	{"getattr", "result = getattr('', 'join')([])\n", 1, "not available"},
 	{"unknown name", "def main():\n  return open('/etc/passwd')\n", 2, "undefined: open"},
@@ -187,7 +194,7 @@ func TestLargeSource(t *testing.T) {
 		"else": "result = " + strings.Repeat("1 if 0 else ", 5400) + "1", "dots": "result = ''" + strings.Repeat(".a", 32000), "indexes": "result = ''" + strings.Repeat("[0]", 21000),
 		"calls": "result = len" + strings.Repeat("()", 32000), "statements": strings.Repeat("x=1\n", 16000) + "result = x", "parameters": "def main():\n  pass\ndef f(" + parameters(9000) + "):\n  pass\n",
 		"functions": strings.Repeat("def f(): pass\n", 4600) + "result = 1", "blocks": blocks(), "list": "result = [" + strings.Repeat("[],", 21000) + "]", "dict": "result = {" + strings.Repeat("(): 1,", 10000) + "}",
-		"brackets in a raw string": `x = r"\"` + "\nresult = " + strings.Repeat("(", 30000), "brackets behind a quote": "x = '\nresult = " + strings.Repeat("(", 60000),
+		"brackets": "result = " + strings.Repeat("(", 60000), "lists": "result = " + strings.Repeat("[", 60000), "calls in calls": "result = " + strings.Repeat("len(", 15000),
 	} {
 		t.Run(name, func(t *testing.T) {
 			var err error
@@ -219,4 +226,23 @@ func blocks() string {
 		b.WriteString(strings.Repeat(" ", depth) + "if 1:\n")
 	}
 	return b.String() + strings.Repeat(" ", 400) + "result = 1\n"
+}
+
+// TestLargeData: data counts as what a script allocates does.
+func TestLargeData(t *testing.T) {
+	list := make([]any, 1_000_000)
+	for i := range list {
+		list[i] = []any{}
+	}
+	var err error
+	most := peak(func() {
+		_, err = run("def main(inputs):\n  return len(inputs['a'])", map[string]any{"inputs": map[string]any{"a": list}}, script.Limits{})
+	})
+	var fault *script.Error
+	if !errors.As(err, &fault) || !strings.Contains(fault.Message, "inputs.a[") || !strings.Contains(fault.Message, "memory") {
+		t.Errorf("got %v, want an error that names the place", err)
+	}
+	if most > mostMemory {
+		t.Errorf("the heap grew by %d MiB, at most %d are allowed", most>>20, mostMemory>>20)
+	}
 }

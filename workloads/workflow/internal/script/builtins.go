@@ -109,11 +109,12 @@ func printed(u use) error { return u.printed(1) }
 func encoded(u use) error { return u.printed(2) }
 
 func (u use) printed(times int) error {
-	values := u.args
-	for _, pair := range u.kwargs {
-		values = append(values[:len(values):len(values)], pair[1])
+	for _, pair := range u.kwargs { // a separator stands between all arguments
+		if err := u.text(times*max(1, len(u.args)), pair[1]); err != nil {
+			return err
+		}
 	}
-	return u.text(times, values...)
+	return u.text(times, u.args...)
 }
 
 func iterated(u use) error {
@@ -186,7 +187,7 @@ var stringMethods = map[string]cost{
 	"isalnum": looked, "isalpha": looked, "isdigit": looked, "islower": looked, "isspace": looked, "istitle": looked, "isupper": looked,
 	"join": joinCost, "lower": recased, "lstrip": stripCost, "partition": looked, "removeprefix": looked, "removesuffix": looked,
 	"replace": replaceCost, "rfind": looked, "rindex": looked, "rpartition": looked, "rsplit": splitCost, "rstrip": stripCost, "split": splitCost,
-	"splitlines": splitCost, "startswith": looked, "strip": stripCost, "title": recased, "upper": recased,
+	"splitlines": linesCost, "startswith": looked, "strip": stripCost, "title": recased, "upper": recased,
 }
 
 func str(v starlark.Value) string {
@@ -242,6 +243,8 @@ func splitCost(u use) error {
 	}
 	return u.alloc(parts, 3*slot)
 }
+
+func linesCost(u use) error { return u.alloc(len(str(u.recv))+1, 3*slot) }
 
 func stripCost(u use) error {
 	return u.work(len(str(u.recv)) / 64 * (1 + len(str(u.arg(0)))))

@@ -10,7 +10,8 @@ func HasCost(kind, method string) bool { return methods[kind][method] != nil }
 
 // RoundTrip gives a value to a script and takes it back.
 func RoundTrip(v any, limit int) (any, error) {
-	in, err := toStarlark(v, "value", 0)
+	m := &meter{memory: 1 << 30}
+	in, err := m.toStarlark(v, "value", 0)
 	if err != nil {
 		return nil, err
 	}

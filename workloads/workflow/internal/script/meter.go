@@ -162,8 +162,10 @@ func (m *meter) walkOne(v starlark.Value, depth, limit int) (int, error) {
 				break
 			}
 		}
+	case *starlark.Function:
+		size = len(v.Name()) + 32
 	default:
-		size = 256 // numbers, functions, ranges
+		size, err = other(v)
 	}
 	if err != nil {
 		return 0, err
@@ -172,4 +174,15 @@ func (m *meter) walkOne(v starlark.Value, depth, limit int) (int, error) {
 		return 0, m.memoryError()
 	}
 	return size, m.work(1)
+}
+
+// other is the size of what is neither made of parts nor named by the script.
+func other(v starlark.Value) (int, error) {
+	const short = 256 // numbers, ranges, what the language has
+	items, ok := v.(starlark.Iterable)
+	if !ok || v.Type() == "range" {
+		return short, nil
+	}
+	n, err := length(items) // elements of a text, which is printed with them
+	return 4*n + short, err
 }

@@ -67,13 +67,13 @@ func operators() starlark.StringDict {
 	}
 	add(nameKey, 1, func(m *meter, args []starlark.Value) (starlark.Value, error) { return args[0], m.key(args[0]) })
 	add(nameSlice, 1, func(m *meter, args []starlark.Value) (starlark.Value, error) { return args[0], m.sliced(args[0]) })
-	for _, name := range []string{nameStar, nameStars} {
+	for name, size := range map[string]int{nameStar: 4 * slot, nameStars: 2 * entry} {
 		add(name, 1, func(m *meter, args []starlark.Value) (starlark.Value, error) {
 			n, err := length(args[0])
 			if err != nil {
 				return nil, err
 			}
-			return args[0], m.alloc(n, 4*slot)
+			return args[0], m.alloc(n, size)
 		})
 	}
 	add(nameDot, 2, attribute)

@@ -149,21 +149,21 @@ func (p *Program) Run(ctx context.Context, vars map[string]any, limits Limits) (
 	limits = limits.filled()
 	log := &log{left: limits.Log}
 	defer func() { result.Log = log.String() }()
+	thread := &starlark.Thread{Name: fileName, Print: func(_ *starlark.Thread, text string) { log.add(text) }}
+	thread.SetMaxExecutionSteps(limits.Steps + 1)
+	meter := &meter{thread: thread, steps: limits.Steps, memory: uint64(limits.Memory)}
+	thread.OnMaxSteps = func(thread *starlark.Thread) { thread.Cancel(meter.stepsError().Error()) }
 	globals := make(starlark.StringDict, len(base())+len(Names))
 	for name, value := range base() {
 		globals[name] = value
 	}
 	data := make(starlark.StringDict, len(p.used))
 	for _, name := range p.used {
-		if data[name], err = toStarlark(vars[name], name, 0); err != nil {
+		if data[name], err = meter.toStarlark(vars[name], name, 0); err != nil {
 			return Result{}, &Error{Message: err.Error()}
 		}
 		globals[name] = data[name]
 	}
-	thread := &starlark.Thread{Name: fileName, Print: func(_ *starlark.Thread, text string) { log.add(text) }}
-	thread.SetMaxExecutionSteps(limits.Steps + 1)
-	meter := &meter{thread: thread, steps: limits.Steps, memory: uint64(limits.Memory)}
-	thread.OnMaxSteps = func(thread *starlark.Thread) { thread.Cancel(meter.stepsError().Error()) }
 	thread.SetLocal(meterKey, meter)
 	defer context.AfterFunc(ctx, func() { thread.Cancel("the time is over") })()
 	value, err := p.call(thread, globals, data)

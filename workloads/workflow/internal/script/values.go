@@ -17,7 +17,7 @@ import (
 
 // toStarlark makes a script's value of one that encoding/json may give, with int64 for whole numbers. Maps are in the
 // order of their names, so that a run that is repeated sees the same.
-func toStarlark(v any, path string, depth int) (starlark.Value, error) {
+func (m *meter) toStarlark(v any, path string, depth int) (starlark.Value, error) {
 	if depth > maxDepth {
 		return nil, fmt.Errorf("%s: %w", path, errDeep)
 	}
@@ -42,10 +42,13 @@ func toStarlark(v any, path string, depth int) (starlark.Value, error) {
 		}
 		return starlark.String(v.UTC().Format(time.RFC3339Nano)), nil
 	case []any:
+		if err := m.alloc(len(v)+4, slot); err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
 		list := make([]starlark.Value, len(v))
 		for i, item := range v {
 			var err error
-			if list[i], err = toStarlark(item, path+"["+strconv.Itoa(i)+"]", depth+1); err != nil {
+			if list[i], err = m.toStarlark(item, path+"["+strconv.Itoa(i)+"]", depth+1); err != nil {
 				return nil, err
 			}
 		}
@@ -55,14 +58,17 @@ func toStarlark(v any, path string, depth int) (starlark.Value, error) {
 		for name, item := range v {
 			wide[name] = item
 		}
-		return toStarlark(wide, path, depth)
+		return m.toStarlark(wide, path, depth)
 	case map[string]any:
-		return toDict(v, path, depth)
+		return m.toDict(v, path, depth)
 	}
 	return nil, fmt.Errorf("%s: a value of type %T does not come from JSON", path, v)
 }
 
-func toDict(v map[string]any, path string, depth int) (starlark.Value, error) {
+func (m *meter) toDict(v map[string]any, path string, depth int) (starlark.Value, error) {
+	if err := m.alloc(len(v)+1, entry); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
 	names := make([]string, 0, len(v))
 	for name := range v {
 		names = append(names, name)
@@ -70,7 +76,7 @@ func toDict(v map[string]any, path string, depth int) (starlark.Value, error) {
 	slices.Sort(names)
 	dict := starlark.NewDict(len(v))
 	for _, name := range names {
-		item, err := toStarlark(v[name], path+"."+name, depth+1)
+		item, err := m.toStarlark(v[name], path+"."+name, depth+1)
 		if err != nil {
 			return nil, err
 		}

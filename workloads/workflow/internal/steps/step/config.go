@@ -224,6 +224,7 @@ func brief(name string) string {
 func list(names []string) string {
 	names = slices.Clone(names)
 	slices.Sort(names)
+	names = slices.Compact(names)
 	return strings.Join(names, ", ")
 }
 
