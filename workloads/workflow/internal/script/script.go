@@ -77,7 +77,8 @@ var Names = []string{"inputs", "steps", "item", "index", "run", "trigger"}
 // Program is a compiled script. It is safe for concurrent use.
 type Program struct {
 	program *starlark.Program
-	used    []string // of Names
+	used    []string            // of Names
+	members map[string][]string // of a name: those that it is asked for; missing when all may be
 }
 
 var base = sync.OnceValue(predeclared)
@@ -95,13 +96,7 @@ func Compile(source string) (*Program, error) {
 		return nil, refused(err)
 	}
 	p := &Program{}
-	seen := map[string]bool{}
-	syntax.Walk(file, func(n syntax.Node) bool {
-		if name, ok := n.(*syntax.Ident); ok {
-			seen[name.Name] = true
-		}
-		return true
-	})
+	seen, members := look(file)
 	if !seen[nameMain] && !seen[nameResult] {
 		return nil, &Error{Message: "script has neither a function main nor an assignment to result"}
 	}
@@ -110,6 +105,7 @@ func Compile(source string) (*Program, error) {
 			p.used = append(p.used, name)
 		}
 	}
+	p.members = members
 	if err := rewriteAll(file.Stmts); err != nil {
 		return nil, refused(err)
 	}
@@ -159,7 +155,7 @@ func (p *Program) Run(ctx context.Context, vars map[string]any, limits Limits) (
 	}
 	data := make(starlark.StringDict, len(p.used))
 	for _, name := range p.used {
-		if data[name], err = meter.toStarlark(vars[name], name, 0); err != nil {
+		if data[name], err = meter.toStarlark(p.wanted(name, vars[name]), name, 0); err != nil {
 			return Result{}, &Error{Message: err.Error()}
 		}
 		globals[name] = data[name]

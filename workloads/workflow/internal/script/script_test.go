@@ -229,3 +229,30 @@ func TestComplete(t *testing.T) {
 		}
 	}
 }
+
+// TestMembers: what a script cannot ask for costs it nothing.
+func TestMembers(t *testing.T) {
+	large := make([]any, 10_000_000)
+	vars := map[string]any{"steps": map[string]any{"a": map[string]any{"output": int64(1)}, "large": map[string]any{"output": large}}}
+	for source, fits := range map[string]bool{
+		"def main(steps):\n  return steps['a']['output']":                         true,
+		"result = steps['a']['output']":                                           true,
+		"def main(steps):\n  f = lambda: steps['a']\n  return f()['output']":      true,
+		"def main(steps):\n  return [steps['a']['output'], steps['none']]":        true,
+		"def main(steps):\n  steps['a'] = steps\n  return 1":                      false,
+		"def main(steps):\n  name = 'a'\n  return steps[name]['output']":          false,
+		"def main(steps):\n  return [x for x in steps]":                           false,
+		"def f(steps):\n  return steps['a']\ndef main(steps):\n  return f(steps)": false,
+		"def main(steps):\n  return [steps['a']['output'], len(steps['large'])]":  false,
+	} {
+		_, err := run(source, vars, script.Limits{})
+		if refused := err != nil && strings.Contains(err.Error(), "steps.large"); refused == fits {
+			t.Errorf("%s: got %v, want that it fits %v", source, err, fits)
+		}
+	}
+	// What main is given is what it would be given anyway.
+	got, err := run("def main(inputs):\n  return [inputs['name'], inputs['n']]", data, script.Limits{})
+	if err != nil || !reflect.DeepEqual(got.Value, []any{"it", int64(7)}) {
+		t.Errorf("got %v, %v", got.Value, err)
+	}
+}

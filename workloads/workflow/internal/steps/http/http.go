@@ -101,6 +101,8 @@ func (e errRedirect) Error() string { return e.reason }
 func (r *request) redirect(next *http.Request, via []*http.Request) error {
 	first := via[0]
 	switch {
+	case r.expected(next.Response.StatusCode):
+		return http.ErrUseLastResponse // the redirect is the answer
 	case len(via) > maxRedirects:
 		return errRedirect{fmt.Sprintf("more than %d redirects", maxRedirects)}
 	case next.URL.Scheme != "http" && next.URL.Scheme != "https":

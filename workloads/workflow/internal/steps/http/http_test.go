@@ -278,6 +278,10 @@ func TestRedirects(t *testing.T) {
 	if headers["X-Secret"] != nil || headers["Referer"] != nil {
 		t.Errorf("to another host: sent %v", headers)
 	}
+	got, err = get(t, set, map[string]any{"url": to("http://169.254.169.254/"), "expect": []any{"3xx"}})
+	if err != nil || got["status"] != int64(307) || got["headers"].(map[string]any)["location"] != "http://169.254.169.254/" {
+		t.Errorf("got %v, %v, want the redirect itself", got, err)
+	}
 	for says, config := range map[string]map[string]any{
 		"another host than the connection's": {"url": "/?to=" + url.QueryEscape(other.URL), "connection": "api"},
 		"redirect of a POST to another host": {"url": to(other.URL), "method": "POST"},
