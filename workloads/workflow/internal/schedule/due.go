@@ -2,7 +2,11 @@
 
 package schedule
 
-import "time"
+import (
+	"time"
+
+	"github.com/itechsmart/operator/workloads/workflow/worker/config/definition"
+)
 
 // due are the ticks to start now, oldest first; last is the newest one that is done.
 func (e *entry) due(now, last time.Time) []time.Time {
@@ -18,7 +22,7 @@ func (e *entry) due(now, last time.Time) []time.Time {
 		from = later(from, now.Add(-e.StartingDeadline-time.Nanosecond))
 	}
 	seen := !e.looked.IsZero()
-	if e.Missed == Skip || e.Missed == "" {
+	if e.Missed == definition.Skip {
 		// What came due between two looks of this process is on time, however far the clock was set ahead.
 		if seen {
 			from = later(from, e.looked)
@@ -27,7 +31,7 @@ func (e *entry) due(now, last time.Time) []time.Time {
 		}
 	}
 	most := 1
-	if e.Missed == RunAll {
+	if e.Missed == definition.RunAll {
 		most = MaxMissed
 	}
 	return newest(e.Next, from, now, most)

@@ -20,6 +20,7 @@ import (
 	"github.com/itechsmart/operator/workloads/internal/db"
 	"github.com/itechsmart/operator/workloads/workflow/internal/schedule"
 	"github.com/itechsmart/operator/workloads/workflow/internal/store"
+	"github.com/itechsmart/operator/workloads/workflow/worker/config/definition"
 )
 
 // world is a database with claims and runs.
@@ -102,7 +103,7 @@ func TestSchedulers(t *testing.T) {
 			const triggers, minutes = 20, 30
 			var lines []schedule.Trigger
 			for i := range triggers {
-				lines = append(lines, schedule.Trigger{Workflow: fmt.Sprintf("flow-%d", i), Name: "cron", Line: "1m", Next: every(time.Minute), Missed: schedule.RunAll, Since: noon})
+				lines = append(lines, schedule.Trigger{Workflow: fmt.Sprintf("flow-%d", i), Name: "cron", Line: "1m", Next: every(time.Minute), Missed: definition.RunAll, Since: noon})
 			}
 			calls := &atomic.Int64{}
 			start := func(ctx context.Context, workflow, trigger string, at time.Time, key string) error {
@@ -181,7 +182,7 @@ func (d *dying) start(ctx context.Context, workflow, trigger string, at time.Tim
 
 // TestKilled: wherever a scheduler dies, the next one goes on: no tick is lost, and none is started twice.
 func TestKilled(t *testing.T) {
-	trigger := line(schedule.RunAll, time.Minute)
+	trigger := line(definition.RunAll, time.Minute)
 	trigger.Since = noon.Add(-3 * time.Minute) // three ticks are due at once
 	for calls := 1; calls <= 7; calls++ {      // Last, and Start and Claim of each
 		for _, after := range []bool{false, true} {

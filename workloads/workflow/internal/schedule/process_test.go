@@ -15,6 +15,7 @@ import (
 
 	"github.com/itechsmart/operator/internal/backend/backendtest/servers"
 	"github.com/itechsmart/operator/workloads/workflow/internal/schedule"
+	"github.com/itechsmart/operator/workloads/workflow/worker/config/definition"
 )
 
 // childVariable makes this test binary a scheduler, which reads what to do from its standard input.
@@ -52,7 +53,7 @@ func schedules() int {
 	}
 	w := &world{Postgres: schedule.Postgres{DB: pool}, pool: pool}
 	s := schedule.New(schedule.Options{Store: w, Start: w.start})
-	trigger := line(schedule.RunAll, tick)
+	trigger := line(definition.RunAll, tick)
 	trigger.Since = c.Since
 	s.Set("flow", trigger)
 	s.Run(context.Background())

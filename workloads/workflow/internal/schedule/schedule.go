@@ -18,23 +18,11 @@ import (
 	"time"
 
 	"github.com/itechsmart/operator/internal/backend"
-)
-
-// Missed says what becomes of ticks whose time passed while no scheduler worked.
-type Missed string
-
-// Policies.
-const (
-	// Skip forgets them.
-	Skip Missed = "Skip"
-	// RunOnce makes up for all of them by the newest.
-	RunOnce Missed = "RunOnce"
-	// RunAll starts each of them, in order, at most MaxMissed.
-	RunAll Missed = "RunAll"
+	"github.com/itechsmart/operator/workloads/workflow/worker/config/definition"
 )
 
 const (
-	// MaxMissed bounds how many ticks are made up for at once: the newest.
+	// MaxMissed bounds how many ticks RunAll makes up for at once: the newest.
 	MaxMissed = 100
 	// grace is how late a tick may be by Skip without a deadline: a restart of the scheduler takes as long.
 	grace = time.Minute
@@ -60,8 +48,10 @@ type Trigger struct {
 	Next func(after time.Time) time.Time
 	// StartingDeadline is how late a tick may be started; 0: as late as Missed allows.
 	StartingDeadline time.Duration
-	Missed           Missed
-	Suspend          bool
+	// Missed says what becomes of ticks whose time passed while no scheduler worked: Skip forgets them, RunOnce (when
+	// empty) makes up for all of them by the newest, RunAll starts each of them, in order.
+	Missed  definition.Missed
+	Suspend bool
 	// Since is when this line began to hold (it was created, changed, or no longer suspended): no tick before counts.
 	// Zero: no tick before the last one that is done, or, without any, before the trigger is set.
 	Since time.Time

@@ -14,6 +14,7 @@ import (
 
 	"github.com/itechsmart/operator/internal/backend"
 	"github.com/itechsmart/operator/workloads/workflow/internal/schedule"
+	"github.com/itechsmart/operator/workloads/workflow/worker/config/definition"
 )
 
 var noon = time.Date(2026, 3, 4, 12, 0, 30, 0, time.UTC)
@@ -39,7 +40,7 @@ func begin(t testing.TB, store schedule.Store, start schedule.Start, c *clock, t
 	return s, stop
 }
 
-func line(missed schedule.Missed, d time.Duration) schedule.Trigger {
+func line(missed definition.Missed, d time.Duration) schedule.Trigger {
 	return schedule.Trigger{Workflow: "flow", Name: "cron", Line: d.String(), Next: every(d), Missed: missed}
 }
 
@@ -64,7 +65,7 @@ func only(m *memory) func() []string {
 
 func TestOnTime(t *testing.T) {
 	g, m, c := NewWithT(t), newMemory(), newClock(noon)
-	trigger := line(schedule.Skip, time.Minute)
+	trigger := line(definition.Skip, time.Minute)
 	s, _ := begin(t, m, m.start, c, trigger)
 	settled(t, s, c, trigger)
 	g.Expect(m.ticks()).To(BeEmpty(), "no tick before the trigger was set")
@@ -85,23 +86,23 @@ func TestOnTime(t *testing.T) {
 func TestMissed(t *testing.T) {
 	for _, test := range []struct {
 		name     string
-		missed   schedule.Missed
+		missed   definition.Missed
 		every    time.Duration
 		deadline time.Duration
 		since    time.Time
 		want     []string
 		count    int
 	}{
-		{"skip", schedule.Skip, time.Hour, 0, time.Time{}, nil, 0},
-		{"skip, but for the last minute", schedule.Skip, time.Minute, 0, time.Time{}, []string{"15:10"}, 1},
-		{"skip by default", "", time.Hour, 0, time.Time{}, nil, 0},
-		{"skip with a deadline", schedule.Skip, time.Hour, time.Hour, time.Time{}, []string{"15:00"}, 1},
-		{"once", schedule.RunOnce, time.Hour, 0, time.Time{}, []string{"15:00"}, 1},
-		{"once within a deadline", schedule.RunOnce, time.Hour, 10 * time.Second, time.Time{}, nil, 0},
-		{"all", schedule.RunAll, time.Hour, 0, time.Time{}, []string{"13:00", "14:00", "15:00"}, 3},
-		{"all within a deadline", schedule.RunAll, time.Hour, 90 * time.Minute, time.Time{}, []string{"14:00", "15:00"}, 2},
-		{"all since a change", schedule.RunAll, time.Hour, 0, noon.Add(90 * time.Minute), []string{"14:00", "15:00"}, 2},
-		{"all, but no more than a hundred", schedule.RunAll, time.Minute, 0, time.Time{}, nil, 100},
+		{"skip", definition.Skip, time.Hour, 0, time.Time{}, nil, 0},
+		{"skip, but for the last minute", definition.Skip, time.Minute, 0, time.Time{}, []string{"15:10"}, 1},
+		{"once by default", "", time.Hour, 0, time.Time{}, []string{"15:00"}, 1},
+		{"skip with a deadline", definition.Skip, time.Hour, time.Hour, time.Time{}, []string{"15:00"}, 1},
+		{"once", definition.RunOnce, time.Hour, 0, time.Time{}, []string{"15:00"}, 1},
+		{"once within a deadline", definition.RunOnce, time.Hour, 10 * time.Second, time.Time{}, nil, 0},
+		{"all", definition.RunAll, time.Hour, 0, time.Time{}, []string{"13:00", "14:00", "15:00"}, 3},
+		{"all within a deadline", definition.RunAll, time.Hour, 90 * time.Minute, time.Time{}, []string{"14:00", "15:00"}, 2},
+		{"all since a change", definition.RunAll, time.Hour, 0, noon.Add(90 * time.Minute), []string{"14:00", "15:00"}, 2},
+		{"all, but no more than a hundred", definition.RunAll, time.Minute, 0, time.Time{}, nil, 100},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			g, m, c := NewWithT(t), newMemory(), newClock(noon.Add(3*time.Hour+9*time.Minute+30*time.Second)) // 15:10
@@ -128,7 +129,7 @@ func TestLongMissed(t *testing.T) {
 	g, m, c := NewWithT(t), newMemory(), newClock(noon)
 	m.claims[[2]string{"flow", "cron"}] = noon.AddDate(-20, 0, 0)
 	calls := 0
-	trigger := line(schedule.RunOnce, time.Minute)
+	trigger := line(definition.RunOnce, time.Minute)
 	next := trigger.Next
 	trigger.Next = func(after time.Time) time.Time { calls++; return next(after) }
 	s, stop := begin(t, m, m.start, c, trigger)
@@ -140,7 +141,7 @@ func TestLongMissed(t *testing.T) {
 
 // TestClockSteps: a clock that is set by an hour neither repeats a tick nor loses one.
 func TestClockSteps(t *testing.T) {
-	for _, missed := range []schedule.Missed{schedule.Skip, schedule.RunOnce, schedule.RunAll} {
+	for _, missed := range []definition.Missed{definition.Skip, definition.RunOnce, definition.RunAll} {
 		t.Run(string(missed), func(t *testing.T) {
 			g, m, c := NewWithT(t), newMemory(), newClock(noon)
 			trigger := line(missed, time.Hour)
@@ -176,7 +177,7 @@ func TestClockSteps(t *testing.T) {
 func TestWrongYear(t *testing.T) {
 	g, m, c := NewWithT(t), newMemory(), newClock(noon)
 	m.claims[[2]string{"flow", "cron"}] = noon.AddDate(1, 0, 0)
-	begin(t, m, m.start, c, line(schedule.RunAll, time.Minute))
+	begin(t, m, m.start, c, line(definition.RunAll, time.Minute))
 	c.pass(time.Minute)
 	g.Eventually(only(m), time.Minute, time.Millisecond).Should(ContainElement("12:01"))
 	g.Expect(len(m.ticks())).To(BeNumerically("<=", 2))
@@ -185,7 +186,7 @@ func TestWrongYear(t *testing.T) {
 // TestRetry: a tick that cannot be started is tried again under the same key; one that is refused is not.
 func TestRetry(t *testing.T) {
 	g, m, c := NewWithT(t), newMemory(), newClock(noon)
-	trigger := line(schedule.Skip, time.Hour)
+	trigger := line(definition.Skip, time.Hour)
 	s, _ := begin(t, m, m.start, c, trigger)
 	settled(t, s, c, trigger)
 	m.fail(backend.ErrUnavailable)
@@ -213,7 +214,7 @@ func TestRetry(t *testing.T) {
 // TestSet: what is suspended, changed or removed.
 func TestSet(t *testing.T) {
 	g, m, c := NewWithT(t), newMemory(), newClock(noon)
-	trigger := line(schedule.RunAll, time.Hour)
+	trigger := line(definition.RunAll, time.Hour)
 	s, _ := begin(t, m, m.start, c, trigger)
 	settled(t, s, c, trigger)
 	_, lookups := m.counts()
@@ -262,7 +263,7 @@ func TestMany(t *testing.T) {
 	const many = 10_000
 	var triggers []schedule.Trigger
 	for i := range many {
-		triggers = append(triggers, schedule.Trigger{Workflow: fmt.Sprintf("flow-%d", i), Name: "cron", Line: "1h", Next: every(time.Hour), Missed: schedule.Skip})
+		triggers = append(triggers, schedule.Trigger{Workflow: fmt.Sprintf("flow-%d", i), Name: "cron", Line: "1h", Next: every(time.Hour), Missed: definition.Skip})
 	}
 	before := runtime.NumGoroutine()
 	begin(t, m, m.start, c, triggers...)
@@ -297,5 +298,46 @@ func BenchmarkDue(b *testing.B) {
 				runtime.Gosched()
 			}
 		}
+	}
+}
+
+// TestZones: a line by the clock on the wall fires once on the day that lacks its time, and once on the day that has it
+// twice, while the scheduler looks every quarter of an hour and is begun anew within these hours.
+func TestZones(t *testing.T) {
+	program, err := definition.Compile(&definition.Workflow{
+		Steps:    []definition.StepSpec{{Name: "a", Type: "transform", With: []byte(`{"value": 1}`)}},
+		Triggers: []definition.Trigger{{Name: "cron", Type: definition.Scheduled, Scheduled: &definition.ScheduledSpec{Cron: "30 2 * * *", TimeZone: "Europe/Berlin"}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	trigger := schedule.Trigger{Workflow: "flow", Name: "cron", Line: "30 2 * * * Europe/Berlin", Next: func(after time.Time) time.Time {
+		at, _ := program.Next("cron", after)
+		return at
+	}}
+	for _, days := range []struct {
+		from time.Time
+		want []string
+	}{
+		{time.Date(2026, 3, 28, 0, 0, 0, 0, time.UTC), []string{"2026-03-28T01:30:00Z", "2026-03-29T01:00:00Z", "2026-03-30T00:30:00Z"}},
+		{time.Date(2026, 10, 24, 0, 0, 0, 0, time.UTC), []string{"2026-10-24T00:30:00Z", "2026-10-25T00:30:00Z", "2026-10-26T01:30:00Z"}},
+	} {
+		g, m, c := NewWithT(t), newMemory(), newClock(days.from)
+		s, stop := begin(t, m, m.start, c, trigger)
+		for quarter := range 3 * 24 * 4 {
+			settled(t, s, c, trigger)
+			c.pass(15 * time.Minute)
+			if quarter%4 == 3 {
+				stop()
+				s, stop = begin(t, m, m.start, c, trigger)
+			}
+		}
+		settled(t, s, c, trigger)
+		stop()
+		var want []string
+		for _, at := range days.want {
+			want = append(want, "flow/cron/"+at)
+		}
+		g.Expect(m.starts).To(Equal(want))
 	}
 }

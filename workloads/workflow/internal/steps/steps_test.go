@@ -10,6 +10,7 @@ import (
 
 	"github.com/itechsmart/operator/workloads/workflow/internal/steps"
 	"github.com/itechsmart/operator/workloads/workflow/internal/steps/step"
+	"github.com/itechsmart/operator/workloads/workflow/worker/config/definition"
 )
 
 func TestAll(t *testing.T) {
@@ -18,6 +19,11 @@ func TestAll(t *testing.T) {
 		names = append(names, spec.Type)
 		if !regexp.MustCompile(`^[a-z][a-z0-9-]*$`).MatchString(spec.Type) || !strings.HasSuffix(spec.Summary, ".") || spec.New == nil {
 			t.Errorf("%q: %q", spec.Type, spec.Summary)
+		}
+	}
+	for _, name := range names {
+		if !slices.Contains(definition.StepTypes(), name) {
+			t.Errorf("a definition knows no type %q", name)
 		}
 	}
 	if !slices.IsSorted(names) || len(slices.Compact(slices.Clone(names))) != len(names) {

@@ -101,7 +101,7 @@ func vars(call engine.Call) map[string]any {
 		"inputs": object(scope.Inputs), "steps": steps, "item": nil, "index": nil,
 		"run": map[string]any{
 			"id": scope.Run.ID, "workflow": scope.Run.Workflow, "namespace": scope.Run.Namespace, "generation": scope.Run.Generation,
-			"attempt": int64(scope.Run.Attempt), "trigger": scope.Run.Trigger, "startedAt": scope.Run.StartedAt,
+			"attempt": int64(scope.Run.Attempt), "trigger": scope.Trigger.Name, "startedAt": scope.Run.StartedAt,
 		},
 		"trigger": map[string]any{
 			"type": scope.Trigger.Type, "name": scope.Trigger.Name, "body": scope.Trigger.Body, "headers": scope.Trigger.Headers,

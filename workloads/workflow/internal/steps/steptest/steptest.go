@@ -71,6 +71,7 @@ func Run(t *testing.T, h Harness) {
 			t.Errorf("Close: %v", err)
 		}
 	})
+	t.Run("IsKnownToDefinitions", func(t *testing.T) { h.known(t) })
 	t.Run("GivesPlainJSON", func(t *testing.T) { h.output(t, set) })
 	t.Run("HoldsToItsBound", func(t *testing.T) { h.bound(t) })
 	t.Run("RefusesBadConfig", func(t *testing.T) { h.bad(t, set) })
@@ -85,6 +86,18 @@ func bounded(t testing.TB) context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	t.Cleanup(cancel)
 	return ctx
+}
+
+// known: a definition with this config compiles, and each of its fields is one that definitions know.
+func (h *Harness) known(t *testing.T) {
+	with, err := json.Marshal(h.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = definition.Compile(&definition.Workflow{Steps: []definition.StepSpec{{Name: "a", Type: h.Type, With: with}}})
+	if err != nil {
+		t.Errorf("the config is refused beforehand: %v", err)
+	}
 }
 
 func (h *Harness) output(t *testing.T, set *steps.Set) {
