@@ -143,7 +143,7 @@ func (m *meter) walkOne(v starlark.Value, depth, limit int) (int, error) {
 	case starlark.Bytes:
 		return 4*len(v) + 3, m.work(1 + len(v)/64)
 	case starlark.Int:
-		bits := v.BigInt().BitLen()
+		bits := bitsOf(v)
 		return bits + 2, m.work(1 + bits/64)
 	case starlark.Tuple:
 		each(v...)
@@ -185,4 +185,12 @@ func other(v starlark.Value) (int, error) {
 	}
 	n, err := length(items) // elements of a text, which is printed with them
 	return 4*n + short, err
+}
+
+// bitsOf is the length of a number, 64 for all that are shorter: those are made no big ones to know it.
+func bitsOf(n starlark.Int) int {
+	if _, small := n.Int64(); small {
+		return 64
+	}
+	return n.BigInt().BitLen()
 }

@@ -103,10 +103,8 @@ func (m *meter) binary(op syntax.Token, x, y starlark.Value) (starlark.Value, er
 	if err != nil {
 		return nil, err
 	}
-	if n, ok := z.(starlark.Int); ok {
-		if _, small := n.Int64(); !small && n.BigInt().BitLen() > maxBits {
-			return nil, errBits
-		}
+	if n, ok := z.(starlark.Int); ok && bitsOf(n) > maxBits {
+		return nil, errBits
 	}
 	return z, nil
 }
@@ -127,7 +125,10 @@ func (m *meter) beforeBinary(op syntax.Token, x, y starlark.Value) error {
 			return m.text(strings.Count(string(format), "%"), y)
 		}
 	case syntax.PLUS, syntax.MINUS, syntax.PIPE, syntax.AMP, syntax.CIRCUMFLEX:
-		return errors.Join(m.copied(x), m.copied(y))
+		if err := m.copied(x); err != nil {
+			return err
+		}
+		return m.copied(y)
 	}
 	return nil
 }
@@ -164,7 +165,7 @@ func (m *meter) beforeTimes(x, y starlark.Value) error {
 		return nil
 	}
 	if y, ok := y.(starlark.Int); ok {
-		if times.BigInt().BitLen()+y.BigInt().BitLen() > maxBits {
+		if bitsOf(times)+bitsOf(y) > maxBits {
 			return errBits
 		}
 		return nil
