@@ -28,6 +28,8 @@ type Guard struct {
 	// AllowPrivate allows loopback, private and cluster-internal addresses. Link-local ones,
 	// where clouds serve their metadata, stay refused.
 	AllowPrivate bool
+	// Private are the private addresses that are allowed when not all of them are.
+	Private []netip.Prefix
 }
 
 // FromEnv reads Variable.
@@ -60,6 +62,11 @@ func (g Guard) Check(address netip.Addr) error {
 	}
 	if g.AllowPrivate {
 		return nil
+	}
+	for _, prefix := range g.Private {
+		if prefix.Contains(address) {
+			return nil
+		}
 	}
 	for _, prefix := range private {
 		if prefix.Contains(address) {

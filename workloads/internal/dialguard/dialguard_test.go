@@ -33,6 +33,19 @@ func TestCheck(t *testing.T) {
 	}
 }
 
+// TestPrivate: a list allows its own addresses and no others, and never those that are refused to all.
+func TestPrivate(t *testing.T) {
+	guard := dialguard.Guard{Private: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16"), netip.MustParsePrefix("169.254.0.0/16"), netip.MustParsePrefix("fd12::/64")}}
+	for address, allowed := range map[string]bool{
+		"10.1.2.3": true, "::ffff:10.1.2.3": true, "64:ff9b::10.1.2.3": true, "fd12::1": true, "93.184.216.34": true,
+		"10.2.0.1": false, "127.0.0.1": false, "fd13::1": false, "169.254.169.254": false, "::ffff:169.254.169.254": false,
+	} {
+		if err := guard.Check(netip.MustParseAddr(address)); (err == nil) != allowed {
+			t.Errorf("%s: %v, want allowed %v", address, err, allowed)
+		}
+	}
+}
+
 func TestTransport(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }))
 	defer server.Close()

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package schedule
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// keep is how long claims are kept beside the newest: for who looks into the database.
+const keep = 24 * time.Hour
+
+// Database is what Postgres needs of a pool.
+type Database interface {
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
+}
+
+// Postgres keeps claims in the table ticks (workflow, trigger, at), whose primary key is all three.
+type Postgres struct{ DB Database }
+
+// Last implements Store.
+func (p Postgres) Last(ctx context.Context, workflow, trigger string) (time.Time, error) {
+	var last *time.Time
+	err := p.DB.QueryRow(ctx, `SELECT max(at) FROM ticks WHERE workflow = $1 AND trigger = $2`, workflow, trigger).Scan(&last)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("look for the last tick: %w", err)
+	}
+	if last == nil {
+		return time.Time{}, nil
+	}
+	return *last, nil
+}
+
+// Claim implements Store.
+func (p Postgres) Claim(ctx context.Context, workflow, trigger string, at time.Time) (bool, error) {
+	var first bool
+	err := p.DB.QueryRow(ctx, `WITH claimed AS (
+			INSERT INTO ticks (workflow, trigger, at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING RETURNING at
+		), old AS (
+			DELETE FROM ticks WHERE workflow = $1 AND trigger = $2 AND at < $4
+		)
+		SELECT count(*) = 1 FROM claimed`, workflow, trigger, at, at.Add(-keep)).Scan(&first)
+	if err != nil {
+		return false, fmt.Errorf("claim a tick: %w", err)
+	}
+	return first, nil
+}
+
+// Forget removes what is kept of a workflow that is gone.
+func (p Postgres) Forget(ctx context.Context, workflow string) error {
+	if _, err := p.DB.Exec(ctx, `DELETE FROM ticks WHERE workflow = $1`, workflow); err != nil {
+		return fmt.Errorf("forget the ticks of workflow %s: %w", workflow, err)
+	}
+	return nil
+}

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package http
+
+import (
+	"bytes"
+	"encoding/base64"
+	"io"
+	"mime"
+	"net/http"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/itechsmart/operator/workloads/workflow/internal/steps/step"
+)
+
+func body(data []byte) io.ReadCloser { return io.NopCloser(bytes.NewReader(data)) }
+
+func bodyAgain(data []byte) func() (io.ReadCloser, error) {
+	return func() (io.ReadCloser, error) { return body(data), nil }
+}
+
+// output is the answer: {status, headers, body}. A body that is no text is base64, and encoding says so.
+func (r *request) output(response *http.Response, data []byte) map[string]any {
+	headers := map[string]any{}
+	for name, values := range response.Header {
+		headers[strings.ToLower(name)] = strings.ToValidUTF8(r.hide(strings.Join(values, ", ")), "�")
+	}
+	out := map[string]any{"status": int64(response.StatusCode), "headers": headers, "body": nil}
+	if len(data) == 0 {
+		return out
+	}
+	if !utf8.Valid(data) {
+		out["body"], out["encoding"] = base64.StdEncoding.EncodeToString(data), "base64"
+		return out
+	}
+	text := r.hide(string(data))
+	if isJSON(text, response.Header.Get("Content-Type")) {
+		if value, err := step.Decode([]byte(text)); err == nil {
+			out["body"] = value
+			return out
+		}
+	}
+	out["body"] = text
+	return out
+}
+
+// isJSON goes by the type that the server gave; without a telling one by how the text begins.
+func isJSON(text, contentType string) bool {
+	kind, _, _ := mime.ParseMediaType(contentType)
+	switch {
+	case kind == "application/json" || kind == "text/json" || strings.HasSuffix(kind, "+json"):
+		return true
+	case kind == "" || kind == "text/plain" || kind == "application/octet-stream":
+		text = strings.TrimLeft(text, " \t\r\n")
+		return strings.HasPrefix(text, "{") || strings.HasPrefix(text, "[")
+	}
+	return false
+}
+
+// hide takes the connection's secrets out of what a server sends back.
+func (r *request) hide(text string) string {
+	for _, secret := range r.secrets {
+		if secret != "" {
+			text = strings.ReplaceAll(text, secret, "***")
+		}
+	}
+	return text
+}
+
+// printable is the beginning of a refusing answer that says why, on one line; pages for people are left out.
+func (r *request) printable(data []byte, contentType string) string {
+	kind, _, _ := mime.ParseMediaType(contentType)
+	if kind == "text/html" || !utf8.Valid(data) {
+		return ""
+	}
+	text := strings.Join(strings.Fields(r.hide(string(data))), " ")
+	if len(text) > shown {
+		text = text[:shown] + "…"
+	}
+	return strings.ToValidUTF8(text, "")
+}

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package script runs a step's Starlark.
+package script
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"sync"
+
+	"github.com/itechsmart/operator/workloads/workflow/internal/engine"
+	"github.com/itechsmart/operator/workloads/workflow/internal/script"
+	"github.com/itechsmart/operator/workloads/workflow/internal/steps/step"
+	"github.com/itechsmart/operator/workloads/workflow/worker/config/definition"
+)
+
+// Spec describes the type.
+func Spec() step.Spec {
+	return step.Spec{
+		Type: "script", Summary: "Runs Starlark in a sandbox: a function main(inputs, steps, item, index, run, trigger), or an assignment to result.",
+		New: func(env step.Env) engine.Executor {
+			env.Script.Output = env.MaxOutput
+			return &executor{limits: env.Script, programs: map[[sha256.Size]byte]*script.Program{}}
+		},
+	}
+}
+
+// maxKept bounds the scripts that are kept compiled, by the bytes of their texts.
+const maxKept = 1 << 20
+
+type executor struct {
+	limits script.Limits
+
+	mu       sync.Mutex
+	programs map[[sha256.Size]byte]*script.Program
+	kept     int // bytes
+}
+
+func (e *executor) Execute(ctx context.Context, call engine.Call) (engine.Result, error) {
+	if err := ctx.Err(); err != nil {
+		return engine.Result{}, err
+	}
+	config := step.Read(call.Config)
+	source := config.Required("source")
+	if err := config.Err(); err != nil {
+		return engine.Result{}, err
+	}
+	program, err := e.compile(source)
+	if err != nil {
+		return engine.Result{}, failed(err)
+	}
+	result, err := program.Run(ctx, vars(call), e.limits)
+	if err != nil {
+		return engine.Result{}, failed(err)
+	}
+	return engine.Result{Output: map[string]any{"result": result.Value, "log": result.Log}}, nil
+}
+
+func failed(err error) error {
+	var fault *script.Error
+	if errors.As(err, &fault) {
+		return step.Refuse("with.source: %w", err)
+	}
+	return err
+}
+
+func (e *executor) compile(source string) (*script.Program, error) {
+	sum := sha256.Sum256([]byte(source))
+	e.mu.Lock()
+	program := e.programs[sum]
+	e.mu.Unlock()
+	if program != nil {
+		return program, nil
+	}
+	program, err := script.Compile(source)
+	if err != nil {
+		return nil, err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.kept += len(source); e.kept > maxKept {
+		clear(e.programs)
+		e.kept = len(source)
+	}
+	e.programs[sum] = program
+	return program, nil
+}
+
+// vars are what expressions see, too.
+func vars(call engine.Call) map[string]any {
+	scope := call.Scope
+	if scope == nil {
+		scope = &definition.Scope{}
+	}
+	steps := make(map[string]any, len(scope.Steps))
+	for name, s := range scope.Steps {
+		steps[name] = map[string]any{"status": s.Status, "output": s.Output, "outputs": object(s.Outputs), "error": s.Error, "attempts": int64(s.Attempts)}
+	}
+	out := map[string]any{
+		"inputs": object(scope.Inputs), "steps": steps, "item": nil, "index": nil,
+		"run": map[string]any{
+			"id": scope.Run.ID, "workflow": scope.Run.Workflow, "namespace": scope.Run.Namespace, "generation": scope.Run.Generation,
+			"attempt": int64(scope.Run.Attempt), "trigger": scope.Trigger.Name, "startedAt": scope.Run.StartedAt,
+		},
+		"trigger": map[string]any{
+			"type": scope.Trigger.Type, "name": scope.Trigger.Name, "body": scope.Trigger.Body, "headers": scope.Trigger.Headers,
+			"scheduledAt": scope.Trigger.ScheduledAt,
+		},
+	}
+	if scope.InItem {
+		out["item"], out["index"] = scope.Item, int64(scope.ItemIndex)
+	}
+	return out
+}
+
+// object is never nil: a script looks for names in it.
+func object(m map[string]any) map[string]any {
+	if m == nil {
+		return map[string]any{}
+	}
+	return m
+}

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package steps is the one list of all step types: a line per type. No other package names one.
+package steps
+
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+
+	"github.com/itechsmart/operator/workloads/workflow/internal/engine"
+	"github.com/itechsmart/operator/workloads/workflow/internal/steps/approval"
+	"github.com/itechsmart/operator/workloads/workflow/internal/steps/http"
+	"github.com/itechsmart/operator/workloads/workflow/internal/steps/publish"
+	"github.com/itechsmart/operator/workloads/workflow/internal/steps/script"
+	"github.com/itechsmart/operator/workloads/workflow/internal/steps/sql"
+	"github.com/itechsmart/operator/workloads/workflow/internal/steps/step"
+	"github.com/itechsmart/operator/workloads/workflow/internal/steps/transform"
+	"github.com/itechsmart/operator/workloads/workflow/internal/steps/wait"
+)
+
+// All lists every type, ordered by name.
+func All() []step.Spec {
+	return []step.Spec{
+		approval.Spec(),
+		http.Spec(),
+		publish.Spec(),
+		script.Spec(),
+		sql.Spec(),
+		transform.Spec(),
+		wait.Spec(),
+	}
+}
+
+// defaultOutput bounds a step's output, in bytes.
+const defaultOutput = 256 << 10
+
+// Set executes the steps of all types.
+type Set struct {
+	env       step.Env
+	executors map[string]engine.Executor
+}
+
+// New makes the executors.
+func New(env step.Env) *Set {
+	if env.Now == nil {
+		env.Now = time.Now
+	}
+	if env.MaxOutput <= 0 {
+		env.MaxOutput = defaultOutput
+	}
+	s := &Set{env: env, executors: map[string]engine.Executor{}}
+	for _, spec := range All() {
+		s.executors[spec.Type] = spec.New(env)
+	}
+	return s
+}
+
+// Execute implements engine.Executor: one attempt of a step of any type. A panic of a type is an error of that step.
+func (s *Set) Execute(ctx context.Context, call engine.Call) (result engine.Result, err error) {
+	executor := s.executors[call.Type]
+	if executor == nil {
+		return engine.Result{}, step.Refuse("type: there is no step type %q in this worker", call.Type)
+	}
+	defer func() {
+		if recover() != nil { // what it says may quote data
+			result, err = engine.Result{}, step.Refuse("the step type %s failed within itself", call.Type)
+		}
+	}()
+	result, err = executor.Execute(ctx, call)
+	if err != nil {
+		return engine.Result{}, err
+	}
+	return result, step.Check(result.Output, s.env.MaxOutput)
+}
+
+// Close ends the connections of all types.
+func (s *Set) Close() error {
+	var errs []error
+	for _, executor := range s.executors {
+		if closer, ok := executor.(io.Closer); ok {
+			errs = append(errs, closer.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
