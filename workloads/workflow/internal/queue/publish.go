@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
 
@@ -152,7 +153,7 @@ func (q *Queue) publish(ctx context.Context, bodies [][]byte) error {
 		return nil
 	}
 	if _, _, state := q.out.state(); !errors.Is(state, errBlocked) {
-		go l.conn.Close() //nolint:errcheck // Run makes a new one
+		go l.conn.CloseDeadline(time.Now().Add(time.Second)) //nolint:errcheck // Run makes a new one
 	}
 	return q.fail("publish", err)
 }
@@ -184,4 +185,10 @@ func (l *link) publish(ctx context.Context, queue string, bodies [][]byte) error
 	default:
 		return nil
 	}
+}
+
+// Connected tells whether messages can be published now.
+func (q *Queue) Connected() bool {
+	_, _, err := q.out.state()
+	return err == nil
 }

@@ -96,6 +96,7 @@ func (q *Queue) declare(ctx context.Context) error {
 	}
 	return admin.EnsureQueue(ctx, rabbitmq.Queue{Name: q.options.Name, Durable: true, Type: "quorum", Arguments: map[string]any{
 		"x-delivery-limit": q.options.DeliveryLimit, "x-dead-letter-exchange": dead, "x-dead-letter-routing-key": q.options.Name,
+		"x-dead-letter-strategy": "at-least-once", "x-overflow": "reject-publish",
 	}})
 }
 

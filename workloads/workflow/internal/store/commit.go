@@ -118,8 +118,10 @@ func (s *Store) transition(ctx context.Context, conn *pgx.Conn, requests []*requ
 
 func (r *request) do(l *locked) {
 	l.machine.graph = r.target().Graph
-	if r.err = l.check(r.target()); r.err != nil {
-		return
+	if _, aborts := r.Transition.(Abort); !aborts {
+		if r.err = l.check(r.target()); r.err != nil {
+			return
+		}
 	}
 	tasks := len(l.tasks)
 	r.result, r.err = r.apply(l)
@@ -135,7 +137,7 @@ func (r *request) do(l *locked) {
 
 // check refuses what the definition does not have: a task that somebody made up.
 func (l *locked) check(t Target) error {
-	if t.Graph == nil || len(l.machine.state) != len(t.Graph.Nodes) || t.Step < wholeStep || t.Step >= len(t.Graph.Nodes) {
+	if t.Graph == nil || t.Hash != l.run.Hash || len(l.machine.state) != len(t.Graph.Nodes) || t.Step < wholeStep || t.Step >= len(t.Graph.Nodes) {
 		return fmt.Errorf("run %s has no step %d: %w", t.Run, t.Step, ErrNotFound)
 	}
 	return nil

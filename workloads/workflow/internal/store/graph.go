@@ -294,7 +294,11 @@ func (m *machine) rest(of func(Node) bool, phase Phase) {
 }
 
 func (m *machine) finish() {
-	m.rest(func(Node) bool { return true }, Cancelled)
+	for i, p := range m.state {
+		if p == Pending {
+			m.state[i] = Cancelled
+		}
+	}
 	m.over = true
 }
 

@@ -150,7 +150,7 @@ func (b *bench) start(g *Graph) string {
 
 func (b *bench) claim(g *Graph, task Task, owner string) *Claimed {
 	b.t.Helper()
-	r, err := b.Apply(b.t.Context(), Claim{Target: Target{Run: task.Run, Step: task.Step, Item: task.Item, Graph: g}, Owner: owner})
+	r, err := b.Apply(b.t.Context(), Claim{Target: Target{Run: task.Run, Step: task.Step, Item: task.Item, Graph: g, Hash: "h"}, Owner: owner})
 	if err != nil {
 		b.t.Fatalf("claim %+v: %v", task, err)
 	}
@@ -160,7 +160,7 @@ func (b *bench) claim(g *Graph, task Task, owner string) *Claimed {
 func (b *bench) finish(g *Graph, run string, c *Claimed, phase Phase, next string) Result {
 	b.t.Helper()
 	r, err := b.Apply(b.t.Context(), Finish{
-		Target: Target{Run: run, Step: c.Step, Item: c.Item, Graph: g}, By: *c, Phase: phase, Next: next,
+		Target: Target{Run: run, Step: c.Step, Item: c.Item, Graph: g, Hash: "h"}, By: *c, Phase: phase, Next: next,
 		Output: json.RawMessage(fmt.Sprintf(`"%s %d"`, g.Nodes[c.Step].Name, c.Item)), Error: "error of " + g.Nodes[c.Step].Name,
 	})
 	if err != nil {

@@ -130,7 +130,7 @@ func (l *locked) resume(r *row, how Resumed) {
 }
 
 func (l *locked) dispatch(r *row) {
-	l.tasks = append(l.tasks, Task{Run: l.run.ID, Step: r.step, Item: r.item}.Body())
+	l.tasks = append(l.tasks, Task{Run: l.run.ID, Step: r.step, Item: r.item, Workflow: l.run.Workflow, Hash: l.run.Hash}.Body())
 }
 
 // end gives a row its outcome, and takes the step, or the loop, to its end.

@@ -199,7 +199,7 @@ func (s *Store) insertIn(ctx context.Context, tx pgx.Tx, starts []*start) ([]Mes
 // fresh is a run at its beginning.
 func (s *Store) fresh(r *start, now time.Time) *locked {
 	l := &locked{options: &s.options, now: now, rows: map[[2]int]*row{}}
-	l.run = Run{ID: r.id, Phase: Queued, Timeout: r.Timeout}
+	l.run = Run{ID: r.id, Workflow: r.Workflow, Hash: r.Hash, Phase: Queued, Timeout: r.Timeout}
 	l.machine = machine{graph: r.Graph, stage: stageMain, state: make([]Phase, len(r.Graph.Nodes))}
 	for i := range l.machine.state {
 		l.machine.state[i] = Pending

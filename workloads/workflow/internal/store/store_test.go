@@ -22,7 +22,7 @@ func TestChainTakesTheFastPath(t *testing.T) {
 	b, g := open(t, Options{}), graph([]string{"a"}, []string{"b", "a"}, []string{"c", "b"})
 	run := b.start(g)
 	tasks := b.take()
-	if len(tasks) != 1 || tasks[0] != (Task{Run: run, Step: 0, Item: -1}) {
+	if len(tasks) != 1 || tasks[0] != (Task{Run: run, Step: 0, Item: -1, Workflow: "w", Hash: "h"}) {
 		t.Fatalf("dispatched %+v, want the first step", tasks)
 	}
 	c := b.claim(g, tasks[0], "o1")
@@ -79,7 +79,7 @@ func TestFailureEndsWhatRunsAndBeginsNothing(t *testing.T) {
 	if r := b.finish(g, run, a, Failed, "n"); r.Claimed != nil || r.Phase != Running {
 		t.Fatalf("after the failure: %+v", r)
 	}
-	_, err := b.Apply(t.Context(), Claim{Target: Target{Run: run, Step: 2, Item: -1, Graph: g}, Owner: "c"})
+	_, err := b.Apply(t.Context(), Claim{Target: Target{Run: run, Step: 2, Item: -1, Graph: g, Hash: "h"}, Owner: "c"})
 	wantErr(t, "claim a step that was ready", err, ErrLost)
 	r := b.finish(g, run, running, Succeeded, "n")
 	if r.Claimed == nil || g.Nodes[r.Claimed.Step].Name != "bad" {
@@ -108,7 +108,7 @@ func TestForEach(t *testing.T) {
 	b, g := open(t, Options{}), graph([]string{"a"}, []string{"b", "a"})
 	run := b.start(g)
 	parent := b.claim(g, b.take()[0], "p")
-	target := Target{Run: run, Item: -1, Graph: g}
+	target := Target{Run: run, Item: -1, Graph: g, Hash: "h"}
 	r, err := b.Apply(t.Context(), Expand{Target: target, By: *parent, Items: json.RawMessage(`["x","y","z"]`), Count: 3, Parallelism: 2, Next: "i0"})
 	if err != nil || r.Claimed == nil || r.Claimed.Item != 0 {
 		t.Fatalf("expand: %+v, %v", r, err)
@@ -152,14 +152,14 @@ func TestForEachFails(t *testing.T) {
 			b, g := open(t, Options{}), test.graph
 			run := b.start(g)
 			parent := b.claim(g, b.take()[0], "p")
-			r, err := b.Apply(t.Context(), Expand{Target: Target{Run: run, Item: -1, Graph: g}, By: *parent, Items: json.RawMessage(`[1,2,3]`), Count: 3, Next: "i0"})
+			r, err := b.Apply(t.Context(), Expand{Target: Target{Run: run, Item: -1, Graph: g, Hash: "h"}, By: *parent, Items: json.RawMessage(`[1,2,3]`), Count: 3, Next: "i0"})
 			if err != nil {
 				t.Fatal(err)
 			}
 			begun := 1
 			b.finish(g, run, r.Claimed, Failed, "")
 			for _, task := range b.take() {
-				r, err := b.Apply(t.Context(), Claim{Target: Target{Run: run, Step: 0, Item: task.Item, Graph: g}, Owner: "i"})
+				r, err := b.Apply(t.Context(), Claim{Target: Target{Run: run, Step: 0, Item: task.Item, Graph: g, Hash: "h"}, Owner: "i"})
 				if err == nil {
 					begun++
 					b.finish(g, run, r.Claimed, Succeeded, "")
@@ -180,7 +180,7 @@ func TestOutcomeIsRecordedOnce(t *testing.T) {
 	b, g := open(t, Options{}), graph([]string{"a"}, []string{"b", "a"})
 	run := b.start(g)
 	task := b.take()[0]
-	target := Target{Run: run, Item: -1, Graph: g}
+	target := Target{Run: run, Item: -1, Graph: g, Hash: "h"}
 	first := b.claim(g, task, "first")
 	_, err := b.Apply(t.Context(), Claim{Target: target, Owner: "second"})
 	wantErr(t, "claim what is claimed", err, ErrLost)
@@ -207,7 +207,7 @@ func TestLeaseIsRenewedAndSwept(t *testing.T) {
 		t.Fatalf("lost %v, %v; want that of the other", lost, err)
 	}
 	b.step(b.options.Lease / 2)
-	wake := Wake{Target{Run: run, Item: -1, Graph: g}}
+	wake := Wake{Target{Run: run, Item: -1, Graph: g, Hash: "h"}}
 	_, err = b.Apply(t.Context(), wake)
 	wantErr(t, "wake within the lease", err, ErrLost)
 	b.step(b.options.Lease / 2)
@@ -228,7 +228,7 @@ func TestLeaseIsRenewedAndSwept(t *testing.T) {
 func TestRetryWaitResume(t *testing.T) {
 	b, g := open(t, Options{}), graph([]string{"a"})
 	run := b.start(g)
-	target := Target{Run: run, Item: -1, Graph: g}
+	target := Target{Run: run, Item: -1, Graph: g, Hash: "h"}
 	c := b.claim(g, b.take()[0], "1")
 	if _, err := b.Apply(t.Context(), Retry{Target: target, By: *c, Error: "no\x00t yet", At: b.Now().Add(time.Minute)}); err != nil {
 		t.Fatal(err)
@@ -267,7 +267,7 @@ func TestRetryWaitResume(t *testing.T) {
 func TestStop(t *testing.T) {
 	b, g := open(t, Options{}), graph([]string{"a"}, []string{"b"}, []string{"-bad"}, []string{"*end"})
 	run := b.start(g)
-	whole := Target{Run: run, Step: -1, Item: -1, Graph: g}
+	whole := Target{Run: run, Step: -1, Item: -1, Graph: g, Hash: "h"}
 	c := b.claim(g, b.take()[0], "a")
 	_, err := b.Apply(t.Context(), Stop{Target: whole, Phase: TimedOut, Due: true})
 	wantErr(t, "stop before the deadline", err, ErrLost)
@@ -275,10 +275,10 @@ func TestStop(t *testing.T) {
 	if runs, err := b.DueRuns(t.Context(), 10); err != nil || len(runs) != 1 {
 		t.Fatalf("due %+v, %v", runs, err)
 	}
-	if _, err := b.Apply(t.Context(), Stop{Target: whole, Phase: TimedOut, Reason: "late", Due: true}); err != nil {
+	if _, err := b.Apply(t.Context(), Stop{Target: whole, Phase: TimedOut, Due: true}); err != nil {
 		t.Fatal(err)
 	}
-	_, err = b.Apply(t.Context(), Finish{Target: Target{Run: run, Item: -1, Graph: g}, By: *c, Phase: Succeeded})
+	_, err = b.Apply(t.Context(), Finish{Target: Target{Run: run, Item: -1, Graph: g, Hash: "h"}, By: *c, Phase: Succeeded})
 	wantErr(t, "an outcome after the end", err, ErrLost)
 	tasks := b.take()
 	if len(tasks) != 2 {
@@ -287,7 +287,7 @@ func TestStop(t *testing.T) {
 	for _, task := range tasks {
 		b.finish(g, run, b.claim(g, task, "h"), Succeeded, "")
 	}
-	if r := b.wantPhase(run, TimedOut); r.Error != "late" {
+	if r := b.wantPhase(run, TimedOut); r.Error != "it timed out after 1h0m0s" {
 		t.Errorf("error %q", r.Error)
 	}
 	_, err = b.Apply(t.Context(), Stop{Target: whole, Phase: Cancelled})
@@ -346,9 +346,9 @@ func TestUnknownRun(t *testing.T) {
 	b, g := open(t, Options{}), graph([]string{"a"})
 	run := b.start(g)
 	for name, target := range map[string]Target{
-		"run":   {Run: "019a0000-0000-7000-8000-000000000000", Item: -1, Graph: g},
-		"no id": {Run: "x", Item: -1, Graph: g},
-		"step":  {Run: run, Step: 7, Item: -1, Graph: g},
+		"run":   {Run: "019a0000-0000-7000-8000-000000000000", Item: -1, Graph: g, Hash: "h"},
+		"no id": {Run: "x", Item: -1, Graph: g, Hash: "h"},
+		"step":  {Run: run, Step: 7, Item: -1, Graph: g, Hash: "h"},
 	} {
 		_, err := b.Apply(t.Context(), Claim{Target: target, Owner: "o"})
 		wantErr(t, name, err, backend.ErrNotFound)

@@ -18,6 +18,9 @@ type Task struct {
 	Run  string `json:"run"`
 	Step int    `json:"step"`
 	Item int    `json:"item"` // -1: the step itself
+	// Workflow and Hash are the definition, so that whoever takes the step has it before the run is locked.
+	Workflow string `json:"workflow"`
+	Hash     string `json:"hash"`
 }
 
 // maxTask bounds a body, before it is parsed.
@@ -25,7 +28,8 @@ const maxTask = 1 << 10
 
 // Body is the task as a message.
 func (t Task) Body() string {
-	return fmt.Sprintf(`{"run":%q,"step":%d,"item":%d}`, t.Run, t.Step, t.Item)
+	data, _ := json.Marshal(t) // texts and numbers
+	return string(data)
 }
 
 // ParseTask is ErrInvalid for a message that no engine wrote.
@@ -41,8 +45,8 @@ func ParseTask(body []byte) (Task, error) {
 	if err = errors.Join(err, idErr); err != nil {
 		return t, fmt.Errorf("task: %w: %w", backend.ErrInvalid, err)
 	}
-	if t.Step < 0 || t.Item < wholeStep {
-		return t, fmt.Errorf("task of step %d, item %d: %w", t.Step, t.Item, backend.ErrInvalid)
+	if t.Workflow == "" || t.Hash == "" || t.Step < 0 || t.Item < wholeStep {
+		return t, fmt.Errorf("task of workflow %q, definition %q, step %d, item %d: %w", t.Workflow, t.Hash, t.Step, t.Item, backend.ErrInvalid)
 	}
 	t.Run = id.String()
 	return t, nil

@@ -16,11 +16,12 @@ type Transition interface {
 	apply(*locked) (Result, error)
 }
 
-// Target is a step, or an item of one, of a run. Graph is the run's.
+// Target is a step, or an item of one, of a run. Graph is that of the run's definition, which Hash names.
 type Target struct {
 	Run        string
 	Step, Item int
 	Graph      *Graph
+	Hash       string
 }
 
 func (t Target) target() Target { return t }
@@ -101,7 +102,7 @@ func (f Finish) apply(l *locked) (Result, error) {
 // Retry ends an attempt, and makes the next one wait.
 type Retry struct {
 	Target
-	By Claimed
+	By    Claimed
 	Error string
 	At    time.Time
 }
@@ -260,7 +261,7 @@ type Stop struct {
 	Target
 	Phase  Phase
 	Reason string
-	// Due: only when its deadline is over; otherwise ErrLost.
+	// Due: only when its deadline is over, which is the reason then; otherwise ErrLost.
 	Due bool
 }
 
@@ -270,6 +271,12 @@ func (s Stop) apply(l *locked) (Result, error) {
 		return Result{}, fmt.Errorf("the run has ended: %w", ErrConflict)
 	case s.Due && (l.run.Deadline == nil || l.run.Deadline.After(l.now)):
 		return Result{}, ErrLost
+	}
+	if s.Due {
+		s.Reason = fmt.Sprintf("it timed out after %s", l.run.Timeout)
+		if l.machine.stage == stageHandlers {
+			s.Reason = fmt.Sprintf("its handlers timed out after %s", l.options.HandlerTime)
+		}
 	}
 	l.runEvent(EventRunStopped, line(s.Reason))
 	if l.run.Phase == Queued { // nothing has begun, and nothing is to be cleaned up
@@ -282,7 +289,7 @@ func (s Stop) apply(l *locked) (Result, error) {
 	return Result{}, nil
 }
 
-// Abort fails a run without handlers: its definition cannot be executed.
+// Abort fails a run without handlers: its definition cannot be executed, and so the target has no graph.
 type Abort struct {
 	Target
 	Reason string
@@ -292,6 +299,7 @@ func (a Abort) apply(l *locked) (Result, error) {
 	if l.run.Phase.Ended() {
 		return Result{}, fmt.Errorf("the run has ended: %w", ErrConflict)
 	}
+	l.runEvent(EventRunStopped, line(a.Reason))
 	l.machine.abort(line(a.Reason))
 	l.follow("")
 	return Result{}, nil
