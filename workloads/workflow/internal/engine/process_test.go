@@ -124,8 +124,8 @@ var crashSpecs = []struct {
 }{
 	{`{"history":{"successful":1000},"steps":[{"name":"a","type":"x"},{"name":"b","type":"x","needs":["a"]},{"name":"c","type":"x","needs":["b"]},{"name":"d","type":"x","needs":["c"]}],"always":[{"name":"e","type":"x"}]}`, nil, 5},
 	{`{"history":{"successful":1000},"steps":[{"name":"a","type":"x"},{"name":"b","type":"x","needs":["a"]},{"name":"c","type":"x","needs":["a"]},{"name":"d","type":"x","needs":["a"]},{"name":"e","type":"x","needs":["b","c","d"]}]}`, nil, 5},
-	{`{"history":{"successful":1000},"steps":[{"name":"a","type":"x","with":{"fail":true},"retry":{"attempts":3,"initial":"5ms"}},{"name":"b","type":"x","needs":["a"],"with":{"fail":true},"retry":{"attempts":3,"initial":"5ms"}}]}`, nil, 2},
-	{`{"history":{"successful":1000},"steps":[{"name":"a","type":"x","forEach":{"items":"${{ inputs.list }}","parallelism":3}},{"name":"b","type":"x","needs":["a"]}]}`, map[string]any{"list": []any{1, 2, 3, 4, 5, 6}}, 7},
+	{`{"history":{"successful":1000},"steps":[{"name":"a","type":"x","with":{"fail":true},"retry":{"attempts":3,"delay":"5ms"}},{"name":"b","type":"x","needs":["a"],"with":{"fail":true},"retry":{"attempts":3,"delay":"5ms"}}]}`, nil, 2},
+	{`{"history":{"successful":1000},"inputs":[{"name":"list","type":"array"}],"steps":[{"name":"a","type":"x","forEach":{"items":"${{ inputs.list }}","parallelism":3}},{"name":"b","type":"x","needs":["a"]}]}`, map[string]any{"list": []any{1, 2, 3, 4, 5, 6}}, 7},
 }
 
 // TestWorkersDie: workers are killed at random, and the broker is restarted, while runs are started. Each run that was accepted
