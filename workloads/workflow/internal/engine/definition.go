@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package engine
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/itechsmart/operator/workloads/workflow/internal/store"
+	"github.com/itechsmart/operator/workloads/workflow/worker/config/definition"
+)
+
+// stepOf is a step as it is compiled.
+type stepOf = *definition.Step
+
+func role(s stepOf) store.Role {
+	switch s.Role() {
+	case "onSuccess":
+		return store.OnSuccess
+	case "onFailure":
+		return store.OnFailure
+	case "always":
+		return store.Always
+	}
+	return store.Main
+}
+
+func continues(s stepOf) bool { return s.OnError() == "Continue" }
+
+func attempts(r definition.Retry) int { return r.Attempts }
+
+func parallelism(s stepOf) int { return s.ForEach.Parallelism }
+
+func timeout(p *definition.Program) time.Duration {
+	if t := time.Duration(p.Workflow().Timeout); t > 0 {
+		return t
+	}
+	return time.Hour
+}
+
+func concurrency(p *definition.Program, scope *definition.Scope) (*store.Concurrency, error) {
+	c := p.Workflow().Concurrency
+	if c == nil {
+		return nil, nil
+	}
+	key, err := p.ConcurrencyKey(scope)
+	return &store.Concurrency{Key: key, Max: c.Max, Policy: store.Policy(c.Policy)}, err
+}
+
+func history(p *definition.Program) store.Keep {
+	k := store.Keep{Successful: 10, Failed: 10}
+	if h := p.Workflow().History; h != nil {
+		if h.Successful != nil {
+			k.Successful = *h.Successful
+		}
+		if h.Failed != nil {
+			k.Failed = *h.Failed
+		}
+		k.TTL = time.Duration(h.TTL)
+	}
+	return k
+}
+
+// kept is a trigger in the database.
+type kept struct {
+	Type        string            `json:"type,omitempty"`
+	Name        string            `json:"name,omitempty"`
+	Body        json.RawMessage   `json:"body,omitempty"`
+	Headers     map[string]string `json:"headers,omitempty"`
+	ScheduledAt *time.Time        `json:"scheduledAt,omitempty"`
+}
+
+func keepTrigger(t definition.TriggerInfo) (kept, error) {
+	k := kept{Type: t.Type, Name: t.Name, Headers: t.Headers}
+	if !t.ScheduledAt.IsZero() {
+		k.ScheduledAt = &t.ScheduledAt
+	}
+	var err error
+	if t.Body != nil {
+		k.Body, err = json.Marshal(t.Body)
+	}
+	return k, err
+}
+
+func readTrigger(data json.RawMessage) (definition.TriggerInfo, error) {
+	var k kept
+	if err := json.Unmarshal(data, &k); err != nil {
+		return definition.TriggerInfo{}, err
+	}
+	t := definition.TriggerInfo{Type: k.Type, Name: k.Name, Headers: k.Headers}
+	if k.ScheduledAt != nil {
+		t.ScheduledAt = *k.ScheduledAt
+	}
+	var err error
+	t.Body, err = decode(k.Body)
+	return t, err
+}

@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"runtime/debug"
+	"time"
+
+	"github.com/itechsmart/operator/internal/backend"
+	"github.com/itechsmart/operator/workloads/workflow/internal/store"
+	"github.com/itechsmart/operator/workloads/workflow/worker/config/definition"
+)
+
+// grace is how long a step that was told to end may take to do so. Then the worker goes on without it.
+const grace = 5 * time.Second
+
+func permanent(format string, args ...any) error { return &Permanent{fmt.Errorf(format, args...)} }
+
+// execute is what comes of a step; nil: nothing is to be recorded, for it is not ours any more.
+func (e *Engine) execute(x *execution) store.Transition {
+	t, err := e.attempt(x)
+	if err == nil {
+		return t
+	}
+	target := x.program.target(x.run.ID, x.claimed.Step, x.claimed.Item)
+	switch cause := context.Cause(x.ctx); {
+	case errors.Is(cause, errLost):
+		return nil
+	case errors.Is(cause, errShutdown):
+		return store.Release{Target: target, By: *x.claimed}
+	case errors.Is(cause, errDeadline):
+		return store.Stop{Target: x.program.target(x.run.ID, -1, -1), Phase: store.TimedOut, Due: true}
+	case errors.Is(cause, errTimeout):
+		err = fmt.Errorf("%w after %s", errTimeout, x.step.Timeout())
+	}
+	var final *Permanent
+	if delay, again := e.retry(x); again && !errors.As(err, &final) {
+		return store.Retry{Target: target, By: *x.claimed, Error: err.Error(), At: e.clock.Now().Add(delay)}
+	}
+	return store.Finish{Target: target, By: *x.claimed, Phase: store.Failed, Error: err.Error(), Next: e.next()}
+}
+
+func (e *Engine) retry(x *execution) (time.Duration, bool) {
+	retry := x.step.Retry()
+	if x.claimed.Attempt >= attempts(retry) {
+		return 0, false
+	}
+	return retry.Delay(x.claimed.Attempt, rand.Float64), true
+}
+
+// attempt evaluates what the step says and executes it.
+func (e *Engine) attempt(x *execution) (store.Transition, error) {
+	scope, err := e.awaitScope(x)
+	if err != nil {
+		return nil, err
+	}
+	finish := store.Finish{Target: x.program.target(x.run.ID, x.claimed.Step, x.claimed.Item), By: *x.claimed, Next: e.next()}
+	if x.claimed.Item < 0 {
+		t, err := e.consider(x, scope, finish)
+		if t != nil || err != nil {
+			return t, err
+		}
+	}
+	result, err := e.call(x, scope)
+	if err != nil {
+		return nil, err
+	}
+	if result.Wait != nil {
+		return e.suspend(x, finish.Target, result.Wait)
+	}
+	finish.Phase = store.Succeeded
+	if finish.Output, err = e.encode("the output", result.Output); err != nil {
+		return nil, err
+	}
+	// Whoever comes later gets what was kept, and so does the step itself.
+	if result.Output, err = decode(finish.Output); err != nil {
+		return nil, permanent("the output: %w", err)
+	}
+	named, err := x.step.Outputs(scope, result.Output)
+	if err != nil {
+		return nil, permanent("%w", err)
+	}
+	if named != nil {
+		if finish.Outputs, err = e.encode("outputs", named); err != nil {
+			return nil, err
+		}
+	}
+	return finish, nil
+}
+
+// awaitScope insists, as long as the claim is ours.
+func (e *Engine) awaitScope(x *execution) (*definition.Scope, error) {
+	for n := 0; ; n++ {
+		scope, err := e.scopeOf(x.ctx, x.view, x.claimed)
+		if err == nil || !errors.Is(err, backend.ErrUnavailable) || !pause(x.ctx, n) {
+			return scope, err
+		}
+	}
+}
+
+// consider decides whether a step is executed as such: not when it is skipped, or has items. nil, nil: it is.
+func (e *Engine) consider(x *execution, scope *definition.Scope, finish store.Finish) (store.Transition, error) {
+	if x.claimed.Resume != nil {
+		return nil, nil // it was begun already
+	}
+	when, err := x.step.When(scope)
+	if err != nil {
+		return nil, permanent("%w", err)
+	}
+	if !when {
+		finish.Phase = store.Skipped
+		return finish, nil
+	}
+	items, err := x.step.Items(scope)
+	if err != nil {
+		return nil, permanent("%w", err)
+	}
+	if items == nil {
+		return nil, nil
+	}
+	data, err := e.encode("the list of items", items)
+	if err != nil {
+		return nil, err
+	}
+	return store.Expand{Target: finish.Target, By: finish.By, Items: data, Count: len(items), Parallelism: parallelism(x.step), Next: finish.Next}, nil
+}
+
+func (e *Engine) encode(what string, value any) (json.RawMessage, error) {
+	data, err := json.Marshal(value)
+	if err != nil {
+		return nil, permanent("%s is no JSON: %w", what, err)
+	}
+	if err := e.store.CheckOutput(what, data); err != nil {
+		return nil, &Permanent{err}
+	}
+	return data, nil
+}
+
+// suspend bounds the wait by the step's timeout: it is over for the attempt, waits included.
+func (e *Engine) suspend(x *execution, target store.Target, w *Wait) (store.Transition, error) {
+	if w.Until.IsZero() && !w.Event {
+		return nil, permanent("the step waits for nothing")
+	}
+	t := store.Suspend{Target: target, By: *x.claimed, Until: w.Until, Resumable: w.Event}
+	if timeout := x.step.Timeout(); timeout > 0 {
+		if end := x.claimed.Started.Add(timeout); t.Until.IsZero() || end.Before(t.Until) {
+			t.Until = end
+		}
+	}
+	if w.Detail != nil {
+		var err error
+		if t.Detail, err = e.encode("the detail of the wait", w.Detail); err != nil {
+			return nil, err
+		}
+	}
+	return t, nil
+}
+
+// call executes the step, bounded by its timeout and by the run's.
+func (e *Engine) call(x *execution, scope *definition.Scope) (Result, error) {
+	config, err := x.step.Config(scope)
+	if err != nil {
+		return Result{}, permanent("%w", err)
+	}
+	call := Call{
+		Type: x.step.Type(), Config: config, Attempt: x.claimed.Attempt, Run: x.run.ID, Workflow: x.run.Workflow, Step: x.step.Name(), Item: x.claimed.Item, Scope: scope,
+		Key: fmt.Sprintf("%s/%s/%d/%d", x.run.ID, x.step.Name(), x.claimed.Item, x.claimed.Attempt),
+	}
+	if r := x.claimed.Resume; r != nil {
+		call.Resume = &Resume{Event: r.Event}
+		detail, errDetail := decode(r.Detail)
+		call.Resume.Detail, _ = detail.(map[string]any)
+		if call.Resume.Data, err = decode(r.Data); errors.Join(err, errDetail) != nil {
+			return Result{}, permanent("how the wait ended: %w", errors.Join(err, errDetail))
+		}
+	}
+	now := e.clock.Now()
+	if timeout := x.step.Timeout(); timeout > 0 {
+		left := x.claimed.Started.Add(timeout).Sub(now)
+		if left <= 0 {
+			return Result{}, fmt.Errorf("%w after %s", errTimeout, timeout)
+		}
+		defer e.clock.AfterFunc(left, func() { x.cancel(errTimeout) })()
+	}
+	if x.run.Deadline != nil && x.program.graph.Nodes[x.claimed.Step].Role == store.Main { // handlers have a time of their own
+		defer e.clock.AfterFunc(max(0, x.run.Deadline.Sub(now)), func() { x.cancel(errDeadline) })()
+	}
+	return e.bounded(x, call)
+}
+
+type answer struct {
+	Result
+	err error
+}
+
+// bounded outlives a step that does not end when it is told to, and one that panics.
+func (e *Engine) bounded(x *execution, call Call) (Result, error) {
+	done := make(chan answer, 1)
+	go func() {
+		var a answer
+		defer func() {
+			if p := recover(); p != nil {
+				e.log.ErrorContext(x.ctx, "a step panicked", "run", call.Run, "step", call.Step, "type", call.Type, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+				a = answer{err: permanent("the step panicked: %v", p)}
+			}
+			done <- a
+		}()
+		a.Result, a.err = e.options.Executor.Execute(x.ctx, call)
+	}()
+	select {
+	case a := <-done:
+		return a.Result, a.err
+	case <-x.ctx.Done():
+	}
+	select {
+	case a := <-done:
+		return a.Result, a.err
+	case <-time.After(grace):
+		e.log.ErrorContext(x.ctx, "a step does not end although it was told to", "run", call.Run, "step", call.Step, "type", call.Type)
+		return Result{}, context.Cause(x.ctx)
+	}
+}

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package engine
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+
+	"github.com/itechsmart/operator/workloads/workflow/internal/store"
+	"github.com/itechsmart/operator/workloads/workflow/worker/config/definition"
+)
+
+// view is a run as the steps that one worker executes, one after the other, see it. What it has seen it does not read again.
+type view struct {
+	program *program
+	run     *store.Run
+	scope   definition.Scope // without steps and item
+	results map[int]definition.StepResult
+}
+
+// trigger is definition.TriggerInfo as it is kept.
+func (e *Engine) view(p *program, run *store.Run) (*view, error) {
+	v := &view{program: p, run: run, results: map[int]definition.StepResult{}}
+	inputs, err := decode(run.Inputs)
+	if err != nil {
+		return nil, fmt.Errorf("inputs: %w", err)
+	}
+	v.scope.Inputs, _ = inputs.(map[string]any)
+	if v.scope.Trigger, err = readTrigger(run.Trigger); err != nil {
+		return nil, fmt.Errorf("trigger: %w", err)
+	}
+	v.scope.Run = definition.RunInfo{
+		ID: run.ID, Workflow: run.Workflow, Namespace: e.options.Namespace, Generation: run.Generation, Attempt: run.Attempt, Trigger: v.scope.Trigger.Name,
+	}
+	if run.Started != nil {
+		v.scope.Run.StartedAt = *run.Started
+	}
+	return v, nil
+}
+
+// saw keeps the outcome of a step that was just recorded, for those behind it.
+func (v *view) saw(t store.Transition) {
+	f, ok := t.(store.Finish)
+	if !ok || f.Item != -1 {
+		return
+	}
+	if r, err := result(store.Step{Phase: f.Phase, Output: f.Output, Outputs: f.Outputs, Error: f.Error, Attempt: f.By.Attempt}); err == nil {
+		v.results[f.Step] = r
+	}
+}
+
+func result(s store.Step) (definition.StepResult, error) {
+	out := definition.StepResult{Status: string(s.Phase), Error: s.Error, Attempts: s.Attempt}
+	var err, errNamed error
+	out.Output, err = decode(s.Output)
+	var named any
+	named, errNamed = decode(s.Outputs)
+	out.Outputs, _ = named.(map[string]any)
+	return out, errors.Join(err, errNamed)
+}
+
+// scopeOf is what expressions of a step see.
+func (e *Engine) scopeOf(ctx context.Context, v *view, c *store.Claimed) (*definition.Scope, error) {
+	before := v.program.before[c.Step]
+	var missing []int
+	for _, i := range before {
+		if _, ok := v.results[i]; !ok {
+			missing = append(missing, i)
+		}
+	}
+	if len(missing) > 0 {
+		found, err := e.store.Results(ctx, v.run.ID, missing)
+		if err != nil {
+			return nil, err
+		}
+		for _, s := range found {
+			r, err := result(s)
+			if err != nil {
+				return nil, fmt.Errorf("result of step %s: %w", v.program.Step(s.Step).Name(), err)
+			}
+			if s.Phase.Ended() {
+				v.results[s.Step] = r
+			}
+		}
+	}
+	scope := v.scope
+	scope.Steps = make(map[string]definition.StepResult, len(before))
+	for _, i := range before {
+		r, ok := v.results[i]
+		if !ok { // a handler looks at a step that never began
+			r.Status = string(store.Cancelled)
+		}
+		scope.Steps[v.program.Step(i).Name()] = r
+	}
+	if c.Item < 0 {
+		return &scope, nil
+	}
+	raw, err := e.store.Item(ctx, v.run.ID, c.Step, c.Item)
+	if err != nil {
+		return nil, err
+	}
+	scope.InItem, scope.ItemIndex = true, c.Item
+	scope.Item, err = decode(raw)
+	return &scope, err
+}
+
+// decode is JSON as expressions take it: whole numbers are int64 as long as they fit.
+func decode(data json.RawMessage) (any, error) {
+	if len(data) == 0 {
+		return nil, nil
+	}
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	decoder.UseNumber()
+	var out any
+	if err := decoder.Decode(&out); err != nil {
+		return nil, err
+	}
+	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
+		return nil, errors.New("there is more than one value")
+	}
+	return numbers(out)
+}
+
+func numbers(value any) (any, error) {
+	switch x := value.(type) {
+	case json.Number:
+		if n, err := x.Int64(); err == nil {
+			return n, nil
+		}
+		return x.Float64()
+	case map[string]any:
+		for key, v := range maps.All(x) {
+			n, err := numbers(v)
+			if err != nil {
+				return nil, err
+			}
+			x[key] = n
+		}
+	case []any:
+		for i, v := range x {
+			n, err := numbers(v)
+			if err != nil {
+				return nil, err
+			}
+			x[i] = n
+		}
+	}
+	return value, nil
+}

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// holdKey makes those who count the runs of a key take turns, until the transaction ends.
+const holdKey = `SELECT pg_advisory_xact_lock(hashtextextended($1 || '/' || $2, 0))`
+
+// countRuns is how many runs of a key are under way, and how many are queued.
+const countRuns = `SELECT count(*) FILTER (WHERE phase <> 'Queued'), count(*) FILTER (WHERE phase = 'Queued')
+	FROM runs WHERE workflow = $1 AND concurrency_key = $2 AND finished IS NULL`
+
+// startBounded starts a run that may be one too many. With CancelPrevious it is queued until those that TooMany names ended.
+func (s *Store) startBounded(ctx context.Context, n NewRun) (string, bool, error) {
+	r := &start{NewRun: n}
+	err := s.begin(ctx, func(tx pgx.Tx) ([]Message, error) {
+		if _, err := tx.Exec(ctx, holdKey, n.Workflow, n.Concurrency.Key); err != nil {
+			return nil, err
+		}
+		if n.IdempotencyKey != "" { // a start that is repeated is not one too many
+			var known bool
+			err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM runs WHERE workflow = $1 AND idempotency_key = $2)`, n.Workflow, n.IdempotencyKey).Scan(&known)
+			if err != nil {
+				return nil, err
+			}
+			if known {
+				return s.insertIn(ctx, tx, []*start{r})
+			}
+		}
+		var active, queued int
+		if err := tx.QueryRow(ctx, countRuns, n.Workflow, n.Concurrency.Key).Scan(&active, &queued); err != nil {
+			return nil, err
+		}
+		full := active >= n.Concurrency.Max
+		if full && n.Concurrency.Policy == PolicySkip {
+			return nil, fmt.Errorf("%d runs of workflow %s are under way: %w", active, n.Workflow, ErrBusy)
+		}
+		r.queued = full || queued > 0
+		return s.insertIn(ctx, tx, []*start{r})
+	})
+	if err != nil {
+		return "", false, fail("start", err)
+	}
+	return r.id, r.created, nil
+}
+
+// RunRef names a run, and what it executes.
+type RunRef struct{ ID, Workflow, Hash string }
+
+// TooMany is the runs of a key that are older than a run and leave it no room, the oldest first.
+func (s *Store) TooMany(ctx context.Context, id string, b Concurrency) ([]RunRef, error) {
+	rows, err := s.pool.Query(ctx, `SELECT o.id::text, o.workflow, o.hash FROM runs r JOIN runs o USING (workflow, concurrency_key)
+		WHERE r.id = $1 AND o.finished IS NULL AND o.id < r.id ORDER BY o.id DESC OFFSET $2`, id, b.Max-1)
+	if err != nil {
+		return nil, fail("list runs", err)
+	}
+	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[RunRef])
+	return list, fail("list runs", err)
+}
+
+// Admissible is the queued runs that have room, at most one of each key.
+func (s *Store) Admissible(ctx context.Context, limit int) ([]RunRef, error) {
+	rows, err := s.pool.Query(ctx, `SELECT DISTINCT ON (q.workflow, q.concurrency_key) q.id::text, q.workflow, q.hash FROM runs q
+		WHERE q.phase = 'Queued' AND q.concurrency_max > (SELECT count(*) FROM runs a WHERE a.workflow = q.workflow
+			AND a.concurrency_key = q.concurrency_key AND a.finished IS NULL AND a.phase <> 'Queued')
+		ORDER BY q.workflow, q.concurrency_key, q.id LIMIT $1`, limit)
+	if err != nil {
+		return nil, fail("list queued runs", err)
+	}
+	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[RunRef])
+	return list, fail("list queued runs", err)
+}
+
+// Admit lets a queued run begin. ErrLost: it has no room after all, or is not queued.
+func (s *Store) Admit(ctx context.Context, t Target) error {
+	return fail("admit", s.begin(ctx, func(tx pgx.Tx) ([]Message, error) {
+		var room bool
+		err := tx.QueryRow(ctx, `SELECT true FROM (SELECT workflow, concurrency_key AS key FROM runs WHERE id = $1) r,
+			LATERAL pg_advisory_xact_lock(hashtextextended(r.workflow || '/' || r.key, 0))`, t.Run).Scan(&room)
+		if err != nil {
+			return nil, err
+		}
+		// Another statement sees what those committed who had the turn before.
+		err = tx.QueryRow(ctx, `SELECT phase = 'Queued' AND concurrency_max > (SELECT count(*) FROM runs a WHERE a.workflow = q.workflow
+			AND a.concurrency_key = q.concurrency_key AND a.finished IS NULL AND a.phase <> 'Queued') FROM runs q WHERE id = $1`, t.Run).Scan(&room)
+		if err != nil {
+			return nil, err
+		}
+		if !room {
+			return nil, ErrLost
+		}
+		r := &request{Transition: admit{t}}
+		messages, err := s.transition(ctx, tx.Conn(), []*request{r}, false)
+		return messages, cmp.Or(err, r.err)
+	}))
+}
