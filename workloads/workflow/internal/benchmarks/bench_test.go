@@ -136,7 +136,7 @@ func chain(b testing.TB, n int) *definition.Program {
 		if i > 0 {
 			needs = fmt.Sprintf(`,"needs":["s%d"]`, i-1)
 		}
-		steps[i] = fmt.Sprintf(`{"name":"s%d","type":"x"%s}`, i, needs)
+		steps[i] = fmt.Sprintf(`{"name":"s%d","type":"transform","with":{"value":0}%s}`, i, needs)
 	}
 	return parse(b, steps...)
 }
@@ -251,7 +251,7 @@ func BenchmarkFanOut(b *testing.B) {
 	x := launch(b, true)
 	steps := make([]string, 10)
 	for i := range steps {
-		steps[i] = fmt.Sprintf(`{"name":"s%d","type":"x","forEach":{"items":"${{ inputs.list }}"}}`, i)
+		steps[i] = fmt.Sprintf(`{"name":"s%d","type":"transform","with":{"value":0},"forEach":{"items":"${{ inputs.list }}"}}`, i)
 	}
 	p := parseWith(b, `{"name":"list","type":"array"}`, steps...)
 	list := make([]any, 10)
@@ -279,7 +279,7 @@ func BenchmarkFanOut(b *testing.B) {
 
 // BenchmarkWaiting is what 1,000 runs that wait for somebody cost the process.
 func BenchmarkWaiting(b *testing.B) {
-	x, p := launch(b, true), parse(b, `{"name":"wait","type":"x"}`)
+	x, p := launch(b, true), parse(b, `{"name":"wait","type":"transform","with":{"value":0}}`)
 	x.start(p)
 	x.await(1, store.Waiting)
 	for b.Loop() {

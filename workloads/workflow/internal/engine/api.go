@@ -46,7 +46,7 @@ func (e *Engine) Start(ctx context.Context, s Start) (id string, created bool, e
 		return "", false, err
 	}
 	scope := &definition.Scope{Inputs: inputs, Trigger: s.Trigger, Run: definition.RunInfo{
-		Workflow: s.Workflow, Namespace: e.options.Namespace, Generation: s.Generation, Attempt: 1, Trigger: s.Trigger.Name, StartedAt: e.clock.Now(),
+		Workflow: s.Workflow, Namespace: e.options.Namespace, Generation: s.Generation, Attempt: 1, StartedAt: e.clock.Now(),
 	}}
 	if n.Concurrency, err = concurrency(s.Program, scope); err != nil {
 		return "", false, fmt.Errorf("%w: %w", backend.ErrInvalid, err)
@@ -193,4 +193,26 @@ func (e *Engine) find(ctx context.Context, run, step string) (store.Run, *progra
 		return r, nil, 0, fmt.Errorf("run %s has no step %q: %w", run, step, backend.ErrNotFound)
 	}
 	return r, p, i, nil
+}
+
+// Outputs is what a run gives, by name; nil when it has not succeeded, or its workflow names none. It is made of what was
+// recorded when it is asked for: expressions know no clock, and give the same at any time.
+func (e *Engine) Outputs(ctx context.Context, run string) (map[string]any, error) {
+	r, err := e.store.Get(ctx, run)
+	if err != nil || r.Phase != store.Succeeded {
+		return nil, err
+	}
+	p, err := e.programs.get(ctx, r.Workflow, r.Hash)
+	if err != nil || len(p.Workflow().Outputs) == 0 {
+		return nil, err
+	}
+	v, err := e.view(p, &r)
+	if err != nil {
+		return nil, err
+	}
+	scope, err := e.scopeOver(ctx, v, p.all)
+	if err != nil {
+		return nil, err
+	}
+	return p.Outputs(scope)
 }

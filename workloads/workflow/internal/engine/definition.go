@@ -15,27 +15,28 @@ type stepOf = *definition.Step
 
 func role(s stepOf) store.Role {
 	switch s.Role() {
-	case "onSuccess":
+	case definition.OnSuccess:
 		return store.OnSuccess
-	case "onFailure":
+	case definition.OnFailure:
 		return store.OnFailure
-	case "always":
+	case definition.AlwaysAfter:
 		return store.Always
 	}
 	return store.Main
 }
 
-func continues(s stepOf) bool { return s.OnError() == "Continue" }
-
-func attempts(r definition.Retry) int { return r.Attempts }
-
-func parallelism(s stepOf) int { return s.ForEach.Parallelism }
+// What a definition leaves out.
+const (
+	defaultTimeout = time.Hour
+	defaultHistory = 10
+	defaultTTL     = 7 * 24 * time.Hour
+)
 
 func timeout(p *definition.Program) time.Duration {
 	if t := time.Duration(p.Workflow().Timeout); t > 0 {
 		return t
 	}
-	return time.Hour
+	return defaultTimeout
 }
 
 func concurrency(p *definition.Program, scope *definition.Scope) (*store.Concurrency, error) {
@@ -44,18 +45,26 @@ func concurrency(p *definition.Program, scope *definition.Scope) (*store.Concurr
 		return nil, nil
 	}
 	key, err := p.ConcurrencyKey(scope)
-	return &store.Concurrency{Key: key, Max: c.Max, Policy: store.Policy(c.Policy)}, err
+	policy := store.Policy(c.Policy)
+	if policy == "" {
+		policy = store.PolicyQueue
+	}
+	return &store.Concurrency{Key: key, Max: max(1, c.Max), Policy: policy}, err
 }
 
 func history(p *definition.Program) store.Keep {
-	k := store.Keep{Successful: 10, Failed: 10}
-	if h := p.Workflow().History; h != nil {
-		if h.Successful != nil {
-			k.Successful = *h.Successful
-		}
-		if h.Failed != nil {
-			k.Failed = *h.Failed
-		}
+	k := store.Keep{Successful: defaultHistory, Failed: defaultHistory, TTL: defaultTTL}
+	h := p.Workflow().History
+	if h == nil {
+		return k
+	}
+	if h.Successful != nil {
+		k.Successful = *h.Successful
+	}
+	if h.Failed != nil {
+		k.Failed = *h.Failed
+	}
+	if h.TTL > 0 {
 		k.TTL = time.Duration(h.TTL)
 	}
 	return k

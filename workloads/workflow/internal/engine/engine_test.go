@@ -24,14 +24,17 @@ func wantOutput(t *testing.T, s store.Step, want string) {
 func TestChain(t *testing.T) {
 	s := &script{}
 	r := launch(t, Options{Executor: s})
-	id := r.start(`{"inputs":[{"name":"n","type":"integer"}],"steps":[{"name":"a","type":"x","with":{"value":"${{ inputs.n }}"}},
+	id := r.start(`{"inputs":[{"name":"n","type":"integer"}],"outputs":{"sum":"${{ steps.c.output + 1 }}"},"steps":[{"name":"a","type":"x","with":{"value":"${{ inputs.n }}"}},
 		{"name":"b","type":"x","needs":["a"],"with":{"value":"${{ steps.a.output }}"}},
 		{"name":"c","type":"x","needs":["b"],"with":{"value":"${{ steps.a.output }}"}}]}`, map[string]any{"n": int64(9007199254740993)})
 	r.wait(id, store.Succeeded)
 	wantOutput(t, r.steps(id)["c"], "9007199254740993")
+	if out, err := r.Outputs(t.Context(), id); err != nil || out["sum"] != int64(9007199254740994) {
+		t.Errorf("the run gives %v, %v", out, err)
+	}
 	for _, step := range []string{"a", "b", "c"} {
 		calls := s.of(step)
-		if len(calls) != 1 || calls[0].Key != id+"/"+step+"/-1/1" || calls[0].Type != "x" {
+		if len(calls) != 1 || calls[0].Key != id+"/"+step+"/-1/1" || calls[0].Type != "transform" {
 			t.Errorf("step %s was called %+v", step, calls)
 		}
 	}

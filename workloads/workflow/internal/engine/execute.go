@@ -47,7 +47,7 @@ func (e *Engine) execute(x *execution) store.Transition {
 
 func (e *Engine) retry(x *execution) (time.Duration, bool) {
 	retry := x.step.Retry()
-	if x.claimed.Attempt >= attempts(retry) {
+	if x.claimed.Attempt >= retry.Attempts {
 		return 0, false
 	}
 	return retry.Delay(x.claimed.Attempt, rand.Float64), true
@@ -127,7 +127,7 @@ func (e *Engine) consider(x *execution, scope *definition.Scope, finish store.Fi
 	if err != nil {
 		return nil, err
 	}
-	return store.Expand{Target: finish.Target, By: finish.By, Items: data, Count: len(items), Parallelism: parallelism(x.step), Next: finish.Next}, nil
+	return store.Expand{Target: finish.Target, By: finish.By, Items: data, Count: len(items), Parallelism: x.step.Parallelism(), Next: finish.Next}, nil
 }
 
 func (e *Engine) encode(what string, value any) (json.RawMessage, error) {

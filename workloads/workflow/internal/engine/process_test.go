@@ -36,7 +36,7 @@ type effects struct{ pool *pgxpool.Pool }
 const effectsTable = `CREATE TABLE effects (key text PRIMARY KEY, run text NOT NULL, step text NOT NULL, item int NOT NULL, times int NOT NULL)`
 
 func (e effects) Execute(ctx context.Context, call Call) (Result, error) {
-	if call.Config["fail"] == true && call.Attempt == 1 {
+	if call.Config["value"] == "fail" && call.Attempt == 1 {
 		return Result{}, errStep
 	}
 	_, err := e.pool.Exec(ctx, `INSERT INTO effects VALUES ($1, $2, $3, $4, 1) ON CONFLICT (key) DO UPDATE SET times = effects.times + 1`,
@@ -124,7 +124,7 @@ var crashSpecs = []struct {
 }{
 	{`{"history":{"successful":1000},"steps":[{"name":"a","type":"x"},{"name":"b","type":"x","needs":["a"]},{"name":"c","type":"x","needs":["b"]},{"name":"d","type":"x","needs":["c"]}],"always":[{"name":"e","type":"x"}]}`, nil, 5},
 	{`{"history":{"successful":1000},"steps":[{"name":"a","type":"x"},{"name":"b","type":"x","needs":["a"]},{"name":"c","type":"x","needs":["a"]},{"name":"d","type":"x","needs":["a"]},{"name":"e","type":"x","needs":["b","c","d"]}]}`, nil, 5},
-	{`{"history":{"successful":1000},"steps":[{"name":"a","type":"x","with":{"fail":true},"retry":{"attempts":3,"delay":"5ms"}},{"name":"b","type":"x","needs":["a"],"with":{"fail":true},"retry":{"attempts":3,"delay":"5ms"}}]}`, nil, 2},
+	{`{"history":{"successful":1000},"steps":[{"name":"a","type":"x","with":{"value":"fail"},"retry":{"attempts":3,"delay":"5ms"}},{"name":"b","type":"x","needs":["a"],"with":{"value":"fail"},"retry":{"attempts":3,"delay":"5ms"}}]}`, nil, 2},
 	{`{"history":{"successful":1000},"inputs":[{"name":"list","type":"array"}],"steps":[{"name":"a","type":"x","forEach":{"items":"${{ inputs.list }}","parallelism":3}},{"name":"b","type":"x","needs":["a"]}]}`, map[string]any{"list": []any{1, 2, 3, 4, 5, 6}}, 7},
 }
 

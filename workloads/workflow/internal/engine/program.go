@@ -24,19 +24,19 @@ type program struct {
 	hash  string
 	// before is the steps whose results an expression of a step may see.
 	before [][]int
+	all    []int // the steps proper
 }
 
 func newProgram(p *definition.Program) *program {
 	out := &program{Program: p, graph: &store.Graph{}, hash: p.Hash(), before: make([][]int, p.Len())}
-	var main []int
 	for i := range p.Len() {
 		step := p.Step(i)
-		node := store.Node{Name: step.Name(), Needs: step.Needs(), Dependents: step.Dependents(), Role: role(step), Continue: continues(step)}
+		node := store.Node{Name: step.Name(), Needs: step.Needs(), Dependents: step.Dependents(), Role: role(step), Continue: step.OnError() == definition.Continue}
 		out.graph.Nodes = append(out.graph.Nodes, node)
 		if node.Role == store.Main {
-			main = append(main, i)
+			out.all = append(out.all, i)
 		} else {
-			out.before[i] = slices.Clone(main) // a handler sees all steps
+			out.before[i] = slices.Clone(out.all) // a handler sees all steps
 		}
 		for _, need := range node.Needs {
 			out.before[i] = append(append(out.before[i], need), out.before[need]...)

@@ -35,7 +35,7 @@ func (e *Engine) view(p *program, run *store.Run) (*view, error) {
 		return nil, fmt.Errorf("trigger: %w", err)
 	}
 	v.scope.Run = definition.RunInfo{
-		ID: run.ID, Workflow: run.Workflow, Namespace: e.options.Namespace, Generation: run.Generation, Attempt: run.Attempt, Trigger: v.scope.Trigger.Name,
+		ID: run.ID, Workflow: run.Workflow, Namespace: e.options.Namespace, Generation: run.Generation, Attempt: run.Attempt,
 	}
 	if run.Started != nil {
 		v.scope.Run.StartedAt = *run.Started
@@ -66,7 +66,21 @@ func result(s store.Step) (definition.StepResult, error) {
 
 // scopeOf is what expressions of a step see.
 func (e *Engine) scopeOf(ctx context.Context, v *view, c *store.Claimed) (*definition.Scope, error) {
-	before := v.program.before[c.Step]
+	scope, err := e.scopeOver(ctx, v, v.program.before[c.Step])
+	if err != nil || c.Item < 0 {
+		return scope, err
+	}
+	raw, err := e.store.Item(ctx, v.run.ID, c.Step, c.Item)
+	if err != nil {
+		return nil, err
+	}
+	scope.InItem, scope.ItemIndex = true, c.Item
+	scope.Item, err = decode(raw)
+	return scope, err
+}
+
+// scopeOver reads the results of some steps, as far as they are not known.
+func (e *Engine) scopeOver(ctx context.Context, v *view, before []int) (*definition.Scope, error) {
 	var missing []int
 	for _, i := range before {
 		if _, ok := v.results[i]; !ok {
@@ -97,16 +111,7 @@ func (e *Engine) scopeOf(ctx context.Context, v *view, c *store.Claimed) (*defin
 		}
 		scope.Steps[v.program.Step(i).Name()] = r
 	}
-	if c.Item < 0 {
-		return &scope, nil
-	}
-	raw, err := e.store.Item(ctx, v.run.ID, c.Step, c.Item)
-	if err != nil {
-		return nil, err
-	}
-	scope.InItem, scope.ItemIndex = true, c.Item
-	scope.Item, err = decode(raw)
-	return &scope, err
+	return &scope, nil
 }
 
 // decode is JSON as expressions take it: whole numbers are int64 as long as they fit.
