@@ -30,13 +30,13 @@ import (
 var Migrations embed.FS
 
 var (
-	// ErrLost: what was to be changed is somebody else's, or is so already. There is nothing left to do.
+	// ErrLost means that what was to be changed is somebody else's, or is so already. There is nothing left to do.
 	ErrLost = errors.New("somebody else has it")
-	// ErrConflict: the run is not in a state in which that can be done.
+	// ErrConflict means that the run is not in a state in which that can be done.
 	ErrConflict = errors.New("conflict")
-	// ErrNotFound: there is no such run.
+	// ErrNotFound means that there is no such run.
 	ErrNotFound = fmt.Errorf("run %w", backend.ErrNotFound)
-	// ErrBusy: as many runs as may run at a time do, and the policy is to skip what comes then.
+	// ErrBusy means that as many runs as may run at a time do already, and that the policy is to skip what comes then.
 	ErrBusy = errors.New("the workflow runs as often as it may")
 )
 
