@@ -67,7 +67,7 @@ func within(path string, prefixes ...string) bool {
 }
 
 // workers are the programs that are no Kubernetes clients, each with its config.
-var workers = []string{"workloads/dataflow/worker"}
+var workers = []string{"workloads/dataflow/worker", "workloads/workflow/worker"}
 
 // serviceConfig is what a Platform's controller tells a product service.
 const serviceConfig = "workloads/config"

@@ -4,6 +4,7 @@ package engine
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -97,6 +98,28 @@ func TestRetryAndHandlers(t *testing.T) {
 	wantOutput(t, r.steps(id)["bad"], `"Cancelled"`)
 	if len(s.of("last")) != 1 {
 		t.Error("the handler that always runs did not")
+	}
+}
+
+// busy is an error of a server that says when to come again.
+type busy struct{ after time.Duration }
+
+func (b *busy) Error() string             { return "busy" }
+func (b *busy) RetryAfter() time.Duration { return b.after }
+
+func TestRetryAfter(t *testing.T) {
+	p := parse(t, `{"steps":[{"name":"a","type":"x","retry":{"attempts":2,"delay":"1s","jitter":0}}]}`)
+	x := &execution{step: p.Step(0), claimed: &store.Claimed{Attempt: 1}}
+	for _, c := range []struct {
+		err  error
+		want time.Duration
+	}{
+		{errStep, time.Second}, {&busy{30 * time.Second}, 30 * time.Second}, {fmt.Errorf("call: %w", &busy{time.Minute}), time.Minute},
+		{&busy{time.Millisecond}, time.Second}, {&busy{-time.Hour}, time.Second}, {&busy{24 * time.Hour}, longestAsked},
+	} {
+		if delay, again := (&Engine{}).retry(x, c.err); delay != c.want || !again {
+			t.Errorf("after %v: %s %v, want %s", c.err, delay, again, c.want)
+		}
 	}
 }
 

@@ -39,18 +39,30 @@ func (e *Engine) execute(x *execution) store.Transition {
 		err = fmt.Errorf("%w after %s", errTimeout, x.step.Timeout())
 	}
 	var final *Permanent
-	if delay, again := e.retry(x); again && !errors.As(err, &final) {
+	if delay, again := e.retry(x, err); again && !errors.As(err, &final) {
 		return store.Retry{Target: target, By: *x.claimed, Error: err.Error(), At: e.clock.Now().Add(delay)}
 	}
 	return store.Finish{Target: target, By: *x.claimed, Phase: store.Failed, Error: err.Error(), Next: e.next()}
 }
 
-func (e *Engine) retry(x *execution) (time.Duration, bool) {
+func (e *Engine) retry(x *execution, err error) (time.Duration, bool) {
 	retry := x.step.Retry()
 	if x.claimed.Attempt >= retry.Attempts {
 		return 0, false
 	}
-	return retry.Delay(x.claimed.Attempt, rand.Float64), true
+	return max(retry.Delay(x.claimed.Attempt, rand.Float64), askedFor(err)), true
+}
+
+// longestAsked bounds what a server may ask for.
+const longestAsked = time.Hour
+
+// askedFor is how long the other side wants to be left alone, as by Retry-After; zero: it said nothing.
+func askedFor(err error) time.Duration {
+	var later interface{ RetryAfter() time.Duration }
+	if !errors.As(err, &later) {
+		return 0
+	}
+	return min(later.RetryAfter(), longestAsked)
 }
 
 // attempt evaluates what the step says and executes it.
