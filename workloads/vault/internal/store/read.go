@@ -23,12 +23,16 @@ const secretQuery = `
 		coalesce(v.data_key_id::text, ''), coalesce(k.root_key_id <> (SELECT id FROM root_keys WHERE active), false), ` + stateColumn + `
 	FROM secrets s JOIN versions v ON v.secret_id = s.id AND v.version = s.version LEFT JOIN data_keys k ON k.id = v.data_key_id `
 
+// versionsQuery walks the primary key backwards from where the page begins, whatever the planner knows of the table: a secret
+// of 1,000 versions costs what one of ten does.
 const versionsQuery = `
 	SELECT v.version, v.created_at, v.created_by, v.expires_at, ` + stateColumn + `, v.metadata, coalesce(v.data_key_id::text, ''),
 		coalesce(v.size, 0)
-	FROM secrets s JOIN versions v ON v.secret_id = s.id
-	WHERE s.namespace = $1 AND s.path = $2 AND ($3::bigint = 0 OR v.version < $3)
-	ORDER BY v.secret_id DESC, v.version DESC LIMIT $4`
+	FROM secrets s CROSS JOIN LATERAL (
+		SELECT * FROM versions WHERE secret_id = s.id AND version < coalesce(nullif($3::bigint, 0), 9223372036854775807)
+		ORDER BY version DESC LIMIT $4) v
+	WHERE s.namespace = $1 AND s.path = $2
+	ORDER BY v.version DESC`
 
 const versionQuery = `
 	SELECT s.type, v.version, v.created_at, v.created_by, v.expires_at, ` + stateColumn + `, v.metadata, coalesce(v.size, 0), v.ciphertext,
