@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -47,8 +48,13 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	}
 }
 
+// registering orders the managers of one process that start at once: to replace a collector takes two calls.
+var registering sync.Mutex
+
 // registerMetrics replaces the collector of an earlier manager of this process.
 func registerMetrics(reader client.Reader) error {
+	registering.Lock()
+	defer registering.Unlock()
 	c := &collector{reader: reader}
 	err := metrics.Registry.Register(c)
 	var known prometheus.AlreadyRegisteredError

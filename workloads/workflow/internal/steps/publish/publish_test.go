@@ -45,16 +45,21 @@ func publish(t testing.TB, set *steps.Set, config map[string]any) error {
 
 func queue(t testing.TB, b backend.Binding, kind string) string {
 	t.Helper()
+	q := rabbitmq.Queue{Name: backendtest.Name("publish"), Durable: true, Type: kind}
+	declare(t, b, q)
+	return q.Name
+}
+
+func declare(t testing.TB, b backend.Binding, q rabbitmq.Queue) {
+	t.Helper()
 	admin, err := rabbitmq.New(b)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer admin.Close() //nolint:errcheck // it never fails
-	q := rabbitmq.Queue{Name: backendtest.Name("publish"), Durable: true, Type: kind}
 	if err := admin.EnsureQueue(backendtest.Context(t), q); err != nil {
 		t.Fatal(err)
 	}
-	return q.Name
 }
 
 func TestRabbitMQ(t *testing.T) {
@@ -119,7 +124,8 @@ func receive(t testing.TB, b backend.Binding, name string) amqp.Delivery {
 func TestOutage(t *testing.T) {
 	server := servers.StartRabbitMQ(t)
 	set := newSet(t, steptest.Connections{"mq": server.Binding})
-	config := map[string]any{"connection": "mq", "key": queue(t, server.Binding, "classic"), "message": "x"}
+	name := queue(t, server.Binding, "classic")
+	config := map[string]any{"connection": "mq", "key": name, "message": "x"}
 	if err := publish(t, set, config); err != nil {
 		t.Fatal(err)
 	}
@@ -129,7 +135,8 @@ func TestOutage(t *testing.T) {
 		t.Fatalf("got %v, want another attempt", err)
 	}
 	server.Restart(t)
-	// The queue comes back after the broker.
+	// A broker that is killed may forget what was declared in its last seconds; the owner of a queue declares it again.
+	declare(t, server.Binding, rabbitmq.Queue{Name: name, Durable: true, Type: "classic"})
 	NewWithT(t).Eventually(func() error { return publish(t, set, config) }, 2*time.Minute).Should(Succeed())
 }
 
