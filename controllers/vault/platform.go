@@ -19,7 +19,7 @@ import (
 )
 
 // platformOf is the Platform that a reference names, or the namespace's only one; it runs a Vault.
-func platformOf(ctx context.Context, c client.Reader, namespace string, ref *vaultv1alpha1.PlatformReference) (*platformv1alpha1.Platform, error) {
+func platformOf(ctx context.Context, c client.Reader, namespace string, ref *common.PlatformReference) (*platformv1alpha1.Platform, error) {
 	platform, err := namedPlatform(ctx, c, namespace, ref)
 	if err != nil {
 		return nil, err
@@ -30,7 +30,7 @@ func platformOf(ctx context.Context, c client.Reader, namespace string, ref *vau
 	return platform, nil
 }
 
-func namedPlatform(ctx context.Context, c client.Reader, namespace string, ref *vaultv1alpha1.PlatformReference) (*platformv1alpha1.Platform, error) {
+func namedPlatform(ctx context.Context, c client.Reader, namespace string, ref *common.PlatformReference) (*platformv1alpha1.Platform, error) {
 	if ref == nil {
 		var platforms platformv1alpha1.PlatformList
 		if err := c.List(ctx, &platforms, client.InNamespace(namespace)); err != nil {

@@ -194,7 +194,7 @@ func (c *Controller) index(indexer client.FieldIndexer) error {
 	return nil
 }
 
-func platformKey(namespace string, ref *vaultv1alpha1.PlatformReference) []string {
+func platformKey(namespace string, ref *common.PlatformReference) []string {
 	if ref == nil {
 		return []string{namespace + "/"}
 	}

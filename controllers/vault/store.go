@@ -274,7 +274,7 @@ func (p *pass) destroy(ctx context.Context, claim external.Claim) error {
 		return reconcile.Stall(common.ReasonInvalidSpec,
 			"annotation %s names %s %q on %q, which cannot be understood; remove that entry to go on", external.AnnotationClaims, claim.Kind, claim.Name, claim.Connection)
 	}
-	platform, err := platformOf(ctx, p.c.Client, p.secret.Namespace, &vaultv1alpha1.PlatformReference{Name: parts[2]})
+	platform, err := platformOf(ctx, p.c.Client, p.secret.Namespace, &common.PlatformReference{Name: parts[2]})
 	if reason, _ := classify(err); reason == common.ReasonReferenceNotFound {
 		return nil
 	}

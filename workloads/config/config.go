@@ -58,8 +58,9 @@ type Service struct {
 	TrustedProxies []string `json:"trustedProxies,omitempty"`
 	LogLevel       string   `json:"logLevel,omitempty"` // debug, info, warn, error
 	Pprof          bool     `json:"pprof,omitempty"`
-	// Vault is what only Vault needs.
-	Vault *Vault `json:"vault,omitempty"`
+	// Vault is what only Vault needs, Workflow what only Workflow does.
+	Vault    *Vault    `json:"vault,omitempty"`
+	Workflow *Workflow `json:"workflow,omitempty"`
 }
 
 // Database is a schema in PostgreSQL, in the Service Binding format plus the schema's name.
@@ -191,6 +192,17 @@ type PKCS11 struct {
 	TokenLabel string `json:"tokenLabel"`
 	KeyLabel   string `json:"keyLabel"`
 	PIN        string `json:"pin"` // of the token's user
+}
+
+// Workflow is what only the Workflow service needs.
+type Workflow struct {
+	// Queue is the binding of RabbitMQ; QueueName the queue of tasks, which the controller keeps as declared.
+	Queue     map[string]string `json:"queue"`
+	QueueName string            `json:"queueName"`
+	// MaxOutputBytes bounds a step's output, and inputs; 256 KiB when zero.
+	MaxOutputBytes int `json:"maxOutputBytes,omitempty"`
+	// URL is where webhooks are called, without the path.
+	URL string `json:"url,omitempty"`
 }
 
 // Duration is a time.Duration as "24h".

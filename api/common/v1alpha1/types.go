@@ -51,6 +51,15 @@ type ConnectionReference struct {
 	Namespace string `json:"namespace,omitempty"`
 }
 
+// PlatformReference names a Platform of the same namespace.
+type PlatformReference struct {
+	// name of the Platform.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +required
+	Name string `json:"name,omitempty"`
+}
+
 // ExternalObject is one object in a backing system that a resource uses.
 type ExternalObject struct {
 	// kind of the object: Topic, Table, Queue, Schema, …

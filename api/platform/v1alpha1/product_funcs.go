@@ -4,8 +4,11 @@ package v1alpha1
 
 import "fmt"
 
-// ProductVault is Vault's name, as in spec.products.
-const ProductVault = "vault"
+// The products' names, as in spec.products.
+const (
+	ProductVault    = "vault"
+	ProductWorkflow = "workflow"
+)
 
 // TokenAudience is the issuer and audience of tokens on every Platform, and so the audience of the ServiceAccount tokens
 // that its products take.

@@ -15,6 +15,54 @@ type Products struct {
 	// its replicas share their rate limits.
 	// +optional
 	Vault *VaultProduct `json:"vault,omitempty"`
+
+	// workflow runs Workflows. It needs the backends postgresql and rabbitmq.
+	// +optional
+	Workflow *WorkflowProduct `json:"workflow,omitempty"`
+}
+
+// WorkflowProduct is how Workflow runs.
+type WorkflowProduct struct {
+	ProductSpec `json:",inline"`
+
+	// worker is how the steps' workers run.
+	// +kubebuilder:default={}
+	// +optional
+	Worker WorkflowWorker `json:"worker,omitzero"`
+
+	// maxOutputBytes bounds the output of one step, and the inputs of a run.
+	// +kubebuilder:default=262144
+	// +kubebuilder:validation:Minimum=1024
+	// +kubebuilder:validation:Maximum=8388608
+	// +optional
+	MaxOutputBytes int32 `json:"maxOutputBytes,omitempty"`
+}
+
+// WorkflowWorker is how the steps' workers run.
+type WorkflowWorker struct {
+	// replicas of the worker.
+	// +kubebuilder:default=1
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=100
+	// +optional
+	Replicas int32 `json:"replicas,omitempty"`
+
+	// slots is how many steps a worker runs at a time.
+	// +kubebuilder:default=64
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=1000
+	// +optional
+	Slots int32 `json:"slots,omitempty"`
+
+	// image replaces the operator's default image, tag included.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=512
+	// +optional
+	Image string `json:"image,omitempty"`
+
+	// resources of the container; a part that is not given keeps its default.
+	// +optional
+	Resources *corev1.ResourceRequirements `json:"resources,omitempty"`
 }
 
 // VaultProduct is how Vault runs.

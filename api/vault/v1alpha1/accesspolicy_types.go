@@ -4,6 +4,8 @@ package v1alpha1
 
 import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	common "github.com/itechsmart/operator/api/common/v1alpha1"
 )
 
 // AccessPolicySpec says who may do what on which paths. Deny wins over Allow; what no rule speaks of is left to the
@@ -11,7 +13,7 @@ import (
 type AccessPolicySpec struct {
 	// platformRef names the Platform whose Vault enforces the policy. The default is the only Platform of the namespace.
 	// +optional
-	PlatformRef *PlatformReference `json:"platformRef,omitempty"`
+	PlatformRef *common.PlatformReference `json:"platformRef,omitempty"`
 
 	// subjects that the rules apply to.
 	// +listType=map

@@ -37,7 +37,7 @@ type SecretSpec struct {
 
 	// platformRef names the Platform whose Vault stores the value. The default is the only Platform of the namespace.
 	// +optional
-	PlatformRef *PlatformReference `json:"platformRef,omitempty"`
+	PlatformRef *common.PlatformReference `json:"platformRef,omitempty"`
 
 	// source is where the value comes from.
 	// +required
@@ -102,15 +102,6 @@ const (
 	TypeCertificate SecretType = "Certificate"
 	TypeAPIKey      SecretType = "APIKey"
 )
-
-// PlatformReference names a Platform of the same namespace.
-type PlatformReference struct {
-	// name of the Platform.
-	// +kubebuilder:validation:MinLength=1
-	// +kubebuilder:validation:MaxLength=253
-	// +required
-	Name string `json:"name,omitempty"`
-}
 
 // Rotation makes new versions at intervals.
 type Rotation struct {

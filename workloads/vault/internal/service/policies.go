@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	common "github.com/itechsmart/operator/api/common/v1alpha1"
 	vaultv1 "github.com/itechsmart/operator/api/vault/v1alpha1"
 	wire "github.com/itechsmart/operator/internal/backend/vault"
 	"github.com/itechsmart/operator/workloads/internal/api"
@@ -79,7 +80,7 @@ func policyFrom(p *vaultv1.AccessPolicy) Policy {
 
 // spec checks the rules as the service will enforce them, and makes the resource's.
 func (r *PolicyRules) spec(platform string) (vaultv1.AccessPolicySpec, error) {
-	out := vaultv1.AccessPolicySpec{PlatformRef: &vaultv1.PlatformReference{Name: platform}}
+	out := vaultv1.AccessPolicySpec{PlatformRef: &common.PlatformReference{Name: platform}}
 	for _, s := range r.Subjects {
 		out.Subjects = append(out.Subjects, vaultv1.Subject{Kind: vaultv1.SubjectKind(s.Kind), Name: s.Name})
 	}

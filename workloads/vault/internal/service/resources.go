@@ -19,6 +19,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	common "github.com/itechsmart/operator/api/common/v1alpha1"
 	vaultv1 "github.com/itechsmart/operator/api/vault/v1alpha1"
 	wire "github.com/itechsmart/operator/internal/backend/vault"
 	"github.com/itechsmart/operator/workloads/internal/api"
@@ -134,7 +135,7 @@ func (r *Resources) waitSeen(ctx context.Context) bool {
 	}
 }
 
-func (r *Resources) ours(ref *vaultv1.PlatformReference) bool {
+func (r *Resources) ours(ref *common.PlatformReference) bool {
 	return ref == nil || ref.Name == r.platform
 }
 
@@ -278,7 +279,7 @@ func (r *Resources) create(ctx context.Context, t task) error {
 				Annotations: map[string]string{vaultv1.AnnotationVersion: strconv.FormatInt(t.version, 10)},
 			},
 			Spec: vaultv1.SecretSpec{
-				Type: vaultv1.SecretType(t.typ), Path: t.path, PlatformRef: &vaultv1.PlatformReference{Name: r.platform},
+				Type: vaultv1.SecretType(t.typ), Path: t.path, PlatformRef: &common.PlatformReference{Name: r.platform},
 				Source: vaultv1.Source{External: &vaultv1.External{}},
 			},
 		}

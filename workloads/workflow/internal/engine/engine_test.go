@@ -108,7 +108,7 @@ func (b *busy) Error() string             { return "busy" }
 func (b *busy) RetryAfter() time.Duration { return b.after }
 
 func TestRetryAfter(t *testing.T) {
-	p := parse(t, `{"steps":[{"name":"a","type":"x","retry":{"attempts":2,"delay":"1s","jitter":0}}]}`)
+	p := parse(t, `{"steps":[{"name":"a","type":"x","retry":{"attempts":2,"delay":"1s","jitterPercent":0}}]}`)
 	x := &execution{step: p.Step(0), claimed: &store.Claimed{Attempt: 1}}
 	for _, c := range []struct {
 		err  error

@@ -162,6 +162,10 @@ func (p *Program) compileStep(c *compiler, s *Step) {
 	if known {
 		(&withCheck{problems: c.problems, open: map[string]bool{}}).check(kind, s.path+".with", s.with)
 		p.selfCall(c, s)
+		if field := s.with.fields["connection"]; field != nil && field.fixed {
+			name, _ := field.literal.(string)
+			p.connection(c.problems, s.path+".with.connection", name)
+		}
 	}
 	if len(spec.Outputs) > maxOutputs {
 		c.problems.add(s.path+".outputs", "%d outputs, at most %d are allowed", len(spec.Outputs), maxOutputs)
@@ -243,6 +247,25 @@ func (p *Program) forEach(c *compiler, s *Step, allowed func(*expression) error)
 	if !list {
 		c.problems.add(path+".items", "want a list, or ${{ }} with an expression that gives one")
 	}
+}
+
+// connection refuses a name that the workflow does not declare.
+func (p *Program) connection(problems *Problems, path, name string) {
+	if name == "" {
+		return
+	}
+	names := make([]string, 0, len(p.workflow.Connections))
+	for _, c := range p.workflow.Connections {
+		if c.Name == name {
+			return
+		}
+		names = append(names, c.Name)
+	}
+	if len(names) == 0 {
+		problems.add(path, "%s is not declared: add it to spec.connections", name)
+		return
+	}
+	problems.add(path, "%s is not declared in spec.connections; there are %s", name, strings.Join(names, ", "))
 }
 
 // selfCall refuses a workflow that calls itself: nothing would end.

@@ -15,12 +15,25 @@ import (
 	"github.com/itechsmart/operator/workloads/workflow/worker/config/definition"
 )
 
-// parse reads the spec of a workflow from YAML.
+// parse reads the spec of a workflow from YAML, and declares the connections of the tests where it declares none.
 func parse(t testing.TB, text string) *definition.Workflow {
 	t.Helper()
+	var spec map[string]any
+	err := yaml.Unmarshal([]byte(text), &spec)
+	connections, _ := spec["connections"].([]any)
+	for _, c := range connections { // what a name stands for is the controller's
+		if fields, ok := c.(map[string]any); ok {
+			delete(fields, "ref")
+			delete(fields, "backend")
+		}
+	}
+	data, errWrite := yaml.Marshal(spec)
 	w := &definition.Workflow{}
-	if err := yaml.UnmarshalStrict([]byte(text), w); err != nil {
+	if err = errors.Join(err, errWrite, yaml.UnmarshalStrict(data, w)); err != nil {
 		t.Fatalf("%v\n%s", err, text)
+	}
+	if w.Connections == nil {
+		w.Connections = []definition.ConnectionRef{{Name: "db"}, {Name: "k"}, {Name: "kafka"}}
 	}
 	return w
 }
@@ -93,7 +106,7 @@ func TestCompileRules(t *testing.T) {
 		{"parallelism", step(`{name: c, forEach: {items: [1], parallelism: 100}, type: transform, with: {value: 1}}`), step(`{name: c, forEach: {items: [1], parallelism: 101}, type: transform, with: {value: 1}}`), "spec.steps[2].forEach.parallelism: want 1 to 100"},
 		{"attempts", step(`{name: c, retry: {attempts: 20}, type: transform, with: {value: 1}}`), step(`{name: c, retry: {attempts: 21}, type: transform, with: {value: 1}}`), "spec.steps[2].retry.attempts: want 1 to 20"},
 		{"factor", step(`{name: c, retry: {attempts: 2, factor: 1.5}, type: transform, with: {value: 1}}`), step(`{name: c, retry: {attempts: 2, factor: 0.5}, type: transform, with: {value: 1}}`), "spec.steps[2].retry.factor: want 1 to 10"},
-		{"jitter", step(`{name: c, retry: {attempts: 2, jitter: 1}, type: transform, with: {value: 1}}`), step(`{name: c, retry: {attempts: 2, jitter: 2}, type: transform, with: {value: 1}}`), "spec.steps[2].retry.jitter: want 0 to 1"},
+		{"jitter", step(`{name: c, retry: {attempts: 2, jitterPercent: 100}, type: transform, with: {value: 1}}`), step(`{name: c, retry: {attempts: 2, jitterPercent: 101}, type: transform, with: {value: 1}}`), "spec.steps[2].retry.jitterPercent: want 0 to 100"},
 		{"step timeout", step(`{name: c, timeout: 1m, type: transform, with: {value: 1}}`), step(`{name: c, timeout: -1m, type: transform, with: {value: 1}}`), "spec.steps[2].timeout: want 0s to"},
 		{"onError", step(`{name: c, onError: Continue, type: transform, with: {value: 1}}`), step(`{name: c, onError: Ignore, type: transform, with: {value: 1}}`), "spec.steps[2].onError: want Fail or Continue"},
 		{"timeout", one + "timeout: 1h", one + "timeout: 1000h", "spec.timeout: want 0s to"},
@@ -121,6 +134,10 @@ func TestCompileRules(t *testing.T) {
 		{"respond", trigger("{name: m, type: Webhook, webhook: {path: a, respond: WaitForResult}}"), trigger("{name: m, type: Webhook, webhook: {path: a, respond: Later}}"), "spec.triggers[0].webhook.respond: want one of Accepted"},
 		{"payload", trigger("{name: m, type: Webhook, webhook: {path: a, maxPayloadBytes: 1000}}"), trigger("{name: m, type: Webhook, webhook: {path: a, maxPayloadBytes: 10000000}}"), "spec.triggers[0].webhook.maxPayloadBytes: want 1 to"},
 		{"secret", trigger("{name: m, type: Webhook, webhook: {path: a, auth: {hmacSecretRef: {name: k}}}}"), trigger("{name: m, type: Webhook, webhook: {path: a, auth: {hmacSecretRef: {name: ''}}}}"), "spec.triggers[0].webhook.auth.hmacSecretRef.name: is required"},
+		{"declared connection", trigger("{name: m, type: Event, event: {source: kafka, connectionRef: {name: k}, name: t}}"), trigger("{name: m, type: Event, event: {source: kafka, connectionRef: {name: x}, name: t}}"), "spec.triggers[0].event.connectionRef.name: x is not declared in spec.connections; there are db, k, kafka"},
+		{"connection of a step", with("sql", "{connection: db, query: q}"), with("sql", "{connection: x, query: q}"), "spec.steps[2].with.connection: x is not declared"},
+		{"no connections", "connections: [{name: db}]\n" + with("sql", "{connection: db, query: q}"), "connections: []\n" + with("sql", "{connection: db, query: q}"), "spec.steps[2].with.connection: db is not declared: add it to spec.connections"},
+		{"kind of event", trigger("{name: m, type: Event, event: {source: kubernetes, name: Job}}"), trigger("{name: m, type: Event, event: {source: kubernetes, name: Secret}}"), "spec.triggers[0].event.name: of kubernetes there are the kinds Deployment"},
 		{"filter", trigger("{name: m, type: Event, event: {source: kafka, connectionRef: {name: k}, name: t, filter: trigger.body.x == 1}}"), trigger("{name: m, type: Event, event: {source: kafka, connectionRef: {name: k}, name: t, filter: trigger.name}}"), "spec.triggers[0].event.filter: want a bool, got string"},
 		{"dedupe", trigger("{name: m, type: Event, event: {source: kubernetes, name: Pod, dedupeKey: string(trigger.body.x)}}"), trigger("{name: m, type: Event, event: {source: kubernetes, name: Pod, dedupeKey: run.id}}"), "spec.triggers[0].event.dedupeKey: only trigger is to be had here"},
 		{"connection", trigger("{name: m, type: Event, event: {source: rabbitmq, connectionRef: {name: k}, name: q}}"), trigger("{name: m, type: Event, event: {source: rabbitmq, name: q}}"), "spec.triggers[0].event.connectionRef.name: is required"},

@@ -155,7 +155,7 @@ func TestInputs(t *testing.T) {
 }
 
 func TestDelayGrowsAndIsBounded(t *testing.T) {
-	p := compile(t, step(`{name: c, type: transform, retry: {attempts: 20, delay: 1s, maxDelay: 10s, factor: 3, jitter: 0.5}, with: {value: 1}}`))
+	p := compile(t, step(`{name: c, type: transform, retry: {attempts: 20, delay: 1s, maxDelay: 10s, factor: 3, jitterPercent: 50}, with: {value: 1}}`))
 	r := p.Find("c").Retry()
 	for attempt, want := range map[int]time.Duration{1: time.Second, 2: 3 * time.Second, 3: 9 * time.Second, 4: 10 * time.Second, math.MaxInt32: 10 * time.Second} {
 		if got := r.Delay(attempt, func() float64 { return 0 }); got != want {

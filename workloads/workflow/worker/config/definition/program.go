@@ -268,9 +268,9 @@ func retryOf(problems *Problems, path string, spec *RetrySpec) Retry {
 			problems.add(path+".factor", "want 1 to 10")
 		}
 	}
-	if spec.Jitter != nil {
-		if r.Jitter = *spec.Jitter; r.Jitter < 0 || r.Jitter > 1 {
-			problems.add(path+".jitter", "want 0 to 1")
+	if spec.JitterPercent != nil {
+		if r.Jitter = float64(*spec.JitterPercent) / 100; r.Jitter < 0 || r.Jitter > 1 {
+			problems.add(path+".jitterPercent", "want 0 to 100")
 		}
 	}
 	return r

@@ -16,6 +16,9 @@ import (
 
 const maxTriggers = 32
 
+// EventKinds are the kinds whose changes can start runs.
+var EventKinds = []string{"Deployment", "Event", "Job", "Pipeline", "Pod", "StatefulSet"}
+
 var (
 	webhookForm = regexp.MustCompile(`^[a-z0-9]([a-z0-9._-]*[a-z0-9])?(/[a-z0-9]([a-z0-9._-]*[a-z0-9])?)*$`)
 	headerForm  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9-]{0,63}$`)
@@ -70,7 +73,7 @@ func (p *Program) trigger(c *compiler, i int) {
 	case Webhook:
 		t.webhook(c.problems, path)
 	case Event:
-		t.event(c, path, only)
+		t.event(p, c, path, only)
 	case API:
 		if api := t.spec.API; api != nil && api.IdempotencyKeyHeader != "" && !headerForm.MatchString(api.IdempotencyKeyHeader) {
 			c.problems.add(path+".api.idempotencyKeyHeader", "want a header's name")
@@ -134,7 +137,7 @@ func payload(problems *Problems, path string, bytes int64) {
 	}
 }
 
-func (t *trigger) event(c *compiler, path string, only func(*expression) error) {
+func (t *trigger) event(p *Program, c *compiler, path string, only func(*expression) error) {
 	e := t.spec.Event
 	if e == nil {
 		c.problems.add(path+".event", "is required")
@@ -146,6 +149,12 @@ func (t *trigger) event(c *compiler, path string, only func(*expression) error) 
 	}
 	if e.Source != "kubernetes" && e.ConnectionRef.Name == "" {
 		c.problems.add(path+".event.connectionRef.name", "is required")
+	}
+	switch {
+	case e.Source == "kubernetes" && e.Name != "" && !slices.Contains(EventKinds, e.Name):
+		c.problems.add(path+".event.name", "of kubernetes there are the kinds %s", strings.Join(EventKinds, ", "))
+	case e.Source != "kubernetes":
+		p.connection(c.problems, path+".event.connectionRef.name", e.ConnectionRef.Name)
 	}
 	payload(c.problems, path+".event.maxPayloadBytes", e.MaxPayloadBytes)
 	gives := func(want *types.Type) func(*expression) error {

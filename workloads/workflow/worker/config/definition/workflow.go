@@ -27,12 +27,14 @@ type Workflow struct {
 	// Name is whose it is, which a workflow step must not call: nothing would end.
 	Name string `json:"name,omitempty"`
 	// Suspend keeps triggers from starting runs.
-	Suspend     bool         `json:"suspend,omitempty"`
-	Inputs      []Input      `json:"inputs,omitempty"`
-	Triggers    []Trigger    `json:"triggers,omitempty"`
-	Timeout     Duration     `json:"timeout,omitempty"` // of a run; 1 h when zero
-	Concurrency *Concurrency `json:"concurrency,omitempty"`
-	Steps       []StepSpec   `json:"steps"`
+	Suspend bool    `json:"suspend,omitempty"`
+	Inputs  []Input `json:"inputs,omitempty"`
+	// Connections are the names that steps and triggers may use; what they stand for is not part of a definition.
+	Connections []ConnectionRef `json:"connections,omitempty"`
+	Triggers    []Trigger       `json:"triggers,omitempty"`
+	Timeout     Duration        `json:"timeout,omitempty"` // of a run; 1 h when zero
+	Concurrency *Concurrency    `json:"concurrency,omitempty"`
+	Steps       []StepSpec      `json:"steps"`
 	// Handlers run after the steps: on success, on failure, and always.
 	OnSuccess []StepSpec `json:"onSuccess,omitempty"`
 	OnFailure []StepSpec `json:"onFailure,omitempty"`
@@ -40,6 +42,16 @@ type Workflow struct {
 	// Outputs are what a run gives, by name: templates that see all steps.
 	Outputs map[string]json.RawMessage `json:"outputs,omitempty"`
 	History *History                   `json:"history,omitempty"`
+}
+
+// Parse reads the specification of the resource of a name. What is no part of a definition is left out.
+func Parse(name string, spec []byte) (*Workflow, error) {
+	var w Workflow
+	if err := json.Unmarshal(spec, &w); err != nil {
+		return nil, fmt.Errorf("spec: %w", err)
+	}
+	w.Name = name
+	return &w, nil
 }
 
 // InputType is the type of an input's value.
@@ -128,7 +140,7 @@ type SecretRef struct {
 	Key  string `json:"key,omitempty"` // hmac when empty
 }
 
-// ConnectionRef names a Connection in the workflow's namespace.
+// ConnectionRef names one of the workflow's connections.
 type ConnectionRef struct {
 	Name string `json:"name"`
 }
@@ -212,7 +224,8 @@ type RetrySpec struct {
 	Delay    Duration `json:"delay,omitempty"`    // before the second attempt; 1 s when zero
 	MaxDelay Duration `json:"maxDelay,omitempty"` // 5 min when zero
 	Factor   float64  `json:"factor,omitempty"`   // 2 when zero
-	Jitter   *float64 `json:"jitter,omitempty"`   // share of the delay that is random, 0 to 1; 0.2 when nil
+	// JitterPercent is the share of the delay that is random; 20 when nil.
+	JitterPercent *int `json:"jitterPercent,omitempty"`
 }
 
 // Duration is written as Go writes one: "1h30m".
