@@ -186,7 +186,11 @@ func (p *Program) Start(name string, came TriggerInfo) (starts bool, inputs map[
 		if err != nil {
 			return false, nil, "", fmt.Errorf("event.filter: %w", err)
 		}
-		if yes, ok := value.(bool); !ok || !yes {
+		yes, ok := value.(bool)
+		if !ok {
+			return false, nil, "", errors.New("event.filter: the expression did not give a bool")
+		}
+		if !yes {
 			return false, nil, "", nil
 		}
 	}

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package catalog_test
+
+import (
+	"encoding/json"
+	"log/slog"
+	"path/filepath"
+	"testing"
+	"time"
+
+	. "github.com/onsi/gomega"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/envtest"
+
+	common "github.com/itechsmart/operator/api/common/v1alpha1"
+	workflowv1 "github.com/itechsmart/operator/api/workflow/v1alpha1"
+	"github.com/itechsmart/operator/workloads/internal/crs"
+	"github.com/itechsmart/operator/workloads/workflow/internal/catalog"
+)
+
+func workflow(name, value string) *workflowv1.Workflow {
+	with, _ := json.Marshal(map[string]string{"value": value})
+	return &workflowv1.Workflow{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: name},
+		Spec: workflowv1.WorkflowSpec{
+			Triggers: []workflowv1.Trigger{{Name: "hook", Type: workflowv1.TriggerWebhook, Webhook: &workflowv1.WebhookTrigger{Path: "orders"}}},
+			Steps:    []workflowv1.Step{{Name: "a", Type: "transform", With: &apiextensionsv1.JSON{Raw: with}}},
+		},
+	}
+}
+
+// The catalogue follows the API server: what comes, changes and goes, what is another Platform's, what is wrong.
+func TestCatalog(t *testing.T) {
+	g := NewWithT(t)
+	g.SetDefaultEventuallyTimeout(time.Minute)
+	env := &envtest.Environment{CRDDirectoryPaths: []string{filepath.Join("..", "..", "..", "..", "config", "crd")}, ErrorIfCRDPathMissing: true}
+	cluster, err := env.Start()
+	g.Expect(err).NotTo(HaveOccurred(), "start the API server (`make envtest` lays it)")
+	t.Cleanup(func() { g.Expect(env.Stop()).To(Succeed()) })
+	scheme := runtime.NewScheme()
+	g.Expect(workflowv1.AddToScheme(scheme)).To(Succeed())
+	g.Expect(corev1.AddToScheme(scheme)).To(Succeed())
+	api, err := client.New(cluster, client.Options{Scheme: scheme})
+	g.Expect(err).NotTo(HaveOccurred())
+	ctx := t.Context()
+	g.Expect(api.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "shop"}})).To(Succeed())
+	old := workflow("old", "x")
+	g.Expect(api.Create(ctx, old)).To(Succeed())
+	g.Eventually(func() bool { return time.Since(old.CreationTimestamp.Time) > time.Second }).Should(BeTrue(), "ages are in seconds")
+	g.Expect(api.Create(ctx, workflow("young", "x"))).To(Succeed())
+	foreign := workflow("foreign", "x")
+	foreign.Spec.PlatformRef = &common.PlatformReference{Name: "other"}
+	g.Expect(api.Create(ctx, foreign)).To(Succeed())
+
+	log := slog.New(slog.DiscardHandler)
+	resources, err := crs.Open(ctx, crs.Options{Config: cluster, Scheme: scheme, Namespace: "shop", Kinds: []client.Object{&workflowv1.Workflow{}}, Log: log})
+	g.Expect(err).NotTo(HaveOccurred())
+	go func() { _ = resources.Run(ctx) }()
+	c := catalog.New(catalog.Options{Resources: resources, Platform: "main", Log: log})
+	go func() { _ = c.Run(ctx) }()
+	g.Expect(c.WaitSeen(ctx)).To(BeTrue())
+	changes := make(chan string, 100)
+	c.Subscribe(func(name string) { changes <- name })
+	g.Expect([]string{<-changes, <-changes}).To(Equal([]string{"old", "young"}))
+
+	e, trigger, ok := c.ByWebhook("orders")
+	g.Expect(ok).To(BeTrue())
+	g.Expect([]string{e.Workflow.Name, trigger}).To(Equal([]string{"old", "hook"}), "of two that claim one path the older has it")
+	_, ok = c.Get("foreign")
+	g.Expect(ok).To(BeFalse())
+
+	program := e.Program
+	old.Status.ServedGeneration = 1
+	g.Expect(api.Status().Update(ctx, old)).To(Succeed())
+	g.Eventually(func() int64 { e, _ := c.Get("old"); return e.Workflow.Status.ServedGeneration }).Should(Equal(int64(1)))
+	e, _ = c.Get("old")
+	g.Expect(e.Program).To(BeIdenticalTo(program), "a status is no other definition")
+
+	old.Spec.Steps[0].With.Raw = []byte(`{"value": "${{ nothing }}"}`)
+	g.Expect(api.Update(ctx, old)).To(Succeed())
+	g.Eventually(changes).Should(Receive(Equal("old")))
+	e, _ = c.Get("old")
+	g.Expect(e.Program).To(BeNil())
+	g.Expect(e.Problems).To(MatchError(ContainSubstring("spec.steps[0].with.value")))
+	e, _, _ = c.ByWebhook("orders")
+	g.Expect(e.Workflow.Name).To(Equal("young"), "who is not proven has no path")
+
+	g.Expect(api.Delete(ctx, old)).To(Succeed())
+	g.Eventually(changes).Should(Receive(Equal("old")))
+	g.Expect(c.All()).To(HaveLen(1))
+	g.Expect(changes).To(BeEmpty(), "a status changes nothing that is told")
+}
