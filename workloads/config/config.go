@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"time"
@@ -245,4 +246,17 @@ func Load(dir string) (*Service, error) {
 		return nil, fmt.Errorf("parse %s: there is something after the configuration", FileName)
 	}
 	return &s, nil
+}
+
+// Prefixes parses the CIDRs of a field.
+func Prefixes(field string, texts []string) ([]netip.Prefix, error) {
+	var out []netip.Prefix
+	for i, text := range texts {
+		prefix, err := netip.ParsePrefix(text)
+		if err != nil {
+			return nil, fmt.Errorf("configuration: %s[%d]: %w", field, i, err)
+		}
+		out = append(out, prefix)
+	}
+	return out, nil
 }

@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"io/fs"
 	"net/http"
-	"net/netip"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -20,6 +19,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"k8s.io/apimachinery/pkg/runtime"
 
+	"github.com/itechsmart/operator/workloads/config"
 	"github.com/itechsmart/operator/workloads/internal/api"
 	"github.com/itechsmart/operator/workloads/internal/audit"
 	"github.com/itechsmart/operator/workloads/internal/auth"
@@ -40,7 +40,7 @@ const (
 // Run serves until ctx ends, then drains. The database may come later: the service is not ready until then.
 func (p *Process) Run(ctx context.Context) error {
 	p.registry = prometheus.NewRegistry()
-	proxies, err := prefixes(p.Config.TrustedProxies)
+	proxies, err := config.Prefixes("trustedProxies", p.Config.TrustedProxies)
 	if err != nil {
 		return err
 	}
@@ -309,16 +309,4 @@ func (p *Process) redis() (*redis.Client, error) {
 	p.server.CheckOptional("redis", func(ctx context.Context) error { return c.Ping(ctx).Err() })
 	p.closer(func() { _ = c.Close() })
 	return c, nil
-}
-
-func prefixes(texts []string) ([]netip.Prefix, error) {
-	var out []netip.Prefix
-	for i, text := range texts {
-		prefix, err := netip.ParsePrefix(text)
-		if err != nil {
-			return nil, fmt.Errorf("configuration: trustedProxies[%d]: %w", i, err)
-		}
-		out = append(out, prefix)
-	}
-	return out, nil
 }

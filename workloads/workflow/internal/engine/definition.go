@@ -104,3 +104,12 @@ func readTrigger(data json.RawMessage) (definition.TriggerInfo, error) {
 	t.Body, err = decode(k.Body)
 	return t, err
 }
+
+// Compile makes a program of a definition as the store keeps it.
+func Compile(spec json.RawMessage) (*definition.Program, error) {
+	var w definition.Workflow
+	if err := json.Unmarshal(spec, &w); err != nil {
+		return nil, err
+	}
+	return definition.Compile(&w)
+}

@@ -34,7 +34,7 @@ type Options struct {
 	Store store.Options
 	// Executor executes steps. nil: this engine starts runs and looks after them, and leaves the steps to others.
 	Executor Executor
-	// Compile makes a program of a definition as it is kept.
+	// Compile makes a program of a definition as it is kept; the function of that name when nil.
 	Compile func(spec json.RawMessage) (*definition.Program, error)
 	// Namespace is what expressions see as run.namespace.
 	Namespace string
@@ -72,6 +72,9 @@ func New(o Options) *Engine {
 	}
 	if o.Drain == 0 {
 		o.Drain = defaultDrain
+	}
+	if o.Compile == nil {
+		o.Compile = Compile
 	}
 	if o.Clock == nil {
 		o.Clock = machineClock{}

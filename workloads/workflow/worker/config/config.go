@@ -27,12 +27,11 @@ const (
 	BindingsName = "bindings.json"
 	// BindingsDir is where it is mounted.
 	BindingsDir = "/etc/itechsmart-bindings"
-	// Port serves HealthPath, ReadyPath and MetricsPath of the worker.
-	Port = 8080
-	// LivePath answers for the process, ReadyPath for queue and database.
-	LivePath    = "/livez"
-	ReadyPath   = "/readyz"
-	MetricsPath = "/metrics"
+	// Port answers LivePath for the process and ReadyPath for queue and database; MetricsPort serves /metrics.
+	Port        = config.Port
+	MetricsPort = config.MetricsPort
+	LivePath    = config.LivePath
+	ReadyPath   = config.ReadyPath
 )
 
 // Worker is everything that a step worker is told.

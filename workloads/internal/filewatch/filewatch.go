@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package filewatch tells when the files of a mounted Secret may have changed.
+package filewatch
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+)
+
+const (
+	settle   = 200 * time.Millisecond // kubelet changes several names at once
+	fallback = time.Minute            // a lost notification costs no more than this
+)
+
+// Run calls look after something in the directory changed, and once a minute, until ctx ends. The directory is watched, not
+// a file: kubelet replaces a symbolic link beside it.
+func Run(ctx context.Context, dir string, log *slog.Logger, look func()) {
+	events := make(chan fsnotify.Event)
+	watcher, err := fsnotify.NewWatcher()
+	if err == nil {
+		defer func() { _ = watcher.Close() }()
+		err = watcher.Add(dir)
+		events = watcher.Events
+	}
+	if err != nil {
+		log.Warn("the files are read once a minute only", "directory", dir, "error", err)
+	}
+	timer := time.NewTimer(fallback)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-events:
+			timer.Reset(settle)
+		case <-timer.C:
+			timer.Reset(fallback)
+			look()
+		}
+	}
+}

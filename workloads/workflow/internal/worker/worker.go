@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/itechsmart/operator/internal/backend"
+	serviceconfig "github.com/itechsmart/operator/workloads/config"
+	"github.com/itechsmart/operator/workloads/internal/db"
+	"github.com/itechsmart/operator/workloads/internal/server"
+	"github.com/itechsmart/operator/workloads/workflow/internal/bindings"
+	"github.com/itechsmart/operator/workloads/workflow/internal/engine"
+	"github.com/itechsmart/operator/workloads/workflow/internal/queue"
+	"github.com/itechsmart/operator/workloads/workflow/internal/steps"
+	"github.com/itechsmart/operator/workloads/workflow/internal/steps/step"
+	"github.com/itechsmart/operator/workloads/workflow/internal/store"
+	"github.com/itechsmart/operator/workloads/workflow/worker/config"
+)
+
+const (
+	defaultSlots = 64
+	firstLook    = 250 * time.Millisecond
+	lastLook     = 5 * time.Second
+)
+
+// Process is one worker, from its configuration to its end.
+type Process struct {
+	Config  *config.Worker
+	Version string
+	// BindingsDir holds the connections. Addr and MetricsAddr are listened at.
+	BindingsDir, Addr, MetricsAddr string
+	Log                            *slog.Logger
+	// Listening hears of the addresses, when it is not nil.
+	Listening func(address, metrics string)
+
+	queue   *queue.Queue
+	started atomic.Bool
+}
+
+// Run executes steps until ctx ends, and those that run then to their end, as long as the engine lets them.
+func (p *Process) Run(ctx context.Context) error {
+	if p.Log == nil {
+		p.Log = server.NewLogger(p.Config.LogLevel)
+	}
+	private, err := serviceconfig.Prefixes("privateCIDRs", p.Config.PrivateCIDRs)
+	if err != nil {
+		return err
+	}
+	pool, err := db.Open(context.WithoutCancel(ctx), p.Config.Database, "itechsmart-workflow-worker")
+	if err != nil {
+		return fmt.Errorf("database: %w", err)
+	}
+	defer pool.Close()
+	slots := p.Config.Slots
+	if slots == 0 {
+		slots = defaultSlots
+	}
+	p.queue, err = queue.New(queue.Options{Binding: backend.ParseBinding(p.Config.Queue), Name: p.Config.QueueName, Prefetch: slots, Log: p.Log})
+	if err != nil {
+		return fmt.Errorf("queue: %w", err)
+	}
+	registry := prometheus.NewRegistry()
+	count := newMetrics()
+	registry.MustRegister(count, db.NewCollector(pool, "database"))
+	web, err := p.serve(registry, pool)
+	if err != nil {
+		return err
+	}
+	// Health is told, and the connections are followed, until the last step has ended.
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	var group sync.WaitGroup
+	defer group.Wait()
+	defer end()
+	broken := make(chan error, 1)
+	group.Go(func() { broken <- web.Run(life) })
+	known := bindings.Open(p.BindingsDir, p.Log)
+	group.Go(func() { known.Run(life) })
+	set := steps.New(step.Env{Connections: known, Private: private, MaxOutput: p.Config.MaxOutputBytes})
+	defer set.Close() //nolint:errcheck // the connections of steps that have ended
+	e := engine.New(engine.Options{
+		Pool: pool, Queue: p.queue, Store: store.Options{MaxOutput: p.Config.MaxOutputBytes}, Namespace: p.Config.Namespace,
+		Executor: count.around(ofWorkflow{set}), Log: p.Log,
+	})
+	if !p.awaitTables(ctx, pool) {
+		return nil
+	}
+	p.started.Store(true)
+	working, stop := context.WithCancel(ctx)
+	defer stop()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		e.Run(working)
+	}()
+	p.Log.Info("worker runs", "slots", slots, "queue", p.Config.QueueName, "version", p.Version)
+	select {
+	case <-ctx.Done():
+		err = nil
+	case err = <-broken:
+		stop()
+	}
+	<-done
+	p.Log.Info("worker ends")
+	return err
+}
+
+// serve opens the ports, and tells what readiness is.
+func (p *Process) serve(registry *prometheus.Registry, pool *pgxpool.Pool) (*server.Server, error) {
+	web := server.New(server.Options{
+		Name: "workflow-worker", Addr: p.Addr, MetricsAddr: p.MetricsAddr, Log: p.Log, Registry: registry, DrainDelay: -1,
+	})
+	web.Mount(http404)
+	web.Check("database", pool.Ping)
+	web.Check("queue", func(context.Context) error {
+		if !p.queue.Connected() {
+			return errors.New("not connected")
+		}
+		return nil
+	})
+	web.Ready(func() error {
+		switch {
+		case !p.started.Load():
+			return errors.New("the Workflow service has not made its tables yet")
+		case !p.queue.Connected():
+			return errors.New("the queue is not connected")
+		}
+		return nil
+	})
+	address, metrics, err := web.Listen()
+	if err != nil {
+		return nil, fmt.Errorf("listen: %w", err)
+	}
+	if p.Listening != nil {
+		p.Listening(address.String(), fmt.Sprint(metrics))
+	}
+	return web, nil
+}
+
+// awaitTables waits for what the service makes; false when ctx ends before.
+func (p *Process) awaitTables(ctx context.Context, pool *pgxpool.Pool) bool {
+	for wait := firstLook; ; wait = min(2*wait, lastLook) {
+		_, err := pool.Exec(ctx, `SELECT FROM outbox LIMIT 0`)
+		if err == nil {
+			return true
+		}
+		if ctx.Err() == nil {
+			p.Log.Warn("the worker cannot begin yet", "error", err, "retryAfter", wait)
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(wait):
+		}
+	}
+}
+
+// ofWorkflow tells the connections of one workflow from those of another.
+type ofWorkflow struct{ steps engine.Executor }
+
+func (o ofWorkflow) Execute(ctx context.Context, call engine.Call) (engine.Result, error) {
+	if name, ok := call.Config["connection"].(string); ok && name != "" {
+		call.Config = maps.Clone(call.Config)
+		call.Config["connection"] = call.Workflow + "/" + name
+	}
+	return o.steps.Execute(ctx, call)
+}
