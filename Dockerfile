@@ -1,4 +1,5 @@
-# One program per image, chosen by PROGRAM: ./cmd/manager, ./workloads/dataflow/worker or ./workloads/vault.
+# One program per image, chosen by PROGRAM: ./cmd/manager, ./workloads/dataflow/worker, ./workloads/vault,
+# ./workloads/workflow or ./workloads/workflow/worker.
 #   docker build --build-arg PROGRAM=./cmd/manager -t itechsmart/manager .
 # The programs are static, and the image holds nothing else. Vault with PKCS #11 loads the library of an HSM, which needs cgo and
 # a C library in the image (docs/pkcs11.md):

@@ -117,6 +117,8 @@ build: ## Build the programs into .local/bin.
 	CGO_ENABLED=0 go build -trimpath -o $(BIN)/ ./cmd/manager
 	CGO_ENABLED=0 go build -trimpath -o $(BIN)/dataflow-worker ./workloads/dataflow/worker
 	CGO_ENABLED=0 go build -trimpath -o $(BIN)/vault-service ./workloads/vault
+	CGO_ENABLED=0 go build -trimpath -o $(BIN)/workflow-service ./workloads/workflow
+	CGO_ENABLED=0 go build -trimpath -o $(BIN)/workflow-worker ./workloads/workflow/worker
 	CGO_ENABLED=0 go build -trimpath -o $(BIN)/ ./workloads/vault/vaultctl
 
 .PHONY: images

@@ -147,6 +147,9 @@ var backendImages = map[string]string{
 	"postgresql": "postgres", "kafka": "kafka", "clickhouse": "clickhouse", "redis": "redis", "rabbitmq": "rabbitmq",
 }
 
+// productImages are those of the product services and their workers, which have the same names in the chart.
+var productImages = []string{"vault", "workflow", "workflow-worker"}
+
 // installOperator installs the chart with the images of this checkout.
 func (u *up) installOperator(ctx context.Context) error {
 	images, err := u.images()
@@ -178,12 +181,16 @@ func (u *up) installOperator(ctx context.Context) error {
 		}
 		backends[backend] = images[name].Ref
 	}
-	vault, err := split("vault")
-	if err != nil {
-		return err
+	products := map[string]any{}
+	for _, name := range productImages {
+		product, err := split(name)
+		if err != nil {
+			return err
+		}
+		products[name] = map[string]any{"image": product}
 	}
 	values["image"], values["worker"], values["backends"] = manager, map[string]any{"image": worker}, map[string]any{"images": backends}
-	values["products"] = map[string]any{"vault": map[string]any{"image": vault}}
+	values["products"] = products
 	// The tag stays when the image changes; the digest makes the Pod change with it.
 	values["podAnnotations"] = map[string]string{"itechsmart.dev/image": images["manager"].Digest}
 	data, err := json.MarshalIndent(values, "", "  ")

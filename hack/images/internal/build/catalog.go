@@ -30,6 +30,8 @@ func All() []Image {
 		program("manager", "./cmd/manager"),
 		program("dataflow-worker", "./workloads/dataflow/worker"),
 		program("vault", "./workloads/vault"),
+		program("workflow", "./workloads/workflow"),
+		program("workflow-worker", "./workloads/workflow/worker"),
 		quickstart(),
 		postgres(), redis(), rabbitmq(), kafka(), clickhouse(),
 	}
