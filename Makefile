@@ -108,7 +108,7 @@ e2e: ## Bring the local cluster up, run test/e2e on it, bring it down.
 .PHONY: bench
 bench: prerequisites envtest servers ## Measure; Go's benchmark format in .local/bench.txt.
 	@mkdir -p $(LOCAL)
-	go test -run '^$$' -bench . -count=1 -timeout 60m $(TEST_ARGS) ./test/bench/... | tee $(LOCAL)/bench.txt
+	go test -p 1 -run '^$$' -bench . -count=1 -timeout 60m $(TEST_ARGS) ./test/bench/... ./workloads/workflow/internal/benchmarks | tee $(LOCAL)/bench.txt
 
 ##@ Build it
 

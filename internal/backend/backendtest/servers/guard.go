@@ -6,20 +6,17 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"strconv"
 	"sync"
 	"syscall"
 )
 
 // guardScript reads process groups from its standard input, one a line, the
 // last one counts, 0 is none. At the end of the input, which is the end of the
-// test binary, however it came, it kills that group and removes the data. The
-// Erlang port mapper leaves its group, so it is told to go.
+// test binary, however it came, it kills that group and removes the data.
 const guardScript = `
 group=0
 while read -r line; do group=$line; done
 [ "$group" = 0 ] || kill -9 "-$group"
-if [ -d "$1/data/mnesia" ]; then epmd -port "$2" -kill; fi
 # Children that still die may write once more.
 for try in 1 2 3 4 5; do rm -rf -- "$1" && break; sleep 1; done
 `
@@ -30,14 +27,14 @@ type guard struct {
 	pipe *os.File
 }
 
-// newGuard watches over the data directory of a server on port.
-func newGuard(data string, port int) (*guard, error) {
+// newGuard watches over the data directory of a server.
+func newGuard(data string) (*guard, error) {
 	read, write, err := os.Pipe()
 	if err != nil {
 		return nil, err
 	}
 	defer read.Close() //nolint:errcheck // the child holds its own descriptor
-	cmd := exec.Command("sh", "-c", guardScript, "guard", data, strconv.Itoa(port+4))
+	cmd := exec.Command("sh", "-c", guardScript, "guard", data)
 	cmd.Stdin = read
 	// A terminal's interrupt must not reach it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}

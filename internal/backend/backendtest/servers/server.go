@@ -96,7 +96,7 @@ func startOnce(k kind, serve string) (*Server, error) {
 	}
 	s := &Server{kind: k, data: data, port: port}
 	s.Binding = k.binding(port, rand.Text())
-	if s.guard, err = newGuard(data, port); err != nil {
+	if s.guard, err = newGuard(data); err != nil {
 		return nil, err
 	}
 	if err := s.run(serve); err != nil {

