@@ -41,9 +41,12 @@ type options struct {
 func parse(args []string) (*options, error) {
 	// These come from the Pod itself; outside of a cluster there are none.
 	o := &options{controllers: controllers.Options{
-		BackendImages: map[string]string{}, ProductImages: map[string]string{"vault": "docker.io/itechsmart/vault:" + version},
+		BackendImages: map[string]string{}, ProductImages: map[string]string{},
 		ManagerNamespace: os.Getenv("POD_NAMESPACE"), ManagerServiceAccount: os.Getenv("POD_SERVICE_ACCOUNT"),
 	}}
+	for _, component := range []string{"vault", "workflow", "workflow-worker"} {
+		o.controllers.ProductImages[component] = "docker.io/itechsmart/" + component + ":" + version
+	}
 	flags := flag.NewFlagSet("manager", flag.ContinueOnError)
 	flags.SetOutput(os.Stdout)
 	flags.Func("namespaces", "comma-separated `namespaces` to watch; all by default", func(text string) error {
@@ -60,7 +63,7 @@ func parse(args []string) (*options, error) {
 	flags.BoolVar(&o.leaderElect, "leader-elect", false, "let one of several managers work at a time")
 	flags.StringVar(&o.controllers.WorkerImage, "worker-image", "docker.io/itechsmart/dataflow-worker:"+version, "`image` of the pipeline worker")
 	flags.Func("backend-image", "`name=image` of a managed backend, such as kafka=docker.io/apache/kafka:4.1.0; repeatable", imagesInto(o.controllers.BackendImages))
-	flags.Func("product-image", "`name=image` of a product service, such as vault=docker.io/itechsmart/vault:0.1.0; repeatable", imagesInto(o.controllers.ProductImages))
+	flags.Func("product-image", "`name=image` of a product service or of its worker, such as vault=docker.io/itechsmart/vault:0.1.0 or workflow-worker=…; repeatable", imagesInto(o.controllers.ProductImages))
 	flags.StringVar(&o.controllers.TokenReviewerRole, "token-reviewer-role", "itechsmart-token-reviewer",
 		"`ClusterRole` that product services are bound to, so that they can have tokens reviewed; with --namespaces none, unless it is given")
 	flags.IntVar(&o.controllers.Concurrency, "max-concurrent-reconciles", 10, "resources of one kind that are worked on at once")

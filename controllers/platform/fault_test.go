@@ -77,7 +77,7 @@ func (f *faultCell) manager(crash *kube.Crash) (stop func()) {
 			if err != nil {
 				return err
 			}
-			return setupWith(deps, f.logins.probe, f.logins.open)
+			return setupWith(deps, f.logins.probe, f.logins.stores())
 		},
 	}.Run(f.t)
 }

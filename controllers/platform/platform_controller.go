@@ -47,6 +47,7 @@ type pass struct {
 	platform  *v1alpha1.Platform
 
 	tenants *databases
+	queues  *queues
 
 	rows []v1alpha1.BackendStatus
 	// productRows and runs are the products', keys the Secret with the keys that sign their tokens.

@@ -34,8 +34,10 @@ type defaults struct {
 	managerNamespace string
 	// managerServiceAccount is whose tokens the products take as an administrator's; empty: nobody's.
 	managerServiceAccount string
-	// productImages replaces the image of a product service, by the product's name.
+	// productImages replaces the image of a product service or of its worker, by the component's name.
 	productImages map[string]string
+	// allowPrivate lets the URLs of tenants name private addresses.
+	allowPrivate bool
 	// reviewerRole is the ClusterRole that lets a service have tokens reviewed; empty: whoever installed the operator
 	// binds it.
 	reviewerRole string

@@ -44,7 +44,7 @@ func (r *productRun) render(ctx context.Context) error {
 	}
 	r.children = renderService(serviceInput{
 		platform: r.platform, kind: r.kind, spec: r.spec, defaults: r.defaults,
-		image: r.image(), configName: name, configHash: hash, config: data, postgres: r.postgres, redis: r.redis,
+		image: r.image(), configName: name, configHash: hash, config: data, postgres: r.postgres, redis: r.redis, rabbitmq: r.rabbitmq,
 		spill: r.platform.Spec.Audit.SpillSize.Value(),
 	})
 	r.config = c
@@ -58,7 +58,7 @@ func (r *productRun) configuration(ctx context.Context) (*config.Service, error)
 		return nil, err
 	}
 	spec := &r.platform.Spec
-	own, identity := connections(spec, r.spec)
+	own, identity, _ := connections(spec, r.kind, r.spec)
 	c := &config.Service{
 		Product: r.kind.name, Platform: r.platform.Name, Namespace: r.platform.Namespace,
 		Database: r.own.binding(r.postgres, own), Identity: r.identity.binding(r.postgres, identity),

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -35,14 +34,15 @@ const (
 	othersConnections = 20
 )
 
-// connections are the sizes of a Pod's two pools. A managed server's are shared among the Pods that may run at once in a rolling
-// update: the old ones, the new ones, and one more. Else a server that has no connection left would refuse requests then.
-func connections(spec *v1alpha1.PlatformSpec, product *v1alpha1.ProductSpec) (own, identity int32) {
+// connections are the sizes of the pools of a Pod: the service's own and that for identities, and a worker's. A managed
+// server's are shared among the Pods that may run at once in a rolling update: the old ones, the new ones, and one more. Else
+// a server that has no connection left would refuse requests then.
+func connections(spec *v1alpha1.PlatformSpec, kind *productType, product *v1alpha1.ProductSpec) (own, identity, worker int32) {
 	perPod := int32(connectionsPerPod)
 	if db := spec.Backends.PostgreSQL; db != nil && db.Managed != nil {
 		limit, products := maxConnections(db.Managed), int32(0)
-		for _, kind := range productTypes {
-			if kind.pick(&spec.Products) != nil {
+		for _, other := range productTypes {
+			if other.pick(&spec.Products) != nil {
 				products++
 			}
 		}
@@ -50,59 +50,26 @@ func connections(spec *v1alpha1.PlatformSpec, product *v1alpha1.ProductSpec) (ow
 		if product.Autoscaling != nil {
 			replicas = product.Autoscaling.MaxReplicas
 		}
-		perPod = min(max((limit-othersConnections)/max(products, 1)/(2*replicas+1), leastConnectionsPerPod), perPod)
+		pods := 2*replicas + 1
+		if kind.worker != nil {
+			pods += 2*max(kind.worker.pick(&spec.Products).replicas, 1) + 1
+		}
+		perPod = min(max((limit-othersConnections)/max(products, 1)/pods, leastConnectionsPerPod), perPod)
 	}
 	identity = max(perPod/5, 2)
-	return perPod - identity, identity
+	return perPod - identity, identity, perPod
 }
 
-// databaseTimeout bounds all statements of one pass.
-const databaseTimeout = 20 * time.Second
+// serverTimeout bounds all that one pass does in one server.
+const serverTimeout = 20 * time.Second
 
 // openDatabases opens a PostgreSQL server to make roles and schemas in.
 type openDatabases func(backend.Binding) (postgres.Tenants, error)
 
-// databases remembers which roles and schemas were found as they should be, and when: a server is asked again when what
-// should be changes, and every interval.
+// databases makes roles and schemas.
 type databases struct {
-	open     openDatabases
-	interval time.Duration
-
-	mu      sync.Mutex
-	checked map[client.ObjectKey]map[string]databaseCheck
-}
-
-type databaseCheck struct {
-	of string
-	at time.Time
-}
-
-func newDatabases(open openDatabases, interval time.Duration) *databases {
-	return &databases{open: open, interval: interval, checked: map[client.ObjectKey]map[string]databaseCheck{}}
-}
-
-// due tells whether a tenant is to be looked at, and else in how long.
-func (d *databases) due(platform client.ObjectKey, name, of string) (bool, time.Duration) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	last, ok := d.checked[platform][name]
-	left := d.interval - time.Since(last.at)
-	return !ok || last.of != of || left <= 0, left
-}
-
-func (d *databases) note(platform client.ObjectKey, name, of string) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.checked[platform] == nil {
-		d.checked[platform] = map[string]databaseCheck{}
-	}
-	d.checked[platform][name] = databaseCheck{of: of, at: time.Now()}
-}
-
-func (d *databases) forget(platform client.ObjectKey) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	delete(d.checked, platform)
+	open openDatabases
+	*checks
 }
 
 // tenant is a role and its schema as they should be.
@@ -131,11 +98,8 @@ func (r *productRun) databases(ctx context.Context) error {
 		r.again = sooner(r.again, left)
 		return nil
 	}
-	if row := rowOf(r.rows, v1alpha1.BackendPostgreSQL); row == nil || !row.Ready {
-		if r.live != nil {
-			return nil // the server's own row says what is wrong
-		}
-		return reconcile.Wait(common.ReasonReferenceNotReady, "%s: PostgreSQL is awaited; see its row in status.backends", productPath(r.kind.name))
+	if !r.up(postgresqlBackend) {
+		return r.away(postgresqlBackend)
 	}
 	if err := r.ensureTenants(ctx, wants); err != nil {
 		return err
@@ -172,7 +136,7 @@ func (r *productRun) tenant(ctx context.Context, component string) (tenant, erro
 
 // ensureTenants makes what is missing. It is claimed first, so that a crash leaves nothing that nobody knows of.
 func (r *productRun) ensureTenants(ctx context.Context, wants []tenant) error {
-	ctx, cancel := context.WithTimeout(ctx, databaseTimeout)
+	ctx, cancel := context.WithTimeout(ctx, serverTimeout)
 	defer cancel()
 	admin, err := r.tenants.open(r.postgres)
 	if err != nil {
@@ -184,7 +148,7 @@ func (r *productRun) ensureTenants(ctx context.Context, wants []tenant) error {
 	if err != nil {
 		return err
 	}
-	connection := r.connection()
+	connection := r.connection(postgresqlBackend)
 	claimed := func(name string) bool {
 		for _, claim := range claims {
 			if claim == (external.Claim{Kind: kindTenant, Name: name, Connection: connection}) {
@@ -204,9 +168,9 @@ func (r *productRun) ensureTenants(ctx context.Context, wants []tenant) error {
 	return err
 }
 
-// connection is what claims call the Platform's PostgreSQL.
-func (p *pass) connection() string {
-	return "Platform/" + p.platform.Namespace + "/" + p.platform.Name + "/" + v1alpha1.BackendPostgreSQL
+// connection is what claims call a server of the Platform.
+func (p *pass) connection(kind *backendType) string {
+	return "Platform/" + p.platform.Namespace + "/" + p.platform.Name + "/" + kind.name
 }
 
 func tenantDriver(admin postgres.Tenants, claimed func(string) bool) external.Driver[tenant] {

@@ -27,63 +27,68 @@ func TestManagerDiesAtEveryWriteOfAProduct(t *testing.T) {
 	if err := kube.Kubelet(t.Context(), cfg); err != nil {
 		t.Fatal(err)
 	}
-	t.Run("created", func(t *testing.T) {
-		kube.EveryWrite(t, 6, func(t *testing.T, at string, when kube.When) (map[string]string, []string, bool) {
-			f := newProductCell(t)
-			state, writes, died := f.play(at, when, nil, vaultPlatform())
-			return f.normal(state), writes, died
+	for product, desired := range map[string]func() *v1alpha1.Platform{"vault": vaultPlatform, "workflow": workflowPlatform} {
+		t.Run(product+" created", func(t *testing.T) {
+			kube.EveryWrite(t, 6, func(t *testing.T, at string, when kube.When) (map[string]string, []string, bool) {
+				f := newProductCell(t)
+				state, writes, died := f.play(at, when, nil, desired())
+				return f.normal(product, state), writes, died
+			})
 		})
-	})
-	t.Run("removed", func(t *testing.T) {
-		kube.EveryWrite(t, 6, func(t *testing.T, at string, when kube.When) (map[string]string, []string, bool) {
-			f := newProductCell(t)
-			without := vaultPlatform()
-			without.Spec.Products.Vault = nil
-			state, writes, died := f.play(at, when, vaultPlatform(), without)
-			return f.normal(state), writes, died
+		t.Run(product+" removed", func(t *testing.T) {
+			kube.EveryWrite(t, 6, func(t *testing.T, at string, when kube.When) (map[string]string, []string, bool) {
+				f := newProductCell(t)
+				without := desired()
+				without.Spec.Products = v1alpha1.Products{}
+				state, writes, died := f.play(at, when, desired(), without)
+				return f.normal(product, state), writes, died
+			})
 		})
-	})
+	}
 }
 
 func newProductCell(t *testing.T) *faultCell {
 	t.Helper()
 	f := newFaultCell(t)
-	secret := postgresSecret()
-	secret.Namespace = f.namespace
-	if err := f.client.Create(context.Background(), secret); err != nil {
-		t.Fatal(err)
+	for _, secret := range []*corev1.Secret{postgresSecret(), rabbitSecret()} {
+		secret.Namespace = f.namespace
+		if err := f.client.Create(context.Background(), secret); err != nil {
+			t.Fatal(err)
+		}
 	}
 	return f
 }
 
 // normal checks that all that was made fits together, and leaves out what is made at random.
-func (f *faultCell) normal(state map[string]string) map[string]string {
+func (f *faultCell) normal(product string, state map[string]string) map[string]string {
 	f.t.Helper()
-	var d appsv1.Deployment
-	err := f.client.Get(context.Background(), client.ObjectKey{Namespace: f.namespace, Name: "main-vault"}, &d)
-	if client.IgnoreNotFound(err) != nil {
-		f.t.Fatal(err)
+	var hashes []string
+	for _, name := range []string{"main-" + product, "main-" + product + "-worker"} {
+		var d appsv1.Deployment
+		err := f.client.Get(context.Background(), client.ObjectKey{Namespace: f.namespace, Name: name}, &d)
+		if client.IgnoreNotFound(err) != nil {
+			f.t.Fatal(err)
+		}
+		if err == nil && name == "main-"+product {
+			f.fits(product, &d)
+		}
+		if err == nil {
+			hashes = append(hashes, d.Spec.Template.Annotations[annotationChecksum], "HASH of "+name)
+		}
 	}
-	if err == nil {
-		f.fits(&d)
-	}
-	hash := d.Spec.Template.Annotations[annotationChecksum]
+	normal := strings.NewReplacer(append(hashes, strings.ReplaceAll(f.namespace, "-", "__"), "NAMESPACE")...)
 	out := map[string]string{}
 	for name, text := range state {
 		if strings.HasPrefix(name, "Secret main-") && !strings.HasSuffix(name, "-binding") {
 			text = "made"
 		}
-		text = strings.ReplaceAll(text, strings.ReplaceAll(f.namespace, "-", "__"), "NAMESPACE")
-		if hash != "" {
-			name, text = strings.ReplaceAll(name, hash, "HASH"), strings.ReplaceAll(text, hash, "HASH")
-		}
-		out[name] = text
+		out[normal.Replace(name)] = normal.Replace(text)
 	}
 	return out
 }
 
 // fits compares what the service is told with the Secrets and with the database.
-func (f *faultCell) fits(d *appsv1.Deployment) {
+func (f *faultCell) fits(product string, d *appsv1.Deployment) {
 	f.t.Helper()
 	read := func(name string) map[string][]byte {
 		var secret corev1.Secret
@@ -100,12 +105,18 @@ func (f *faultCell) fits(d *appsv1.Deployment) {
 	if err != nil {
 		f.t.Fatal(err)
 	}
+	own := [3]string{"queue in RabbitMQ", "declared", "missing"}
+	if product == v1alpha1.ProductVault {
+		own = [3]string{"passphrase", c.Vault.Passphrase, string(read("main-vault-unseal")["passphrase"])}
+	} else if _, err := f.logins.rabbitmq.Queue(context.Background(), c.Workflow.QueueName); err == nil {
+		own[2] = "declared"
+	}
 	for _, pair := range [][3]string{
-		{"password", c.Database.Binding["password"], string(read("main-vault-database")["password"])},
-		{"password in PostgreSQL", c.Database.Binding["password"], f.logins.postgres.Password(tenantName(f.namespace, "main", "vault"))},
+		own,
+		{"password", c.Database.Binding["password"], string(read("main-" + product + "-database")["password"])},
+		{"password in PostgreSQL", c.Database.Binding["password"], f.logins.postgres.Password(tenantName(f.namespace, "main", product))},
 		{"identity's password", c.Identity.Binding["password"], string(read("main-identity-database")["password"])},
 		{"identity's password in PostgreSQL", c.Identity.Binding["password"], f.logins.postgres.Password(tenantName(f.namespace, "main", "identity"))},
-		{"passphrase", c.Vault.Passphrase, string(read("main-vault-unseal")["passphrase"])},
 		{"administrator", c.Auth.Administrator.Password, string(read("main-administrator")["password"])},
 		{"signing key", fmt.Sprint(len(c.Auth.Keys), c.Auth.Keys[0].Secret), fmt.Sprint(len(keys), keys[0].Secret)},
 	} {
@@ -113,8 +124,8 @@ func (f *faultCell) fits(d *appsv1.Deployment) {
 			f.t.Errorf("the service's %s is not what was made", pair[0])
 		}
 	}
-	marks := []string{string(read("main-vault-database")["mark"]), string(read("main-identity-database")["mark"])}
-	for i, component := range []string{"vault", "identity"} {
+	marks := []string{string(read("main-" + product + "-database")["mark"]), string(read("main-identity-database")["mark"])}
+	for i, component := range []string{product, "identity"} {
 		got, err := f.logins.postgres.Tenant(context.Background(), tenantName(f.namespace, "main", component))
 		if err != nil || !slices.Contains(marks[i:i+1], got.Mark) {
 			f.t.Errorf("%s: mark %q, %v", component, got.Mark, err)

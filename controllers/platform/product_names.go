@@ -19,6 +19,8 @@ const (
 	portHTTP, portMetrics = "http", "metrics"
 	// volumeSpill is what the audit log writes to while the database is away.
 	volumeSpill = "spill"
+	// volumeBindings is what changes while service and worker run.
+	volumeBindings = "bindings"
 	// serviceUser is the user and group of our images.
 	serviceUser = 65532
 	// keys of the Secrets that are made once, beside keyUsername and keyPassword.

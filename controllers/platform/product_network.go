@@ -46,27 +46,37 @@ func (in *serviceInput) network() networkingv1.NetworkPolicySpec {
 	if in.spec.ServiceMonitor != nil {
 		collectors = []networkingv1.NetworkPolicyPeer{{NamespaceSelector: &metav1.LabelSelector{}}}
 	}
-	spec := networkingv1.NetworkPolicySpec{
+	return networkingv1.NetworkPolicySpec{
 		PodSelector: metav1.LabelSelector{MatchLabels: in.selector()},
 		PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress},
 		Ingress: []networkingv1.NetworkPolicyIngressRule{
 			{From: callers, Ports: ports(corev1.ProtocolTCP, config.Port)},
 			{From: collectors, Ports: ports(corev1.ProtocolTCP, config.MetricsPort)},
 		},
-		Egress: []networkingv1.NetworkPolicyEgressRule{
-			{Ports: append(ports(corev1.ProtocolUDP, 53), ports(corev1.ProtocolTCP, 53)...)},
-			// The API server is outside of the Pods' network, behind its Service's port or its own.
-			{Ports: ports(corev1.ProtocolTCP, 443, 6443)},
-			in.egress(postgresqlBackend, in.postgres),
-		},
+		Egress: in.egresses(),
+	}
+}
+
+func (in *serviceInput) egresses() []networkingv1.NetworkPolicyEgressRule {
+	if in.kind.calls {
+		return []networkingv1.NetworkPolicyEgressRule{{}} // a server that a tenant names may be anywhere
+	}
+	out := []networkingv1.NetworkPolicyEgressRule{
+		{Ports: append(ports(corev1.ProtocolUDP, 53), ports(corev1.ProtocolTCP, 53)...)},
+		// The API server is outside of the Pods' network, behind its Service's port or its own.
+		{Ports: ports(corev1.ProtocolTCP, 443, 6443)},
+		in.egress(postgresqlBackend, in.postgres),
 	}
 	if in.redis.Type != "" {
-		spec.Egress = append(spec.Egress, in.egress(redisBackend, in.redis))
+		out = append(out, in.egress(redisBackend, in.redis))
+	}
+	if in.rabbitmq.Type != "" {
+		out = append(out, in.egress(rabbitmqBackend, in.rabbitmq))
 	}
 	if t := in.platform.Spec.Tracing; t != nil {
-		spec.Egress = append(spec.Egress, networkingv1.NetworkPolicyEgressRule{Ports: ports(corev1.ProtocolTCP, portOf(t.Endpoint))})
+		out = append(out, networkingv1.NetworkPolicyEgressRule{Ports: ports(corev1.ProtocolTCP, portOf(t.Endpoint))})
 	}
-	return spec
+	return out
 }
 
 // portOf is a URL's port, or its scheme's.

@@ -37,8 +37,9 @@ type serviceInput struct {
 	image                  string
 	configName, configHash string
 	config                 []byte
-	postgres, redis        backend.Binding
-	spill                  int64 // bytes
+	// rabbitmq and redis are empty when the service has none.
+	postgres, redis, rabbitmq backend.Binding
+	spill                     int64 // bytes
 }
 
 // service are the children of one product service.
@@ -109,20 +110,7 @@ func disruptionOf(selector map[string]string) policyv1.PodDisruptionBudgetSpec {
 }
 
 func (in *serviceInput) deployment() appsv1.DeploymentSpec {
-	spec := appsv1.DeploymentSpec{
-		RevisionHistoryLimit: ptr.To[int32](2), ProgressDeadlineSeconds: ptr.To[int32](600),
-		Selector: &metav1.LabelSelector{MatchLabels: in.selector()},
-		// A new Pod is Ready before an old one goes.
-		Strategy: appsv1.DeploymentStrategy{Type: appsv1.RollingUpdateDeploymentStrategyType, RollingUpdate: &appsv1.RollingUpdateDeployment{
-			MaxUnavailable: ptr.To(intstr.FromInt32(0)), MaxSurge: ptr.To(intstr.FromString("25%")),
-		}},
-		Template: corev1.PodTemplateSpec{
-			ObjectMeta: metav1.ObjectMeta{
-				Labels: objectLabels(in.platform.Name, in.kind.name), Annotations: map[string]string{annotationChecksum: in.configHash},
-			},
-			Spec: in.pod(),
-		},
-	}
+	spec := rolling(in.selector(), objectLabels(in.platform.Name, in.kind.name), in.configHash, in.pod())
 	if in.spec.Autoscaling == nil {
 		spec.Replicas = ptr.To(max(in.spec.Replicas, 1))
 	}
@@ -131,58 +119,71 @@ func (in *serviceInput) deployment() appsv1.DeploymentSpec {
 
 func (in *serviceInput) pod() corev1.PodSpec {
 	spillLimit := resource.NewQuantity(in.spill+spillMargin, resource.BinarySI)
+	volumes, mounts := configVolumes(in.platform, in.kind, in.configName, config.Dir)
 	return corev1.PodSpec{
 		ServiceAccountName:            in.name(),
 		AutomountServiceAccountToken:  ptr.To(true), // the service is a client of its own kinds
 		EnableServiceLinks:            ptr.To(false),
 		TerminationGracePeriodSeconds: ptr.To[int64](serviceGrace),
-		SecurityContext: &corev1.PodSecurityContext{
-			RunAsNonRoot: ptr.To(true), RunAsUser: ptr.To[int64](serviceUser), RunAsGroup: ptr.To[int64](serviceUser), FSGroup: ptr.To[int64](serviceUser),
-			SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
-		},
-		TopologySpreadConstraints: []corev1.TopologySpreadConstraint{in.spread(corev1.LabelTopologyZone), in.spread(corev1.LabelHostname)},
-		Volumes: []corev1.Volume{
-			{Name: volumeConfig, VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{
-				SecretName: in.configName, DefaultMode: ptr.To[int32](0o440),
-			}}},
-			{Name: volumeSpill, VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: spillLimit}}},
-		},
-		Containers: []corev1.Container{in.container()},
+		SecurityContext:               podSecurity(),
+		TopologySpreadConstraints:     spreadOver(in.selector()),
+		Volumes: append(volumes,
+			corev1.Volume{Name: volumeSpill, VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: spillLimit}}}),
+		Containers: []corev1.Container{in.container(mounts)},
 	}
 }
 
-// spread puts the replicas on different nodes, and in different zones, where there are any.
-func (in *serviceInput) spread(key string) corev1.TopologySpreadConstraint {
-	return corev1.TopologySpreadConstraint{
-		MaxSkew: 1, TopologyKey: key, WhenUnsatisfiable: corev1.ScheduleAnyway,
-		LabelSelector: &metav1.LabelSelector{MatchLabels: in.selector()}, MatchLabelKeys: []string{appsv1.DefaultDeploymentUniqueLabelKey},
+// podSecurity and containerSecurity are Pod Security's profile restricted.
+func podSecurity() *corev1.PodSecurityContext {
+	return &corev1.PodSecurityContext{
+		RunAsNonRoot: ptr.To(true), RunAsUser: ptr.To[int64](serviceUser), RunAsGroup: ptr.To[int64](serviceUser), FSGroup: ptr.To[int64](serviceUser),
+		SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
 	}
 }
 
-func (in *serviceInput) container() corev1.Container {
+func containerSecurity() *corev1.SecurityContext {
+	return &corev1.SecurityContext{
+		AllowPrivilegeEscalation: ptr.To(false), ReadOnlyRootFilesystem: ptr.To(true),
+		Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
+	}
+}
+
+// spreadOver puts the replicas on different nodes, and in different zones, where there are any.
+func spreadOver(selector map[string]string) []corev1.TopologySpreadConstraint {
+	var out []corev1.TopologySpreadConstraint
+	for _, key := range []string{corev1.LabelTopologyZone, corev1.LabelHostname} {
+		out = append(out, corev1.TopologySpreadConstraint{
+			MaxSkew: 1, TopologyKey: key, WhenUnsatisfiable: corev1.ScheduleAnyway,
+			LabelSelector: &metav1.LabelSelector{MatchLabels: selector}, MatchLabelKeys: []string{appsv1.DefaultDeploymentUniqueLabelKey},
+		})
+	}
+	return out
+}
+
+// memoryLimit tells Go's garbage collector what the container may use.
+func memoryLimit() []corev1.EnvVar {
+	return []corev1.EnvVar{{Name: "GOMEMLIMIT", ValueFrom: &corev1.EnvVarSource{ResourceFieldRef: &corev1.ResourceFieldSelector{
+		ContainerName: containerName, Resource: "limits.memory", Divisor: resource.MustParse("1"),
+	}}}}
+}
+
+func (in *serviceInput) container(mounts []corev1.VolumeMount) corev1.Container {
 	sizes := &backendType{sizing: in.kind.sizing}
 	return corev1.Container{
 		Name: containerName, Image: in.image, ImagePullPolicy: corev1.PullIfNotPresent,
 		Resources: resourcesOf(sizes, &v1alpha1.ManagedBackend{Resources: in.spec.Resources}),
-		Env: []corev1.EnvVar{{Name: "GOMEMLIMIT", ValueFrom: &corev1.EnvVarSource{ResourceFieldRef: &corev1.ResourceFieldSelector{
-			ContainerName: containerName, Resource: "limits.memory", Divisor: resource.MustParse("1"),
-		}}}},
+		Env:       memoryLimit(),
 		Ports: []corev1.ContainerPort{
 			{Name: portHTTP, ContainerPort: config.Port, Protocol: corev1.ProtocolTCP},
 			{Name: portMetrics, ContainerPort: config.MetricsPort, Protocol: corev1.ProtocolTCP},
 		},
-		VolumeMounts: []corev1.VolumeMount{
-			{Name: volumeConfig, MountPath: config.Dir, ReadOnly: true}, {Name: volumeSpill, MountPath: config.SpillDir},
-		},
+		VolumeMounts: append(mounts, corev1.VolumeMount{Name: volumeSpill, MountPath: config.SpillDir}),
 		// Migrations of a large database may take minutes; a quick start is noticed quickly.
 		StartupProbe:             probe(httpProbe(config.LivePath, portHTTP), 1, 2, 600),
 		ReadinessProbe:           probe(httpProbe(config.ReadyPath, portHTTP), 2, 2, 2),
 		LivenessProbe:            probe(httpProbe(config.LivePath, portHTTP), 10, 5, 3),
 		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
-		SecurityContext: &corev1.SecurityContext{
-			AllowPrivilegeEscalation: ptr.To(false), ReadOnlyRootFilesystem: ptr.To(true),
-			Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
-		},
+		SecurityContext:          containerSecurity(),
 	}
 }
 

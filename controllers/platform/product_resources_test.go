@@ -16,6 +16,7 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
@@ -116,8 +117,16 @@ func TestConnections(t *testing.T) {
 	} {
 		spec := v1alpha1.PlatformSpec{Products: v1alpha1.Products{Vault: &v1alpha1.VaultProduct{ProductSpec: test.product}}}
 		spec.Backends.PostgreSQL = &test.backend
-		if own, identity := connections(&spec, &test.product); own != test.own || identity != test.identity {
+		if own, identity, _ := connections(&spec, vaultProduct, &test.product); own != test.own || identity != test.identity {
 			t.Errorf("%+v: %d and %d, want %d and %d", test.product, own, identity, test.own, test.identity)
+		}
+	}
+	// The workers' Pods count as the service's do.
+	for workers, want := range map[int32]int32{1: 13, 2: 10, 10: 4} {
+		spec := v1alpha1.PlatformSpec{Products: v1alpha1.Products{Workflow: &v1alpha1.WorkflowProduct{Worker: v1alpha1.WorkflowWorker{Replicas: workers}}}}
+		spec.Backends.PostgreSQL = ptr.To(managed(nil))
+		if own, identity, worker := connections(&spec, workflowProduct, &spec.Products.Workflow.ProductSpec); worker != want || own+identity != want {
+			t.Errorf("%d workers: %d, %d and %d, want %d", workers, own, identity, worker, want)
 		}
 	}
 }

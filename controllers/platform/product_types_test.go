@@ -66,6 +66,14 @@ func TestProductSchemaOnCreate(t *testing.T) {
 		{"a monitor that never rests", `products: {vault: {serviceMonitor: {interval: 10ms}}}`, "interval must be at least 1s"},
 		{"proxies", `products: {vault: {trustedProxies: ["10.0.0.0/8", "fd00::/8"]}}`, ""},
 		{"a proxy that is no CIDR", `products: {vault: {trustedProxies: ["10.0.0.1"]}}`, "trustedProxies must be CIDRs"},
+		{"a worker", `products: {workflow: {worker: {replicas: 100, slots: 1000, image: "w:1"}, maxOutputBytes: 8388608}}`, ""},
+		{"no worker", `products: {workflow: {worker: {replicas: 0}}}`, "spec.products.workflow.worker.replicas"},
+		{"too many workers", `products: {workflow: {worker: {replicas: 101}}}`, "spec.products.workflow.worker.replicas"},
+		{"no slot", `products: {workflow: {worker: {slots: 0}}}`, "spec.products.workflow.worker.slots"},
+		{"too many slots", `products: {workflow: {worker: {slots: 1001}}}`, "spec.products.workflow.worker.slots"},
+		{"a worker without an image", `products: {workflow: {worker: {image: ""}}}`, "spec.products.workflow.worker.image"},
+		{"small outputs", `products: {workflow: {maxOutputBytes: 1023}}`, "spec.products.workflow.maxOutputBytes"},
+		{"large outputs", `products: {workflow: {maxOutputBytes: 8388609}}`, "spec.products.workflow.maxOutputBytes"},
 		{"a log level", `products: {vault: {logLevel: debug}}`, ""},
 		{"an unknown log level", `products: {vault: {logLevel: loud}}`, "spec.products.vault.logLevel"},
 		{"RS256", `auth: {algorithm: RS256}`, ""},
@@ -146,7 +154,7 @@ func TestProductSchemaOnUpdate(t *testing.T) {
 
 func TestProductDefaults(t *testing.T) {
 	c, _ := ctrltest.Env(t)
-	live := parsePlatform(t, `products: {vault: {}}`, ctrltest.Namespace(t))
+	live := parsePlatform(t, `products: {vault: {}, workflow: {}}`, ctrltest.Namespace(t))
 	if err := c.Create(ctx, live); err != nil {
 		t.Fatal(err)
 	}
@@ -158,6 +166,8 @@ func TestProductDefaults(t *testing.T) {
 	switch {
 	case spec.Products.Vault.Replicas != 1 || spec.Products.Vault.LogLevel != "info":
 		t.Errorf("vault %+v", spec.Products.Vault)
+	case spec.Products.Workflow.Worker.Replicas != 1 || spec.Products.Workflow.Worker.Slots != 64 || spec.Products.Workflow.MaxOutputBytes != 256<<10:
+		t.Errorf("workflow %+v", spec.Products.Workflow)
 	case spec.Auth.Algorithm != v1alpha1.HS256 || spec.Auth.KeyRotation.Interval.Duration != 720*time.Hour:
 		t.Errorf("keys %+v", spec.Auth)
 	case spec.Auth.AccessTokenTTL.Duration != 24*time.Hour || spec.Auth.RefreshTokenTTL.Duration != 720*time.Hour || spec.Auth.Password.MinLength != 8:

@@ -31,11 +31,18 @@ import (
 //
 // What the services are given, the manager must hold itself: the API server lets nobody grant more.
 // +kubebuilder:rbac:groups=vault.itechsmart.dev,resources=secrets;accesspolicies,verbs=get;list;watch;create;update;patch;delete
+// +kubebuilder:rbac:groups=workflow.itechsmart.dev,resources=workflows;workflowruns,verbs=get;list;watch;create;update;patch;delete
+// +kubebuilder:rbac:groups=workflow.itechsmart.dev,resources=workflows/status;workflowruns/status,verbs=get;list;watch;create;update;patch;delete
+// +kubebuilder:rbac:groups=dataflow.itechsmart.dev,resources=pipelines,verbs=get;list;watch;patch
+// +kubebuilder:rbac:groups=batch,resources=jobs,verbs=get;list;watch;create;delete
+// +kubebuilder:rbac:groups="",resources=pods;pods/log;events,verbs=get;list;watch
+// +kubebuilder:rbac:groups=apps,resources=deployments;statefulsets,verbs=get;list;watch
 // +kubebuilder:rbac:groups=authentication.k8s.io,resources=tokenreviews,verbs=create
 
 // productTypes is the one list of product services: another one adds a line here, and its field to spec.products.
 var productTypes = []*productType{
 	vaultProduct,
+	workflowProduct,
 }
 
 // productType is all that the controller knows of one product service.
@@ -59,6 +66,23 @@ type productType struct {
 	configure func(context.Context, *productRun) (func(*config.Service), error)
 	// keeps names the Secrets that only this product makes once; may be nil.
 	keeps func(*v1alpha1.Platform) []string
+	// queue names the product's queue of tasks in RabbitMQ, without which it cannot be; nil: it needs none.
+	queue func(*v1alpha1.Platform) string
+	// worker runs beside the service; nil: none does.
+	worker *workerType
+	// bindingsDir is where service and worker have the Secret of ProductBindingsName, which another controller writes and
+	// which changes while they run; empty: there is none.
+	bindingsDir string
+	// calls tells that the service connects to servers that its tenants name.
+	calls bool
+}
+
+// components are the service and its worker, as labels and names have them.
+func (t *productType) components() []string {
+	if t.worker == nil {
+		return []string{t.name}
+	}
+	return []string{t.name, t.worker.name}
 }
 
 // productRun is one product in one pass.
@@ -68,13 +92,14 @@ type productRun struct {
 	spec *v1alpha1.ProductSpec
 	row  v1alpha1.ProductStatus
 
-	postgres, redis backend.Binding
-	live            *appsv1.Deployment // as it is; nil: none
-	serving         *config.Service    // what the live Deployment is told; nil: none
-	told            func(*config.Service)
-	own, identity   tenant
-	config          *config.Service // what it is told from now on; nil: not rendered
-	children        *service
+	postgres, redis, rabbitmq backend.Binding
+	live, liveWorker          *appsv1.Deployment // as they are; nil: none
+	serving                   *config.Service    // what the live Deployment is told; nil: none
+	told                      func(*config.Service)
+	own, identity             tenant
+	config                    *config.Service // what it is told from now on; nil: not rendered
+	children                  *service
+	worker                    *worker // nil: not rendered, or there is none
 }
 
 // products brings every product service to where all of its replicas serve the current specification. One that fails does
@@ -102,7 +127,7 @@ func (p *pass) products(ctx context.Context) error {
 // run is the way of one product from its specification to Ready.
 func (r *productRun) run(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
-		r.observe, r.backends, r.prepare, r.databases, r.render, r.apply, r.rolledOut,
+		r.observe, r.backends, r.prepare, r.databases, r.queue, r.render, r.renderWorker, r.apply, r.rolledOut,
 	} {
 		if err := step(ctx); err != nil {
 			return err
@@ -113,45 +138,78 @@ func (r *productRun) run(ctx context.Context) error {
 
 func (r *productRun) name() string { return workloadName(r.platform.Name, r.kind.name) }
 
-// observe reads the Deployment as it is, and what it is told.
+// observe reads the Deployments as they are, and what the service is told.
 func (r *productRun) observe(ctx context.Context) error {
-	var live appsv1.Deployment
-	err := r.client.Get(ctx, client.ObjectKey{Namespace: r.platform.Namespace, Name: r.name()}, &live)
-	if apierrors.IsNotFound(err) {
-		return nil
+	var err error
+	if r.kind.worker != nil {
+		if r.liveWorker, err = r.deployment(ctx, r.kind.worker.name); err != nil {
+			return err
+		}
 	}
-	if err != nil {
-		return fmt.Errorf("read Deployment %s: %w", r.name(), err)
+	if r.live, err = r.deployment(ctx, r.kind.name); err != nil || r.live == nil {
+		return err
 	}
-	r.live = &live
 	if was := r.platform.Status.Product(r.kind.name); was != nil {
 		r.row.Version = was.Version
 	}
-	hash := live.Spec.Template.Annotations[annotationChecksum]
+	hash := r.live.Spec.Template.Annotations[annotationChecksum]
 	r.serving, err = r.readConfig(ctx, configPrefix(r.platform.Name, r.kind.name)+hash)
 	return err
 }
 
-// backends finds what the service stores in. Who is not up yet is waited for only before the first start: a service that
-// runs tells by itself what it lacks.
-func (r *productRun) backends(ctx context.Context) error {
-	spec := &r.platform.Spec.Backends
-	path := productPath(r.kind.name)
-	if !spec.Has(v1alpha1.BackendPostgreSQL) {
-		return reconcile.Stall(common.ReasonInvalidSpec, "%s: %s needs PostgreSQL; add spec.backends.postgresql", path, r.kind.title)
+// deployment is a component's as it is; nil: none.
+func (p *pass) deployment(ctx context.Context, component string) (*appsv1.Deployment, error) {
+	var live appsv1.Deployment
+	name := workloadName(p.platform.Name, component)
+	err := p.client.Get(ctx, client.ObjectKey{Namespace: p.platform.Namespace, Name: name}, &live)
+	if apierrors.IsNotFound(err) {
+		return nil, nil
 	}
+	if err != nil {
+		return nil, fmt.Errorf("read Deployment %s: %w", name, err)
+	}
+	return &live, nil
+}
+
+// backends finds what the service stores in.
+func (r *productRun) backends(ctx context.Context) error {
 	var err error
-	if r.postgres, err = r.bound(ctx, postgresqlBackend); err != nil {
+	if r.postgres, err = r.needed(ctx, postgresqlBackend); err != nil {
 		return err
 	}
-	row := rowOf(r.rows, v1alpha1.BackendPostgreSQL)
-	if r.postgres.Type == "" || r.live == nil && (row == nil || !row.Ready) {
-		return reconcile.Wait(common.ReasonReferenceNotReady, "%s: PostgreSQL is awaited; see its row in status.backends", path)
+	if r.kind.queue != nil {
+		if r.rabbitmq, err = r.needed(ctx, rabbitmqBackend); err != nil {
+			return err
+		}
 	}
-	if spec.Has(v1alpha1.BackendRedis) {
+	if r.platform.Spec.Backends.Has(v1alpha1.BackendRedis) {
 		r.redis, err = r.bound(ctx, redisBackend)
 	}
 	return err
+}
+
+// needed is the binding of a backend that the product cannot do without. One that is not up yet is waited for only before
+// the first start: a service that runs tells by itself what it lacks.
+func (r *productRun) needed(ctx context.Context, kind *backendType) (backend.Binding, error) {
+	if !r.platform.Spec.Backends.Has(kind.name) {
+		return backend.Binding{}, reconcile.Stall(common.ReasonInvalidSpec, "%s: %s needs %s; add spec.backends.%s",
+			productPath(r.kind.name), r.kind.title, kind.title, kind.name)
+	}
+	b, err := r.bound(ctx, kind)
+	if err == nil && (b.Type == "" || r.live == nil && !r.up(kind)) {
+		err = r.awaited(kind)
+	}
+	return b, err
+}
+
+// up tells whether the last login to a backend succeeded.
+func (p *pass) up(kind *backendType) bool {
+	row := rowOf(p.rows, kind.name)
+	return row != nil && row.Ready
+}
+
+func (r *productRun) awaited(kind *backendType) error {
+	return reconcile.Wait(common.ReasonReferenceNotReady, "%s: %s is awaited; see its row in status.backends", productPath(r.kind.name), kind.title)
 }
 
 // bound is a backend's binding as products read it; empty: not written yet.
@@ -176,16 +234,18 @@ func rowOf(rows []v1alpha1.BackendStatus, name string) *v1alpha1.BackendStatus {
 	return nil
 }
 
-// image is the one to run.
-func (r *productRun) image() string {
-	if r.spec.Image != "" {
-		return r.spec.Image
+// image is the one of a component to run: the specification's, the manager's, or ours.
+func (d *defaults) image(component, specified, ours string) string {
+	if specified != "" {
+		return specified
 	}
-	if image := r.defaults.productImages[r.kind.name]; image != "" {
+	if image := d.productImages[component]; image != "" {
 		return image
 	}
-	return r.kind.image
+	return ours
 }
+
+func (r *productRun) image() string { return r.defaults.image(r.kind.name, r.spec.Image, r.kind.image) }
 
 // versionOf is an image's tag; empty when it has none.
 func versionOf(image string) string {
@@ -206,9 +266,15 @@ func (p *pass) keepProducts(ctx context.Context, keep map[string]bool) error {
 		}
 		enabled = true
 		name := workloadName(p.platform.Name, kind.name)
-		for _, child := range []string{"Deployment", "Service", "ServiceAccount", "Role", "RoleBinding", "PodDisruptionBudget", "NetworkPolicy"} {
+		for _, child := range []string{"Service", "Role", "RoleBinding"} {
 			keep[child+"/"+name] = true
 		}
+		for _, component := range kind.components() {
+			for _, child := range []string{"Deployment", "ServiceAccount", "PodDisruptionBudget", "NetworkPolicy"} {
+				keep[child+"/"+workloadName(p.platform.Name, component)] = true
+			}
+		}
+		keep["Secret/"+p.platform.ProductBindingsName(kind.name)] = kind.bindingsDir != ""
 		keep["HorizontalPodAutoscaler/"+name] = spec.Autoscaling != nil
 		keep["Ingress/"+name] = spec.Ingress != nil
 		keep["Secret/"+databaseName(p.platform.Name, kind.name)] = true
@@ -233,17 +299,22 @@ func (p *pass) keepConfigs(ctx context.Context, kind *productType, keep map[stri
 	for _, r := range p.runs {
 		if r.kind == kind && r.children != nil && r.row.Ready {
 			keep["Secret/"+r.children.secret.Name] = true
+			if r.worker != nil {
+				keep["Secret/"+r.worker.secret.Name] = true
+			}
 			return nil
 		}
 	}
-	var secrets corev1.SecretList
-	err := p.client.List(ctx, &secrets, client.InNamespace(p.platform.Namespace), client.MatchingLabels(selectorLabels(p.platform.Name, kind.name)))
-	if err != nil {
-		return fmt.Errorf("list configurations: %w", err)
-	}
-	for i := range secrets.Items {
-		if strings.HasPrefix(secrets.Items[i].Name, configPrefix(p.platform.Name, kind.name)) {
-			keep["Secret/"+secrets.Items[i].Name] = true
+	for _, component := range kind.components() {
+		var secrets corev1.SecretList
+		err := p.client.List(ctx, &secrets, client.InNamespace(p.platform.Namespace), client.MatchingLabels(selectorLabels(p.platform.Name, component)))
+		if err != nil {
+			return fmt.Errorf("list configurations: %w", err)
+		}
+		for i := range secrets.Items {
+			if strings.HasPrefix(secrets.Items[i].Name, configPrefix(p.platform.Name, component)) {
+				keep["Secret/"+secrets.Items[i].Name] = true
+			}
 		}
 	}
 	return nil

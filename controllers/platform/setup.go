@@ -29,12 +29,21 @@ import (
 	"github.com/itechsmart/operator/controllers/internal/refs"
 	"github.com/itechsmart/operator/controllers/internal/setup"
 	"github.com/itechsmart/operator/internal/backend/postgres"
+	"github.com/itechsmart/operator/internal/backend/rabbitmq"
 )
 
 // Setup adds the product's controllers to the manager.
-func Setup(d *setup.Deps) error { return setupWith(d, realProbe, postgres.NewTenants) }
+func Setup(d *setup.Deps) error {
+	return setupWith(d, realProbe, stores{databases: postgres.NewTenants, brokers: rabbitmq.New})
+}
 
-func setupWith(d *setup.Deps, probe probeFunc, open openDatabases) error {
+// stores is how the servers are opened that products' objects are made in.
+type stores struct {
+	databases openDatabases
+	brokers   openBrokers
+}
+
+func setupWith(d *setup.Deps, probe probeFunc, open stores) error {
 	mgr := d.Manager
 	prober := newProber(probe, d.Options.DriftInterval)
 	if err := mgr.Add(prober); err != nil {
@@ -47,7 +56,7 @@ func setupWith(d *setup.Deps, probe probeFunc, open openDatabases) error {
 		return fmt.Errorf("index Platforms: %w", err)
 	}
 	operators := &operators{mapper: mgr.GetRESTMapper(), cache: mgr.GetCache(), wake: ownerByLabels, watched: map[schema.GroupVersionKind]bool{}}
-	reconciler := newReconciler(d, prober, operators, newDatabases(open, d.Options.DriftInterval))
+	reconciler := newReconciler(d, prober, operators, open)
 	changed := builder.WithPredicates(predicate.ResourceVersionChangedPredicate{})
 	specChanged := builder.WithPredicates(predicate.Or(predicate.GenerationChangedPredicate{}, predicate.LabelChangedPredicate{}, predicate.AnnotationChangedPredicate{}))
 	byLabels := handler.EnqueueRequestsFromMapFunc(ownerByLabels)
@@ -85,18 +94,21 @@ func setupWith(d *setup.Deps, probe probeFunc, open openDatabases) error {
 	return nil
 }
 
-func newReconciler(d *setup.Deps, prober *prober, operators *operators, tenants *databases) *reconcile.Reconciler[*v1alpha1.Platform] {
+func newReconciler(d *setup.Deps, prober *prober, operators *operators, open stores) *reconcile.Reconciler[*v1alpha1.Platform] {
 	mgr := d.Manager
+	tenants := &databases{open: open.databases, checks: newChecks(d.Options.DriftInterval)}
+	queues := &queues{open: open.brokers, checks: newChecks(d.Options.DriftInterval)}
 	return &reconcile.Reconciler[*v1alpha1.Platform]{
 		Client: mgr.GetClient(), Recorder: mgr.GetEventRecorder("platform"),
 		New:    func() *v1alpha1.Platform { return &v1alpha1.Platform{} },
 		Forget: prober.forgetAll,
 		NewPass: func(p *v1alpha1.Platform) reconcile.Pass {
 			return &pass{
-				deps: d, client: mgr.GetClient(), cache: mgr.GetCache(), prober: prober, operators: operators, platform: p, tenants: tenants,
+				deps: d, client: mgr.GetClient(), cache: mgr.GetCache(), prober: prober, operators: operators, platform: p,
+				tenants: tenants, queues: queues,
 				defaults: defaults{
 					images: d.Options.BackendImages, productImages: d.Options.ProductImages, reviewerRole: d.Options.TokenReviewerRole,
-					managerNamespace: d.Options.ManagerNamespace, managerServiceAccount: d.Options.ManagerServiceAccount,
+					allowPrivate: d.Options.AllowPrivateAddresses, managerNamespace: d.Options.ManagerNamespace, managerServiceAccount: d.Options.ManagerServiceAccount,
 				},
 			}
 		},

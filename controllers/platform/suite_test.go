@@ -23,6 +23,7 @@ import (
 	"github.com/itechsmart/operator/controllers/internal/setup"
 	"github.com/itechsmart/operator/internal/backend"
 	"github.com/itechsmart/operator/internal/backend/postgres"
+	"github.com/itechsmart/operator/internal/backend/rabbitmq"
 )
 
 func TestMain(m *testing.M) { ctrltest.Main(m) }
@@ -34,12 +35,14 @@ type logins struct {
 	calls  map[string]int
 	seen   map[string]backend.Binding
 	answer string
-	// postgres is every PostgreSQL server.
+	// postgres is every PostgreSQL server, rabbitmq every RabbitMQ.
 	postgres *postgres.Fake
+	rabbitmq *rabbitmq.Fake
 }
 
 func newLogins() *logins {
-	return &logins{errs: map[string]error{}, calls: map[string]int{}, seen: map[string]backend.Binding{}, answer: "1.2.3", postgres: postgres.NewFake()}
+	return &logins{errs: map[string]error{}, calls: map[string]int{}, seen: map[string]backend.Binding{}, answer: "1.2.3",
+		postgres: postgres.NewFake(), rabbitmq: rabbitmq.NewFake()}
 }
 
 func (l *logins) probe(_ context.Context, kind string, b backend.Binding) (string, error) {
@@ -50,7 +53,13 @@ func (l *logins) probe(_ context.Context, kind string, b backend.Binding) (strin
 	return l.answer, l.errs[kind]
 }
 
-func (l *logins) open(backend.Binding) (postgres.Tenants, error) { return l.postgres, nil }
+// stores open the fakes.
+func (l *logins) stores() stores {
+	return stores{
+		databases: func(backend.Binding) (postgres.Tenants, error) { return l.postgres, nil },
+		brokers:   func(backend.Binding) (rabbitmq.Admin, error) { return l.rabbitmq, nil },
+	}
+}
 
 func (l *logins) fail(kind string, err error) {
 	l.mu.Lock()
@@ -105,7 +114,7 @@ func (w *world) start(cfg *rest.Config, more ...string) {
 	w.stop = ctrltest.Start(w.t, cfg, setup.Options{
 		Namespaces: append([]string{w.namespace}, more...), ManagerNamespace: "itechsmart-system", DriftInterval: time.Hour,
 		ManagerServiceAccount: "itechsmart", TokenReviewerRole: "itechsmart-token-reviewer",
-	}, func(d *setup.Deps) error { return setupWith(d, w.logins.probe, w.logins.open) })
+	}, func(d *setup.Deps) error { return setupWith(d, w.logins.probe, w.logins.stores()) })
 }
 
 func (w *world) create(obj client.Object) {
@@ -236,8 +245,8 @@ func BenchmarkNoOpPass(b *testing.B) {
 	l := newLogins()
 	ctrltest.Start(b, cfg, setup.Options{Namespaces: []string{namespace}, DriftInterval: time.Hour}, func(d *setup.Deps) error {
 		p := newProber(l.probe, time.Hour)
-		reconciler = newReconciler(d, p, nil, newDatabases(l.open, time.Hour))
-		return setupWith(d, l.probe, l.open)
+		reconciler = newReconciler(d, p, nil, l.stores())
+		return setupWith(d, l.probe, l.stores())
 	})
 	platform := newPlatform(allManaged())
 	platform.Namespace = namespace

@@ -22,6 +22,11 @@ func (p *Platform) ProductURL(product string) string {
 	return fmt.Sprintf("http://%s-%s.%s.svc:%d", p.Name, product, p.Namespace, productPort)
 }
 
+// ProductBindingsName is the Secret with what the resources of a product name in other systems, for those products that have it.
+func (p *Platform) ProductBindingsName(product string) string {
+	return p.Name + "-" + product + "-bindings"
+}
+
 // Product returns the status row of a product, nil when there is none.
 func (s *PlatformStatus) Product(name string) *ProductStatus {
 	for i := range s.Products {

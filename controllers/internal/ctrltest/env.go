@@ -34,6 +34,7 @@ import (
 	dataflowv1alpha1 "github.com/itechsmart/operator/api/dataflow/v1alpha1"
 	platformv1alpha1 "github.com/itechsmart/operator/api/platform/v1alpha1"
 	vaultv1alpha1 "github.com/itechsmart/operator/api/vault/v1alpha1"
+	workflowv1alpha1 "github.com/itechsmart/operator/api/workflow/v1alpha1"
 	"github.com/itechsmart/operator/controllers/internal/setup"
 )
 
@@ -133,7 +134,7 @@ func Scheme() *apiruntime.Scheme {
 	scheme := apiruntime.NewScheme()
 	for _, add := range []func(*apiruntime.Scheme) error{
 		clientgoscheme.AddToScheme, gatewayv1beta1.Install,
-		platformv1alpha1.AddToScheme, dataflowv1alpha1.AddToScheme, vaultv1alpha1.AddToScheme,
+		platformv1alpha1.AddToScheme, dataflowv1alpha1.AddToScheme, vaultv1alpha1.AddToScheme, workflowv1alpha1.AddToScheme,
 	} {
 		if err := add(scheme); err != nil {
 			panic(err) // a programming error, in tests only

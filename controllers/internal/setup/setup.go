@@ -35,7 +35,7 @@ type Options struct {
 	WorkerImage string
 	// BackendImages replaces the default image of a managed backend, by its name.
 	BackendImages map[string]string
-	// ProductImages replaces the image of a product service, by the product's name.
+	// ProductImages replaces the image of a product service, or of its worker such as workflow-worker, by that name.
 	ProductImages map[string]string
 	// Concurrency is MaxConcurrentReconciles of each controller.
 	Concurrency int

@@ -20,7 +20,7 @@ func RabbitMQ(t *testing.T, open func(testing.TB) rabbitmq.Admin, publish func(t
 	t.Cleanup(func() { must(t, s.admin.Close()) })
 	for name, test := range map[string]func(*testing.T){
 		"Ping": s.ping, "Queue": s.queue, "QueueConflict": s.queueConflict, "Exchange": s.exchange,
-		"Binding": s.binding, "Missing": s.missing, "Invalid": s.invalid, "Concurrent": s.concurrent,
+		"WorkQueue": s.workQueue, "Binding": s.binding, "Missing": s.missing, "Invalid": s.invalid, "Concurrent": s.concurrent,
 	} {
 		t.Run(name, test)
 	}
@@ -60,6 +60,24 @@ func (s rabbitmqSuite) queue(t *testing.T) {
 		}
 		must(t, s.admin.DeleteQueue(ctx, queue.Name))
 		_, err = s.admin.Queue(ctx, queue.Name)
+		wantIs(t, err, backend.ErrNotFound)
+	}
+}
+
+func (s rabbitmqSuite) workQueue(t *testing.T) {
+	ctx := Context(t)
+	queue := rabbitmq.WorkQueue{Name: Name("tasks")}
+	must(t, queue.Ensure(ctx, s.admin))
+	must(t, queue.Ensure(ctx, s.admin)) // again changes nothing
+	must(t, s.admin.DeleteExchange(ctx, queue.Dead()))
+	must(t, queue.Ensure(ctx, s.admin)) // what is missing is made
+	must(t, s.admin.Exchange(ctx, queue.Dead()))
+	wantIs(t, rabbitmq.WorkQueue{Name: queue.Name, DeliveryLimit: 3}.Ensure(ctx, s.admin), backend.ErrExists)
+	wantIs(t, rabbitmq.WorkQueue{Name: strings.Repeat("a", 253)}.Ensure(ctx, s.admin), backend.ErrInvalid)
+	must(t, queue.Delete(ctx, s.admin))
+	must(t, queue.Delete(ctx, s.admin)) // what is missing counts as done
+	for _, name := range []string{queue.Name, queue.Dead()} {
+		_, err := s.admin.Queue(ctx, name)
 		wantIs(t, err, backend.ErrNotFound)
 	}
 }
