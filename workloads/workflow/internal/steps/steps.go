@@ -11,7 +11,9 @@ import (
 
 	"github.com/itechsmart/operator/workloads/workflow/internal/engine"
 	"github.com/itechsmart/operator/workloads/workflow/internal/steps/approval"
+	"github.com/itechsmart/operator/workloads/workflow/internal/steps/delegated"
 	"github.com/itechsmart/operator/workloads/workflow/internal/steps/http"
+	"github.com/itechsmart/operator/workloads/workflow/internal/steps/notify"
 	"github.com/itechsmart/operator/workloads/workflow/internal/steps/publish"
 	"github.com/itechsmart/operator/workloads/workflow/internal/steps/script"
 	"github.com/itechsmart/operator/workloads/workflow/internal/steps/sql"
@@ -25,11 +27,15 @@ func All() []step.Spec {
 	return []step.Spec{
 		approval.Spec(),
 		http.Spec(),
+		delegated.Job(),
+		notify.Spec(),
+		delegated.Pipeline(),
 		publish.Spec(),
 		script.Spec(),
 		sql.Spec(),
 		transform.Spec(),
 		wait.Spec(),
+		delegated.Workflow(),
 	}
 }
 
