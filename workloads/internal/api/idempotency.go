@@ -65,6 +65,8 @@ type IdempotencyOptions struct {
 	// Owner tells who sends a request, "" for anybody: nobody gets the answer that another one got. Without it the
 	// Authorization header tells.
 	Owner func(context.Context) string
+	// Except are the requests whose handlers see to it themselves that a key counts once; nil: none.
+	Except func(*http.Request) bool
 	// TTL is how long an answer is kept; DefaultIdempotencyTTL when zero.
 	TTL time.Duration
 	Log *slog.Logger
@@ -97,7 +99,7 @@ type idempotent struct {
 
 func (i *idempotent) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	keys := r.Header[idempotencyKey]
-	if r.Method != http.MethodPost || len(keys) == 0 || strings.HasPrefix(r.Header.Get("Content-Type"), "application/x-www-form-urlencoded") {
+	if r.Method != http.MethodPost || len(keys) == 0 || i.options.Except != nil && i.options.Except(r) || strings.HasPrefix(r.Header.Get("Content-Type"), "application/x-www-form-urlencoded") {
 		i.next.ServeHTTP(w, r)
 		return
 	}

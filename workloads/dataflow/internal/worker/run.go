@@ -8,10 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"path/filepath"
 	"time"
-
-	"github.com/fsnotify/fsnotify"
 
 	"github.com/itechsmart/operator/workloads/dataflow/internal/catalogue"
 	"github.com/itechsmart/operator/workloads/dataflow/internal/connectors"
@@ -19,6 +16,7 @@ import (
 	"github.com/itechsmart/operator/workloads/dataflow/internal/server"
 	"github.com/itechsmart/operator/workloads/dataflow/internal/transform"
 	"github.com/itechsmart/operator/workloads/dataflow/worker/config"
+	"github.com/itechsmart/operator/workloads/internal/filewatch"
 )
 
 // NewEngine builds the engine over all connectors and transforms.
@@ -94,38 +92,10 @@ func validate(cfg *config.Pipeline) error {
 	return errors.Join(all...)
 }
 
-const (
-	settle   = 200 * time.Millisecond // kubelet changes several names at once
-	fallback = time.Minute            // a lost notification costs no more than this
-)
-
-// watch hands over the connections whenever the file's have changed. The directory is watched, not
-// the file: kubelet replaces a symbolic link beside it.
+// watch hands over the connections whenever the file's have changed.
 func watch(ctx context.Context, path string, running *config.Pipeline, log *slog.Logger, reload func(map[string]map[string]string)) {
-	events := make(chan fsnotify.Event)
-	if watcher, err := fsnotify.NewWatcher(); err != nil {
-		log.Warn("the configuration is read once a minute only", "error", err)
-	} else {
-		defer func() { _ = watcher.Close() }()
-		if err := watcher.Add(filepath.Dir(path)); err != nil {
-			log.Warn("the configuration is read once a minute only", "error", err)
-		}
-		events = watcher.Events
-		log.Debug("watching the configuration", "path", path)
-	}
 	current := running.Connections
-	timer := time.NewTimer(fallback)
-	defer timer.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-events:
-			timer.Reset(settle)
-			continue
-		case <-timer.C:
-			timer.Reset(fallback)
-		}
+	filewatch.Watch(ctx, path, log, func() {
 		fresh, err := config.Load(path)
 		switch {
 		case err != nil:
@@ -136,7 +106,7 @@ func watch(ctx context.Context, path string, running *config.Pipeline, log *slog
 			current = fresh.Connections
 			reload(current)
 		}
-	}
+	})
 }
 
 func equal(a, b map[string]map[string]string) bool {
