@@ -50,7 +50,10 @@ func (r *rest) DocumentOperation(op *huma.Operation) {
 		op.Responses[strconv.Itoa(status)] = ErrorResponse(r, status)
 	}
 	delete(op.Responses, "default")
-	r.OpenAPI().AddOperation(op)
+	// OpenAPI knows no parameter of several segments: there it is one whose slashes are escaped, which works as well.
+	documented := *op
+	documented.Path = strings.ReplaceAll(op.Path, "...}", "}")
+	r.OpenAPI().AddOperation(&documented)
 }
 
 // ErrorResponse documents an error: the envelope, or RFC 9457. An endpoint with a form of its own, such as OAuth's, answers

@@ -65,6 +65,8 @@ type IdempotencyOptions struct {
 	// Owner tells who sends a request, "" for anybody: nobody gets the answer that another one got. Without it the
 	// Authorization header tells.
 	Owner func(context.Context) string
+	// Except are the requests whose handlers see to it themselves that a key counts once; nil: none.
+	Except func(*http.Request) bool
 	// TTL is how long an answer is kept; DefaultIdempotencyTTL when zero.
 	TTL time.Duration
 	Log *slog.Logger
@@ -97,13 +99,13 @@ type idempotent struct {
 
 func (i *idempotent) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	keys := r.Header[idempotencyKey]
-	if r.Method != http.MethodPost || len(keys) == 0 || strings.HasPrefix(r.Header.Get("Content-Type"), "application/x-www-form-urlencoded") {
+	if r.Method != http.MethodPost || len(keys) == 0 || i.options.Except != nil && i.options.Except(r) || strings.HasPrefix(r.Header.Get("Content-Type"), "application/x-www-form-urlencoded") {
 		i.next.ServeHTTP(w, r)
 		return
 	}
-	if len(keys) > 1 || !validKey(keys[0]) {
-		Write(w, r, problem.New(http.StatusBadRequest, "bad_request", "the request is malformed",
-			Detail{Field: "header." + idempotencyKey, Message: "it must be 1 to 255 visible ASCII characters, once"}))
+	key, err := IdempotencyKey(r.Header, idempotencyKey)
+	if err != nil {
+		Write(w, r, err)
 		return
 	}
 	body, err := io.ReadAll(r.Body) // the server bounds it
@@ -112,7 +114,7 @@ func (i *idempotent) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
-	i.once(w, r, i.id(r, keys[0]), i.fingerprint(r, body))
+	i.once(w, r, i.id(r, key), i.fingerprint(r, body))
 }
 
 // id names the row of a sender's key. Those who have not logged in are all one sender: for them a key is of one path, so
@@ -221,6 +223,20 @@ func final(status int) bool {
 		return false
 	}
 	return status < http.StatusInternalServerError && status != problem.StatusClientGone
+}
+
+// IdempotencyKey is the key in a header, Idempotency-Key when name is empty; empty: there is none. 400 when it is malformed.
+func IdempotencyKey(h http.Header, name string) (string, error) {
+	name = http.CanonicalHeaderKey(cmp.Or(name, idempotencyKey))
+	keys := h[name]
+	switch {
+	case len(keys) == 0:
+		return "", nil
+	case len(keys) > 1 || !validKey(keys[0]):
+		return "", problem.New(http.StatusBadRequest, "bad_request", "the request is malformed",
+			Detail{Field: "header." + name, Message: "it must be 1 to 255 visible ASCII characters, once"})
+	}
+	return keys[0], nil
 }
 
 func validKey(key string) bool {

@@ -54,12 +54,15 @@ func Middleware(authenticator Authenticator, anonymous ...string) func(http.Hand
 	}
 }
 
+// SubprotocolPrefix is before the token among the subprotocols of a WebSocket: a browser can set no other header there.
+const SubprotocolPrefix = "bearer."
+
 // Bearer reads the request's bearer token. Other schemes are not given; a second Authorization header, an empty
-// token or one over MaxToken is ErrInvalidToken.
+// token or one over MaxToken is ErrInvalidToken. The upgrade to a WebSocket may have it among its subprotocols.
 func Bearer(r *http.Request) (token string, given bool, err error) {
 	headers := r.Header.Values("Authorization")
 	if len(headers) == 0 {
-		return "", false, nil
+		return subprotocol(r)
 	}
 	if len(headers) > 1 {
 		return "", true, ErrInvalidToken
@@ -73,6 +76,26 @@ func Bearer(r *http.Request) (token string, given bool, err error) {
 		return "", true, ErrInvalidToken
 	}
 	return token, true, nil
+}
+
+// subprotocol reads the token that an upgrade to a WebSocket has among its subprotocols.
+func subprotocol(r *http.Request) (token string, given bool, err error) {
+	if !strings.EqualFold(r.Header.Get("Upgrade"), "websocket") {
+		return "", false, nil
+	}
+	for _, header := range r.Header.Values("Sec-WebSocket-Protocol") {
+		for part := range strings.SplitSeq(header, ",") {
+			found, ok := strings.CutPrefix(strings.TrimSpace(part), SubprotocolPrefix)
+			switch {
+			case !ok:
+			case given || found == "" || len(found) > MaxToken:
+				return "", true, ErrInvalidToken
+			default:
+				token, given = found, true
+			}
+		}
+	}
+	return token, given, nil
 }
 
 // answer never tells why a token is bad: that would help who forges them.

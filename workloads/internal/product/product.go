@@ -39,6 +39,9 @@ type Product struct {
 	Kinds       []client.Object
 	// LargeBodies are the routes whose bodies are streams, with their bounds in bytes; may be nil.
 	LargeBodies func(*config.Service) map[string]int64
+	// OwnIdempotency are the routes ("POST /api/v1/runs") whose handlers see to it themselves that an Idempotency-Key counts
+	// once, such as by the key of what they make.
+	OwnIdempotency []string
 	// OpenRedis connects to a binding.
 	OpenRedis func(binding map[string]string) (*redis.Client, error)
 	// Assemble makes the service. What runs in the background ends with life; what is opened is given to parts.Closer.
@@ -61,10 +64,16 @@ type Parts struct {
 	Audit  *audit.Log
 	// Resources are not watched yet; nil: there is no API server.
 	Resources *crs.Store
-	Cursors   *api.Cursors
-	Log       *slog.Logger
+	// Kubernetes reaches the API server, for what is no resource of the product; nil: there is none.
+	Kubernetes *rest.Config
+	Cursors    *api.Cursors
+	Log        *slog.Logger
 	// Closer registers what to do at the end, the last first.
 	Closer func(func())
+	// Draining is closed when the service begins to end: what waits or streams for long ends then.
+	Draining <-chan struct{}
+	// CheckOptional adds a dependency to /health that the service can do without for a while.
+	CheckOptional func(name string, check func(context.Context) error)
 	// Derive makes a key of 32 bytes for a purpose, the same on every replica.
 	Derive func(purpose string) ([]byte, error)
 }

@@ -167,7 +167,8 @@ func (p *Process) assemble(life context.Context, pool, users *pgxpool.Pool) (err
 		return err
 	}
 	s, err := p.Product.Assemble(life, &Parts{
-		Config: p.Config, Pool: pool, Audit: log, Resources: resources, Cursors: api.NewCursors(key), Log: p.Log, Closer: p.closer, Derive: p.derive,
+		Config: p.Config, Pool: pool, Audit: log, Resources: resources, Kubernetes: p.Kubernetes, Cursors: api.NewCursors(key), Log: p.Log, Closer: p.closer, Derive: p.derive,
+		Draining: p.server.Draining(), CheckOptional: p.server.CheckOptional,
 	})
 	if err != nil {
 		return err
@@ -275,7 +276,12 @@ func (p *Process) mount(life context.Context, s Service, id *identity.Service, p
 		return err
 	}
 	answers := api.NewPostgresStore(pool)
-	once, err := api.Idempotency(answers, api.IdempotencyOptions{Key: key, Log: p.Log, Owner: func(ctx context.Context) string {
+	own := http.NewServeMux()
+	for _, pattern := range p.Product.OwnIdempotency {
+		own.Handle(pattern, http.NotFoundHandler())
+	}
+	except := func(r *http.Request) bool { _, pattern := own.Handler(r); return pattern != "" }
+	once, err := api.Idempotency(answers, api.IdempotencyOptions{Key: key, Log: p.Log, Except: except, Owner: func(ctx context.Context) string {
 		if c := auth.From(ctx); c != nil {
 			return string(c.Kind) + "/" + c.ID
 		}

@@ -45,14 +45,15 @@ type health struct {
 	log   *slog.Logger
 	up    *prometheus.GaugeVec
 
-	mu   sync.Mutex
-	list []*dependency
+	mu      sync.Mutex
+	list    []*dependency
+	running context.Context //nolint:containedctx // of run: a dependency may be added later
 }
 
 type dependency struct {
 	name  string
-	check func(context.Context) error
-	state Dependency // under health.mu
+	check func(context.Context) error // under health.mu, as the state
+	state Dependency
 }
 
 func newHealth(every time.Duration, log *slog.Logger, up *prometheus.GaugeVec) *health {
@@ -62,14 +63,25 @@ func newHealth(every time.Duration, log *slog.Logger, up *prometheus.GaugeVec) *
 func (h *health) add(name string, check func(context.Context) error, required bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.list = append(h.list, &dependency{name: name, check: check, state: Dependency{Status: StatusUnknown, Required: required}})
+	for _, d := range h.list {
+		if d.name == name { // a start that is tried again
+			d.check = check
+			return
+		}
+	}
+	d := &dependency{name: name, check: check, state: Dependency{Status: StatusUnknown, Required: required}}
+	h.list = append(h.list, d)
 	h.up.WithLabelValues(name).Set(0)
+	if h.running != nil {
+		go h.watch(h.running, d)
+	}
 }
 
 // run starts a checker per dependency; they end with ctx.
 func (h *health) run(ctx context.Context) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.running = ctx
 	for _, d := range h.list {
 		go h.watch(ctx, d)
 	}
@@ -95,7 +107,10 @@ func (h *health) checkOnce(ctx context.Context, d *dependency) {
 	defer cancel()
 	start := time.Now()
 	done := make(chan error, 1)
-	go func() { done <- d.check(limited) }()
+	h.mu.Lock()
+	check := d.check
+	h.mu.Unlock()
+	go func() { done <- check(limited) }()
 	select {
 	case err := <-done:
 		h.record(ctx, d, start, err)

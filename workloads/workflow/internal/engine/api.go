@@ -155,6 +155,32 @@ func (e *Engine) Resume(ctx context.Context, run, step string, item int, data an
 	return err
 }
 
+// Waiting is a step that waits, as who may resume it has to know it.
+type Waiting struct {
+	// Type of the step; Detail is what its Wait said.
+	Type   string
+	Detail map[string]any
+}
+
+// Waits finds what a step waits for. Errors as those of Resume.
+func (e *Engine) Waits(ctx context.Context, run, step string, item int) (Waiting, error) {
+	_, p, i, err := e.find(ctx, run, step)
+	if err != nil {
+		return Waiting{}, err
+	}
+	s, err := e.store.StepAt(ctx, run, i, item)
+	if errors.Is(err, store.ErrNotFound) || err == nil && !s.Resumable {
+		return Waiting{}, fmt.Errorf("step %s waits for nobody: %w", step, store.ErrConflict)
+	}
+	if err != nil {
+		return Waiting{}, err
+	}
+	detail, err := decode(s.Detail)
+	w := Waiting{Type: p.Step(i).Type()}
+	w.Detail, _ = detail.(map[string]any)
+	return w, err
+}
+
 // Rerun starts a run anew from a step: see store.Store.Rerun.
 func (e *Engine) Rerun(ctx context.Context, run, from, idempotencyKey string) (id string, created bool, err error) {
 	r, p, i, err := e.find(ctx, run, from)

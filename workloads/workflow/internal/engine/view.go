@@ -3,13 +3,10 @@
 package engine
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"maps"
 
 	"github.com/itechsmart/operator/workloads/workflow/internal/store"
 	"github.com/itechsmart/operator/workloads/workflow/worker/config/definition"
@@ -114,46 +111,10 @@ func (e *Engine) scopeOver(ctx context.Context, v *view, before []int) (*definit
 	return &scope, nil
 }
 
-// decode is JSON as expressions take it: whole numbers are int64 as long as they fit.
+// decode is what was kept, as expressions take it; nil for what is empty.
 func decode(data json.RawMessage) (any, error) {
 	if len(data) == 0 {
 		return nil, nil
 	}
-	decoder := json.NewDecoder(bytes.NewReader(data))
-	decoder.UseNumber()
-	var out any
-	if err := decoder.Decode(&out); err != nil {
-		return nil, err
-	}
-	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
-		return nil, errors.New("there is more than one value")
-	}
-	return numbers(out)
-}
-
-func numbers(value any) (any, error) {
-	switch x := value.(type) {
-	case json.Number:
-		if n, err := x.Int64(); err == nil {
-			return n, nil
-		}
-		return x.Float64()
-	case map[string]any:
-		for key, v := range maps.All(x) {
-			n, err := numbers(v)
-			if err != nil {
-				return nil, err
-			}
-			x[key] = n
-		}
-	case []any:
-		for i, v := range x {
-			n, err := numbers(v)
-			if err != nil {
-				return nil, err
-			}
-			x[i] = n
-		}
-	}
-	return value, nil
+	return definition.Decode(data)
 }

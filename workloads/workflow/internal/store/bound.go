@@ -48,6 +48,7 @@ func (s *Store) startBounded(ctx context.Context, n NewRun) (string, bool, error
 	if err != nil {
 		return "", false, fail("start", err)
 	}
+	s.started([]*start{r})
 	return r.id, r.created, nil
 }
 

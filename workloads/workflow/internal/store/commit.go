@@ -112,7 +112,9 @@ func (s *Store) transition(ctx context.Context, conn *pgx.Conn, requests []*requ
 	for _, l := range sorted(runs) {
 		w.add(l)
 	}
-	err = w.send(ctx, conn, whole)
+	if err = w.send(ctx, conn, whole); err == nil && whole {
+		s.totals.add(&w.events)
+	}
 	return w.messages, err
 }
 

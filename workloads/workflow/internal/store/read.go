@@ -124,6 +124,9 @@ type Step struct {
 	Due *time.Time
 }
 
+const stepColumnsSQL = `step, item, attempt, name, phase, output, outputs, detail, resumable, error, started, finished,
+	CASE WHEN phase = 'Waiting' THEN due END`
+
 // Cursor is a place in a list of steps.
 type Cursor struct{ Step, Item int }
 
@@ -133,19 +136,20 @@ func (s *Store) Steps(ctx context.Context, run string, after Cursor, size int) (
 	if err != nil {
 		return nil, false, err
 	}
-	rows, err := s.pool.Query(ctx, `SELECT step, item, attempt, name, phase, output, outputs, detail, resumable, error, started, finished,
-		CASE WHEN phase = 'Waiting' THEN due END FROM steps WHERE run = $1 AND (step, item) > ($2, $3) ORDER BY step, item LIMIT $4`,
+	rows, err := s.pool.Query(ctx, `SELECT `+stepColumnsSQL+` FROM steps WHERE run = $1 AND (step, item) > ($2, $3) ORDER BY step, item LIMIT $4`,
 		run, after.Step, after.Item, size+1)
 	if err != nil {
 		return nil, false, fail("list steps", err)
 	}
-	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (Step, error) {
-		var x Step
-		err := row.Scan(&x.Step, &x.Item, &x.Attempt, &x.Name, &x.Phase, &x.Output, &x.Outputs, &x.Detail, &x.Resumable, &x.Error, &x.Started,
-			&x.Finished, &x.Due)
-		return x, err
-	})
+	list, err := pgx.CollectRows(rows, scanStep)
 	return list[:min(size, len(list))], len(list) > size, fail("list steps", err)
+}
+
+func scanStep(row pgx.CollectableRow) (Step, error) {
+	var x Step
+	err := row.Scan(&x.Step, &x.Item, &x.Attempt, &x.Name, &x.Phase, &x.Output, &x.Outputs, &x.Detail, &x.Resumable, &x.Error, &x.Started,
+		&x.Finished, &x.Due)
+	return x, err
 }
 
 // Results is what some steps of a run came to; those that have no row are missing.

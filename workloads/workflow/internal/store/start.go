@@ -98,6 +98,7 @@ func (s *Store) insert(starts []*start) {
 	defer cancel()
 	err := s.begin(ctx, func(tx pgx.Tx) ([]Message, error) { return s.insertIn(ctx, tx, starts) })
 	if err == nil {
+		s.started(starts)
 		return
 	}
 	if len(starts) > 1 && !db.Unavailable(err) && ctx.Err() == nil {
@@ -109,6 +110,17 @@ func (s *Store) insert(starts []*start) {
 	for _, r := range starts {
 		r.id, r.created, r.err = "", false, fail("start", err)
 	}
+}
+
+// started counts what is new of those that were committed.
+func (s *Store) started(starts []*start) {
+	n := int64(0)
+	for _, r := range starts {
+		if r.created {
+			n++
+		}
+	}
+	s.totals.created(n)
 }
 
 // begin runs a transaction that lost races are repeated for, and hands over what is to be published.

@@ -75,6 +75,7 @@ type Store struct {
 	transitions *joiner[request]
 	starts      *joiner[start]
 	hub         hub
+	totals      totals
 }
 
 // New opens a store on a pool whose search_path is the schema that Migrations were applied to.

@@ -71,8 +71,8 @@ func TestDepth(t *testing.T) {
 	set := steps.New(env())
 	for trigger, want := range map[*definition.TriggerInfo]int64{
 		{}: 1,
-		{Type: "Webhook", Headers: map[string]string{"depth": "10"}}: 1,
-		{Type: "Workflow", Headers: map[string]string{"depth": "1"}}: 2,
+		{Type: "Webhook", Headers: map[string]string{"depth": "10"}}:                                  1,
+		{Type: "Workflow", Headers: map[string]string{"depth": "1"}}:                                  2,
 		{Type: "Workflow", Headers: map[string]string{"depth": strconv.Itoa(delegated.MaxDepth - 1)}}: delegated.MaxDepth,
 		{Type: "Workflow", Headers: map[string]string{"depth": strconv.Itoa(delegated.MaxDepth)}}:     0,
 		{Type: "Workflow"}: 0,

@@ -106,7 +106,7 @@ func hashOf(w *Workflow) string {
 		return "" // a raw part is no JSON, which Compile tells
 	}
 	// Decoded and written again, since the order of fields and the spaces of raw parts are no content.
-	tree, err := decode(data)
+	tree, err := Decode(data)
 	if err != nil {
 		return ""
 	}

@@ -34,7 +34,7 @@ func (p *Program) inputs(problems *Problems) {
 		if len(in.Default) == 0 {
 			continue
 		}
-		value, err := decode(in.Default)
+		value, err := Decode(in.Default)
 		if err != nil {
 			problems.add(path+".default", "%s", err)
 			continue

@@ -124,7 +124,7 @@ type compiler struct {
 
 // template compiles a JSON value. allowed checks each expression.
 func (c *compiler) template(path string, data json.RawMessage, allowed func(*expression) error) *template {
-	tree, err := decode(data)
+	tree, err := Decode(data)
 	if err != nil {
 		c.problems.add(path, "%s", err)
 		return &template{fixed: true, broken: true}

@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"math"
 
@@ -52,8 +51,8 @@ func composite(value ref.Val, depth int) (any, error) {
 
 func typeName(v ref.Val) string { return v.Type().TypeName() }
 
-// decode reads JSON into plain values: int64 for whole numbers that fit, float64 for others.
-func decode(data json.RawMessage) (any, error) {
+// Decode reads JSON into the values that expressions know: int64 for whole numbers that fit, float64 for others.
+func Decode(data json.RawMessage) (any, error) {
 	decoder := json.NewDecoder(bytes.NewReader(data))
 	decoder.UseNumber()
 	var tree any
@@ -75,7 +74,7 @@ func numbers(tree any) (any, error) {
 		}
 		float, wrong := v.Float64()
 		if wrong != nil {
-			return nil, fmt.Errorf("the number %s is too large", v)
+			return nil, errors.New("a number is too large")
 		}
 		return float, nil
 	case map[string]any:

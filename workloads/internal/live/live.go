@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package live tells clients what happens while it happens: WebSockets that go
+// one way, a JSON value per message. Who calls is known before, as for any
+// request; a browser gives its token as a subprotocol, "bearer.<token>", beside
+// Protocol.
+//
+//	streams := live.New(live.Options{Origins: c.CORS.Origins, Draining: parts.Draining, Log: log})
+//	if err := streams.Check(request); err != nil { … } // an answer
+//	streams.Serve(writer, request, func(ctx context.Context, send live.Send) error { … })
+package live
+
+import (
+	"cmp"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/itechsmart/operator/workloads/internal/api/problem"
+	"github.com/itechsmart/operator/workloads/internal/auth"
+)
+
+// Protocol is the subprotocol that is agreed on. Who sends a token as a subprotocol must offer it too, for the answer must
+// not hold the token.
+const Protocol = "itechsmart.v1"
+
+// What holds when Options say nothing.
+const (
+	DefaultMax   = 1000
+	DefaultPing  = 30 * time.Second
+	DefaultWrite = 10 * time.Second
+
+	// maxRead bounds what a client may send, which is nothing but control frames.
+	maxRead = 1 << 10
+	// bye bounds the closing handshake.
+	bye = 5 * time.Second
+)
+
+// Options are what Streams need. All but Draining has a default.
+type Options struct {
+	// Origins are the web origins that may connect beside the service's own.
+	Origins []string
+	// Max is how many are open at a time.
+	Max int
+	// Ping is how often a client must prove that it is there; Write is how long it may take to receive a message.
+	Ping, Write time.Duration
+	// Draining is closed when the service ends: then all are closed.
+	Draining <-chan struct{}
+	Log      *slog.Logger
+}
+
+// Streams are the WebSockets of one service.
+type Streams struct {
+	options Options
+	slots   chan struct{}
+	open    sync.WaitGroup
+}
+
+// Send sends one message. It waits for a slow client, for Options.Write at most: nothing piles up in memory.
+type Send func(message any) error
+
+// New prepares streams.
+func New(o Options) *Streams {
+	o.Max, o.Ping, o.Write = cmp.Or(o.Max, DefaultMax), cmp.Or(o.Ping, DefaultPing), cmp.Or(o.Write, DefaultWrite)
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Streams{options: o, slots: make(chan struct{}, o.Max)}
+}
+
+// Open is how many are open.
+func (s *Streams) Open() int { return len(s.slots) }
+
+// Wait returns when all are closed; call it when no request comes any more.
+func (s *Streams) Wait() { s.open.Wait() }
+
+// Check is the answer to a request that is no upgrade to a WebSocket that may be: 426, 400, 403 or 503; nil: it may.
+func (s *Streams) Check(r *http.Request) error {
+	switch key, err := base64.StdEncoding.DecodeString(strings.TrimSpace(r.Header.Get("Sec-WebSocket-Key"))); {
+	case !has(r.Header, "Connection", "upgrade") || !has(r.Header, "Upgrade", "websocket"):
+		e := problem.New(http.StatusUpgradeRequired, "upgrade_required", "this is a WebSocket: connect with its protocol")
+		e.Headers = http.Header{"Upgrade": {"websocket"}, "Connection": {"Upgrade"}}
+		return e
+	case r.Header.Get("Sec-WebSocket-Version") != "13":
+		e := problem.New(http.StatusUpgradeRequired, "upgrade_required", "the WebSocket's version must be 13")
+		e.Headers = http.Header{"Upgrade": {"websocket"}, "Connection": {"Upgrade"}, "Sec-Websocket-Version": {"13"}}
+		return e
+	case err != nil || len(key) != 16 || len(r.Header.Values("Sec-WebSocket-Key")) != 1:
+		return malformed("header.Sec-WebSocket-Key", "it must be the base64 of 16 bytes, once")
+	case offersToken(r) && !has(r.Header, "Sec-WebSocket-Protocol", Protocol):
+		return malformed("header.Sec-WebSocket-Protocol", "beside the token it must offer "+Protocol)
+	case !s.known(r):
+		return problem.New(http.StatusForbidden, "origin", "this origin may not connect")
+	}
+	select {
+	case <-s.options.Draining:
+		return unavailable("the service ends; connect again, to another replica")
+	default:
+		return nil
+	}
+}
+
+func malformed(field, message string) error {
+	return problem.New(http.StatusBadRequest, "bad_request", "the request is malformed", problem.Detail{Field: field, Message: message})
+}
+
+func unavailable(message string) error {
+	e := problem.New(http.StatusServiceUnavailable, "unavailable", message)
+	e.Headers = http.Header{"Retry-After": {"1"}}
+	return e
+}
+
+// has tells whether a header that is a list holds a token, in any case.
+func has(h http.Header, name, token string) bool {
+	for _, line := range h.Values(name) {
+		for part := range strings.SplitSeq(line, ",") {
+			if strings.EqualFold(strings.TrimSpace(part), token) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func offersToken(r *http.Request) bool {
+	for _, line := range r.Header.Values("Sec-WebSocket-Protocol") {
+		if strings.Contains(line, auth.SubprotocolPrefix) {
+			return true
+		}
+	}
+	return false
+}
+
+// known tells whether a browser may connect: other programs send no Origin.
+func (s *Streams) known(r *http.Request) bool {
+	origin := r.Header.Get("Origin")
+	if origin == "" || slices.Contains(s.options.Origins, origin) {
+		return true
+	}
+	u, err := url.Parse(origin)
+	return err == nil && u.Host != "" && strings.EqualFold(u.Host, r.Host)
+}
+
+// errDraining is why a stream ends when the service does.
+var errDraining = errors.New("the service ends")
+
+// Serve answers a request that Check has let through: tell sends what there is, until it returns, the client goes or is too
+// slow, or the service ends; its ctx is done then. When tell returns nil the client sees a normal closure.
+func (s *Streams) Serve(w http.ResponseWriter, r *http.Request, tell func(ctx context.Context, send Send) error) {
+	select {
+	case s.slots <- struct{}{}:
+	default:
+		problem.Write(w, r, unavailable("as many clients listen as may at one time; try again later"))
+		return
+	}
+	s.open.Add(1)
+	defer func() {
+		<-s.slots
+		s.open.Done()
+	}()
+	conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{Protocol}, InsecureSkipVerify: true}) // Check knows the origins
+	if err != nil {
+		s.options.Log.DebugContext(r.Context(), "no WebSocket came to be", "error", err)
+		return
+	}
+	conn.SetReadLimit(maxRead)
+	// A request that was taken over by a WebSocket does not end with its connection: reading tells that the client has gone.
+	ctx, cancel := context.WithCancelCause(conn.CloseRead(context.WithoutCancel(r.Context())))
+	defer cancel(nil)
+	var beside sync.WaitGroup
+	beside.Go(func() { s.keep(ctx, cancel, conn) })
+	err = tell(ctx, func(message any) error { return s.send(ctx, conn, message) })
+	cause := context.Cause(ctx)
+	cancel(nil)
+	s.close(conn, err, cause)
+	beside.Wait()
+}
+
+// keep pings the client, and ends the stream when it does not answer or the service ends.
+func (s *Streams) keep(ctx context.Context, cancel context.CancelCauseFunc, conn *websocket.Conn) {
+	ticker := time.NewTicker(s.options.Ping)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.options.Draining:
+			cancel(errDraining)
+			return
+		case <-ticker.C:
+		}
+		limited, stop := context.WithTimeout(ctx, s.options.Ping)
+		err := conn.Ping(limited)
+		stop()
+		if err != nil {
+			cancel(err)
+			return
+		}
+	}
+}
+
+func (s *Streams) send(ctx context.Context, conn *websocket.Conn, message any) error {
+	data, err := json.Marshal(message)
+	if err != nil {
+		return fmt.Errorf("message: %w", err)
+	}
+	limited, stop := context.WithTimeout(ctx, s.options.Write)
+	defer stop()
+	return conn.Write(limited, websocket.MessageText, data)
+}
+
+// close says why, as far as the client can still hear it.
+func (s *Streams) close(conn *websocket.Conn, err, cause error) {
+	code, reason := websocket.StatusNormalClosure, ""
+	switch {
+	case errors.Is(cause, errDraining):
+		code, reason = websocket.StatusGoingAway, "the service ends; connect again"
+	case cause != nil: // the client has gone, or does not answer
+		_ = conn.CloseNow()
+		return
+	case err != nil:
+		s.options.Log.Warn("a WebSocket was cut", "error", err)
+		code, reason = websocket.StatusInternalError, "it was cut; connect again"
+	}
+	// The library waits for the client's half for up to 5 s, and again to drain: a client that is slow gets no more than bye.
+	timer := time.AfterFunc(bye, func() { _ = conn.CloseNow() })
+	defer timer.Stop()
+	_ = conn.Close(code, reason)
+}

@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package service
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/itechsmart/operator/internal/backend"
+	"github.com/itechsmart/operator/workloads/internal/api"
+	"github.com/itechsmart/operator/workloads/internal/audited"
+	"github.com/itechsmart/operator/workloads/internal/auth"
+	"github.com/itechsmart/operator/workloads/workflow/internal/store"
+	"github.com/itechsmart/operator/workloads/workflow/worker/config/definition"
+)
+
+const (
+	pathRerun = pathRun + "/rerun"
+	pathStep  = pathRun + "/steps/{step}"
+)
+
+// typeApproval is the step type whose waits only its approvers end.
+const typeApproval = "approval"
+
+func (s *Service) registerControl(rest huma.API) {
+	huma.Register(rest, operation("cancel-run", http.MethodPost, pathRun+"/cancel", "End a run; its handlers still run"), s.cancelRun)
+	rerun := operation("rerun-run", http.MethodPost, pathRerun, "Repeat an ended run from a step on, with its recorded inputs and definition")
+	huma.Register(rest, rerun, s.rerun)
+	statuses(rerun, map[string]string{"201": "A new run"})
+	huma.Register(rest, operation("decide-step", http.MethodPost, pathStep+"/decision", "Approve or reject, as one of the step's approvers"), s.decide)
+	huma.Register(rest, operation("resume-step", http.MethodPost, pathStep+"/resume", "Let a step that waits for an event go on"), s.resume)
+}
+
+func (s *Service) cancelRun(ctx context.Context, in *RunInput) (*reply[Run], error) {
+	const action = "run.cancel"
+	if err := s.edits(ctx, action, in.object()); err != nil {
+		return nil, err
+	}
+	return s.change(ctx, action, in, in.object(), func() error {
+		return s.Engine.Cancel(ctx, in.ID, "cancelled by "+caller(ctx))
+	})
+}
+
+// change does something to a run and tells what became of it.
+func (s *Service) change(ctx context.Context, action string, in *RunInput, object string, do func() error) (*reply[Run], error) {
+	err := s.Trail.Do(ctx, action, object, func() (audited.Result, error) { return audited.Result{}, do() })
+	if err != nil {
+		return nil, err
+	}
+	r, _, err := s.run(ctx, in.ID)
+	if err != nil {
+		return nil, answer(err)
+	}
+	return &reply[Run]{r}, nil
+}
+
+type rerunInput struct {
+	RunInput
+	Headers
+	Body struct {
+		FromStep string `json:"fromStep" minLength:"1" maxLength:"63" doc:"the first step that runs again; what does not come after it keeps its outcome"`
+	}
+}
+
+func (s *Service) rerun(ctx context.Context, in *rerunInput) (*started, error) {
+	const action = "run.rerun"
+	if err := s.edits(ctx, action, in.object()); err != nil {
+		return nil, err
+	}
+	key, err := api.IdempotencyKey(in.header, "")
+	if err != nil {
+		return nil, err
+	}
+	if key != "" {
+		key = "rerun/" + in.ID + "/" + owner(ctx) + "/" + key
+	}
+	return s.begin(ctx, action, in.object(), func() (string, bool, error) {
+		id, created, err := s.Engine.Rerun(ctx, in.ID, in.Body.FromStep, key)
+		return id, created, rerunError(err)
+	})
+}
+
+// rerunError names the field.
+func rerunError(err error) error {
+	switch {
+	case errors.Is(err, backend.ErrNotFound) && !errors.Is(err, store.ErrNotFound):
+		return api.Invalid("body.fromStep", "the run has no such step")
+	case errors.Is(err, backend.ErrInvalid):
+		return api.Because(api.Invalid("body.fromStep", "it must be a step that is no handler"), err)
+	case errors.Is(err, store.ErrConflict):
+		return api.Because(api.Conflict("the run has not ended, or a step that fromStep needs has no outcome: begin there"), err)
+	}
+	return err
+}
+
+// StepInput is the step that a request is about.
+type StepInput struct {
+	RunInput
+	Step string `path:"step" minLength:"1" maxLength:"63"`
+}
+
+func (in *StepInput) object() string { return in.RunInput.object() + "/step/" + in.Step }
+
+type decideInput struct {
+	StepInput
+	Body struct {
+		Decision string `json:"decision" enum:"approve,reject"`
+		Comment  string `json:"comment,omitempty" maxLength:"4096"`
+		Item     *int   `json:"item,omitempty" minimum:"0" maximum:"999" nullable:"false" doc:"index within forEach"`
+	}
+}
+
+func (s *Service) decide(ctx context.Context, in *decideInput) (*reply[Run], error) {
+	action := "step." + in.Body.Decision
+	// Who sees the run may be an approver: the step says who is.
+	if err := s.views(ctx, action, in.object()); err != nil {
+		return nil, err
+	}
+	item := itemOf(in.Body.Item)
+	waiting, err := s.Engine.Waits(ctx, in.ID, in.Step, item)
+	if err != nil {
+		return nil, answer(err)
+	}
+	if waiting.Type != typeApproval {
+		return nil, api.Conflict("the step waits for no decision: resume it")
+	}
+	approvers, _ := waiting.Detail["approvers"].([]any)
+	if !s.approves(auth.From(ctx), approvers) {
+		return nil, s.Trail.Denied(ctx, action, in.object(), api.Forbidden("the step names others as its approvers"))
+	}
+	return s.change(ctx, action, &in.RunInput, in.object(), func() error {
+		return s.Engine.Resume(ctx, in.ID, in.Step, item, map[string]any{"decision": in.Body.Decision, "by": caller(ctx), "comment": in.Body.Comment})
+	})
+}
+
+func itemOf(given *int) int {
+	if given == nil {
+		return -1
+	}
+	return *given
+}
+
+// approves tells whether somebody is among the approvers: by name (the email address of a user, namespace/name of a
+// ServiceAccount), by id, or by a role that includes the one that is named.
+func (s *Service) approves(p *auth.Principal, approvers []any) bool {
+	for _, one := range approvers {
+		name, _ := one.(string)
+		switch role := auth.Role(name); {
+		case name == "":
+		case name == p.ID, p.Kind == auth.KindUser && strings.EqualFold(name, p.Name), name == p.Name:
+			return true
+		case role == auth.RoleViewer || role == auth.RoleEditor || role == auth.RoleAdmin:
+			if p.RoleOn(productName, s.Config.Namespace).Includes(role) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+type resumeInput struct {
+	StepInput
+	Body struct {
+		Data json.RawMessage `json:"data,omitempty" doc:"becomes the step's output.data"`
+		Item *int            `json:"item,omitempty" minimum:"0" maximum:"999" nullable:"false" doc:"index within forEach"`
+	}
+}
+
+func (s *Service) resume(ctx context.Context, in *resumeInput) (*reply[Run], error) {
+	const action = "step.resume"
+	if err := s.edits(ctx, action, in.object()); err != nil {
+		return nil, err
+	}
+	item := itemOf(in.Body.Item)
+	waiting, err := s.Engine.Waits(ctx, in.ID, in.Step, item)
+	if err != nil {
+		return nil, answer(err)
+	}
+	if waiting.Type == typeApproval {
+		return nil, api.Conflict("the step waits for the decision of an approver")
+	}
+	var data any
+	if len(in.Body.Data) > 0 {
+		if data, err = definition.Decode(in.Body.Data); err != nil {
+			return nil, api.Because(api.Invalid("body.data", "it is no JSON, or a number is too large"), err)
+		}
+	}
+	return s.change(ctx, action, &in.RunInput, in.object(), func() error {
+		err := s.Engine.Resume(ctx, in.ID, in.Step, item, data)
+		if errors.Is(err, backend.ErrInvalid) {
+			return api.Because(api.Invalid("body.data", "it is larger than an output may be"), err)
+		}
+		return err
+	})
+}

@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package service
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	common "github.com/itechsmart/operator/api/common/v1alpha1"
+	workflowv1 "github.com/itechsmart/operator/api/workflow/v1alpha1"
+	"github.com/itechsmart/operator/workloads/internal/api"
+	"github.com/itechsmart/operator/workloads/internal/audited"
+	"github.com/itechsmart/operator/workloads/internal/auth"
+	"github.com/itechsmart/operator/workloads/workflow/internal/catalog"
+	"github.com/itechsmart/operator/workloads/workflow/internal/launch"
+)
+
+const pathWorkflow = "/workflows/{name}"
+
+func (s *Service) registerWorkflows(rest huma.API) {
+	huma.Register(rest, operation("list-workflows", http.MethodGet, "/workflows", "List workflows, ordered by name"), s.listWorkflows)
+	huma.Register(rest, operation("get-workflow", http.MethodGet, pathWorkflow, "One workflow: its specification, status and problems"), s.getWorkflow)
+	put := operation("put-workflow", http.MethodPut, pathWorkflow, "Make a workflow, or replace its specification: writes the resource",
+		http.StatusConflict, http.StatusPreconditionFailed)
+	huma.Register(rest, put, s.putWorkflow)
+	statuses(put, map[string]string{"201": "A new workflow"})
+	huma.Register(rest, operation("delete-workflow", http.MethodDelete, pathWorkflow, "Delete a workflow", http.StatusConflict, http.StatusPreconditionFailed), s.deleteWorkflow)
+}
+
+type listWorkflowsInput struct{ api.Page }
+
+func (s *Service) listWorkflows(ctx context.Context, in *listWorkflowsInput) (*reply[api.List[Workflow]], error) {
+	if err := s.views(ctx, "workflow.list", "workflow"); err != nil {
+		return nil, err
+	}
+	var after string
+	scope := api.Scope("workflows")
+	if err := s.Cursors.Decode(scope, in.Cursor, &after); err != nil {
+		return nil, err
+	}
+	entries := s.Catalog.All()
+	from, found := slices.BinarySearchFunc(entries, after, func(e *catalog.Entry, name string) int { return strings.Compare(e.Workflow.Name, name) })
+	if found {
+		from++
+	}
+	entries = entries[from:]
+	page := api.PageOf(in.Page, entries[:min(len(entries), in.Limit+1)], func(last *catalog.Entry) string {
+		return s.Cursors.Encode(scope, last.Workflow.Name)
+	})
+	out := api.List[Workflow]{Items: make([]Workflow, len(page.Items)), Next: page.Next}
+	for i, e := range page.Items {
+		out.Items[i] = workflowOf(e, false)
+	}
+	return &reply[api.List[Workflow]]{out}, nil
+}
+
+func (s *Service) getWorkflow(ctx context.Context, in *WorkflowInput) (*tagged[Workflow], error) {
+	if err := s.views(ctx, "workflow.get", in.object()); err != nil {
+		return nil, err
+	}
+	e, ok := s.Catalog.Get(in.Name)
+	if !ok {
+		return nil, answer(launch.ErrNoWorkflow)
+	}
+	return &tagged[Workflow]{http.StatusOK, api.ETag(e.Workflow.Generation), workflowOf(e, true)}, nil
+}
+
+type putWorkflowInput struct {
+	WorkflowInput
+	IfMatch string `header:"If-Match" doc:"entity tag of the specification that the writer knows of; * makes no new workflow"`
+	Body    struct {
+		Spec specification `json:"spec" doc:"as the spec of the resource Workflow"`
+	}
+}
+
+func (s *Service) putWorkflow(ctx context.Context, in *putWorkflowInput) (*tagged[Workflow], error) {
+	const action = "workflow.write"
+	if err := s.edits(ctx, action, in.object()); err != nil {
+		return nil, err
+	}
+	match, err := api.IfMatch(in.IfMatch)
+	if err != nil {
+		return nil, err
+	}
+	spec, err := s.spec(in.Name, in.Body.Spec)
+	if err != nil {
+		return nil, err
+	}
+	w, err := s.resource(ctx, in.Name)
+	if err != nil {
+		return nil, err
+	}
+	if err := matches(match, w); err != nil {
+		return nil, err
+	}
+	status, write := http.StatusOK, func() error { return s.Resources.Client().Update(ctx, w) }
+	if w == nil {
+		w = &workflowv1.Workflow{ObjectMeta: metav1.ObjectMeta{Namespace: s.Config.Namespace, Name: in.Name}}
+		status, write = http.StatusCreated, func() error { return s.Resources.Client().Create(ctx, w) }
+	}
+	w.Spec = *spec
+	err = s.Trail.Do(ctx, action, in.object(), func() (audited.Result, error) { return audited.Result{}, fromServer(write()) })
+	if err != nil {
+		return nil, err
+	}
+	program, problems := catalog.Compile(w.Name, &w.Spec)
+	out := workflowOf(&catalog.Entry{Workflow: w, Program: program, Problems: problems}, true)
+	return &tagged[Workflow]{status, api.ETag(w.Generation), out}, nil
+}
+
+// matches holds If-Match against the resource; nil: there is none.
+func matches(match *int64, w *workflowv1.Workflow) error {
+	switch {
+	case match == nil, w != nil && (*match == api.AnyVersion || *match == w.Generation):
+		return nil
+	case w == nil:
+		return api.Precondition("there is no such workflow")
+	}
+	return api.Precondition("somebody has changed the workflow meanwhile")
+}
+
+type deleteWorkflowInput struct {
+	WorkflowInput
+	IfMatch string `header:"If-Match" doc:"entity tag of the specification that is to be deleted"`
+}
+
+func (s *Service) deleteWorkflow(ctx context.Context, in *deleteWorkflowInput) (*done, error) {
+	const action = "workflow.delete"
+	if err := s.Trail.Require(ctx, auth.RoleAdmin, action, in.object()); err != nil {
+		return nil, err
+	}
+	match, err := api.IfMatch(in.IfMatch)
+	if err != nil {
+		return nil, err
+	}
+	w, err := s.resource(ctx, in.Name)
+	if err != nil {
+		return nil, err
+	}
+	if w == nil {
+		return nil, answer(launch.ErrNoWorkflow)
+	}
+	if err := matches(match, w); err != nil {
+		return nil, err
+	}
+	return nil, s.Trail.Do(ctx, action, in.object(), func() (audited.Result, error) {
+		return audited.Result{}, fromServer(s.Resources.Client().Delete(ctx, w, client.Preconditions{UID: &w.UID, ResourceVersion: &w.ResourceVersion}))
+	})
+}
+
+// resource is a Workflow as the API server has it now; nil: there is none.
+func (s *Service) resource(ctx context.Context, name string) (*workflowv1.Workflow, error) {
+	if s.Resources == nil {
+		return nil, api.Error(http.StatusConflict, "no_resources", "this service runs without Kubernetes: there are no workflows to write")
+	}
+	w := &workflowv1.Workflow{}
+	err := s.Resources.Client().Get(ctx, client.ObjectKey{Namespace: s.Config.Namespace, Name: name}, w)
+	if apierrors.IsNotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fromServer(err)
+	}
+	if ref := w.Spec.PlatformRef; ref != nil && ref.Name != s.Config.Platform {
+		return nil, api.Conflict("the workflow of this name belongs to another Platform")
+	}
+	return w, nil
+}
+
+// spec is a specification that is proven; the error names every problem.
+func (s *Service) spec(name string, given specification) (*workflowv1.WorkflowSpec, error) {
+	spec, err := given.read()
+	if err != nil {
+		return nil, err
+	}
+	if spec.PlatformRef == nil {
+		spec.PlatformRef = &common.PlatformReference{Name: s.Config.Platform}
+	}
+	if spec.PlatformRef.Name != s.Config.Platform {
+		return nil, api.Invalid("body.spec.platformRef.name", "this service writes workflows of its own Platform alone")
+	}
+	if _, err := catalog.Compile(name, spec); err != nil {
+		var details []any
+		for _, p := range problemsOf(err) {
+			details = append(details, api.Detail{Field: "body." + p.Path, Message: p.Message})
+		}
+		return nil, api.Error(http.StatusUnprocessableEntity, "not_proven", "the workflow cannot run as it is written", details...)
+	}
+	return spec, nil
+}
+
+// fromServer makes an answer of what the API server says.
+func fromServer(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case apierrors.IsNotFound(err):
+		return api.NotFound("workflow")
+	case apierrors.IsAlreadyExists(err), apierrors.IsConflict(err):
+		return api.Precondition("somebody has changed the workflow meanwhile")
+	case apierrors.IsInvalid(err), apierrors.IsBadRequest(err):
+		var details []any
+		if status := apierrors.APIStatus(nil); errors.As(err, &status) && status.Status().Details != nil {
+			for _, c := range status.Status().Details.Causes {
+				details = append(details, api.Detail{Field: strings.TrimSuffix("body."+c.Field, "."), Message: said(c)})
+			}
+		}
+		return api.Because(api.Error(http.StatusUnprocessableEntity, "invalid", "the workflow is invalid", details...), err)
+	default:
+		return api.Because(api.Unavailable(retryAfter, "the API server does not take the change; nothing was changed"), err)
+	}
+}
+
+// said is what the API server says is wrong, without the value, which it quotes before: Invalid value: "…": message.
+func said(c metav1.StatusCause) string {
+	if i := strings.LastIndex(c.Message, `": `); i >= 0 && c.Type == metav1.CauseTypeFieldValueInvalid {
+		return c.Message[i+len(`": `):]
+	}
+	switch c.Type {
+	case metav1.CauseTypeFieldValueRequired:
+		return "is required"
+	case metav1.CauseTypeFieldValueNotSupported:
+		return "is none of those that there are"
+	}
+	return "the API server refuses it"
+}

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"context"
+	"errors"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// StepAt is a step of a run, item -1, or an item of one; ErrNotFound when it has not begun.
+func (s *Store) StepAt(ctx context.Context, run string, step, item int) (Step, error) {
+	rows, err := s.pool.Query(ctx, `SELECT `+stepColumnsSQL+` FROM steps WHERE run = $1 AND step = $2 AND item = $3`, run, step, item)
+	if err != nil {
+		return Step{}, fail("read step", err)
+	}
+	x, err := pgx.CollectExactlyOneRow(rows, scanStep)
+	return x, fail("read step", err)
+}
+
+// Current is the name of the step that a run is at, the first of several; empty: none is under way.
+func (s *Store) Current(ctx context.Context, run string) (string, error) {
+	var name string
+	err := s.pool.QueryRow(ctx, `SELECT name FROM steps WHERE run = $1 AND item = -1 AND phase IN ('Ready', 'Running', 'Waiting')
+		ORDER BY step LIMIT 1`, run).Scan(&name)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return "", nil
+	}
+	return name, fail("read the step under way", err)
+}

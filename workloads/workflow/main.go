@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command workflow (workflow-service in its image) runs the Workflows of one Platform.
+package main
+
+import (
+	_ "time/tzdata" // the image has no time zones
+
+	_ "golang.org/x/crypto/x509roots/fallback" // the image has no CA roots
+
+	"github.com/itechsmart/operator/workloads/internal/product"
+	"github.com/itechsmart/operator/workloads/workflow/internal/service"
+)
+
+// version is set by the linker.
+var version = "dev"
+
+func main() { product.Main(service.Product(), version) }
