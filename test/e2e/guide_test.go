@@ -64,11 +64,17 @@ func script(steps []guideStep) string {
 	return b.String()
 }
 
-// TestGuide does what docs/first-secret.md tells, word by word, and compares what is printed.
+// TestGuide does what the guides tell, word by word, and compares what is printed.
 func TestGuide(t *testing.T) {
+	for _, name := range []string{"first-secret.md", "first-workflow.md"} {
+		t.Run(name, func(t *testing.T) { guide(t, filepath.Join("docs", name)) })
+	}
+}
+
+func guide(t *testing.T, page string) {
 	c := connect(t)
 	c.platformReady()
-	todo := steps(t, filepath.Join("docs", "first-secret.md"))
+	todo := steps(t, page)
 	c.Expect(len(todo)).To(BeNumerically(">", 20), "the page has lost its commands")
 	text := script(todo)
 	// A user cannot be removed: a second run on one cluster needs another one.
@@ -85,11 +91,11 @@ func TestGuide(t *testing.T) {
 	for i, s := range todo {
 		got, reached := printed[fmt.Sprint(i)]
 		if !reached {
-			t.Fatalf("docs/first-secret.md:%d was not reached (%v); the step before printed:\n%s", s.line, err, printed[fmt.Sprint(i-1)])
+			t.Fatalf("%s:%d was not reached (%v); the step before printed:\n%s", page, s.line, err, printed[fmt.Sprint(i-1)])
 		}
 		want := strings.ReplaceAll(regexp.QuoteMeta(strings.ReplaceAll(strings.TrimSpace(s.prints), "ada@example.com", email)), "…", ".*")
 		if want != "" && !regexp.MustCompile("(?s)^"+want+"$").MatchString(strings.TrimSpace(got)) {
-			t.Errorf("docs/first-secret.md:%d prints\n%swhere the page says\n%s", s.line, got, s.prints)
+			t.Errorf("%s:%d prints\n%swhere the page says\n%s", page, s.line, got, s.prints)
 		}
 	}
 	if err != nil {
