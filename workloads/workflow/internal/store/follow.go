@@ -86,6 +86,9 @@ func (s *Store) Follow(ctx context.Context, run string, after int64, each func(E
 		if r.Phase.Ended() {
 			return nil
 		}
+		if f.at() > r.Seq { // it went on meanwhile, maybe to its end, and nobody wakes who has seen all
+			continue
+		}
 		select {
 		case <-f.wake:
 		case <-ctx.Done():

@@ -7,6 +7,45 @@ import (
 	"time"
 )
 
+// TestFollowEndBetween: a run that ends after it was read, and before its events are, is followed to its end.
+func TestFollowEndBetween(t *testing.T) {
+	b, g := open(t, Options{}), graph([]string{"a"})
+	b.hub.looking = true // as it seems, so that nobody looks: who has seen all is not woken
+	run := b.start(g)
+	tx, err := b.pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback(t.Context()) //nolint:errcheck // it was committed
+	exec := func(sql string, args ...any) {
+		t.Helper()
+		if _, err := tx.Exec(t.Context(), sql, args...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	exec(`LOCK TABLE events IN ACCESS EXCLUSIVE MODE`)
+	followed := make(chan error, 1)
+	go func() { followed <- b.Follow(t.Context(), run, 0, func(Event) error { return nil }) }()
+	for waits := false; !waits; {
+		if err := b.pool.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = 'events'::regclass)`).Scan(&waits); err != nil {
+			t.Fatal(err)
+		}
+	}
+	exec(`UPDATE runs SET phase = $2, finished = now(), deadline = NULL, seq = seq + 1 WHERE id = $1`, run, Succeeded)
+	exec(`INSERT INTO events (run, seq, at, kind, step, item, attempt, detail) SELECT id, seq, now(), 'RunSucceeded', '', -1, 0, '' FROM runs WHERE id = $1`, run)
+	if err := tx.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-followed:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(time.Minute):
+		t.Errorf("run %s has ended, and is followed still", run)
+	}
+}
+
 // TestPace: looks come soon after news and newcomers, ever more seldom without, and take a bounded share of the time.
 func TestPace(t *testing.T) {
 	var p pace
