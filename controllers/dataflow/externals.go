@@ -13,6 +13,7 @@ import (
 
 	common "github.com/itechsmart/operator/api/common/v1alpha1"
 	dataflowv1alpha1 "github.com/itechsmart/operator/api/dataflow/v1alpha1"
+	"github.com/itechsmart/operator/controllers/internal/connections"
 	"github.com/itechsmart/operator/controllers/internal/external"
 	"github.com/itechsmart/operator/controllers/internal/reconcile"
 	"github.com/itechsmart/operator/internal/backend"
@@ -31,7 +32,7 @@ type declaration struct {
 	path   string // spec.sinks[0].config
 	kind   string
 	name   string
-	target target
+	target connections.Target
 	// shape is the specification: *topicShape or *tableShape.
 	shape shape
 }
@@ -120,7 +121,7 @@ func decode(c component, into any) error {
 }
 
 // ensureExternal makes every declared object as specified, grouped by kind and server.
-func (c *Controller) ensureExternal(ctx context.Context, owner external.Owner, declared []declaration, connections map[string]connection) ([]common.ExternalObject, error) {
+func (c *Controller) ensureExternal(ctx context.Context, owner external.Owner, declared []declaration, found map[string]connections.Found) ([]common.ExternalObject, error) {
 	groups := map[string][]declaration{}
 	for _, d := range declared {
 		key := d.kind + "|" + d.target.String()
@@ -135,7 +136,7 @@ func (c *Controller) ensureExternal(ctx context.Context, owner external.Owner, d
 	for _, key := range keys {
 		group := groups[key]
 		connectionName := group[0].target.String()
-		driver, closer, err := openers[group[0].kind](c, connections[connectionName].binding)
+		driver, closer, err := openers[group[0].kind](c, found[connectionName].Binding)
 		if err != nil {
 			return nil, external.Explain(group[0].kind, group[0].name, err)
 		}
@@ -170,7 +171,7 @@ func (p *pass) drop(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		err = p.c.dropOne(ctx, open, found.binding, claim.Name)
+		err = p.c.dropOne(ctx, open, found.Binding, claim.Name)
 		if err != nil && !errors.Is(err, backend.ErrNotFound) {
 			return external.Explain(claim.Kind, claim.Name, fmt.Errorf("delete: %w", err))
 		}
@@ -196,13 +197,13 @@ func gone(err error) bool {
 	return reason == common.ReasonReferenceNotFound
 }
 
-func parseTarget(text string) (target, bool) {
+func parseTarget(text string) (connections.Target, bool) {
 	parts := strings.Split(text, "/")
 	switch {
 	case len(parts) == 3 && (parts[0] == string(common.ConnectionSecret) || parts[0] == string(common.ConnectionVaultSecret)):
-		return target{parts[0], parts[1], parts[2], ""}, true
+		return connections.Target{Kind: parts[0], Namespace: parts[1], Name: parts[2]}, true
 	case len(parts) == 4 && parts[0] == string(common.ConnectionPlatform):
-		return target{parts[0], parts[1], parts[2], parts[3]}, true
+		return connections.Target{Kind: parts[0], Namespace: parts[1], Name: parts[2], Backend: parts[3]}, true
 	}
-	return target{}, false
+	return connections.Target{}, false
 }

@@ -23,12 +23,6 @@ const (
 	annotationGeneration = "dataflow.itechsmart.dev/generation"
 	// annotationTested marks the Deployment with the configuration and tests that let it roll out.
 	annotationTested = "dataflow.itechsmart.dev/tested"
-	// indexSecrets finds Pipelines by the foreign Secrets that they name.
-	indexSecrets = "spec.connectionRef.secret"
-	// indexVault finds Pipelines by the vault Secrets that they name.
-	indexVault = "spec.connectionRef.vaultSecret"
-	// indexPlatform finds Pipelines by the Platform that they use.
-	indexPlatform = "spec.platform"
 	// indexExternal finds Pipelines by the external objects that they declare.
 	indexExternal = "spec.external"
 )

@@ -24,6 +24,7 @@ import (
 	common "github.com/itechsmart/operator/api/common/v1alpha1"
 	dataflowv1alpha1 "github.com/itechsmart/operator/api/dataflow/v1alpha1"
 	"github.com/itechsmart/operator/controllers/internal/apply"
+	"github.com/itechsmart/operator/controllers/internal/connections"
 	"github.com/itechsmart/operator/controllers/internal/external"
 	"github.com/itechsmart/operator/controllers/internal/reconcile"
 	"github.com/itechsmart/operator/controllers/internal/refs"
@@ -84,7 +85,7 @@ type pass struct {
 	pipeline    *dataflowv1alpha1.Pipeline
 	only        string // the namespace's only Platform
 	single      string // the path of a source that holds the workers to one, although more are asked for
-	connections map[string]connection
+	connections map[string]connections.Found
 	declared    []declaration
 	desired     *desired
 	deployment  *appsv1.Deployment // as it is; nil: none
@@ -240,7 +241,7 @@ func (p *pass) fingerprint() string {
 	var out strings.Builder
 	for _, d := range p.declared {
 		name := d.target.String()
-		fmt.Fprintf(&out, "%s|%s|%+v|%s;", d.kind, name, d.shape, p.connections[name].version)
+		fmt.Fprintf(&out, "%s|%s|%+v|%s;", d.kind, name, d.shape, p.connections[name].Version)
 	}
 	return out.String()
 }

@@ -9,11 +9,12 @@ import (
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 
 	dataflowv1alpha1 "github.com/itechsmart/operator/api/dataflow/v1alpha1"
+	"github.com/itechsmart/operator/controllers/internal/connections"
 	"github.com/itechsmart/operator/workloads/dataflow/worker/config"
 )
 
 // render is the worker's configuration for a Pipeline. targets tells the connection of each component's path.
-func render(p *dataflowv1alpha1.Pipeline, targets map[string]string, connections map[string]connection) *config.Pipeline {
+func render(p *dataflowv1alpha1.Pipeline, targets map[string]string, found map[string]connections.Found) *config.Pipeline {
 	spec := &p.Spec
 	out := &config.Pipeline{
 		Namespace: p.Namespace, Name: p.Name, Generation: p.Generation,
@@ -60,11 +61,11 @@ func render(p *dataflowv1alpha1.Pipeline, targets map[string]string, connections
 		}
 		out.Tests = append(out.Tests, test)
 	}
-	for name, c := range connections {
+	for name, c := range found {
 		if out.Connections == nil {
 			out.Connections = map[string]map[string]string{}
 		}
-		out.Connections[name] = c.binding.Data()
+		out.Connections[name] = c.Binding.Data()
 	}
 	return out
 }

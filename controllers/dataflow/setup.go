@@ -12,22 +12,18 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	ctrlreconcile "sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
-	common "github.com/itechsmart/operator/api/common/v1alpha1"
 	dataflowv1alpha1 "github.com/itechsmart/operator/api/dataflow/v1alpha1"
 	platformv1alpha1 "github.com/itechsmart/operator/api/platform/v1alpha1"
-	vaultv1alpha1 "github.com/itechsmart/operator/api/vault/v1alpha1"
+	"github.com/itechsmart/operator/controllers/internal/connections"
 	"github.com/itechsmart/operator/controllers/internal/reconcile"
 	"github.com/itechsmart/operator/controllers/internal/refs"
 	"github.com/itechsmart/operator/controllers/internal/setup"
@@ -62,20 +58,17 @@ func SetupWith(d *setup.Deps, backends Backends, ask Ask) error {
 	}
 	drift := builder.WithPredicates(setup.NotOwnCreate())
 	pipelines := handler.TypedEnqueueRequestForObject[*dataflowv1alpha1.Pipeline]{}
-	err := ctrl.NewControllerManagedBy(mgr).
+	users := connections.Users{Reader: mgr.GetClient(), List: func() client.ObjectList { return &dataflowv1alpha1.PipelineList{} }}
+	b := ctrl.NewControllerManagedBy(mgr).
 		For(&dataflowv1alpha1.Pipeline{}, builder.WithPredicates(predicate.Or[client.Object](predicate.GenerationChangedPredicate{}, deletion()))).
 		Owns(&appsv1.Deployment{}, drift).Owns(&batchv1.Job{}, drift).Owns(&corev1.Secret{}, drift).Owns(&corev1.Service{}, drift).
 		Owns(&networkingv1.NetworkPolicy{}, drift).Owns(&policyv1.PodDisruptionBudget{}, drift).
 		Watches(&dataflowv1alpha1.Pipeline{}, handler.EnqueueRequestsFromMapFunc(c.rivals), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
-		Watches(&platformv1alpha1.Platform{}, handler.EnqueueRequestsFromMapFunc(c.users), builder.WithPredicates(backendsChanged())).
-		Watches(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(c.bindingUsers)).
-		Watches(&vaultv1alpha1.Secret{}, handler.EnqueueRequestsFromMapFunc(c.vaultUsers), builder.WithPredicates(destinationChanged())).
-		WatchesRawSource(d.Refs.Names.Source(c.secretUsers)).
+		Watches(&platformv1alpha1.Platform{}, handler.EnqueueRequestsFromMapFunc(users.OfPlatform), builder.WithPredicates(connections.BackendsChanged())).
 		WatchesRawSource(source.Channel(monitor.Events, &pipelines)).
 		WithOptions(d.ControllerOptions()).
-		Named("pipeline").
-		Complete(reconciler)
-	if err != nil {
+		Named("pipeline")
+	if err := users.Watch(b, d.Refs.Names, nil).Complete(reconciler); err != nil {
 		return fmt.Errorf("pipeline controller: %w", err)
 	}
 	return nil
@@ -86,18 +79,11 @@ func deletion() predicate.Predicate {
 	return predicate.NewPredicateFuncs(func(obj client.Object) bool { return !obj.GetDeletionTimestamp().IsZero() })
 }
 
-// backendsChanged lets through what a Pipeline can see of a Platform.
-func backendsChanged() predicate.Predicate {
-	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
-		before, ok := e.ObjectOld.(*platformv1alpha1.Platform)
-		after, isPlatform := e.ObjectNew.(*platformv1alpha1.Platform)
-		return !ok || !isPlatform || before.Generation != after.Generation || !equality.Semantic.DeepEqual(before.Status.Backends, after.Status.Backends)
-	}}
-}
-
 func (c *Controller) index(indexer client.FieldIndexer) error {
 	for field, extract := range map[string]func(*dataflowv1alpha1.Pipeline) []string{
-		indexSecrets: secretKeys, indexVault: vaultKeys, indexPlatform: platformKeys, indexExternal: externalKeys,
+		connections.IndexSecrets:  func(p *dataflowv1alpha1.Pipeline) []string { return connections.SecretKeys(references(p)) },
+		connections.IndexVault:    func(p *dataflowv1alpha1.Pipeline) []string { return connections.VaultKeys(references(p)) },
+		connections.IndexPlatform: platformKeys, indexExternal: externalKeys,
 	} {
 		err := indexer.IndexField(context.Background(), &dataflowv1alpha1.Pipeline{}, field, func(obj client.Object) []string {
 			pipeline, ok := obj.(*dataflowv1alpha1.Pipeline)
@@ -113,12 +99,12 @@ func (c *Controller) index(indexer client.FieldIndexer) error {
 	return nil
 }
 
-// secretKeys are the foreign Secrets that a Pipeline names: "namespace/name".
-func secretKeys(p *dataflowv1alpha1.Pipeline) []string {
-	var out []string
+// references are what a Pipeline's components name.
+func references(p *dataflowv1alpha1.Pipeline) []connections.Target {
+	var out []connections.Target
 	for _, comp := range components(p) {
-		if comp.ref != nil && (comp.ref.Kind == common.ConnectionSecret || comp.ref.Kind == "") {
-			out = append(out, or(comp.ref.Namespace, p.Namespace)+"/"+comp.ref.Name)
+		if comp.ref != nil {
+			out = append(out, connections.TargetOf(comp.ref, p.Namespace, ""))
 		}
 	}
 	return out
@@ -126,49 +112,18 @@ func secretKeys(p *dataflowv1alpha1.Pipeline) []string {
 
 // platformKeys are the Platforms that a Pipeline names; "namespace/" stands for the only one of its namespace.
 func platformKeys(p *dataflowv1alpha1.Pipeline) []string {
-	var out []string
+	out := connections.PlatformKeys(references(p))
 	if p.Spec.PlatformRef != nil {
 		out = append(out, or(p.Spec.PlatformRef.Namespace, p.Namespace)+"/"+p.Spec.PlatformRef.Name)
 	}
 	for _, comp := range components(p) {
 		info, known := connectorInfo(comp.kind, comp.typ)
-		switch {
-		case comp.ref != nil && comp.ref.Kind == common.ConnectionPlatform:
-			out = append(out, or(comp.ref.Namespace, p.Namespace)+"/"+comp.ref.Name)
-		case comp.ref == nil && p.Spec.PlatformRef == nil && known && info.Binding != "":
+		if comp.ref == nil && p.Spec.PlatformRef == nil && known && info.Binding != "" {
 			out = append(out, p.Namespace+"/")
 		}
 	}
 	slices.Sort(out)
 	return slices.Compact(out)
-}
-
-func (c *Controller) matching(ctx context.Context, field, value string) []ctrlreconcile.Request {
-	return refs.Matching(ctx, c.Client, &dataflowv1alpha1.PipelineList{}, field, value)
-}
-
-// users are the Pipelines of a Platform.
-func (c *Controller) users(ctx context.Context, platform client.Object) []ctrlreconcile.Request {
-	return refs.PlatformUsers(ctx, c.Client, &dataflowv1alpha1.PipelineList{}, indexPlatform, platform)
-}
-
-// bindingUsers are the Pipelines of the Platform, or of the vault Secret, whose binding Secret changed.
-func (c *Controller) bindingUsers(ctx context.Context, secret client.Object) []ctrlreconcile.Request {
-	if secret.GetLabels()[common.LabelOwnerKind] == string(common.ConnectionVaultSecret) {
-		return c.matching(ctx, indexVault, secret.GetNamespace()+"/"+secret.GetAnnotations()[vaultv1alpha1.AnnotationSecret])
-	}
-	owner := metav1.GetControllerOf(secret)
-	if owner == nil || owner.Kind != "Platform" {
-		return nil
-	}
-	platform := &platformv1alpha1.Platform{}
-	platform.Namespace, platform.Name = secret.GetNamespace(), owner.Name
-	return c.users(ctx, platform)
-}
-
-// secretUsers are the Pipelines that name a foreign Secret.
-func (c *Controller) secretUsers(ctx context.Context, secret client.ObjectKey) []ctrlreconcile.Request {
-	return c.matching(ctx, indexSecrets, secret.String())
 }
 
 // rivals are the Pipelines that name the same external objects: when the older one goes or changes, a younger may win.
@@ -179,7 +134,7 @@ func (c *Controller) rivals(ctx context.Context, obj client.Object) []ctrlreconc
 	}
 	var out []ctrlreconcile.Request
 	for _, key := range externalKeys(pipeline) {
-		for _, request := range c.matching(ctx, indexExternal, key) {
+		for _, request := range refs.Matching(ctx, c.Client, &dataflowv1alpha1.PipelineList{}, indexExternal, key) {
 			if request.NamespacedName != client.ObjectKeyFromObject(pipeline) {
 				out = append(out, request)
 			}

@@ -7,20 +7,20 @@ import (
 	"errors"
 	"fmt"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	common "github.com/itechsmart/operator/api/common/v1alpha1"
 	platformv1alpha1 "github.com/itechsmart/operator/api/platform/v1alpha1"
 	vaultv1alpha1 "github.com/itechsmart/operator/api/vault/v1alpha1"
 	"github.com/itechsmart/operator/controllers/internal/reconcile"
+	"github.com/itechsmart/operator/controllers/internal/refs"
 	"github.com/itechsmart/operator/internal/backend"
 	"github.com/itechsmart/operator/internal/backend/vault"
 )
 
 // platformOf is the Platform that a reference names, or the namespace's only one; it runs a Vault.
 func platformOf(ctx context.Context, c client.Reader, namespace string, ref *common.PlatformReference) (*platformv1alpha1.Platform, error) {
-	platform, err := namedPlatform(ctx, c, namespace, ref)
+	platform, err := refs.Platform(ctx, c, namespace, ref)
 	if err != nil {
 		return nil, err
 	}
@@ -28,29 +28,6 @@ func platformOf(ctx context.Context, c client.Reader, namespace string, ref *com
 		return nil, reconcile.Wait(vaultv1alpha1.ReasonVaultDisabled, "Platform %s runs no Vault; set spec.products.vault on it", platform.Name)
 	}
 	return platform, nil
-}
-
-func namedPlatform(ctx context.Context, c client.Reader, namespace string, ref *common.PlatformReference) (*platformv1alpha1.Platform, error) {
-	if ref == nil {
-		var platforms platformv1alpha1.PlatformList
-		if err := c.List(ctx, &platforms, client.InNamespace(namespace)); err != nil {
-			return nil, fmt.Errorf("list Platforms: %w", err)
-		}
-		if len(platforms.Items) != 1 {
-			return nil, reconcile.Wait(common.ReasonReferenceNotFound,
-				"namespace %s has %d Platforms; create one, or set spec.platformRef", namespace, len(platforms.Items))
-		}
-		return &platforms.Items[0], nil
-	}
-	var platform platformv1alpha1.Platform
-	err := c.Get(ctx, client.ObjectKey{Namespace: namespace, Name: ref.Name}, &platform)
-	if apierrors.IsNotFound(err) {
-		return nil, reconcile.Wait(common.ReasonReferenceNotFound, "spec.platformRef: Platform %s/%s does not exist; create it", namespace, ref.Name)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("spec.platformRef: read Platform: %w", err)
-	}
-	return &platform, nil
 }
 
 // findPlatform finds whose Vault it is. That the Vault serves matters only to a pass that needs it.
@@ -70,13 +47,8 @@ func (p *pass) vault() (vault.Client, error) {
 	if p.client != nil {
 		return p.client, nil
 	}
-	row := p.platform.Status.Product(platformv1alpha1.ProductVault)
-	if row == nil || !row.Ready {
-		message := "it is being set up"
-		if row != nil && row.Message != "" {
-			message = row.Message
-		}
-		return nil, reconcile.Wait(common.ReasonReferenceNotReady, "the Vault of Platform %s is not Ready: %s", p.platform.Name, message)
+	if err := refs.Serving(p.platform, platformv1alpha1.ProductVault, "the Vault"); err != nil {
+		return nil, err
 	}
 	opened, err := p.c.Open(p.platform.ProductURL(platformv1alpha1.ProductVault))
 	if err != nil {

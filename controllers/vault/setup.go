@@ -89,7 +89,7 @@ func (c *Controller) setupSecrets(d *setup.Deps, workloads cache.Cache) error {
 		For(&vaultv1alpha1.Secret{}, builder.WithPredicates(predicate.Or[client.Object](predicate.GenerationChangedPredicate{}, deletion(), told()))).
 		Watches(&vaultv1alpha1.Secret{}, handler.EnqueueRequestsFromMapFunc(c.rivals), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Watches(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(ownerOf), builder.WithPredicates(setup.NotOwnCreate())).
-		Watches(&platformv1alpha1.Platform{}, handler.EnqueueRequestsFromMapFunc(c.platformUsers), builder.WithPredicates(vaultChanged())).
+		Watches(&platformv1alpha1.Platform{}, handler.EnqueueRequestsFromMapFunc(c.platformUsers), builder.WithPredicates(refs.ServingChanged(platformv1alpha1.ProductVault))).
 		WatchesRawSource(d.Refs.Names.Source(c.secretUsers))
 	for _, kind := range workloadKinds() {
 		b = b.WatchesRawSource(source.Kind(workloads, kind, handler.EnqueueRequestsFromMapFunc(c.usedBy), slimChanged()))
@@ -111,7 +111,7 @@ func (c *Controller) setupPolicies(d *setup.Deps) error {
 	}
 	err := ctrl.NewControllerManagedBy(mgr).
 		For(&vaultv1alpha1.AccessPolicy{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
-		Watches(&platformv1alpha1.Platform{}, handler.EnqueueRequestsFromMapFunc(c.platformPolicies), builder.WithPredicates(vaultChanged())).
+		Watches(&platformv1alpha1.Platform{}, handler.EnqueueRequestsFromMapFunc(c.platformPolicies), builder.WithPredicates(refs.ServingChanged(platformv1alpha1.ProductVault))).
 		WithOptions(d.ControllerOptions()).Named("vault-accesspolicy").Complete(reconciler)
 	if err != nil {
 		return fmt.Errorf("AccessPolicy controller: %w", err)
@@ -142,27 +142,13 @@ func slimChanged() predicate.Predicate {
 	}}
 }
 
-// vaultChanged lets a Platform through when its Vault comes, goes, or becomes Ready or not.
-func vaultChanged() predicate.Predicate {
-	state := func(obj client.Object) string {
-		platform, ok := obj.(*platformv1alpha1.Platform)
-		if !ok {
-			return ""
-		}
-		row := platform.Status.Product(platformv1alpha1.ProductVault)
-		if row == nil {
-			row = &platformv1alpha1.ProductStatus{}
-		}
-		return fmt.Sprint(platform.Spec.Products.Vault != nil, row.Ready, row.Message)
-	}
-	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool { return state(e.ObjectOld) != state(e.ObjectNew) }}
-}
-
 func (c *Controller) index(indexer client.FieldIndexer) error {
 	for field, extract := range map[string]func(*vaultv1alpha1.Secret) []string{
-		indexPath:     func(s *vaultv1alpha1.Secret) []string { return []string{s.Namespace + "/" + s.StorePath()} },
-		indexPlatform: func(s *vaultv1alpha1.Secret) []string { return platformKey(s.Namespace, s.Spec.PlatformRef) },
-		indexSource:   sourceKeys,
+		indexPath: func(s *vaultv1alpha1.Secret) []string { return []string{s.Namespace + "/" + s.StorePath()} },
+		indexPlatform: func(s *vaultv1alpha1.Secret) []string {
+			return []string{refs.PlatformKey(s.Namespace, s.Spec.PlatformRef)}
+		},
+		indexSource: sourceKeys,
 		indexDestination: func(s *vaultv1alpha1.Secret) []string {
 			if s.Spec.Destination == nil {
 				return nil
@@ -186,19 +172,12 @@ func (c *Controller) index(indexer client.FieldIndexer) error {
 		if !ok {
 			return nil
 		}
-		return platformKey(p.Namespace, p.Spec.PlatformRef)
+		return []string{refs.PlatformKey(p.Namespace, p.Spec.PlatformRef)}
 	})
 	if err != nil {
 		return fmt.Errorf("index AccessPolicies by Platform: %w", err)
 	}
 	return nil
-}
-
-func platformKey(namespace string, ref *common.PlatformReference) []string {
-	if ref == nil {
-		return []string{namespace + "/"}
-	}
-	return []string{namespace + "/" + ref.Name}
 }
 
 // sourceKeys are the core Secrets that a Secret copies.

@@ -27,6 +27,17 @@ func (p *Platform) ProductBindingsName(product string) string {
 	return p.Name + "-" + product + "-bindings"
 }
 
+// Has tells whether the specification has the product.
+func (p *Products) Has(product string) bool {
+	switch product {
+	case ProductVault:
+		return p.Vault != nil
+	case ProductWorkflow:
+		return p.Workflow != nil
+	}
+	return false
+}
+
 // Product returns the status row of a product, nil when there is none.
 func (s *PlatformStatus) Product(name string) *ProductStatus {
 	for i := range s.Products {
