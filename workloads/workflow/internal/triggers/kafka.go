@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package triggers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	kafkago "github.com/segmentio/kafka-go"
+
+	"github.com/itechsmart/operator/internal/backend"
+	backendkafka "github.com/itechsmart/operator/internal/backend/kafka"
+	"github.com/itechsmart/operator/workloads/workflow/worker/config/definition"
+)
+
+const (
+	kafkaCheck   = 10 * time.Second
+	kafkaTimeout = 15 * time.Second
+	// fetchBytes is more than the largest message that a trigger takes.
+	fetchBytes = definition.MaxPayload + 1<<20
+)
+
+// kafka is a member of the trigger's consumer group. Messages are worked on at the same time, and committed in their order when
+// their runs are durable. One that cannot start a run is counted and passed over: Kafka has no dead letters.
+func (t *Triggers) kafka(ctx context.Context, s source, good func()) error {
+	if err := pin(ctx, s); err != nil {
+		return err
+	}
+	dialer, err := backendkafka.Dialer(s.binding)
+	if err != nil {
+		return err
+	}
+	var trouble atomic.Value // the last that the reader complained of
+	reader := kafkago.NewReader(kafkago.ReaderConfig{
+		Brokers: s.binding.Brokers(), GroupID: s.group, Topic: s.name, Dialer: dialer, MaxBytes: fetchBytes, MaxWait: 500 * time.Millisecond,
+		QueueCapacity: prefetch, StartOffset: kafkago.FirstOffset, // of partitions that came since pin
+		WatchPartitionChanges: true, JoinGroupBackoff: time.Second,
+		ErrorLogger: kafkago.LoggerFunc(func(format string, args ...any) { trouble.Store(s.binding.Redact(fmt.Sprintf(format, args...))) }),
+	})
+	defer reader.Close() //nolint:errcheck // nothing is written by closing
+	good()
+	working, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	inHand := make(chan *message, prefetch)
+	var group sync.WaitGroup
+	defer group.Wait()
+	defer stop(nil)
+	group.Go(func() { stop(commit(working, reader, inHand)) })
+	group.Go(func() { stop(t.checkTopic(working, s)) })
+	for {
+		fetched, err := reader.FetchMessage(working)
+		if err != nil {
+			if cause := context.Cause(working); cause != nil {
+				err = cause
+			}
+			if said, ok := trouble.Load().(string); ok {
+				err = fmt.Errorf("%w (%s)", err, said)
+			}
+			return s.binding.Error("topic "+s.name, nil, err)
+		}
+		m := &message{Message: fetched, done: make(chan struct{})}
+		select {
+		case inHand <- m:
+		case <-working.Done():
+			continue // the next fetch tells why
+		}
+		group.Go(func() { t.record(working, s, m) })
+	}
+}
+
+// pin gives a new group its place: the end of the topic, for what was there before the trigger starts nothing.
+func pin(ctx context.Context, s source) error {
+	ctx, cancel := context.WithTimeout(ctx, kafkaTimeout)
+	defer cancel()
+	admin, err := backendkafka.New(s.binding)
+	if err != nil {
+		return err
+	}
+	defer admin.Close() //nolint:errcheck // it only asks
+	topic, err := admin.Topic(ctx, s.name)
+	if err != nil {
+		return err
+	}
+	transport, err := backendkafka.Transport(s.binding)
+	if err != nil {
+		return err
+	}
+	defer transport.CloseIdleConnections()
+	client := &kafkago.Client{Addr: backendkafka.Addr(s.binding), Transport: transport}
+	partitions := make([]int, topic.Partitions)
+	for i := range partitions {
+		partitions[i] = i
+	}
+	kept, err := client.OffsetFetch(ctx, &kafkago.OffsetFetchRequest{GroupID: s.group, Topics: map[string][]int{s.name: partitions}})
+	if err == nil {
+		err = kept.Error
+	}
+	if err != nil {
+		return s.binding.Error("consumer group "+s.group, nil, err)
+	}
+	for _, p := range kept.Topics[s.name] {
+		if p.CommittedOffset >= 0 {
+			return nil
+		}
+	}
+	err = admin.ResetGroup(ctx, s.group, s.name, backendkafka.Latest)
+	if errors.Is(err, backend.ErrInvalid) { // it has members: another replica was faster
+		return nil
+	}
+	return err
+}
+
+// checkTopic returns when the topic is gone or nobody answers: the reader would try for ever, and tell nobody.
+func (t *Triggers) checkTopic(ctx context.Context, s source) error {
+	admin, err := backendkafka.New(s.binding)
+	if err != nil {
+		return err
+	}
+	defer admin.Close() //nolint:errcheck // it only asks
+	for sleep(ctx, kafkaCheck) {
+		ask, cancel := context.WithTimeout(ctx, kafkaTimeout)
+		_, err := admin.Topic(ask, s.name)
+		cancel()
+		if err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+// message is one that is being worked on.
+type message struct {
+	kafkago.Message
+	done chan struct{} // closed when its run is durable
+}
+
+// commit goes through the messages in their order.
+func commit(ctx context.Context, reader *kafkago.Reader, inHand <-chan *message) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case m := <-inHand:
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-m.done:
+			}
+			if err := reader.CommitMessages(ctx, m.Message); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// record ends with m done, or with ctx: then the message is read again.
+func (t *Triggers) record(ctx context.Context, s source, m *message) {
+	headers := map[string]string{"topic": m.Topic, "partition": strconv.Itoa(m.Partition), "offset": strconv.FormatInt(m.Offset, 10)}
+	contentType := ""
+	for _, h := range m.Headers {
+		headers[h.Key] = strings.ToValidUTF8(string(h.Value), "\uFFFD")
+		if strings.EqualFold(h.Key, "content-type") {
+			contentType = headers[h.Key]
+		}
+	}
+	if len(m.Key) > 0 {
+		headers["key"] = strings.ToValidUTF8(string(m.Key), "\uFFFD")
+	}
+	body, err := payload(m.Value, contentType)
+	if err != nil || int64(len(m.Value)) > s.maxPayload {
+		t.options.Launcher.Reject(s.workflow, s.trigger)
+		close(m.done)
+		return
+	}
+	c := came{body: body, headers: headers, key: fmt.Sprintf("%s/%d/%d", m.Topic, m.Partition, m.Offset)}
+	if _, err := t.fire(ctx, s.id, c); err == nil {
+		close(m.done)
+	}
+}

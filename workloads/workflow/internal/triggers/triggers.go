@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package triggers starts runs at their times, and for what comes by RabbitMQ, Kafka and Kubernetes. It follows the Workflows:
+// an edit counts within a second. What comes is acknowledged when its run is durable.
+package triggers
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"k8s.io/client-go/rest"
+
+	"github.com/itechsmart/operator/internal/backend"
+	"github.com/itechsmart/operator/workloads/workflow/internal/catalog"
+	"github.com/itechsmart/operator/workloads/workflow/internal/launch"
+	"github.com/itechsmart/operator/workloads/workflow/internal/schedule"
+	"github.com/itechsmart/operator/workloads/workflow/worker/config/definition"
+)
+
+// Launcher starts runs; *launch.Launcher does.
+type Launcher interface {
+	Start(ctx context.Context, r launch.Request) (launch.Started, error)
+	Reject(workflow, trigger string)
+	Forget(ctx context.Context, workflow string) error
+}
+
+// Bindings are what Workflows name; *bindings.Bindings are.
+type Bindings interface {
+	Of(workflow, connection string) (backend.Binding, error)
+	HMAC(workflow, trigger string) []byte
+	Subscribe(do func())
+}
+
+// Options are what Triggers need.
+type Options struct {
+	Catalog  *catalog.Catalog
+	Launcher Launcher
+	Bindings Bindings
+	Pool     *pgxpool.Pool
+	// Kubernetes reaches the API server; nil: there is none.
+	Kubernetes *rest.Config
+	Namespace  string
+	// Clock decides on times; that of the machine when nil.
+	Clock schedule.Clock
+	Log   *slog.Logger
+}
+
+// Triggers are those of all Workflows.
+type Triggers struct {
+	options   Options
+	scheduler *schedule.Scheduler
+	watches   *watches
+	lined     map[string]bool // workflows that have rows in trigger_lines
+	changed   chan struct{}
+
+	mu      sync.Mutex
+	dirty   map[string]bool
+	running map[id]*runner
+	states  map[id]state
+}
+
+// id names a trigger.
+type id struct{ workflow, trigger string }
+
+type state struct {
+	ready   bool
+	message string
+}
+
+// New prepares Triggers; Run makes them work.
+func New(o Options) (*Triggers, error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	t := &Triggers{
+		options: o, lined: map[string]bool{}, changed: make(chan struct{}, 1), dirty: map[string]bool{}, running: map[id]*runner{}, states: map[id]state{},
+	}
+	t.scheduler = schedule.New(schedule.Options{Store: schedule.Postgres{DB: o.Pool}, Start: t.tick, Clock: o.Clock, Log: o.Log})
+	var err error
+	t.watches, err = newWatches(t)
+	return t, err
+}
+
+// Run works until ctx ends. RunAlone does what one replica is to do.
+func (t *Triggers) Run(ctx context.Context) {
+	if !t.options.Catalog.WaitSeen(ctx) {
+		return
+	}
+	var group sync.WaitGroup
+	defer group.Wait()
+	group.Go(func() { t.scheduler.Run(ctx) })
+	defer t.stopAll()
+	t.options.Catalog.Subscribe(func(name string) { t.touch(name) })
+	t.options.Bindings.Subscribe(func() {
+		for _, e := range t.options.Catalog.All() {
+			t.touch(e.Workflow.Name)
+		}
+	})
+	for !t.forgetGone(ctx) && sleep(ctx, time.Second) { // a database that is away comes back
+		continue
+	}
+	t.follow(ctx)
+}
+
+// RunAlone watches Kubernetes, in one replica, until ctx ends.
+func (t *Triggers) RunAlone(ctx context.Context) { t.watches.run(ctx) }
+
+func (t *Triggers) touch(name string) {
+	t.mu.Lock()
+	t.dirty[name] = true
+	t.mu.Unlock()
+	ring(t.changed)
+}
+
+func ring(bell chan struct{}) {
+	select {
+	case bell <- struct{}{}:
+	default:
+	}
+}
+
+// follow applies changes. What the database does not take now is done again.
+func (t *Triggers) follow(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.changed:
+		}
+		t.mu.Lock()
+		names := slices.Sorted(maps.Keys(t.dirty))
+		t.dirty = map[string]bool{}
+		t.mu.Unlock()
+		failed := false
+		for _, name := range names {
+			if err := t.apply(ctx, name); err != nil && ctx.Err() == nil {
+				t.options.Log.WarnContext(ctx, "triggers do not follow their Workflow yet", "workflow", name, "error", err)
+				failed = true
+				t.touch(name)
+			}
+		}
+		if failed && !sleep(ctx, time.Second) {
+			return
+		}
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
+	}
+}
+
+// apply makes the triggers of a workflow what it says now.
+func (t *Triggers) apply(ctx context.Context, name string) error {
+	e, ok := t.options.Catalog.Get(name)
+	if !ok {
+		t.scheduler.Set(name)
+		t.sources(name, nil)
+		return t.forget(ctx, name)
+	}
+	if e.Program == nil {
+		t.scheduler.Set(name)
+		t.sources(name, nil)
+		return nil
+	}
+	wanted := map[string]source{}
+	if !e.Workflow.Spec.Suspend {
+		for _, trigger := range e.Program.Workflow().Triggers {
+			if trigger.Event != nil {
+				wanted[trigger.Name] = t.source(e, trigger)
+			}
+		}
+	}
+	t.sources(name, wanted)
+	return t.lines(ctx, e)
+}
+
+// forget removes what is kept of a workflow that is gone.
+func (t *Triggers) forget(ctx context.Context, name string) error {
+	if err := (schedule.Postgres{DB: t.options.Pool}).Forget(ctx, name); err != nil {
+		return err
+	}
+	for _, table := range []string{"trigger_lines", "trigger_cursors"} {
+		if _, err := t.options.Pool.Exec(ctx, `DELETE FROM `+table+` WHERE workflow = $1`, name); err != nil {
+			return fmt.Errorf("forget the triggers of workflow %s: %w", name, err)
+		}
+	}
+	delete(t.lined, name)
+	return t.options.Launcher.Forget(ctx, name)
+}
+
+// forgetGone removes what is kept of workflows that went while no replica looked; false: the database is away.
+func (t *Triggers) forgetGone(ctx context.Context) bool {
+	rows, err := t.options.Pool.Query(ctx, `SELECT workflow FROM trigger_lines UNION SELECT workflow FROM trigger_cursors UNION SELECT workflow FROM triggers
+		UNION SELECT workflow FROM ticks`)
+	var names []string
+	if err == nil {
+		names, err = collect(rows)
+	}
+	if err != nil {
+		t.options.Log.WarnContext(ctx, "the triggers that are kept cannot be read yet", "error", err)
+		return false
+	}
+	for _, name := range names {
+		t.lined[name] = true
+		if _, ok := t.options.Catalog.Get(name); !ok {
+			t.touch(name)
+		}
+	}
+	return true
+}
+
+// State tells whether a trigger starts runs, and otherwise what is missing and what to do.
+func (t *Triggers) State(workflow, trigger string) (ready bool, message string) {
+	e, ok := t.options.Catalog.Get(workflow)
+	switch {
+	case !ok:
+		return false, "there is no such Workflow"
+	case e.Program == nil:
+		return false, "the definition is not proven: see condition Accepted"
+	case e.Workflow.Spec.Suspend:
+		return false, "spec.suspend is set"
+	}
+	for _, spec := range e.Program.Workflow().Triggers {
+		if spec.Name == trigger {
+			return t.stateOf(e, spec)
+		}
+	}
+	return false, "there is no such trigger"
+}
+
+func (t *Triggers) stateOf(e *catalog.Entry, spec definition.Trigger) (bool, string) {
+	name := e.Workflow.Name
+	switch spec.Type {
+	case definition.Webhook:
+		if owner, _, ok := t.options.Catalog.ByWebhook(spec.Webhook.Path); ok && owner.Workflow.Name != name {
+			return false, fmt.Sprintf("the path is that of Workflow %s, which is older: choose another webhook.path", owner.Workflow.Name)
+		}
+		if spec.Webhook.Auth != nil && len(t.options.Bindings.HMAC(name, spec.Name)) == 0 {
+			ref := spec.Webhook.Auth.HMACSecretRef
+			return false, fmt.Sprintf("the key of Secret %s is not there yet: the Workflow's conditions tell why", ref.Name)
+		}
+		return true, ""
+	case definition.Scheduled, definition.Event:
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		s, known := t.states[id{name, spec.Name}]
+		if !known {
+			return false, "the trigger is about to begin"
+		}
+		return s.ready, s.message
+	}
+	return true, ""
+}
+
+func (t *Triggers) setState(of id, ready bool, message string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.states[of] = state{ready, message}
+}
+
+// Schedule tells a Scheduled trigger's next tick and the last that is done; zero: there is none, or it is not known yet.
+func (t *Triggers) Schedule(workflow, trigger string) (next, last time.Time) {
+	return t.scheduler.Status(workflow, trigger)
+}
