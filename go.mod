@@ -62,7 +62,7 @@ require github.com/miekg/pkcs11 v1.1.2
 
 require github.com/robfig/cron/v3 v3.0.1
 
-require github.com/coder/websocket v1.8.15 // indirect
+require github.com/coder/websocket v1.8.15
 
 require (
 	cel.dev/expr v0.25.2 // indirect

@@ -58,6 +58,7 @@ func (s *Service) Register(rest huma.API) {
 func operation(id, method, path, summary string, errs ...int) huma.Operation {
 	return huma.Operation{
 		OperationID: id, Method: method, Path: base + path, Summary: summary, Errors: errs, Tags: []string{productName}, MaxBodyBytes: maxBody,
+		Responses: map[string]*huma.Response{}, // which the registration fills in, for statuses
 	}
 }
 

@@ -18,12 +18,12 @@ import (
 
 // Workflow is a resource, and what the service makes of it.
 type Workflow struct {
-	Name       string               `json:"name"`
-	Generation int64                `json:"generation"`
-	Suspended  bool                 `json:"suspended"`
-	Proven     bool                 `json:"proven" doc:"whether runs can be started; problems tell why not"`
-	Problems   []definition.Problem `json:"problems" nullable:"false"`
-	CreatedAt  time.Time            `json:"createdAt"`
+	Name       string    `json:"name"`
+	Generation int64     `json:"generation"`
+	Suspended  bool      `json:"suspended"`
+	Proven     bool      `json:"proven" doc:"whether runs can be started; problems tell why not"`
+	Problems   []Mistake `json:"problems" nullable:"false"`
+	CreatedAt  time.Time `json:"createdAt"`
 	// Spec is left out of lists.
 	Spec   *workflowSpec   `json:"spec,omitempty" doc:"as the resource's"`
 	Status *workflowStatus `json:"status,omitempty" doc:"as the resource's"`
@@ -41,14 +41,22 @@ func workflowOf(e *catalog.Entry, whole bool) Workflow {
 	return out
 }
 
-func problemsOf(err error) []definition.Problem {
+// Mistake is one thing that is wrong with a definition.
+type Mistake struct {
+	Path    string `json:"path" doc:"such as spec.steps[3].when"`
+	Message string `json:"message"`
+}
+
+func problemsOf(err error) []Mistake {
+	out := []Mistake{}
 	if list, ok := errors.AsType[*definition.Problems](err); ok {
-		return list.List
+		for _, p := range list.List {
+			out = append(out, Mistake(p))
+		}
+	} else if err != nil {
+		out = append(out, Mistake{Path: "spec", Message: err.Error()})
 	}
-	if err != nil {
-		return []definition.Problem{{Path: "spec", Message: err.Error()}}
-	}
-	return []definition.Problem{}
+	return out
 }
 
 // Run is one execution of a workflow.

@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package service
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/envtest"
+
+	workflowv1 "github.com/itechsmart/operator/api/workflow/v1alpha1"
+	"github.com/itechsmart/operator/internal/backend"
+	"github.com/itechsmart/operator/internal/backend/backendtest"
+	"github.com/itechsmart/operator/internal/backend/backendtest/servers"
+	"github.com/itechsmart/operator/workloads/config"
+	"github.com/itechsmart/operator/workloads/internal/db"
+	"github.com/itechsmart/operator/workloads/internal/product/producttest"
+	"github.com/itechsmart/operator/workloads/workflow/internal/engine"
+	"github.com/itechsmart/operator/workloads/workflow/internal/queue"
+	"github.com/itechsmart/operator/workloads/workflow/internal/steps"
+	"github.com/itechsmart/operator/workloads/workflow/internal/steps/step"
+	"github.com/itechsmart/operator/workloads/workflow/internal/storetest"
+	workerconfig "github.com/itechsmart/operator/workloads/workflow/worker/config"
+)
+
+func TestMain(m *testing.M) { servers.Main(m) }
+
+// rig is a service with all that it stands on: database, queue, API server, and a worker.
+type rig struct {
+	*producttest.Running
+	kubernetes       client.Client
+	bindings         string
+	viewer, editor   string // tokens
+	approver, nobody string
+}
+
+func settingsOn(t testing.TB, rabbit backend.Binding) *config.Service {
+	t.Helper()
+	s := producttest.Settings(productName, storetest.Database(t), storetest.Database(t))
+	s.Workflow = &config.Workflow{Queue: rabbit.Data(), QueueName: backendtest.Name("tasks"), URL: "http://workflow.shop.svc"}
+	return s
+}
+
+// up runs a service and a worker until the end of the test.
+func up(t *testing.T) *rig {
+	t.Helper()
+	settings, c := apiServer(t)
+	return upOn(t, settingsOn(t, servers.RabbitMQ(t)), settings, c)
+}
+
+func upOn(t *testing.T, settings *config.Service, kubernetes *rest.Config, c client.Client) *rig {
+	t.Helper()
+	r := &rig{kubernetes: c, bindings: t.TempDir()}
+	r.Running = producttest.Start(t, productOf(r.bindings), settings, kubernetes)
+	work(t, settings)
+	r.viewer, r.editor = r.Register("viewer@example.com", "viewer"), r.Register("editor@example.com", "editor")
+	r.approver, r.nobody = r.Register("boss@example.com", "viewer"), r.Register("eve@example.com", "")
+	return r
+}
+
+// work executes steps as the worker does.
+func work(t *testing.T, settings *config.Service) {
+	t.Helper()
+	pool, err := db.Open(context.Background(), settings.Database, "worker")
+	if err != nil {
+		t.Fatal(err)
+	}
+	q, err := queue.New(queue.Options{Binding: backend.ParseBinding(settings.Workflow.Queue), Name: settings.Workflow.QueueName})
+	if err != nil {
+		t.Fatal(err)
+	}
+	set := steps.New(step.Env{})
+	e := engine.New(engine.Options{Pool: pool, Queue: q, Executor: set, Compile: compile, Namespace: settings.Namespace, Sweep: 20 * time.Millisecond})
+	ctx, cancel := context.WithCancel(context.Background())
+	var group sync.WaitGroup
+	group.Go(func() { e.Run(ctx) })
+	t.Cleanup(func() {
+		cancel()
+		group.Wait()
+		_ = set.Close()
+		pool.Close()
+	})
+}
+
+// apiServer starts a real one with Workflow's kinds.
+func apiServer(t *testing.T) (*rest.Config, client.Client) {
+	t.Helper()
+	root := filepath.Join("..", "..", "..", "..")
+	assets := os.Getenv("KUBEBUILDER_ASSETS")
+	if assets == "" {
+		assets = filepath.Join(root, ".local", "envtest")
+	}
+	if _, err := os.Stat(filepath.Join(assets, "kube-apiserver")); err != nil {
+		t.Fatalf("no kube-apiserver: run `make envtest`: %v", err)
+	}
+	env := &envtest.Environment{
+		BinaryAssetsDirectory: assets, ErrorIfCRDPathMissing: true,
+		CRDDirectoryPaths: []string{
+			filepath.Join(root, "config", "crd", "workflow.itechsmart.dev_workflows.yaml"),
+			filepath.Join(root, "config", "crd", "workflow.itechsmart.dev_workflowruns.yaml"),
+		},
+	}
+	settings, err := env.Start()
+	t.Cleanup(func() { _ = env.Stop() })
+	if err != nil {
+		t.Fatal(err)
+	}
+	scheme := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{workflowv1.AddToScheme, corev1.AddToScheme} {
+		if err := add(scheme); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c, err := client.New(settings, client.Options{Scheme: scheme})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: producttest.Namespace}}); err != nil {
+		t.Fatal(err)
+	}
+	return settings, c
+}
+
+// put writes a workflow by REST, and waits until the service runs it.
+func (r *rig) put(name, spec string) {
+	r.T.Helper()
+	if a := r.Call(r.editor, "PUT", "/workflows/"+name, `{"spec":`+spec+`}`); a.Status != 201 && a.Status != 200 {
+		r.T.Fatalf("put %s: %d %s", name, a.Status, a.Body)
+	} else {
+		tag := a.Header.Get("ETag")
+		r.Wait("the service to see "+name, func() bool { return r.Call(r.viewer, "GET", "/workflows/"+name, nil).Header.Get("ETag") == tag })
+	}
+}
+
+// start starts a run as the editor.
+func (r *rig) start(name, body string) Run {
+	r.T.Helper()
+	return producttest.Must[Run](r.Running, 201, r.editor, "POST", "/workflows/"+name+"/runs", body)
+}
+
+// ended waits for the end of a run.
+func (r *rig) ended(id string) Run {
+	return r.reached(id, "Succeeded", "Failed", "Cancelled", "TimedOut")
+}
+
+func (r *rig) reached(id string, phases ...string) (run Run) {
+	r.T.Helper()
+	r.Wait("run "+id+" to be one of "+phases[0], func() bool {
+		run = producttest.Must[Run](r.Running, 200, r.viewer, "GET", "/runs/"+id, nil)
+		for _, p := range phases {
+			if run.Phase == p {
+				return true
+			}
+		}
+		return false
+	})
+	return run
+}
+
+// bind writes the bindings' file as kubelet does: a new one in the place of the old.
+func (r *rig) bind(b workerconfig.Bindings) {
+	r.T.Helper()
+	data, err := json.Marshal(b)
+	if err != nil {
+		r.T.Fatal(err)
+	}
+	path := filepath.Join(r.bindings, workerconfig.BindingsName)
+	if err := os.WriteFile(path+".new", data, 0o600); err != nil {
+		r.T.Fatal(err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		r.T.Fatal(err)
+	}
+}
