@@ -26,6 +26,7 @@ import (
 	"github.com/itechsmart/operator/workloads/workflow/internal/launch"
 	"github.com/itechsmart/operator/workloads/workflow/internal/queue"
 	"github.com/itechsmart/operator/workloads/workflow/internal/store"
+	"github.com/itechsmart/operator/workloads/workflow/internal/triggers"
 	workerconfig "github.com/itechsmart/operator/workloads/workflow/worker/config"
 )
 
@@ -61,6 +62,7 @@ type Deps struct {
 	Queue    *queue.Queue
 	Bindings *bindings.Bindings
 	Delegate *delegate.Delegate
+	Triggers *triggers.Triggers
 }
 
 // background is what runs beside REST until ctx ends, on every replica. A part that one replica alone may do sees to that
@@ -73,6 +75,7 @@ func (d *Deps) background() []func(context.Context) {
 		func(ctx context.Context) { d.Launcher.Run(ctx, d.Log) },
 		d.Bindings.Run,
 		d.Delegate.Run,
+		d.Triggers.Run,
 	}
 }
 
@@ -143,6 +146,12 @@ func prepare(parts *product.Parts, bindingsDir string) (*Deps, error) {
 	d.Bindings = bindings.Open(bindingsDir, d.Log)
 	d.Delegate, err = delegate.New(delegate.Options{
 		Engine: d.Engine, Launcher: d.Launcher, Kubernetes: d.Kubernetes, Namespace: d.Config.Namespace, Log: d.Log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	d.Triggers, err = triggers.New(triggers.Options{
+		Catalog: d.Catalog, Launcher: d.Launcher, Bindings: d.Bindings, Pool: d.Pool, Kubernetes: d.Kubernetes, Namespace: d.Config.Namespace, Log: d.Log,
 	})
 	if err != nil {
 		return nil, err
