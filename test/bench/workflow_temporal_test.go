@@ -14,7 +14,7 @@ import (
 
 // startTemporal runs Temporal's dev server on a file of SQLite, which it syncs at each commit (a rollback journal, synchronous
 // FULL), and in another process a worker of its Go SDK. A step is an activity; each is scheduled, begun and ended durably.
-func startTemporal(b *testing.B) (*runner, error) {
+func startTemporal(b *testing.B) ([]*runner, error) {
 	b.Helper()
 	server := filepath.Join(kube.Root(), ".local", "bin", "temporal-server")
 	if err := install(b, "temporal.sh", server); err != nil {
@@ -24,11 +24,11 @@ func startTemporal(b *testing.B) (*runner, error) {
 	cmd := exec.Command("go", "build", "-C", filepath.Join(kube.Root(), "hack", "tools", "temporal"), "-o", worker, ".")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("build the worker: %w\n%s", err, out)
+		return nil, fmt.Errorf("build a worker of Temporal: %w\n%s", err, out)
 	}
 	address, dir := freeAddress(b), diskDir(b, "temporal")
 	launch(b, anywhere, dir, server, portOf(address), filepath.Join(dir, "temporal.db"))
 	r := &runner{name: "temporal", address: freeAddress(b)}
 	launch(b, anywhere, b.TempDir(), worker, address, r.address).answers(b, "http://"+r.address+"/ready")
-	return r, nil
+	return []*runner{r}, nil
 }

@@ -21,15 +21,8 @@ import (
 // runner is a system that runs a workflow when an HTTP request asks for it, and answers with the result.
 type runner struct{ name, address, prefix string }
 
-// peers are what Workflow is set beside. One that cannot be installed tells why.
-var peers = []struct {
-	name  string
-	start func(*testing.B) (*runner, error)
-}{
-	{"temporal", startTemporal},
-	{"n8n", func(b *testing.B) (*runner, error) { return startN8N(b, "n8n", "vm") }},
-	{"n8n-legacy", func(b *testing.B) (*runner, error) { return startN8N(b, "n8n-legacy", "legacy") }},
-}
+// peers start what Workflow is set beside. One that cannot be installed tells why.
+var peers = []func(*testing.B) ([]*runner, error){startTemporal, startN8N}
 
 const (
 	// fanOutItems are worked on ten at a time.
@@ -97,13 +90,12 @@ func (r *runner) works(b *testing.B, j job) {
 func BenchmarkWorkflowBesidePeers(b *testing.B) {
 	const rounds, seconds = 3, 5
 	runners := []*runner{startOurWorkflow(b)}
-	for _, peer := range peers {
-		r, err := peer.start(b)
+	for _, start := range peers {
+		peer, err := start(b)
 		if err != nil {
-			b.Logf("%s is left out: %v", peer.name, err)
-			continue
+			b.Logf("a peer is left out: %v", err)
 		}
-		runners = append(runners, r)
+		runners = append(runners, peer...)
 	}
 	for _, r := range runners {
 		for _, j := range jobs {
