@@ -15,10 +15,12 @@ import (
 	dataflowv1alpha1 "github.com/itechsmart/operator/api/dataflow/v1alpha1"
 	platformv1alpha1 "github.com/itechsmart/operator/api/platform/v1alpha1"
 	vaultv1alpha1 "github.com/itechsmart/operator/api/vault/v1alpha1"
+	workflowv1alpha1 "github.com/itechsmart/operator/api/workflow/v1alpha1"
 	"github.com/itechsmart/operator/controllers/dataflow"
 	"github.com/itechsmart/operator/controllers/internal/setup"
 	"github.com/itechsmart/operator/controllers/platform"
 	"github.com/itechsmart/operator/controllers/vault"
+	"github.com/itechsmart/operator/controllers/workflow"
 )
 
 // Options are the manager's flags that controllers need.
@@ -32,13 +34,14 @@ var sets = []func(*setup.Deps) error{
 	platform.Setup,
 	dataflow.Setup,
 	vault.Setup,
+	workflow.Setup,
 }
 
 // AddToScheme registers every kind that controllers use.
 func AddToScheme(scheme *runtime.Scheme) error {
 	for _, add := range []func(*runtime.Scheme) error{
 		clientgoscheme.AddToScheme, gatewayv1beta1.Install,
-		platformv1alpha1.AddToScheme, dataflowv1alpha1.AddToScheme, vaultv1alpha1.AddToScheme,
+		platformv1alpha1.AddToScheme, dataflowv1alpha1.AddToScheme, vaultv1alpha1.AddToScheme, workflowv1alpha1.AddToScheme,
 	} {
 		if err := add(scheme); err != nil {
 			return fmt.Errorf("scheme: %w", err)

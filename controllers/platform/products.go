@@ -136,8 +136,6 @@ func (r *productRun) run(ctx context.Context) error {
 	return nil
 }
 
-func (r *productRun) name() string { return workloadName(r.platform.Name, r.kind.name) }
-
 // observe reads the Deployments as they are, and what the service is told.
 func (r *productRun) observe(ctx context.Context) error {
 	var err error

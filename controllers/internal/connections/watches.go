@@ -100,7 +100,22 @@ func (u Users) ofBinding(ctx context.Context, secret client.Object) []ctrlreconc
 	}
 	platform := &platformv1alpha1.Platform{}
 	platform.Namespace, platform.Name = secret.GetNamespace(), owner.Name
+	if !isBinding(platform, secret.GetName()) {
+		return nil // one of the Platform's own, such as a product's configuration
+	}
 	return u.OfPlatform(ctx, platform)
+}
+
+func isBinding(platform *platformv1alpha1.Platform, secret string) bool {
+	for _, backend := range []string{
+		platformv1alpha1.BackendPostgreSQL, platformv1alpha1.BackendKafka, platformv1alpha1.BackendClickHouse,
+		platformv1alpha1.BackendRedis, platformv1alpha1.BackendRabbitMQ,
+	} {
+		if secret == platform.BindingSecretName(backend) {
+			return true
+		}
+	}
+	return false
 }
 
 func (u Users) ofVaultSecret(ctx context.Context, secret client.Object) []ctrlreconcile.Request {

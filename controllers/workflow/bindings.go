@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package workflow
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/events"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	platformv1alpha1 "github.com/itechsmart/operator/api/platform/v1alpha1"
+	workflowv1alpha1 "github.com/itechsmart/operator/api/workflow/v1alpha1"
+	"github.com/itechsmart/operator/controllers/internal/reconcile"
+	"github.com/itechsmart/operator/workloads/workflow/worker/config"
+)
+
+// retryRefused is how often bindings that the API server refused are tried again.
+const retryRefused = time.Minute
+
+// bindings writes, for each Platform, the one Secret with what its Workflows name. It is made from all of them anew each
+// time, so that a crash at any write leaves nothing that the next look does not mend.
+type bindings struct {
+	*Controller
+	recorder events.EventRecorder
+}
+
+// Reconcile implements controller-runtime's reconcile.Reconciler; requests name Platforms.
+func (b *bindings) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	var platform platformv1alpha1.Platform
+	if err := b.Client.Get(ctx, req.NamespacedName, &platform); err != nil {
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	if !platform.DeletionTimestamp.IsZero() || !platform.Spec.Products.Has(platformv1alpha1.ProductWorkflow) {
+		return ctrl.Result{}, nil // the Platform's controller removes it
+	}
+	told, again, err := b.gather(ctx, &platform)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	secret, err := bindingsSecret(&platform, told)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	err = b.Applier.Apply(ctx, &platform, secret)
+	var refused *reconcile.Terminal
+	if errors.As(err, &refused) {
+		b.recorder.Eventf(&platform, nil, corev1.EventTypeWarning, refused.Reason, "Bindings", "%s", refused.Message)
+		return ctrl.Result{RequeueAfter: retryRefused}, nil
+	}
+	return ctrl.Result{RequeueAfter: again}, err
+}
+
+// gather resolves what the Platform's Workflows name, and tells when to look again (zero: a watch tells). One that is not
+// accepted, or names something that is not there, is left out; its own status says why.
+func (b *bindings) gather(ctx context.Context, platform *platformv1alpha1.Platform) (*config.Bindings, time.Duration, error) {
+	var platforms platformv1alpha1.PlatformList
+	var workflows workflowv1alpha1.WorkflowList
+	if err := b.Client.List(ctx, &platforms, client.InNamespace(platform.Namespace)); err != nil {
+		return nil, 0, fmt.Errorf("list Platforms: %w", err)
+	}
+	if err := b.Client.List(ctx, &workflows, client.InNamespace(platform.Namespace)); err != nil {
+		return nil, 0, fmt.Errorf("list Workflows: %w", err)
+	}
+	told, again := &config.Bindings{}, time.Duration(0)
+	for i := range workflows.Items {
+		w := &workflows.Items[i]
+		if !runsOn(w, platform.Name) || w.Spec.PlatformRef == nil && len(platforms.Items) != 1 || b.prove(w) != nil {
+			continue
+		}
+		found, err := b.resolve(ctx, w)
+		after, known := lookAgain(err)
+		if !known {
+			return nil, 0, err // it may be there for all we know: better late than without it
+		}
+		if after > 0 && (again == 0 || after < again) {
+			again = after
+		}
+		if err != nil || len(found.Connections) == 0 && len(found.HMAC) == 0 {
+			continue
+		}
+		if told.Workflows == nil {
+			told.Workflows = map[string]config.WorkflowBindings{}
+		}
+		told.Workflows[w.Name] = found
+	}
+	return told, again, nil
+}
+
+// lookAgain tells of an error that says what is missing when to look again; known is false for any other error.
+func lookAgain(err error) (after time.Duration, known bool) {
+	var waiting *reconcile.Waiting
+	var terminal *reconcile.Terminal
+	switch {
+	case err == nil:
+		return 0, true
+	case errors.As(err, &waiting):
+		return waiting.After, true
+	case errors.As(err, &terminal):
+		return terminal.After, true
+	default:
+		return 0, false
+	}
+}
+
+// bindingsSecret is pure.
+func bindingsSecret(platform *platformv1alpha1.Platform, told *config.Bindings) (*corev1.Secret, error) {
+	data, err := json.Marshal(told)
+	if err != nil {
+		return nil, fmt.Errorf("render bindings: %w", err)
+	}
+	return &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{
+			Name: platform.ProductBindingsName(platformv1alpha1.ProductWorkflow), Namespace: platform.Namespace, Labels: bindingsLabels(platform.Name),
+		},
+		Type: corev1.SecretTypeOpaque, Data: map[string][]byte{config.BindingsName: data},
+	}, nil
+}

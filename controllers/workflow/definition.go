@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package workflow
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	common "github.com/itechsmart/operator/api/common/v1alpha1"
+	workflowv1alpha1 "github.com/itechsmart/operator/api/workflow/v1alpha1"
+	"github.com/itechsmart/operator/controllers/internal/reconcile"
+	"github.com/itechsmart/operator/workloads/workflow/worker/config/definition"
+)
+
+// longestProblems bounds what a message says of problems, so that an event takes it as well.
+const longestProblems = 900
+
+// stepNotify is a step type that nothing runs yet.
+const stepNotify = "notify"
+
+// proof is what was found of one generation of a Workflow.
+type proof struct {
+	uid        types.UID
+	generation int64
+	err        error
+}
+
+// prove is nil when a Workflow can run. It is asked often, and compiles each generation once.
+func (c *Controller) prove(w *workflowv1alpha1.Workflow) error {
+	key := client.ObjectKeyFromObject(w)
+	c.mu.Lock()
+	last, known := c.proven[key]
+	c.mu.Unlock()
+	if known && last.uid == w.UID && last.generation == w.Generation {
+		return last.err
+	}
+	err := compile(w)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.proven == nil {
+		c.proven = map[client.ObjectKey]proof{}
+	}
+	c.proven[key] = proof{uid: w.UID, generation: w.Generation, err: err}
+	return err
+}
+
+// Forget drops what is remembered of a Workflow that is gone.
+func (c *Controller) Forget(key client.ObjectKey) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.proven, key)
+}
+
+func compile(w *workflowv1alpha1.Workflow) error {
+	data, err := json.Marshal(&w.Spec)
+	if err != nil {
+		return reconcile.Stall(common.ReasonInvalidSpec, "spec: %v", err)
+	}
+	parsed, err := definition.Parse(w.Name, data)
+	if err != nil {
+		return reconcile.Stall(common.ReasonInvalidSpec, "%v", err)
+	}
+	_, err = definition.Compile(parsed)
+	var problems *definition.Problems
+	switch {
+	case errors.As(err, &problems):
+		return reconcile.Stall(common.ReasonInvalidSpec, "%s", describe(problems.List))
+	case err != nil:
+		return reconcile.Stall(common.ReasonInvalidSpec, "%v", err)
+	}
+	return available(&w.Spec)
+}
+
+// describe tells all problems, and where there are too many for that, the places of the others.
+func describe(problems []definition.Problem) string {
+	var out strings.Builder
+	for i, problem := range problems {
+		text := problem.Path
+		if out.Len() < longestProblems/2 || i == 0 {
+			text += ": " + problem.Message
+		}
+		if i > 0 {
+			text = "; " + text
+		}
+		if i > 0 && out.Len()+len(text) > longestProblems {
+			fmt.Fprintf(&out, "; and %d more", len(problems)-i)
+			break
+		}
+		out.WriteString(text)
+	}
+	return out.String()
+}
+
+// available refuses step types whose product is not there yet.
+func available(spec *workflowv1alpha1.WorkflowSpec) error {
+	for _, group := range []struct {
+		path  string
+		steps []workflowv1alpha1.Step
+	}{{"steps", spec.Steps}, {"onSuccess", spec.OnSuccess}, {"onFailure", spec.OnFailure}, {"always", spec.Always}} {
+		for i := range group.steps {
+			if group.steps[i].Type == stepNotify {
+				return reconcile.Stall(workflowv1alpha1.ReasonStepTypeUnavailable,
+					"spec.%s[%d].type: notify needs Notify, which this operator does not have yet; remove the step, or use one of type http", group.path, i)
+			}
+		}
+	}
+	return nil
+}

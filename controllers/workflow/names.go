@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package workflow
+
+import (
+	common "github.com/itechsmart/operator/api/common/v1alpha1"
+	platformv1alpha1 "github.com/itechsmart/operator/api/platform/v1alpha1"
+)
+
+const (
+	// ownerKind is what ReferenceGrants call the kind of Workflows.
+	ownerKind = "Workflow"
+	// indexWebhook finds Workflows by the paths of their webhooks: "namespace/path".
+	indexWebhook = "spec.triggers.webhook.path"
+	// indexWorkflow finds WorkflowRuns by their Workflow: "namespace/name".
+	indexWorkflow = "spec.workflowRef"
+)
+
+// bindingsLabels are on the Secret of a Platform's bindings.
+func bindingsLabels(platform string) map[string]string {
+	return map[string]string{
+		"app.kubernetes.io/name": platformv1alpha1.ProductWorkflow, "app.kubernetes.io/instance": platform,
+		"app.kubernetes.io/part-of": "itechsmart", common.LabelComponent: "workflow-bindings",
+		common.LabelOwnerKind: "Platform", common.LabelOwnerName: platform,
+	}
+}
