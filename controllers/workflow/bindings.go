@@ -54,6 +54,9 @@ func (b *bindings) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result
 		b.recorder.Eventf(&platform, nil, corev1.EventTypeWarning, refused.Reason, "Bindings", "%s", refused.Message)
 		return ctrl.Result{RequeueAfter: retryRefused}, nil
 	}
+	if err == nil {
+		err = b.nudge(ctx, &platform, secret)
+	}
 	return ctrl.Result{RequeueAfter: again}, err
 }
 

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -90,7 +89,7 @@ func (p *Process) Run(ctx context.Context) error {
 	defer set.Close() //nolint:errcheck // the connections of steps that have ended
 	e := engine.New(engine.Options{
 		Pool: pool, Queue: p.queue, Store: store.Options{MaxOutput: p.Config.MaxOutputBytes}, Namespace: p.Config.Namespace,
-		Executor: count.around(ofWorkflow{set}), Log: p.Log,
+		Executor: count.around(ofWorkflow{steps: set, known: known, now: time.Now}), Log: p.Log,
 	})
 	if !p.awaitTables(ctx, pool) {
 		return nil
@@ -163,15 +162,4 @@ func (p *Process) awaitTables(ctx context.Context, pool *pgxpool.Pool) bool {
 		case <-time.After(wait):
 		}
 	}
-}
-
-// ofWorkflow tells the connections of one workflow from those of another.
-type ofWorkflow struct{ steps engine.Executor }
-
-func (o ofWorkflow) Execute(ctx context.Context, call engine.Call) (engine.Result, error) {
-	if name, ok := call.Config["connection"].(string); ok && name != "" {
-		call.Config = maps.Clone(call.Config)
-		call.Config["connection"] = call.Workflow + "/" + name
-	}
-	return o.steps.Execute(ctx, call)
 }
