@@ -251,10 +251,10 @@ type WebhookAuth struct {
 }
 
 // HMACSecretReference names a key in a Secret of the same namespace, or in the destination of a vault Secret.
+// +kubebuilder:validation:XValidation:rule="self.kind != 'Platform'",message="kind must be Secret or VaultSecret",fieldPath=".kind"
 type HMACSecretReference struct {
-	// kind of what is named.
+	// kind of what is named: Secret or VaultSecret.
 	// +kubebuilder:default=Secret
-	// +kubebuilder:validation:Enum=Secret;VaultSecret
 	// +optional
 	Kind common.ConnectionKind `json:"kind,omitempty"`
 

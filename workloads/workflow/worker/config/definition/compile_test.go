@@ -94,6 +94,7 @@ func TestCompileRules(t *testing.T) {
 		{"result", step(`{name: c, type: transform, with: {value: 1}, outputs: {x: "${{ result.x }}"}}`), with("transform", "{value: '${{ result }}'}"), "spec.steps[2].with.value: result"},
 		{"not closed", with("transform", "{value: '$${{ text'}"), with("transform", "{value: '${{ inputs.n'}"), "spec.steps[2].with.value: ${{ is not closed by }}"},
 		{"unknown field", with("wait", "{for: 1s}"), with("wait", "{four: 1s}"), "spec.steps[2].with.four: is not a known field"},
+		{"unknown field that an expression gives", with("transform", "{value: {four: '${{ inputs.s }}'}}"), with("wait", "{for: 1s, four: '${{ inputs.s }}'}"), "spec.steps[2].with.four: is not a known field"},
 		{"required field", with("sql", "{connection: db, query: select 1}"), with("sql", "{connection: db}"), "spec.steps[2].with.query: is required"},
 		{"literal type", with("http", "{url: 'http://x', maxResponseBytes: 5}"), with("http", "{url: 'http://x', maxResponseBytes: five}"), "spec.steps[2].with.maxResponseBytes: want integer, got string"},
 		{"choice", with("http", "{url: 'http://x', method: GET}"), with("http", "{url: 'http://x', method: GOT}"), "spec.steps[2].with.method: want one of GET"},

@@ -107,7 +107,11 @@ func (w *withCheck) known(document any, at string, t *template) any {
 	case t.fields != nil:
 		out := make(map[string]any, len(t.fields))
 		for _, name := range slices.Sorted(maps.Keys(t.fields)) {
-			out[name] = w.known(below(document, "properties", name), join(at, name), t.fields[name])
+			field := below(document, "properties", name)
+			out[name] = w.known(field, join(at, name), t.fields[name])
+			if field == nil {
+				delete(w.open, join(at, name)) // whatever it gives, the schema may have no such field
+			}
 		}
 		return out
 	case t.items != nil:
