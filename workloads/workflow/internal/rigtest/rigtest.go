@@ -112,6 +112,7 @@ type Rig struct {
 func New(t testing.TB) *Rig {
 	t.Helper()
 	r := &Rig{T: t, G: NewWithT(t), Kubernetes: Cluster(t), Namespace: strings.ReplaceAll(backendtest.Name("wf"), "_", "-"), Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
+	r.Pool = storetest.Pool(t) // what is opened first is closed last
 	ctx, cancel := context.WithCancel(context.Background())
 	r.ctx = ctx
 	t.Cleanup(func() {
@@ -129,7 +130,6 @@ func New(t testing.TB) *Rig {
 	})
 	must(t, err)
 	r.Catalog = catalog.New(catalog.Options{Resources: r.Resources, Platform: Platform, Log: r.Log})
-	r.Pool = storetest.Pool(t)
 	b := servers.RabbitMQ(t)
 	q, err := queue.New(queue.Options{Binding: b, Name: backendtest.Name("tasks"), PublishTimeout: time.Second, Log: r.Log})
 	must(t, err)

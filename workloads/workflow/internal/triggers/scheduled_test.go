@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package triggers
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"time"
+
+	. "github.com/onsi/gomega"
+
+	"github.com/itechsmart/operator/workloads/workflow/internal/rigtest"
+)
+
+// clock is set by hand. Whoever waits looks at it again every few milliseconds, as if time passed fast.
+type clock struct {
+	mu  sync.Mutex
+	now time.Time
+}
+
+func (c *clock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+func (c *clock) After(time.Duration) <-chan time.Time { return time.After(5 * time.Millisecond) }
+
+func (c *clock) set(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(d)
+}
+
+func cron(line, missed, more string) string {
+	return `{` + more + `"history":{"successful":1000},"triggers":[{"name":"clock","type":"Scheduled","scheduled":{"cron":"` + line + `","missed":"` + missed + `"}}],
+		"steps":[{"name":"a","type":"transform","with":{"value":"${{ trigger.scheduledAt }}"}}]}`
+}
+
+func TestScheduled(t *testing.T) {
+	r := rigtest.New(t)
+	c := &clock{now: time.Now().Add(24 * time.Hour).Truncate(time.Hour).Add(30 * time.Second)}
+	begin := c.Now()
+	one, two := follow(r, &bound{}, c), follow(r, &bound{}, c)
+	count := func(workflow string) func() int { return func() int { return len(r.Runs(workflow)) } }
+	// Since the Workflow is a day old by this clock, one tick is made up for.
+	w := r.Put("clock", cron("*/5 * * * *", "RunOnce", ""))
+	one.ready(r, "clock", "clock")
+	r.G.Eventually(count("clock"), rigtest.Long).Should(Equal(1))
+	next := func(p *replica) func() time.Time {
+		return func() time.Time {
+			next, _ := p.Schedule("clock", "clock")
+			return next
+		}
+	}
+	r.G.Eventually(next(one), rigtest.Long).Should(BeTemporally("==", begin.Add(4*time.Minute+30*time.Second)))
+	for i := range 6 {
+		if i == 3 {
+			one.stop()
+			one = follow(r, &bound{}, c)
+		}
+		c.set(5 * time.Minute)
+		r.G.Eventually(count("clock"), rigtest.Long, time.Millisecond).Should(Equal(i + 2))
+	}
+	// The clock is set back by an hour and comes to the same ticks again: they are done.
+	c.set(-time.Hour)
+	two.stop()
+	two = follow(r, &bound{}, c)
+	two.ready(r, "clock", "clock")
+	c.set(time.Hour)
+	c.set(5 * time.Minute)
+	r.G.Eventually(count("clock"), rigtest.Long).Should(Equal(8))
+	since := func() time.Time {
+		var at time.Time
+		r.G.Expect(r.Pool.QueryRow(t.Context(), `SELECT since FROM trigger_lines WHERE workflow = 'clock'`).Scan(&at)).To(Succeed())
+		return at
+	}
+	r.G.Expect(since()).To(BeTemporally("==", w.CreationTimestamp.Time), "a restart is no beginning")
+
+	// What comes due while it is suspended, or by another line, is no tick that was missed.
+	r.Put("clock", cron("*/5 * * * *", "RunAll", `"suspend":true,`))
+	one.says(r, "clock", "clock", "spec.suspend is set")
+	r.G.Eventually(func() (on bool, err error) {
+		err = r.Pool.QueryRow(t.Context(), `SELECT suspended FROM trigger_lines`).Scan(&on)
+		return on, err
+	}, rigtest.Long).Should(BeTrue())
+	c.set(time.Hour)
+	r.Put("clock", cron("*/5 * * * *", "RunAll", ""))
+	r.G.Eventually(since, rigtest.Long).Should(BeTemporally("==", c.Now().Truncate(time.Microsecond)))
+	c.set(5 * time.Minute)
+	r.G.Eventually(count("clock"), rigtest.Long).Should(Equal(9))
+	r.Put("clock", cron("0 * * * *", "RunAll", ""))
+	r.G.Eventually(since, rigtest.Long).Should(BeTemporally("==", c.Now().Truncate(time.Microsecond)))
+
+	r.G.Expect(r.Client.Delete(context.Background(), w)).To(Succeed())
+	r.G.Eventually(func() (n int, err error) {
+		err = r.Pool.QueryRow(t.Context(), `SELECT (SELECT count(*) FROM trigger_lines) + (SELECT count(*) FROM ticks) + (SELECT count(*) FROM triggers)`).Scan(&n)
+		return n, err
+	}, rigtest.Long).Should(BeZero(), "what is gone is forgotten")
+	one.says(r, "clock", "clock", "no such Workflow")
+	two.stop()
+	// And what went while nobody looked.
+	w = r.Put("gone", cron("0 * * * *", "Skip", ""))
+	one.ready(r, "gone", "clock")
+	one.stop()
+	r.G.Expect(r.Client.Delete(context.Background(), w)).To(Succeed())
+	r.G.Eventually(func() bool { _, ok := r.Catalog.Get("gone"); return ok }, rigtest.Long).Should(BeFalse())
+	follow(r, &bound{}, c)
+	r.G.Eventually(func() (n int, err error) {
+		err = r.Pool.QueryRow(t.Context(), `SELECT count(*) FROM trigger_lines`).Scan(&n)
+		return n, err
+	}, rigtest.Long).Should(BeZero())
+}
+
+// TestStates: those of triggers that need nothing to begin.
+func TestStates(t *testing.T) {
+	r := rigtest.New(t)
+	b := &bound{}
+	one := follow(r, b, nil)
+	steps := `"steps":[{"name":"a","type":"transform","with":{"value":1}}]`
+	hook := `{"name":"hook","type":"Webhook","webhook":{"path":"shop","auth":{"hmacSecretRef":{"name":"shop"}}}}`
+	r.Put("all", `{"triggers":[{"name":"hand","type":"Manual"},{"name":"rest","type":"API"},`+hook+`],`+steps+`}`)
+	one.ready(r, "all", "hand")
+	one.ready(r, "all", "rest")
+	one.says(r, "all", "hook", "the key of Secret shop is not there yet")
+	b.mu.Lock()
+	b.hmac = map[string][]byte{"all/hook": []byte("0123456789abcdef")}
+	b.mu.Unlock()
+	one.ready(r, "all", "hook")
+	one.says(r, "all", "nobody", "no such trigger")
+	r.Put("wrong", `{"triggers":[{"name":"hand","type":"Manual"}],"steps":[{"name":"a","type":"transform","with":{"value":"${{ nobody }}"}}]}`)
+	one.says(r, "wrong", "hand", "not proven")
+}

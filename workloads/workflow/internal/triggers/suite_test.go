@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package triggers
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	. "github.com/onsi/gomega"
+
+	"github.com/itechsmart/operator/internal/backend"
+	"github.com/itechsmart/operator/workloads/internal/db"
+	"github.com/itechsmart/operator/workloads/workflow/internal/rigtest"
+	"github.com/itechsmart/operator/workloads/workflow/internal/schedule"
+)
+
+func TestMain(m *testing.M) { rigtest.Main(m) }
+
+// bound is what the operator would render.
+type bound struct {
+	mu   sync.Mutex
+	of   map[string]backend.Binding
+	hmac map[string][]byte
+	told []func()
+}
+
+func (b *bound) Of(workflow, connection string) (backend.Binding, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	found, ok := b.of[workflow+"/"+connection]
+	if !ok {
+		return found, fmt.Errorf("connection %s of workflow %s: %w", connection, workflow, backend.ErrNotFound)
+	}
+	return found, nil
+}
+
+func (b *bound) HMAC(workflow, trigger string) []byte {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.hmac[workflow+"/"+trigger]
+}
+
+func (b *bound) Subscribe(do func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.told = append(b.told, do)
+}
+
+func (b *bound) set(name string, to backend.Binding) {
+	b.mu.Lock()
+	if b.of == nil {
+		b.of = map[string]backend.Binding{}
+	}
+	b.of[name] = to
+	told := b.told
+	b.mu.Unlock()
+	for _, do := range told {
+		do()
+	}
+}
+
+// replica is one service's triggers.
+type replica struct {
+	*Triggers
+	stop func()
+}
+
+func follow(r *rigtest.Rig, b *bound, clock schedule.Clock) *replica {
+	r.T.Helper()
+	made, err := New(Options{
+		Catalog: r.Catalog, Launcher: r.Launcher, Bindings: b, Pool: r.Pool, Kubernetes: r.Kubernetes, Namespace: r.Namespace, Clock: clock, Log: r.Log,
+	})
+	if err != nil {
+		r.T.Fatal(err)
+	}
+	run, alone := r.Go(made.Run), r.Go(func(ctx context.Context) { db.Alone(ctx, r.Pool, "alone", r.Log, made.RunAlone) })
+	return &replica{made, func() { run(); alone() }}
+}
+
+func (p *replica) ready(r *rigtest.Rig, workflow, trigger string) {
+	r.T.Helper()
+	r.G.Eventually(func() string {
+		ready, message := p.State(workflow, trigger)
+		return fmt.Sprint(ready, " ", message)
+	}, rigtest.Long, 10*time.Millisecond).Should(Equal("true "))
+}
+
+func (p *replica) says(r *rigtest.Rig, workflow, trigger, says string) {
+	r.T.Helper()
+	r.G.Eventually(func() string {
+		ready, message := p.State(workflow, trigger)
+		return fmt.Sprint(ready, " ", message)
+	}, rigtest.Long, 10*time.Millisecond).Should(And(HavePrefix("false "), ContainSubstring(says)))
+}
+
+// bodies are what the runs of a workflow were started with.
+func bodies(r *rigtest.Rig, workflow string) []string {
+	r.T.Helper()
+	var out []string
+	for _, run := range r.Runs(workflow) {
+		out = append(out, string(run.Inputs))
+	}
+	return out
+}
+
+func rejected(r *rigtest.Rig, workflow, trigger string) func() int64 {
+	return func() int64 {
+		counts, err := r.Launcher.Counts(context.Background())
+		r.G.Expect(err).NotTo(HaveOccurred())
+		return counts[workflow][trigger].Rejected
+	}
+}
