@@ -3,10 +3,12 @@
 package service
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -16,7 +18,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/envtest"
 
 	workflowv1 "github.com/itechsmart/operator/api/workflow/v1alpha1"
 	"github.com/itechsmart/operator/internal/backend"
@@ -27,13 +28,14 @@ import (
 	"github.com/itechsmart/operator/workloads/internal/product/producttest"
 	"github.com/itechsmart/operator/workloads/workflow/internal/engine"
 	"github.com/itechsmart/operator/workloads/workflow/internal/queue"
+	"github.com/itechsmart/operator/workloads/workflow/internal/rigtest"
 	"github.com/itechsmart/operator/workloads/workflow/internal/steps"
 	"github.com/itechsmart/operator/workloads/workflow/internal/steps/step"
 	"github.com/itechsmart/operator/workloads/workflow/internal/storetest"
 	workerconfig "github.com/itechsmart/operator/workloads/workflow/worker/config"
 )
 
-func TestMain(m *testing.M) { servers.Main(m) }
+func TestMain(m *testing.M) { rigtest.Main(m) }
 
 // rig is a service with all that it stands on: database, queue, API server, and a worker.
 type rig struct {
@@ -54,14 +56,15 @@ func settingsOn(t testing.TB, rabbit backend.Binding) *config.Service {
 // up runs a service and a worker until the end of the test.
 func up(t *testing.T) *rig {
 	t.Helper()
-	settings, c := apiServer(t)
-	return upOn(t, settingsOn(t, servers.RabbitMQ(t)), settings, c)
+	return upOn(t, settingsOn(t, servers.RabbitMQ(t)))
 }
 
-func upOn(t *testing.T, settings *config.Service, kubernetes *rest.Config, c client.Client) *rig {
+func upOn(t *testing.T, settings *config.Service) *rig {
 	t.Helper()
-	r := &rig{kubernetes: c, bindings: t.TempDir()}
-	r.Running = producttest.Start(t, productOf(r.bindings), settings, kubernetes)
+	r := &rig{bindings: t.TempDir()}
+	var reach *rest.Config
+	reach, r.kubernetes, settings.Namespace = kubernetes(t)
+	r.Running = producttest.Start(t, productOf(r.bindings), settings, reach)
 	work(t, settings)
 	r.viewer, r.editor = r.Register("viewer@example.com", "viewer"), r.Register("editor@example.com", "editor")
 	r.approver, r.nobody = r.Register("boss@example.com", "viewer"), r.Register("eve@example.com", "")
@@ -80,7 +83,7 @@ func work(t *testing.T, settings *config.Service) {
 		t.Fatal(err)
 	}
 	set := steps.New(step.Env{})
-	e := engine.New(engine.Options{Pool: pool, Queue: q, Executor: set, Compile: compile, Namespace: settings.Namespace, Sweep: 20 * time.Millisecond})
+	e := engine.New(engine.Options{Pool: pool, Queue: q, Executor: set, Namespace: settings.Namespace, Sweep: 20 * time.Millisecond})
 	ctx, cancel := context.WithCancel(context.Background())
 	var group sync.WaitGroup
 	group.Go(func() { e.Run(ctx) })
@@ -92,29 +95,10 @@ func work(t *testing.T, settings *config.Service) {
 	})
 }
 
-// apiServer starts a real one with Workflow's kinds.
-func apiServer(t *testing.T) (*rest.Config, client.Client) {
+// kubernetes is a client of the shared API server, and a namespace of the test's own.
+func kubernetes(t *testing.T) (settings *rest.Config, c client.Client, namespace string) {
 	t.Helper()
-	root := filepath.Join("..", "..", "..", "..")
-	assets := os.Getenv("KUBEBUILDER_ASSETS")
-	if assets == "" {
-		assets = filepath.Join(root, ".local", "envtest")
-	}
-	if _, err := os.Stat(filepath.Join(assets, "kube-apiserver")); err != nil {
-		t.Fatalf("no kube-apiserver: run `make envtest`: %v", err)
-	}
-	env := &envtest.Environment{
-		BinaryAssetsDirectory: assets, ErrorIfCRDPathMissing: true,
-		CRDDirectoryPaths: []string{
-			filepath.Join(root, "config", "crd", "workflow.itechsmart.dev_workflows.yaml"),
-			filepath.Join(root, "config", "crd", "workflow.itechsmart.dev_workflowruns.yaml"),
-		},
-	}
-	settings, err := env.Start()
-	t.Cleanup(func() { _ = env.Stop() })
-	if err != nil {
-		t.Fatal(err)
-	}
+	settings = rigtest.Cluster(t)
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{workflowv1.AddToScheme, corev1.AddToScheme} {
 		if err := add(scheme); err != nil {
@@ -125,10 +109,11 @@ func apiServer(t *testing.T) (*rest.Config, client.Client) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: producttest.Namespace}}); err != nil {
+	namespace = strings.ReplaceAll(backendtest.Name("wf"), "_", "-")
+	if err := c.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}); err != nil {
 		t.Fatal(err)
 	}
-	return settings, c
+	return settings, c, namespace
 }
 
 // put writes a workflow by REST, and waits until the service runs it.
@@ -182,3 +167,5 @@ func (r *rig) bind(b workerconfig.Bindings) {
 		r.T.Fatal(err)
 	}
 }
+
+func contains(data []byte, text string) bool { return bytes.Contains(data, []byte(text)) }

@@ -52,11 +52,11 @@ func (s *Service) registerWebhooks(rest huma.API) {
 		"HMAC-SHA-256 of the timestamp, a dot and the body. A signature counts once, for five minutes; then it is 401, and a second time 409. Without a key a token of " +
 		"role editor is needed. 202 tells the run. A trigger that waits for the result answers 200 with the outputs, 424 when the run did not succeed " +
 		"(a repetition starts another one), and 202 when it takes longer than a minute."
-	op.RequestBody = &huma.RequestBody{Content: map[string]*huma.MediaType{
-		problem.TypeJSON: {Schema: &huma.Schema{Description: "trigger.body"}}, "text/plain": {Schema: &huma.Schema{Type: huma.TypeString}},
-	}}
+	op.RequestBody = &huma.RequestBody{Content: map[string]*huma.MediaType{"text/plain": {Schema: &huma.Schema{Type: huma.TypeString}}}}
 	op.Security = []map[string][]string{{"bearer": {}}, {}}
 	huma.Register(rest, op, s.webhook)
+	// Not before: huma would read it, and the signature is of the bytes.
+	op.RequestBody.Content[problem.TypeJSON] = &huma.MediaType{Schema: &huma.Schema{Description: "trigger.body"}}
 	statuses(op, map[string]string{"202": "The run was started, and may not have ended"})
 }
 
