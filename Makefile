@@ -105,6 +105,10 @@ e2e: ## Bring the local cluster up, run test/e2e on it, bring it down.
 	@trap '$(MAKE) --no-print-directory down' EXIT; \
 	$(MAKE) --no-print-directory up && go test -count=1 -timeout 40m -v $(TEST_ARGS) ./test/e2e/...
 
+.PHONY: soak
+soak: prerequisites servers ## Kill Workflow's workers, schedulers, broker and database at random for ten minutes under load.
+	WORKFLOW_SOAK=10m go test -race -count=1 -timeout 30m -v -run TestEverythingDies ./workloads/workflow/internal/engine
+
 .PHONY: bench
 bench: prerequisites envtest servers ## Measure; Go's benchmark format in .local/bench.txt.
 	@mkdir -p $(LOCAL)

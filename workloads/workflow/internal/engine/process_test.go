@@ -70,10 +70,14 @@ func serve(settings string) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	New(Options{
+	e := New(Options{
 		Pool: pool, Queue: q, Compile: compile, Executor: effects{pool}, Sweep: 100 * time.Millisecond, Drain: 5 * time.Second,
 		Store: store.Options{Lease: crashLease, MaxClaims: 1000},
-	}).Run(ctx)
+	})
+	if p.Ticks {
+		go tick(ctx, e, pool)
+	}
+	e.Run(ctx)
 	return 0
 }
 

@@ -46,6 +46,8 @@ type place struct {
 	Database config.Database
 	Rabbit   map[string]string
 	Queue    string
+	// Ticks: a worker starts a run each second, too, as a scheduler does.
+	Ticks bool
 }
 
 func newPlace(t testing.TB, postgres, rabbit backend.Binding) place {

@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/itechsmart/operator/internal/backend/backendtest/servers"
+	"github.com/itechsmart/operator/workloads/workflow/internal/schedule"
+	"github.com/itechsmart/operator/workloads/workflow/internal/store"
+	"github.com/itechsmart/operator/workloads/workflow/worker/config/definition"
+)
+
+// soakFor is how long everything dies; `make soak` says longer.
+const soakFor = "WORKFLOW_SOAK"
+
+const tickSpec = `{"history":{"successful":10000},"steps":[{"name":"a","type":"x"}]}`
+
+// tick starts a run each second until ctx ends, beside the schedulers of other processes.
+func tick(ctx context.Context, e *Engine, pool *pgxpool.Pool) {
+	program, err := compile(json.RawMessage(tickSpec))
+	if err != nil {
+		panic(err)
+	}
+	s := schedule.New(schedule.Options{
+		Store: schedule.Postgres{DB: pool},
+		Start: func(ctx context.Context, workflow, trigger string, at time.Time, key string) error {
+			_, _, err := e.Start(ctx, Start{
+				Workflow: workflow, Program: program, IdempotencyKey: key, Trigger: definition.TriggerInfo{Type: "Scheduled", Name: trigger, ScheduledAt: at},
+			})
+			return err
+		},
+	})
+	s.Set("tick", schedule.Trigger{
+		Workflow: "tick", Name: "second", Line: "each second", Missed: definition.RunAll,
+		Next: func(after time.Time) time.Time { return after.Truncate(time.Second).Add(time.Second) },
+	})
+	s.Run(ctx)
+}
+
+// TestEverythingDies: workers with their schedulers, the broker and the database are killed at random while runs are started. Each
+// run that was accepted ends well, each of its steps has its effect once, and each second has its run.
+func TestEverythingDies(t *testing.T) {
+	if testing.Short() {
+		t.Skip("kills processes")
+	}
+	length := 20 * time.Second
+	if text := os.Getenv(soakFor); text != "" {
+		var err error
+		if length, err = time.ParseDuration(text); err != nil {
+			t.Fatalf("%s: %v", soakFor, err)
+		}
+	}
+	rabbit, postgres := servers.StartRabbitMQ(t), servers.StartPostgres(t)
+	p := newPlace(t, postgres.Binding, rabbit.Binding)
+	p.Ticks = true
+	r := p.launch(t, Options{Store: store.Options{Lease: crashLease, MaxClaims: 1000}}) // it starts runs, and executes none
+	if _, err := r.pool.Exec(t.Context(), effectsTable); err != nil {
+		t.Fatal(err)
+	}
+	workers := []*worker{p.spawn(t), p.spawn(t)}
+	load := r.load(length)
+	deaths := map[string]int{}
+	for end := time.Now().Add(length); time.Now().Before(end); {
+		time.Sleep(rand.N(800 * time.Millisecond)) // where it dies is left to chance
+		switch what := rand.IntN(12); what {
+		case 0:
+			deaths["broker"]++
+			rabbit.Kill()
+			rabbit.Restart(t)
+		case 1:
+			deaths["database"]++
+			postgres.Kill()
+			postgres.Restart(t)
+		default:
+			deaths["worker"]++
+			workers[what%2].kill()
+			workers[what%2] = p.spawn(t)
+		}
+	}
+	runs := <-load
+	for id, want := range runs {
+		r.wait(id, store.Succeeded)
+		r.checkEffects(id, want)
+	}
+	ticks := r.checkTicks()
+	t.Logf("%d runs and %d ticks in %s, killed: %v", len(runs), ticks, length, deaths)
+}
+
+// load starts runs for a time, each until it is accepted, and gives them with the number of their effects.
+func (r *rig) load(length time.Duration) <-chan map[string]int {
+	done := make(chan map[string]int, 1)
+	programs := make([]*definition.Program, len(crashSpecs))
+	for i, spec := range crashSpecs {
+		programs[i] = parse(r.t, spec.spec)
+	}
+	go func() {
+		runs, end := map[string]int{}, time.Now().Add(length)
+		var mu sync.Mutex
+		var group sync.WaitGroup
+		for starter := range 4 {
+			group.Go(func() {
+				for n := 0; time.Now().Before(end); n++ {
+					i := n % len(crashSpecs)
+					// Several workflows, so that no history is cut.
+					start := Start{
+						Workflow: fmt.Sprintf("w%d-%d", starter, n/500), Program: programs[i], Inputs: crashSpecs[i].inputs, IdempotencyKey: fmt.Sprint(n),
+					}
+					id, _, err := r.Start(r.t.Context(), start)
+					for err != nil { // who is refused tries again
+						if errors.Is(err, context.Canceled) {
+							return
+						}
+						id, _, err = r.Start(r.t.Context(), start)
+					}
+					mu.Lock()
+					runs[id] = crashSpecs[i].effects
+					mu.Unlock()
+					time.Sleep(150 * time.Millisecond) // a load that two processors bear
+				}
+			})
+		}
+		group.Wait()
+		done <- runs
+	}()
+	return done
+}
+
+// checkTicks: from the first second to the last, each has one run.
+func (r *rig) checkTicks() int {
+	r.t.Helper()
+	var runs, seconds, span int
+	err := r.pool.QueryRow(r.t.Context(), `SELECT count(*), count(DISTINCT at), coalesce(extract(epoch FROM max(at) - min(at))::int + 1, 0)
+		FROM (SELECT (trigger->>'scheduledAt')::timestamptz AS at FROM runs WHERE workflow = 'tick') AS ticks`).Scan(&runs, &seconds, &span)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if runs != seconds || runs != span || runs == 0 {
+		r.t.Errorf("%d runs for %d ticks of %d seconds", runs, seconds, span)
+	}
+	return runs
+}
