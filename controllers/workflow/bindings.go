@@ -7,6 +7,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -15,20 +17,28 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	common "github.com/itechsmart/operator/api/common/v1alpha1"
 	platformv1alpha1 "github.com/itechsmart/operator/api/platform/v1alpha1"
 	workflowv1alpha1 "github.com/itechsmart/operator/api/workflow/v1alpha1"
 	"github.com/itechsmart/operator/controllers/internal/reconcile"
 	"github.com/itechsmart/operator/workloads/workflow/worker/config"
 )
 
-// retryRefused is how often bindings that the API server refused are tried again.
-const retryRefused = time.Minute
+const (
+	// retryRefused is how often bindings that the API server refused are tried again.
+	retryRefused = time.Minute
+	// restAfterWrite keeps a thousand Workflows that are made at once from being as many writes of one large Secret.
+	restAfterWrite = time.Second
+)
 
 // bindings writes, for each Platform, the one Secret with what its Workflows name. It is made from all of them anew each
 // time, so that a crash at any write leaves nothing that the next look does not mend.
 type bindings struct {
 	*Controller
 	recorder events.EventRecorder
+
+	mu      sync.Mutex
+	written map[client.ObjectKey]time.Time
 }
 
 // Reconcile implements controller-runtime's reconcile.Reconciler; requests name Platforms.
@@ -48,16 +58,67 @@ func (b *bindings) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result
 	if err != nil {
 		return ctrl.Result{}, err
 	}
+	if b.Applier.Unchanged(ctx, &platform, secret) {
+		return ctrl.Result{RequeueAfter: again}, b.wake(ctx, secret)
+	}
+	if rest := b.rest(req.NamespacedName); rest > 0 {
+		return ctrl.Result{RequeueAfter: rest}, nil
+	}
 	err = b.Applier.Apply(ctx, &platform, secret)
 	var refused *reconcile.Terminal
 	if errors.As(err, &refused) {
 		b.recorder.Eventf(&platform, nil, corev1.EventTypeWarning, refused.Reason, "Bindings", "%s", refused.Message)
 		return ctrl.Result{RequeueAfter: retryRefused}, nil
 	}
-	if err == nil {
-		err = b.nudge(ctx, &platform, secret)
+	return ctrl.Result{RequeueAfter: again}, err // the write comes here again, and wakes who reads it
+}
+
+// rest is how long the next write has to wait; zero: it is noted as done.
+func (b *bindings) rest(platform client.ObjectKey) time.Duration {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := time.Now()
+	if left := b.written[platform].Add(restAfterWrite).Sub(now); left > 0 {
+		return left
 	}
-	return ctrl.Result{RequeueAfter: again}, err
+	if b.written == nil {
+		b.written = map[client.ObjectKey]time.Time{}
+	}
+	b.written[platform] = now
+	return 0
+}
+
+// wake has the Pods that mount the bindings see them at once: kubelet looks at what a Pod mounts when the Pod changes, and
+// else about once a minute.
+func (b *bindings) wake(ctx context.Context, secret *corev1.Secret) error {
+	var live corev1.Secret
+	if err := b.Client.Get(ctx, client.ObjectKeyFromObject(secret), &live); err != nil {
+		return client.IgnoreNotFound(err)
+	}
+	var pods corev1.PodList
+	owner := client.MatchingLabels{common.LabelOwnerKind: "Platform", common.LabelOwnerName: secret.Labels[common.LabelOwnerName]}
+	if err := b.Client.List(ctx, &pods, client.InNamespace(secret.Namespace), owner); err != nil {
+		return fmt.Errorf("list Pods: %w", err)
+	}
+	for i := range pods.Items {
+		pod := &pods.Items[i]
+		if !pod.DeletionTimestamp.IsZero() || !mounts(pod, secret.Name) || pod.Annotations[annotationBindings] == live.ResourceVersion {
+			continue
+		}
+		base := pod.DeepCopy()
+		if pod.Annotations == nil {
+			pod.Annotations = map[string]string{}
+		}
+		pod.Annotations[annotationBindings] = live.ResourceVersion // and not a sum, which would tell of credentials
+		if err := b.Client.Patch(ctx, pod, client.MergeFrom(base)); client.IgnoreNotFound(err) != nil {
+			return fmt.Errorf("wake Pod %s: %w", pod.Name, err)
+		}
+	}
+	return nil
+}
+
+func mounts(pod *corev1.Pod, secret string) bool {
+	return slices.ContainsFunc(pod.Spec.Volumes, func(v corev1.Volume) bool { return v.Secret != nil && v.Secret.SecretName == secret })
 }
 
 // gather resolves what the Platform's Workflows name, and tells when to look again (zero: a watch tells). One that is not

@@ -10,6 +10,8 @@ import (
 const (
 	// ownerKind is what ReferenceGrants call the kind of Workflows.
 	ownerKind = "Workflow"
+	// annotationBindings is on a Pod the version of the bindings that it was last woken for.
+	annotationBindings = "workflow.itechsmart.dev/bindings-version"
 	// indexWebhook finds Workflows by the paths of their webhooks: "namespace/path".
 	indexWebhook = "spec.triggers.webhook.path"
 	// indexWorkflow finds WorkflowRuns by their Workflow: "namespace/name".

@@ -74,7 +74,7 @@ func (c *Controller) setupBindings(d *setup.Deps) error {
 		For(&platformv1alpha1.Platform{}, builder.WithPredicates(connections.BackendsChanged())).
 		Watches(&platformv1alpha1.Platform{}, handler.EnqueueRequestsFromMapFunc(c.concerned), builder.WithPredicates(connections.BackendsChanged())).
 		Watches(&workflowv1alpha1.Workflow{}, handler.EnqueueRequestsFromMapFunc(c.neighbours), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
-		Watches(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(whoseBindings), builder.WithPredicates(setup.NotOwnCreate())).
+		Watches(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(whoseBindings)).
 		WithOptions(d.ControllerOptions()).Named("workflow-bindings")
 	err := c.users().Watch(b, d.Refs.Names, c.platformsOf).Complete(&bindings{Controller: c, recorder: mgr.GetEventRecorder("workflow-bindings")})
 	if err != nil {
@@ -198,7 +198,7 @@ func (c *Controller) platformsOf(ctx context.Context, workflows []ctrlreconcile.
 	return out
 }
 
-// whoseBindings is the Platform of a bindings Secret, which somebody changed or removed.
+// whoseBindings is the Platform of a bindings Secret, which was written, or which somebody changed or removed.
 func whoseBindings(_ context.Context, secret client.Object) []ctrlreconcile.Request {
 	owner := metav1.GetControllerOf(secret)
 	if owner == nil || owner.Kind != "Platform" {

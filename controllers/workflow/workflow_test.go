@@ -290,6 +290,19 @@ func TestBindingsAreKeptAsRendered(t *testing.T) {
 	w.Expect(w.client.Delete(w.ctx, secret)).To(Succeed())
 	w.Eventually(func() int { return len(w.bindings("main")) }).Should(Equal(1))
 
+	// The Pods that mount it are woken for each version, others and those that go are not.
+	pod := w.pod("worker", "main-workflow-bindings")
+	other := w.pod("other", "main-workflow-config")
+	edit(w, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: "kafka"}}, func(s *corev1.Secret) {
+		s.StringData = map[string]string{"password": canary + "-3"}
+	})
+	w.Eventually(func() string { return w.bindings("main")["orders"].Connections["bus"]["password"] }).Should(Equal(canary + "-3"))
+	w.Eventually(func() bool { return get(w, pod).Annotations[annotationBindings] == get(w, secret).ResourceVersion }).Should(BeTrue())
+	w.quiet()
+	w.requests.Reset()
+	w.Consistently(w.requests.Writes, time.Second).Should(BeEmpty())
+	w.Expect(get(w, other).Annotations).NotTo(HaveKey(annotationBindings))
+
 	// Of two Platforms each has its own, and who names none has none.
 	w.platform("other")
 	w.Eventually(func() error {
@@ -301,6 +314,22 @@ func TestBindingsAreKeptAsRendered(t *testing.T) {
 	})
 	w.Eventually(func() []string { return keys(w.bindings("other")) }).Should(Equal([]string{"orders"}))
 	w.Expect(w.bindings("main")).To(BeEmpty())
+}
+
+// pod is one of the Platform main that mounts a Secret.
+func (w *world) pod(name, secret string) *corev1.Pod {
+	w.t.Helper()
+	pod := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{
+			apply.LabelManagedBy: apply.ManagedBy, common.LabelOwnerKind: "Platform", common.LabelOwnerName: "main",
+		}},
+		Spec: corev1.PodSpec{
+			Containers: []corev1.Container{{Name: "a", Image: "a"}},
+			Volumes:    []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: secret}}}},
+		},
+	}
+	w.create(pod)
+	return pod
 }
 
 func keys[V any](of map[string]V) []string {
