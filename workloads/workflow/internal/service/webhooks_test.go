@@ -79,9 +79,7 @@ func TestWebhooks(t *testing.T) {
 				t.Errorf("the headers hold %s: %s", secret, answer.Body)
 			}
 		}
-		if !strings.Contains(r.Logs.String(), `"user":"webhook/shop/orders"`) {
-			t.Error("the audit log does not know who it was")
-		}
+		r.Wait("the audit log to know who it was", func() bool { return strings.Contains(r.Logs.String(), `"user":"webhook/shop/orders"`) })
 	})
 
 	t.Run("a replay", func(t *testing.T) {
