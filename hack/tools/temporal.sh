@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # Builds Temporal's dev server (MIT: it is run by benches, never linked) into .local/bin: all services of Temporal, and SQLite,
-# in one process. `temporal-server PORT FILE` is `temporal server start-dev --headless --port PORT --db-filename FILE`.
+# in one process. `temporal-server PORT FILE [KEY=INTEGER…]` is
+# `temporal server start-dev --headless --port PORT --db-filename FILE [--dynamic-config-value KEY=INTEGER]…`.
 # Temporal's command-line program needs a module that is published nowhere: its go.mod points at a folder that the module does
 # not hold, so `go install` refuses it. The commands need it and the server does not, so the server is built alone, in a copy.
 set -eu
@@ -27,6 +28,7 @@ import (
 	"os"
 	"os/signal"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"github.com/google/uuid"
@@ -34,22 +36,23 @@ import (
 )
 
 func main() {
-	port, err := strconv.Atoi(os.Args[1])
-	if err != nil {
-		panic(err)
-	}
 	const ip = "127.0.0.1"
+	settings := map[string]any{
+		"system.forceSearchAttributesCacheRefreshOnRead": true,
+		"system.forceNexusEndpointRefreshOnRead":         true,
+		"frontend.persistenceMaxQPS":                     10000,
+		"history.persistenceMaxQPS":                      45000,
+	}
+	for _, setting := range os.Args[3:] {
+		key, value, _ := strings.Cut(setting, "=")
+		settings[key] = number(value)
+	}
 	server, err := devserver.Start(devserver.StartOptions{
-		FrontendIP: ip, FrontendPort: port, Namespaces: []string{"default"}, DatabaseFile: os.Args[2],
+		FrontendIP: ip, FrontendPort: number(os.Args[1]), Namespaces: []string{"default"}, DatabaseFile: os.Args[2],
 		Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)), LogLevel: slog.LevelWarn,
 		MetricsPort: devserver.MustGetFreePort(ip), ClusterID: uuid.NewString(),
 		MasterClusterName: "active", CurrentClusterName: "active", InitialFailoverVersion: 1,
-		DynamicConfigValues: map[string]any{
-			"system.forceSearchAttributesCacheRefreshOnRead": true,
-			"system.forceNexusEndpointRefreshOnRead":         true,
-			"frontend.persistenceMaxQPS":                     10000,
-			"history.persistenceMaxQPS":                      45000,
-		},
+		DynamicConfigValues: settings,
 	})
 	if err != nil {
 		panic(err)
@@ -58,6 +61,14 @@ func main() {
 	signal.Notify(ended, syscall.SIGINT, syscall.SIGTERM)
 	<-ended
 	server.Stop()
+}
+
+func number(text string) int {
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		panic(err)
+	}
+	return n
 }
 END
 # One package at a time: this takes long, and others work on these cores.

@@ -12,8 +12,8 @@ import (
 	"github.com/itechsmart/operator/test/kube"
 )
 
-// startTemporal runs Temporal's dev server on a file of SQLite, which it syncs at each commit (a rollback journal, synchronous
-// FULL), and in another process a worker of its Go SDK. A step is an activity; each is scheduled, begun and ended durably.
+// startTemporal runs Temporal's dev server as it comes, and without the bound that a run is looked at 20 times a second: the dev
+// server has one shard, and this is a bound of a shard's.
 func startTemporal(b *testing.B) ([]*runner, error) {
 	b.Helper()
 	server := filepath.Join(kube.Root(), ".local", "bin", "temporal-server")
@@ -26,9 +26,19 @@ func startTemporal(b *testing.B) ([]*runner, error) {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("build a worker of Temporal: %w\n%s", err, out)
 	}
-	address, dir := freeAddress(b), diskDir(b, "temporal")
-	launch(b, anywhere, dir, server, portOf(address), filepath.Join(dir, "temporal.db"))
-	r := &runner{name: "temporal", address: freeAddress(b)}
+	return []*runner{
+		runTemporal(b, "temporal", server, worker),
+		runTemporal(b, "temporal-tuned", server, worker, "history.transferProcessorMaxPollRPS=1000"),
+	}, nil
+}
+
+// runTemporal runs a dev server on a file of SQLite, which it syncs at each commit (a rollback journal, synchronous FULL), and in
+// another process a worker of the Go SDK. A step is an activity; each is scheduled, begun and ended durably.
+func runTemporal(b *testing.B, name, server, worker string, settings ...string) *runner {
+	b.Helper()
+	address, dir := freeAddress(b), diskDir(b, name)
+	launch(b, anywhere, dir, server, append([]string{portOf(address), filepath.Join(dir, "temporal.db")}, settings...)...)
+	r := &runner{name: name, address: freeAddress(b)}
 	launch(b, anywhere, b.TempDir(), worker, address, r.address).answers(b, "http://"+r.address+"/ready")
-	return []*runner{r}, nil
+	return r
 }
