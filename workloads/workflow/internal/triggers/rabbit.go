@@ -4,6 +4,7 @@ package triggers
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -14,7 +15,26 @@ import (
 	"github.com/itechsmart/operator/internal/backend/rabbitmq"
 )
 
-const closeTime = 2 * time.Second
+const (
+	closeTime = 2 * time.Second
+	beginTime = 10 * time.Second
+)
+
+var errSlow = errors.New("the broker does not answer")
+
+// subscribe consumes a queue on a channel of its own.
+func subscribe(conn *amqp.Connection, queue string) (<-chan amqp.Delivery, <-chan *amqp.Error, error) {
+	channel, err := conn.Channel()
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := channel.Qos(prefetch, 0, false); err != nil {
+		return nil, nil, err
+	}
+	ends := channel.NotifyClose(make(chan *amqp.Error, 1))
+	deliveries, err := channel.Consume(queue, "", false, false, false, false, nil)
+	return deliveries, ends, err
+}
 
 // rabbit consumes a queue. A message is acknowledged when its run is durable; one that cannot start a run is rejected, so that
 // it becomes a dead letter where its queue has such.
@@ -25,15 +45,12 @@ func (t *Triggers) rabbit(ctx context.Context, s source, good func()) error {
 		return err
 	}
 	defer conn.CloseDeadline(time.Now().Add(closeTime)) //nolint:errcheck // what is not acknowledged comes again
-	channel, err := conn.Channel()
-	if err != nil {
-		return fail(err)
+	// A queue that comes back after a crash may never answer who asks too early, and the library knows no deadline but this one.
+	late := time.AfterFunc(beginTime, func() { _ = conn.CloseDeadline(time.Now()) })
+	deliveries, ends, err := subscribe(conn, s.name)
+	if !late.Stop() && err == nil {
+		err = errSlow
 	}
-	if err := channel.Qos(prefetch, 0, false); err != nil {
-		return fail(err)
-	}
-	ends := channel.NotifyClose(make(chan *amqp.Error, 1))
-	deliveries, err := channel.Consume(s.name, "", false, false, false, false, nil)
 	if err != nil {
 		return fail(err)
 	}

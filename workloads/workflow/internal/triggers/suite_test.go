@@ -13,11 +13,14 @@ import (
 
 	"github.com/itechsmart/operator/internal/backend"
 	"github.com/itechsmart/operator/workloads/internal/db"
+	"github.com/itechsmart/operator/workloads/workflow/internal/bindings"
 	"github.com/itechsmart/operator/workloads/workflow/internal/rigtest"
 	"github.com/itechsmart/operator/workloads/workflow/internal/schedule"
 )
 
 func TestMain(m *testing.M) { rigtest.Main(m) }
+
+var _ Bindings = &bindings.Bindings{}
 
 // bound is what the operator would render.
 type bound struct {

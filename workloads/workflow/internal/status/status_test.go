@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package status
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	. "github.com/onsi/gomega"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	common "github.com/itechsmart/operator/api/common/v1alpha1"
+	workflowv1 "github.com/itechsmart/operator/api/workflow/v1alpha1"
+	"github.com/itechsmart/operator/workloads/internal/crs"
+	"github.com/itechsmart/operator/workloads/workflow/internal/rigtest"
+	"github.com/itechsmart/operator/workloads/workflow/internal/store"
+)
+
+func TestMain(m *testing.M) { rigtest.Main(m) }
+
+// triggers say what the test wants.
+type triggers struct {
+	mu      sync.Mutex
+	message string
+	next    time.Time
+}
+
+func (s *triggers) State(string, string) (bool, string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.message == "", s.message
+}
+
+func (s *triggers) Schedule(string, string) (next, last time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.next, time.Time{}
+}
+
+// bench is a Writer whose requests to the API server are counted.
+type bench struct {
+	*rigtest.Rig
+	triggers *triggers
+	writes   atomic.Int64
+	options  Options
+}
+
+type counting struct {
+	http.RoundTripper
+	writes *atomic.Int64
+}
+
+func (c counting) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.Method != http.MethodGet {
+		c.writes.Add(1)
+	}
+	return c.RoundTripper.RoundTrip(r)
+}
+
+func newBench(t *testing.T) *bench {
+	t.Helper()
+	b := &bench{Rig: rigtest.New(t), triggers: &triggers{next: time.Now().Add(time.Hour)}}
+	counted := rest.CopyConfig(b.Kubernetes)
+	counted.Wrap(func(rt http.RoundTripper) http.RoundTripper { return counting{rt, &b.writes} })
+	resources, err := crs.Open(t.Context(), crs.Options{
+		Config: counted, Scheme: b.Client.Scheme(), Namespace: b.Namespace, Kinds: []client.Object{&workflowv1.Workflow{}, &workflowv1.WorkflowRun{}}, Log: b.Log,
+	})
+	b.G.Expect(err).NotTo(HaveOccurred())
+	go func() { _ = resources.Run(t.Context()) }()
+	b.G.Expect(resources.WaitSynced(t.Context())).To(Succeed())
+	b.options = Options{
+		Resources: resources, Catalog: b.Catalog, Triggers: b.triggers, Launcher: b.Launcher, Engine: b.Engine, URL: "http://main-workflow.shop:8080", Log: b.Log,
+	}
+	return b
+}
+
+func (b *bench) workflow(name string) func() workflowv1.WorkflowStatus {
+	return func() workflowv1.WorkflowStatus {
+		w := &workflowv1.Workflow{}
+		b.G.Expect(b.Client.Get(b.T.Context(), client.ObjectKey{Namespace: b.Namespace, Name: name}, w)).To(Succeed())
+		return w.Status
+	}
+}
+
+func (b *bench) run(name string) func() workflowv1.WorkflowRunStatus {
+	return func() workflowv1.WorkflowRunStatus {
+		r := &workflowv1.WorkflowRun{}
+		b.G.Expect(b.Client.Get(b.T.Context(), client.ObjectKey{Namespace: b.Namespace, Name: name}, r)).To(Succeed())
+		return r.Status
+	}
+}
+
+func (b *bench) create(name string, spec workflowv1.WorkflowRunSpec) *workflowv1.WorkflowRun {
+	b.T.Helper()
+	r := &workflowv1.WorkflowRun{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: b.Namespace}, Spec: spec}
+	b.G.Expect(b.Client.Create(b.T.Context(), r)).To(Succeed())
+	return r
+}
+
+func ref(name string) workflowv1.WorkflowReference { return workflowv1.WorkflowReference{Name: name} }
+
+const orders = `{"inputs":[{"name":"n","type":"integer"}],"triggers":[{"name":"hand","type":"Manual"},
+		{"name":"night","type":"Scheduled","scheduled":{"cron":"0 2 * * *"}},{"name":"hook","type":"Webhook","webhook":{"path":"shop/orders"}}],
+	"steps":[{"name":"a","type":"transform","with":{"value":1}},{"name":"b","needs":["a"],"type":"wait","when":"inputs.n == 2","with":{"event":true}},
+		{"name":"c","needs":["b"],"type":"script","when":"inputs.n == 3","with":{"source":"fail(\"no\")"}}]}`
+
+func TestWorkflows(t *testing.T) {
+	b := newBench(t)
+	stop := b.Go(New(b.options).Run)
+	w := b.Put("orders", orders)
+	b.G.Eventually(func() int64 { return b.workflow("orders")().ServedGeneration }, "3s", 10*time.Millisecond).Should(Equal(w.Generation), "at once")
+	status := b.workflow("orders")()
+	b.G.Expect(status.ReadyTriggers).To(Equal("3/3"))
+	b.G.Expect(status.Next.Time).To(BeTemporally("==", b.triggers.next.Truncate(time.Second)))
+	b.G.Expect(status.Triggers[2].URL).To(Equal("http://main-workflow.shop:8080/api/v1/webhooks/shop/orders"))
+	b.G.Expect(status.Conditions).To(BeEmpty())
+
+	b.triggers.mu.Lock()
+	b.triggers.message = "it is broken"
+	b.triggers.mu.Unlock()
+	b.G.Eventually(func() string { return b.workflow("orders")().ReadyTriggers }, rigtest.Long).Should(Equal("0/3"))
+	b.G.Expect(b.workflow("orders")().Triggers[0].Message).To(Equal("it is broken"))
+
+	id := b.Start("orders", map[string]any{"n": 2})
+	b.Wait(id, store.Waiting)
+	b.Wait(b.Start("orders", map[string]any{"n": 3}), store.Failed)
+	last := b.Start("orders", map[string]any{"n": 1})
+	b.Wait(last, store.Succeeded)
+	b.Launcher.Reject("orders", "hook")
+	b.G.Eventually(func() workflowv1.RunCounts { return b.workflow("orders")().Runs }, rigtest.Long).Should(Equal(workflowv1.RunCounts{Active: 1, Succeeded: 1, Failed: 1}))
+	b.G.Eventually(func() int64 { return b.workflow("orders")().Triggers[2].Rejected }, rigtest.Long).Should(BeEquivalentTo(1))
+	b.G.Eventually(func() string { return b.workflow("orders")().LastRun.ID }, rigtest.Long).Should(Equal(last))
+	b.G.Expect(b.workflow("orders")().LastRun.Phase).To(Equal(workflowv1.RunSucceeded))
+
+	// What stays as it is costs no write, also for who takes over.
+	before := b.writes.Load()
+	stop()
+	taken := New(b.options)
+	b.Go(taken.Run)
+	// Whoever is told of an edit has looked at all else: edits are the clock of this test.
+	for i := range 3 {
+		w := b.Put(fmt.Sprint("other-", i), orders)
+		b.G.Eventually(func() int64 { return b.workflow(w.Name)().ServedGeneration }, rigtest.Long).Should(Equal(w.Generation))
+	}
+	b.G.Expect(b.writes.Load() - before).To(BeNumerically("<=", 3))
+
+	// A definition that is not proven is not served: the generation before was the last.
+	wrong := b.Put("orders", strings.Replace(orders, "inputs.n == 2", "inputs.nobody == 2", 1))
+	other := b.Put("other-0", strings.Replace(orders, "inputs.n == 2", "inputs.n == 4", 1))
+	b.G.Eventually(func() int64 { return b.workflow("other-0")().ServedGeneration }, rigtest.Long).Should(Equal(other.Generation))
+	b.G.Expect(b.workflow("orders")().ServedGeneration).To(Equal(wrong.Generation - 1))
+}
+
+func TestWorkflowRuns(t *testing.T) {
+	b := newBench(t)
+	b.Go(New(b.options).Run)
+	w := b.Put("orders", orders)
+	b.Put("robots", `{"triggers":[{"name":"rest","type":"API"}],"steps":[{"name":"a","type":"transform","with":{"value":1}}]}`)
+	inputs := func(n int) *apiextensionsv1.JSON {
+		return &apiextensionsv1.JSON{Raw: fmt.Appendf(nil, `{"n":%d}`, n)}
+	}
+	phase := func(name string) func() workflowv1.RunPhase {
+		return func() workflowv1.RunPhase { return b.run(name)().Phase }
+	}
+	message := func(name string) func() string { return func() string { return b.run(name)().Message } }
+
+	b.create("good", workflowv1.WorkflowRunSpec{WorkflowRef: ref("orders"), Inputs: inputs(1)})
+	b.G.Eventually(phase("good"), rigtest.Long).Should(Equal(workflowv1.RunSucceeded))
+	good := b.run("good")()
+	kept, err := b.Store().Get(t.Context(), good.Run)
+	b.G.Expect(err).NotTo(HaveOccurred())
+	b.G.Expect(kept.Inputs).To(MatchJSON(`{"n":1}`))
+	b.G.Expect(good.WorkflowGeneration).To(Equal(w.Generation))
+	b.G.Expect(good.StartedAt).NotTo(BeNil())
+	b.G.Expect(good.FinishedAt).NotTo(BeNil())
+	b.G.Expect(good.Duration).To(Equal(kept.Finished.Sub(*kept.Started).Round(time.Millisecond).String()))
+
+	b.create("bad", workflowv1.WorkflowRunSpec{WorkflowRef: ref("orders"), Inputs: inputs(3)})
+	b.G.Eventually(phase("bad"), rigtest.Long).Should(Equal(workflowv1.RunFailed))
+	b.G.Expect(b.run("bad")().Step).To(Equal("c"))
+	b.G.Expect(b.run("bad")().Message).To(ContainSubstring("c"))
+
+	b.create("again", workflowv1.WorkflowRunSpec{WorkflowRef: ref("orders"), Rerun: &workflowv1.Rerun{Run: good.Run, FromStep: "b"}})
+	b.G.Eventually(phase("again"), rigtest.Long).Should(Equal(workflowv1.RunSucceeded))
+	again, err := b.Store().Get(t.Context(), b.run("again")().Run)
+	b.G.Expect(err).NotTo(HaveOccurred())
+	b.G.Expect(again.RerunOf + " " + again.RerunFrom).To(Equal(good.Run + " b"))
+
+	waiting := b.create("waiting", workflowv1.WorkflowRunSpec{WorkflowRef: ref("orders"), Inputs: inputs(2)})
+	b.G.Eventually(phase("waiting"), rigtest.Long).Should(Equal(workflowv1.RunWaiting))
+	b.G.Expect(b.run("waiting")().Step).To(Equal("b"))
+	b.G.Expect(b.Client.Patch(t.Context(), waiting, client.RawPatch("application/merge-patch+json", []byte(`{"spec":{"cancel":true}}`)))).To(Succeed())
+	b.G.Eventually(phase("waiting"), rigtest.Long).Should(Equal(workflowv1.RunCancelled))
+	b.G.Expect(b.run("waiting")().Message).To(ContainSubstring("spec.cancel of WorkflowRun waiting is set"))
+
+	for name, x := range map[string]struct {
+		spec  workflowv1.WorkflowRunSpec
+		phase workflowv1.RunPhase
+		says  string
+	}{
+		"nobody":    {workflowv1.WorkflowRunSpec{WorkflowRef: ref("nobody")}, "", "there is no Workflow nobody"},
+		"robot":     {workflowv1.WorkflowRunSpec{WorkflowRef: ref("robots")}, "", "no trigger of type Manual"},
+		"input":     {workflowv1.WorkflowRunSpec{WorkflowRef: ref("orders"), Inputs: &apiextensionsv1.JSON{Raw: json.RawMessage(`{"n":"x"}`)}}, workflowv1.RunFailed, "inputs.n: want"},
+		"rerun":     {workflowv1.WorkflowRunSpec{WorkflowRef: ref("robots"), Rerun: &workflowv1.Rerun{Run: good.Run, FromStep: "a"}}, workflowv1.RunFailed, "spec.rerun.run: workflow robots: run not found"},
+		"step":      {workflowv1.WorkflowRunSpec{WorkflowRef: ref("orders"), Rerun: &workflowv1.Rerun{Run: good.Run, FromStep: "z"}}, workflowv1.RunFailed, `has no step "z"`},
+		"cancelled": {workflowv1.WorkflowRunSpec{WorkflowRef: ref("orders"), Inputs: inputs(1), Cancel: true}, workflowv1.RunCancelled, "before it began"},
+	} {
+		b.create(name, x.spec)
+		b.G.Eventually(message(name), rigtest.Long).Should(ContainSubstring(x.says), name)
+		b.G.Expect(b.run(name)().Phase).To(Equal(x.phase), name)
+	}
+	// What is missing may come.
+	b.Put("nobody", orders)
+	b.G.Eventually(phase("nobody"), rigtest.Long).Should(Equal(workflowv1.RunSucceeded))
+	b.G.Expect(b.run("nobody")().Message).To(BeEmpty())
+
+	// Another Platform's is none of this service's business.
+	foreign := &workflowv1.Workflow{ObjectMeta: metav1.ObjectMeta{Name: "foreign", Namespace: b.Namespace}}
+	b.G.Expect(json.Unmarshal([]byte(orders), &foreign.Spec)).To(Succeed())
+	foreign.Spec.PlatformRef = &common.PlatformReference{Name: "another"}
+	b.G.Expect(b.Client.Create(t.Context(), foreign)).To(Succeed())
+	b.G.Eventually(func() (bool, error) {
+		_, found, err := crs.Get[*workflowv1.Workflow](t.Context(), b.options.Resources, "foreign")
+		return found, err
+	}, rigtest.Long).Should(BeTrue())
+	b.create("foreign", workflowv1.WorkflowRunSpec{WorkflowRef: ref("foreign")})
+	b.create("last", workflowv1.WorkflowRunSpec{WorkflowRef: ref("orders"), Inputs: inputs(1)})
+	b.G.Eventually(phase("last"), rigtest.Long).Should(Equal(workflowv1.RunSucceeded))
+	b.G.Expect(b.run("foreign")()).To(Equal(workflowv1.WorkflowRunStatus{}))
+
+	// History that is pruned leaves the status as it is.
+	_, err = b.Pool.Exec(t.Context(), `DELETE FROM runs`)
+	b.G.Expect(err).NotTo(HaveOccurred())
+	b.create("after", workflowv1.WorkflowRunSpec{WorkflowRef: ref("orders"), Inputs: inputs(1)})
+	b.G.Eventually(phase("after"), rigtest.Long).Should(Equal(workflowv1.RunSucceeded))
+	b.G.Expect(b.run("good")()).To(Equal(good))
+	b.G.Expect(b.Runs("orders")).To(HaveLen(1))
+}
