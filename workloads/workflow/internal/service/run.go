@@ -17,6 +17,7 @@ import (
 	redisbackend "github.com/itechsmart/operator/internal/backend/redis"
 	"github.com/itechsmart/operator/workloads/config"
 	"github.com/itechsmart/operator/workloads/internal/audited"
+	"github.com/itechsmart/operator/workloads/internal/db"
 	"github.com/itechsmart/operator/workloads/internal/live"
 	"github.com/itechsmart/operator/workloads/internal/product"
 	"github.com/itechsmart/operator/workloads/workflow/internal/bindings"
@@ -25,6 +26,7 @@ import (
 	"github.com/itechsmart/operator/workloads/workflow/internal/engine"
 	"github.com/itechsmart/operator/workloads/workflow/internal/launch"
 	"github.com/itechsmart/operator/workloads/workflow/internal/queue"
+	"github.com/itechsmart/operator/workloads/workflow/internal/status"
 	"github.com/itechsmart/operator/workloads/workflow/internal/store"
 	"github.com/itechsmart/operator/workloads/workflow/internal/triggers"
 	workerconfig "github.com/itechsmart/operator/workloads/workflow/worker/config"
@@ -63,6 +65,7 @@ type Deps struct {
 	Bindings *bindings.Bindings
 	Delegate *delegate.Delegate
 	Triggers *triggers.Triggers
+	Status   *status.Writer
 }
 
 // background is what runs beside REST until ctx ends, on every replica. A part that one replica alone may do sees to that
@@ -76,7 +79,16 @@ func (d *Deps) background() []func(context.Context) {
 		d.Bindings.Run,
 		d.Delegate.Run,
 		d.Triggers.Run,
+		func(ctx context.Context) { db.Alone(ctx, d.Pool, "alone", d.Log, d.alone) },
 	}
+}
+
+// alone is what one replica does.
+func (d *Deps) alone(ctx context.Context) {
+	var group sync.WaitGroup
+	group.Go(func() { d.Triggers.RunAlone(ctx) })
+	group.Go(func() { d.Status.Run(ctx) })
+	group.Wait()
 }
 
 // watch follows the resources.
@@ -156,6 +168,9 @@ func prepare(parts *product.Parts, bindingsDir string) (*Deps, error) {
 	if err != nil {
 		return nil, err
 	}
+	d.Status = status.New(status.Options{
+		Resources: d.Resources, Catalog: d.Catalog, Triggers: d.Triggers, Launcher: d.Launcher, Engine: d.Engine, URL: d.Settings.URL, Log: d.Log,
+	})
 	return d, nil
 }
 
