@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"os"
@@ -20,7 +21,7 @@ import (
 // rerun repeats a run from step 7: what comes before it is not executed again. Each step writes a line to a table.
 func rerun(f *flows) {
 	f.sql("DROP TABLE IF EXISTS e2e_effects", "CREATE TABLE e2e_effects (run text, step int)")
-	f.t.Cleanup(func() { f.sql("DROP TABLE e2e_effects") })
+	f.after(func(c *cluster) { c.sql("DROP TABLE e2e_effects") })
 	var steps strings.Builder
 	for i := range 10 {
 		needs := ""
@@ -82,19 +83,26 @@ spec:
   destination:
     deletionPolicy: Delete
     template: {type: postgresql, host: main-postgresql.%[1]s, port: "5432", database: %s, username: e2e_flow, password: "{{ .Value }}"}`, namespace, f.binding("postgresql").Database))
-	f.t.Cleanup(func() { f.forget("e2e-workflow-db") })
+	f.after(func(c *cluster) { c.forget("e2e-workflow-db") })
 	_, err := v.Create(f.ctx, "e2e/workflow-db", text("e2e-flow-password"))
 	f.Expect(err).NotTo(HaveOccurred())
-	f.define("e2e-child", `inputs: [{name: n, type: integer}]
+	f.define("e2e-child", `inputs: [{name: number, type: integer}]
 connections: [{name: db, ref: {kind: VaultSecret, name: e2e-workflow-db}}]
 triggers: [{name: hand, type: Manual}]
-steps: [{name: ask, type: sql, with: {connection: db, query: "SELECT current_user::text AS who, $1::bigint * 2 AS double", args: ["${{ inputs.n }}"]}}]
+steps: [{name: ask, type: sql, with: {connection: db, query: "SELECT current_user::text AS who, $1::bigint * 2 AS double", args: ["${{ inputs.number }}"]}}]
 outputs: {who: "${{ steps.ask.output.rows[0].who }}", double: "${{ steps.ask.output.rows[0].double }}"}`)
 	f.define("e2e-parent", `triggers: [{name: hand, type: Manual}]
-steps: [{name: call, type: workflow, forEach: {items: [1, 2, 3]}, with: {name: e2e-child, inputs: {"n": "${{ item }}"}, wait: true}}]
+steps: [{name: call, type: workflow, forEach: {items: [1, 2, 3]}, with: {name: e2e-child, inputs: {number: "${{ item }}"}, wait: true}}]
 outputs: {all: "${{ steps.call.output }}"}`)
 	r := f.ended(f.start("e2e-parent", nil), "Succeeded")
 	f.Expect(fmt.Sprint(r.Outputs["all"])).To(And(ContainSubstring("e2e_flow"), ContainSubstring("double:6")))
+}
+
+// after cleans up when the test's own context has ended.
+func (c *cluster) after(do func(*cluster)) {
+	late := *c
+	late.ctx = context.Background()
+	c.t.Cleanup(func() { do(&late) })
 }
 
 func (c *cluster) kubectlApply(text string) {
@@ -106,13 +114,13 @@ func (c *cluster) kubectlApply(text string) {
 
 // resources starts a run by a WorkflowRun, and reads the columns that kubectl prints.
 func resources(f *flows) {
-	f.define("e2e-columns", `inputs: [{name: n, type: integer}]
+	f.define("e2e-columns", `inputs: [{name: number, type: integer}]
 triggers: [{name: hand, type: Manual}, {name: night, type: Scheduled, scheduled: {cron: "0 3 * * *"}}]
 steps: [{name: a, type: wait, with: {for: 1s}}]
 history: {successful: 2}`)
 	for i := range 3 {
 		r := &workflowv1alpha1.WorkflowRun{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("e2e-columns-%d", i), Namespace: namespace}}
-		r.Spec.WorkflowRef.Name, r.Spec.Inputs = "e2e-columns", raw(`{"n": 1}`)
+		r.Spec.WorkflowRef.Name, r.Spec.Inputs = "e2e-columns", raw(`{"number": 1}`)
 		_ = f.client.Delete(f.ctx, r.DeepCopy())
 		f.Eventually(func() error { return f.client.Create(f.ctx, r.DeepCopy()) }, patience, often).Should(Succeed())
 		f.Eventually(func() workflowv1alpha1.RunPhase {

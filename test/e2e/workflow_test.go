@@ -110,7 +110,7 @@ func (f *flows) define(name, spec string) {
 	fresh := &workflowv1alpha1.Workflow{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: namespace}}
 	f.Expect(yaml.UnmarshalStrict([]byte(spec), &fresh.Spec)).To(Succeed(), spec)
 	f.Eventually(func() error { return f.client.Create(f.ctx, fresh) }, patience, often).Should(Succeed())
-	f.t.Cleanup(func() { _ = f.client.Delete(f.t.Context(), fresh) })
+	f.after(func(c *cluster) { _ = c.client.Delete(c.ctx, fresh) })
 	f.ready(name)
 }
 
@@ -255,8 +255,6 @@ triggers:
 // records starts runs for records of a Kafka topic that a Pipeline writes.
 func records(f *flows) {
 	f.remove("e2e-records")
-	f.define("e2e-kafka", `connections: [{name: bus, ref: {kind: Platform, name: main}, backend: kafka}]
-triggers: [{name: bus, type: Event, event: {source: kafka, connectionRef: {name: bus}, name: e2e-records, filter: trigger.body.sequence < 3, dedupeKey: string(trigger.body.sequence)}}]`+one)
 	f.create(&dataflowv1alpha1.Pipeline{
 		ObjectMeta: metav1.ObjectMeta{Name: "e2e-records"},
 		Spec: dataflowv1alpha1.PipelineSpec{
@@ -265,6 +263,9 @@ triggers: [{name: bus, type: Event, event: {source: kafka, connectionRef: {name:
 			Sinks:          []dataflowv1alpha1.Sink{{Name: "out", Type: "kafka", Config: raw(`{"topic":"e2e-records","create":true}`)}},
 		},
 	})
+	f.cluster.ready("e2e-records", dataflowv1alpha1.PhaseRunning)
+	f.define("e2e-kafka", `connections: [{name: bus, ref: {kind: Platform, name: main}, backend: kafka}]
+triggers: [{name: bus, type: Event, event: {source: kafka, connectionRef: {name: bus}, name: e2e-records, filter: trigger.body.sequence % 40 == 0, dedupeKey: string(trigger.body.sequence / 40 % 3)}}]`+one)
 	f.Eventually(func() int { return len(f.of("e2e-kafka")) }, patience, often).Should(Equal(3))
 	f.remove("e2e-records")
 }
@@ -315,7 +316,7 @@ func fanOut(f *flows) {
 		names = append(names, fmt.Sprintf("f%d", i))
 	}
 	f.define("e2e-fan", "inputs: [{name: list, type: array}]\ntriggers: [{name: hand, type: Manual}]\nsteps:\n"+steps.String()+
-		"- {name: sum, needs: ["+strings.Join(names, ", ")+"], type: script, with: {source: 'result = sum([sum(steps[n][\"output\"]) for n in steps])'}}\n"+
+		"- {name: sum, needs: ["+strings.Join(names, ", ")+"], type: script, with: {source: \"def main(steps):\\n  total = 0\\n  for s in steps.values():\\n    for n in s['output']: total += n\\n  return total\"}}\n"+
 		`outputs: {sum: "${{ steps.sum.output.result }}"}`)
 	r := f.ended(f.start("e2e-fan", map[string]any{"list": []int{1, 2, 3, 4, 5, 6, 7, 8, 9, 10}}), "Succeeded")
 	f.Expect(r.Outputs).To(HaveKeyWithValue("sum", 3025.0))

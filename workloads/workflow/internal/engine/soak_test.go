@@ -5,7 +5,6 @@ package engine
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -72,7 +71,7 @@ func TestEverythingDies(t *testing.T) {
 	load := r.load(length)
 	deaths := map[string]int{}
 	for end := time.Now().Add(length); time.Now().Before(end); {
-		time.Sleep(rand.N(800 * time.Millisecond)) // where it dies is left to chance
+		time.Sleep(rand.N(2 * time.Second)) // where it dies is left to chance
 		switch what := rand.IntN(12); what {
 		case 0:
 			deaths["broker"]++
@@ -97,7 +96,11 @@ func TestEverythingDies(t *testing.T) {
 	t.Logf("%d runs and %d ticks in %s, killed: %v", len(runs), ticks, length, deaths)
 }
 
-// load starts runs for a time, each until it is accepted, and gives them with the number of their effects.
+// starters have a run each under way: what is to be done does not pile up, so that a run that stands still is seen.
+const starters = 16
+
+// load starts runs for a time, each until it is accepted and the next one when it has ended, and gives them with the number of
+// their effects.
 func (r *rig) load(length time.Duration) <-chan map[string]int {
 	done := make(chan map[string]int, 1)
 	programs := make([]*definition.Program, len(crashSpecs))
@@ -108,25 +111,18 @@ func (r *rig) load(length time.Duration) <-chan map[string]int {
 		runs, end := map[string]int{}, time.Now().Add(length)
 		var mu sync.Mutex
 		var group sync.WaitGroup
-		for starter := range 4 {
+		for starter := range starters {
 			group.Go(func() {
-				for n := 0; time.Now().Before(end); n++ {
+				for n := 0; time.Now().Before(end) && r.t.Context().Err() == nil; n++ {
 					i := n % len(crashSpecs)
 					// Several workflows, so that no history is cut.
-					start := Start{
+					id := r.accepted(Start{
 						Workflow: fmt.Sprintf("w%d-%d", starter, n/500), Program: programs[i], Inputs: crashSpecs[i].inputs, IdempotencyKey: fmt.Sprint(n),
-					}
-					id, _, err := r.Start(r.t.Context(), start)
-					for err != nil { // who is refused tries again
-						if errors.Is(err, context.Canceled) {
-							return
-						}
-						id, _, err = r.Start(r.t.Context(), start)
-					}
+					})
 					mu.Lock()
 					runs[id] = crashSpecs[i].effects
 					mu.Unlock()
-					time.Sleep(150 * time.Millisecond) // a load that two processors bear
+					r.followed(id)
 				}
 			})
 		}
@@ -134,6 +130,32 @@ func (r *rig) load(length time.Duration) <-chan map[string]int {
 		done <- runs
 	}()
 	return done
+}
+
+// accepted starts a run; who is refused tries again.
+func (r *rig) accepted(s Start) string {
+	for {
+		id, _, err := r.Start(r.t.Context(), s)
+		if err == nil || r.t.Context().Err() != nil {
+			return id
+		}
+	}
+}
+
+// followed waits for the end of a run, which must come although everything dies meanwhile.
+func (r *rig) followed(id string) {
+	ctx, cancel := context.WithTimeout(r.t.Context(), 3*long)
+	defer cancel()
+	for {
+		err := r.store.Follow(ctx, id, 0, func(store.Event) error { return nil })
+		if err == nil {
+			return
+		}
+		if ctx.Err() != nil {
+			r.t.Errorf("run %s has not ended: %v\n%s", id, err, r.story(id))
+			return
+		}
+	}
 }
 
 // checkTicks: from the first second to the last, each has one run.
