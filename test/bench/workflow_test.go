@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"os/exec"
@@ -19,7 +20,10 @@ import (
 )
 
 // runner is a system that runs a workflow when an HTTP request asks for it, and answers with the result.
-type runner struct{ name, address, prefix string }
+type runner struct {
+	name, address, prefix string
+	header                map[string]string // nil: none but the type of the body
+}
 
 // peers start what Workflow is set beside. One that cannot be installed tells why.
 var peers = []func(*testing.B) ([]*runner, error){startTemporal, startN8N}
@@ -59,8 +63,10 @@ func (j job) body(b *testing.B) []byte {
 
 func (r *runner) spec(b *testing.B, j job, connections int) load.Spec {
 	b.Helper()
+	header := map[string]string{"Content-Type": "application/json"}
+	maps.Copy(header, r.header)
 	return load.Spec{Address: r.address, Connections: connections, Classes: []load.Class{{Name: r.name, Weight: 1, Requests: []load.Request{{
-		Method: http.MethodPost, Path: r.prefix + j.path, Body: j.body(b), Status: http.StatusOK, Header: map[string]string{"Content-Type": "application/json"},
+		Method: http.MethodPost, Path: r.prefix + j.path, Body: j.body(b), Status: http.StatusOK, Header: header,
 	}}}}}
 }
 
@@ -68,16 +74,23 @@ func (r *runner) spec(b *testing.B, j job, connections int) load.Spec {
 func (r *runner) works(b *testing.B, j job) {
 	b.Helper()
 	await(b, time.Minute, func() error {
-		var answer struct{ Value any }
-		if err := try(nil, http.MethodPost, "http://"+r.address+r.prefix+j.path, json.RawMessage(j.body(b)), &answer); err != nil {
+		var answer struct {
+			Value any
+			Data  struct{ Outputs struct{ Value any } } // ours
+		}
+		if err := try(r.header, http.MethodPost, "http://"+r.address+r.prefix+j.path, json.RawMessage(j.body(b)), &answer); err != nil {
 			return err
 		}
-		list, ok := answer.Value.([]any)
+		value := answer.Value
+		if value == nil {
+			value = answer.Data.Outputs.Value
+		}
+		list, ok := value.([]any)
 		if !ok {
-			list = []any{answer.Value}
+			list = []any{value}
 		}
 		if len(list) != j.values || list[0] != float64(0) {
-			return fmt.Errorf("%s: %s gives %v", r.name, j.name, answer.Value)
+			return fmt.Errorf("%s: %s gives %v", r.name, j.name, value)
 		}
 		return nil
 	})
