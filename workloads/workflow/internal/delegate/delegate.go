@@ -211,7 +211,8 @@ func (d *Delegate) find(ctx context.Context) (int, error) {
 func read(f store.Delegated) *task {
 	t := &task{Delegated: f}
 	value, err := step.Decode(f.Detail)
-	detail, _ := value.(map[string]any)
+	whole, _ := value.(map[string]any)
+	detail, _ := whole[delegated.Field].(map[string]any)
 	t.Detail = nil // it may be large
 	if err != nil {
 		return t

@@ -58,8 +58,7 @@ func (p *pipelines) check(ctx context.Context, tasks []*task, answer func(*task,
 	}
 	var errs []error
 	for name, waiting := range byName {
-		// What the API server has in memory is fresh enough.
-		found, err := p.dynamic.Resource(pipelineResource).Namespace(p.namespace).Get(ctx, name, metav1.GetOptions{ResourceVersion: "0"})
+		found, err := p.dynamic.Resource(pipelineResource).Namespace(p.namespace).Get(ctx, name, metav1.GetOptions{})
 		var gone map[string]any
 		if err != nil {
 			if gone, err = refused("Pipeline "+name, err); err != nil {

@@ -18,7 +18,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
-	. "github.com/onsi/gomega"
+	"github.com/onsi/gomega"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -94,7 +94,7 @@ func Cluster(t testing.TB) *rest.Config {
 // Rig is one service.
 type Rig struct {
 	*engine.Engine
-	G          *WithT
+	G          *gomega.WithT
 	T          testing.TB
 	Namespace  string
 	Kubernetes *rest.Config
@@ -111,7 +111,7 @@ type Rig struct {
 // New begins a service with a namespace, a database and a queue of its own. It ends with the test.
 func New(t testing.TB) *Rig {
 	t.Helper()
-	r := &Rig{T: t, G: NewWithT(t), Kubernetes: Cluster(t), Namespace: strings.ReplaceAll(backendtest.Name("wf"), "_", "-"), Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
+	r := &Rig{T: t, G: gomega.NewWithT(t), Kubernetes: Cluster(t), Namespace: strings.ReplaceAll(backendtest.Name("wf"), "_", "-"), Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
 	r.Pool = storetest.Pool(t) // what is opened first is closed last
 	ctx, cancel := context.WithCancel(context.Background())
 	r.ctx = ctx
@@ -140,7 +140,7 @@ func New(t testing.TB) *Rig {
 	r.Go(func(ctx context.Context) { _ = r.Resources.Run(ctx) })
 	r.Go(func(ctx context.Context) { _ = r.Catalog.Run(ctx) })
 	r.Go(func(ctx context.Context) { r.Launcher.Run(ctx, r.Log) })
-	r.G.Eventually(func() error { return q.Ready(ctx) }, Long).Should(Succeed())
+	r.G.Eventually(func() error { return q.Ready(ctx) }, Long).Should(gomega.Succeed())
 	if !r.Catalog.WaitSeen(ctx) {
 		t.Fatal("the Workflows are never seen")
 	}
@@ -191,7 +191,7 @@ func (r *Rig) Put(name, spec string) *workflowv1.Workflow {
 	r.G.Eventually(func() bool {
 		e, ok := r.Catalog.Get(name)
 		return ok && e.Workflow.UID == w.UID && e.Workflow.Generation >= w.Generation
-	}, Long, 5*time.Millisecond).Should(BeTrue())
+	}, Long, 5*time.Millisecond).Should(gomega.BeTrue())
 	return w
 }
 
@@ -211,7 +211,7 @@ func (r *Rig) Wait(id string, phase store.Phase) store.Run {
 		var err error
 		run, err = r.Store().Get(r.ctx, id)
 		return run.Phase, err
-	}, Long, 5*time.Millisecond).Should(Equal(phase), func() string { return fmt.Sprintf("%+v", run) })
+	}, Long, 5*time.Millisecond).Should(gomega.Equal(phase), func() string { return fmt.Sprintf("%+v", run) })
 	return run
 }
 

@@ -32,6 +32,8 @@ const (
 	countEvery = 5 * time.Second
 	// retryEvery is how soon a WorkflowRun is tried again that could not be started.
 	retryEvery = 5 * time.Second
+	// settle is how long the first change of many waits for the others.
+	settle = 50 * time.Millisecond
 	// atOnce bounds the writes at the same time.
 	atOnce = 8
 )
@@ -117,7 +119,15 @@ func (w *Writer) Run(ctx context.Context) {
 			return
 		case <-ticker.C:
 		case <-changed:
+			sleep(ctx, settle) // many changes are one look
 		}
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
 	}
 }
 

@@ -19,7 +19,8 @@ type DelegatedRef struct {
 // BeforeDelegated is before all of them.
 func BeforeDelegated() DelegatedRef { return DelegatedRef{Run: uuid.Nil.String(), Step: -1, Item: -2} }
 
-// Delegated is a step that waits for the service to do something for it: the detail of its wait has the field "delegate".
+// Delegated is a step that waits for the service to do something for it: the detail of its wait is an object of the one field
+// "delegate".
 type Delegated struct {
 	DelegatedRef
 	Workflow, Name string
@@ -27,7 +28,7 @@ type Delegated struct {
 }
 
 // waitsForService is the condition of the index steps_delegated.
-const waitsForService = `s.phase = 'Waiting' AND s.resumable AND s.detail ->> 'delegate' IS NOT NULL`
+const waitsForService = `s.phase = 'Waiting' AND s.resumable AND starts_with(s.detail::text, '{"delegate":')`
 
 // Delegated is a page of the steps that wait so behind a place, in order.
 func (s *Store) Delegated(ctx context.Context, after DelegatedRef, limit int) ([]DelegatedRef, error) {

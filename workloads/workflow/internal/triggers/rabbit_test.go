@@ -20,22 +20,27 @@ import (
 // rabbitQueue declares a queue with one for its dead letters.
 func rabbitQueue(t *testing.T, b backend.Binding) (name, dead string) {
 	t.Helper()
+	name = backendtest.Name("orders")
+	dead = name + ".dead"
+	declare(t, b,
+		rabbitmq.Queue{Name: dead, Durable: true, Type: "quorum"},
+		rabbitmq.Queue{Name: name, Durable: true, Type: "quorum", Arguments: map[string]any{"x-dead-letter-exchange": "", "x-dead-letter-routing-key": dead}},
+	)
+	return name, dead
+}
+
+func declare(t *testing.T, b backend.Binding, queues ...rabbitmq.Queue) {
+	t.Helper()
 	admin, err := rabbitmq.New(b)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer admin.Close() //nolint:errcheck // it never fails
-	name = backendtest.Name("orders")
-	dead = name + ".dead"
-	for _, q := range []rabbitmq.Queue{
-		{Name: dead, Durable: true, Type: "quorum"},
-		{Name: name, Durable: true, Type: "quorum", Arguments: map[string]any{"x-dead-letter-exchange": "", "x-dead-letter-routing-key": dead}},
-	} {
+	for _, q := range queues {
 		if err := admin.EnsureQueue(backendtest.Context(t), q); err != nil {
 			t.Fatal(err)
 		}
 	}
-	return name, dead
 }
 
 func send(t *testing.T, b backend.Binding, queue string, messages ...amqp.Publishing) {
@@ -143,17 +148,20 @@ func consumers(t *testing.T, b backend.Binding, queue string) func() (int, error
 func TestRabbitMQOutage(t *testing.T) {
 	r := rigtest.New(t)
 	server, bindings := servers.StartRabbitMQ(t), &bound{}
-	queue, _ := rabbitQueue(t, server.Binding)
+	queue := rabbitmq.Queue{Name: backendtest.Name("orders"), Durable: true, Type: "classic"}
+	declare(t, server.Binding, queue)
 	bindings.set("orders/mq", server.Binding)
 	one := follow(r, bindings, nil)
-	r.Put("orders", rabbitWorkflow(queue, ""))
+	r.Put("orders", rabbitWorkflow(queue.Name, ""))
 	one.ready(r, "orders", "bus")
-	send(t, server.Binding, queue, amqp.Publishing{Body: []byte(`{"n":1}`), MessageId: "1"})
+	send(t, server.Binding, queue.Name, amqp.Publishing{Body: []byte(`{"n":1}`), MessageId: "1"})
 	r.G.Eventually(func() []string { return bodies(r, "orders") }, rigtest.Long).Should(HaveLen(1))
 	server.Kill()
 	one.says(r, "orders", "bus", "")
 	server.Restart(t)
+	// A broker that is killed may forget what was declared in its last seconds; the owner of a queue declares it again.
+	declare(t, server.Binding, queue)
 	one.ready(r, "orders", "bus")
-	send(t, server.Binding, queue, amqp.Publishing{Body: []byte(`{"n":2}`), MessageId: "2"})
+	send(t, server.Binding, queue.Name, amqp.Publishing{Body: []byte(`{"n":2}`), MessageId: "2"})
 	r.G.Eventually(func() []string { return bodies(r, "orders") }, rigtest.Long).Should(ConsistOf(`{"n":1}`, `{"n":2}`))
 }

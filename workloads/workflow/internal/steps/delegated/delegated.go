@@ -22,12 +22,13 @@ const (
 	TypeJob      = "job"
 )
 
-// The fields of a wait's detail.
+// Field is the one field of a wait's detail: the store finds the steps by it. The others are its own.
 const (
-	FieldType   = "delegate" // the step's type; the store finds the steps by it
-	FieldKey    = "key"      // the attempt's idempotency key
-	FieldConfig = "config"   // the rendered `with`
-	FieldDepth  = "depth"    // of a workflow that is called: 1 when no workflow called the caller
+	Field       = "delegate"
+	FieldType   = "type"   // the step's
+	FieldKey    = "key"    // the attempt's idempotency key
+	FieldConfig = "config" // the rendered `with`
+	FieldDepth  = "depth"  // of a workflow that is called: 1 when no workflow called the caller
 )
 
 const (
@@ -107,7 +108,7 @@ func (e *executor) wait(call engine.Call, timeout time.Duration) (engine.Result,
 		}
 		detail[FieldDepth] = int64(depth)
 	}
-	wait := &engine.Wait{Event: true, Detail: detail}
+	wait := &engine.Wait{Event: true, Detail: map[string]any{Field: detail}}
 	if timeout > 0 {
 		wait.Until = e.now().Add(timeout)
 	}

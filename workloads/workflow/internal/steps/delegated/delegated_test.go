@@ -54,11 +54,11 @@ func TestDetail(t *testing.T) {
 	for kind, config := range configs {
 		call := steptest.Call(kind, config)
 		got, err := set.Execute(context.Background(), call)
-		want := map[string]any{"delegate": kind, "key": call.Key, "config": config}
+		want := map[string]any{"type": kind, "key": call.Key, "config": config}
 		if kind == "workflow" {
 			want["depth"] = int64(1)
 		}
-		if err != nil || got.Wait == nil || !got.Wait.Event || !reflect.DeepEqual(got.Wait.Detail, want) {
+		if err != nil || got.Wait == nil || !got.Wait.Event || !reflect.DeepEqual(got.Wait.Detail, map[string]any{"delegate": want}) {
 			t.Errorf("%s: %+v, %v", kind, got.Wait, err)
 		}
 		call.Resume = &engine.Resume{}
@@ -84,8 +84,11 @@ func TestDepth(t *testing.T) {
 			steptest.Permanent(t, err, "with.name: workflows call one another")
 			continue
 		}
-		if err != nil || got.Wait.Detail["depth"] != want {
-			t.Errorf("%+v: %+v, %v", trigger, got.Wait, err)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if detail, ok := got.Wait.Detail["delegate"].(map[string]any); !ok || detail["depth"] != want {
+			t.Errorf("%+v: %+v", trigger, got.Wait)
 		}
 	}
 }
