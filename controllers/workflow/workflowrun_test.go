@@ -81,7 +81,7 @@ func (w *world) names() []string {
 func (w *world) end(name string, phase workflowv1alpha1.RunPhase, ago time.Duration) {
 	w.t.Helper()
 	run := &workflowv1alpha1.WorkflowRun{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: name}}
-	w.Expect(w.tell(run, map[string]any{"phase": phase, "finishedAt": w.clock.now().Add(-ago).UTC().Format(time.RFC3339)})).To(Succeed())
+	w.Expect(w.tell(run, map[string]any{"phase": phase, "finishedAt": w.clock.Now().Add(-ago).UTC().Format(time.RFC3339)})).To(Succeed())
 }
 
 func TestHistoryIsBounded(t *testing.T) {
@@ -114,11 +114,11 @@ func TestHistoryIsBounded(t *testing.T) {
 	edit(w, of, func(of *workflowv1alpha1.Workflow) { of.Spec.History.Successful = ptr.To[int32](1) })
 	w.Eventually(w.names).Should(Equal([]string{"active", "bad-3", "good-3", "kept", "orphan"}))
 	w.stop()
-	w.clock.add(25 * time.Hour)
+	w.clock.Add(25 * time.Hour)
 	w.start()
 	w.Eventually(w.names).Should(Equal([]string{"active", "kept"}))
 	w.stop()
-	w.clock.add(25 * time.Hour)
+	w.clock.Add(25 * time.Hour)
 	w.start()
 	w.Eventually(w.names).Should(Equal([]string{"active"}))
 
@@ -128,7 +128,7 @@ func TestHistoryIsBounded(t *testing.T) {
 	w.quiet()
 	w.Expect(w.names()).To(Equal([]string{"active"}))
 	w.stop()
-	w.clock.add(2 * time.Minute)
+	w.clock.Add(2 * time.Minute)
 	w.start()
 	w.Eventually(w.names).Should(BeEmpty())
 }
