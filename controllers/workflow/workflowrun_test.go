@@ -97,7 +97,7 @@ func TestHistoryIsBounded(t *testing.T) {
 	kept := runOf("orders", "kept")
 	kept.Spec.TTLAfterFinished = &metav1.Duration{Duration: 48 * time.Hour}
 	w.create(kept)
-	w.run("orders", "active")
+	active := w.run("orders", "active")
 	w.run("elsewhere", "orphan")
 	for i := range 4 {
 		w.end(fmt.Sprintf("good-%d", i), workflowv1alpha1.RunSucceeded, time.Duration(10-i)*time.Minute)
@@ -106,6 +106,7 @@ func TestHistoryIsBounded(t *testing.T) {
 	w.end("kept", workflowv1alpha1.RunSucceeded, 20*time.Minute)
 	w.end("orphan", workflowv1alpha1.RunSucceeded, 30*time.Minute)
 	w.Eventually(w.names).Should(Equal([]string{"active", "bad-3", "good-2", "good-3", "kept", "orphan"}))
+	condition(w, active, common.ConditionReady, metav1.ConditionFalse, common.ReasonReferenceNotReady)
 	w.quiet()
 	w.requests.Reset()
 	w.Consistently(w.requests.Writes, time.Second).Should(BeEmpty())
