@@ -89,7 +89,7 @@ func (f *faultCell) play(at string, when kube.When, before, after *v1alpha1.Plat
 	stop := f.manager(crash)
 	if before != nil {
 		f.post(before)
-		f.await(crash, func() error {
+		crash.Await(f.t, func() error {
 			if !crash.Quiet(500 * time.Millisecond) {
 				return errors.New("the manager goes on writing")
 			}
@@ -98,13 +98,13 @@ func (f *faultCell) play(at string, when kube.When, before, after *v1alpha1.Plat
 	}
 	crash.Arm(at, when)
 	f.post(after)
-	f.await(crash, f.ready)
+	crash.Await(f.t, f.ready)
 	stop()
 	select {
 	case <-crash.Dead():
 		died = true
 		stop = f.manager(nil)
-		f.await(kube.NewCrash(), f.ready)
+		kube.NewCrash().Await(f.t, f.ready)
 		stop()
 	default:
 	}
@@ -133,22 +133,6 @@ func (f *faultCell) post(desired *v1alpha1.Platform) {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-}
-
-func (f *faultCell) await(crash *kube.Crash, check func() error) {
-	f.t.Helper()
-	var err error
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); {
-		if err = check(); err == nil {
-			return
-		}
-		select {
-		case <-crash.Dead():
-			return
-		case <-time.After(ctrltest.Interval):
-		}
-	}
-	f.t.Fatal(err)
 }
 
 func (f *faultCell) ready() error {

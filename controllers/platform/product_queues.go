@@ -52,6 +52,17 @@ func (r *productRun) queue(ctx context.Context) error {
 	return nil
 }
 
+// taskBroker is how service and workers log in to RabbitMQ: what else the Secret holds is left out.
+func (r *productRun) taskBroker() map[string]string {
+	b := r.rabbitmq
+	b.Extra = nil
+	if host := r.rabbitmq.Extra[keyVirtualHost]; host != "" {
+		b.Extra = map[string]string{keyVirtualHost: host}
+	}
+	b.URI = rabbitmqBackend.uri(b)
+	return b.Data()
+}
+
 // away is for a server that is to be looked at and does not answer: its own row says what is wrong, and a service that runs
 // goes on.
 func (r *productRun) away(kind *backendType) error {

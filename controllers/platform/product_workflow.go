@@ -57,7 +57,7 @@ func workflowQueue(p *v1alpha1.Platform) string {
 
 func configureWorkflow(_ context.Context, r *productRun) (func(*config.Service), error) {
 	told := &config.Workflow{
-		Queue: r.rabbitmq.Data(), QueueName: workflowQueue(r.platform),
+		Queue: r.taskBroker(), QueueName: workflowQueue(r.platform),
 		MaxOutputBytes: int(r.platform.Spec.Products.Workflow.MaxOutputBytes), URL: r.platform.ProductURL(v1alpha1.ProductWorkflow),
 	}
 	return func(c *config.Service) { c.Workflow = told }, nil
@@ -67,7 +67,7 @@ func workflowWorker(r *productRun, database config.Database) any {
 	spec := r.platform.Spec.Products.Workflow
 	told := &workerconfig.Worker{
 		Platform: r.platform.Name, Namespace: r.platform.Namespace, Database: database,
-		Queue: r.rabbitmq.Data(), QueueName: workflowQueue(r.platform),
+		Queue: r.taskBroker(), QueueName: workflowQueue(r.platform),
 		Slots: int(spec.Worker.Slots), MaxOutputBytes: int(spec.MaxOutputBytes), LogLevel: spec.LogLevel,
 	}
 	if r.defaults.allowPrivate {

@@ -27,7 +27,8 @@ import (
 
 func rabbitSecret() *corev1.Secret {
 	return binding("broker", map[string]string{
-		"type": "rabbitmq", "host": "mq.example.com", "port": "5672", "username": "mq", "password": "canary-mq", "virtual-host": "tasks",
+		"type": "rabbitmq", "host": "mq.example.com", "port": "5672", "username": "mq", "password": "secret-mq", "virtual-host": "tasks",
+		"management-token": "canary-mq", "uri": "amqp://mq:secret-mq@mq.example.com:5672/tasks?token=canary-uri",
 	})
 }
 
@@ -79,6 +80,12 @@ func TestWorkflowBecomesReady(t *testing.T) {
 	w.Expect(told.Queue).To(Equal(service.Workflow.Queue))
 	w.Expect([]any{told.QueueName, told.Slots, told.MaxOutputBytes, told.LogLevel}).To(Equal([]any{queue, 8, 262144, "debug"}))
 	w.Expect(told.PrivateCIDRs).To(BeEmpty())
+
+	// Neither gets a credential that is not its own.
+	all, err := json.Marshal([]any{service, told})
+	w.Expect(err).NotTo(HaveOccurred())
+	w.Expect(string(all)).NotTo(ContainSubstring("canary"))
+	w.Expect(told.Queue).To(HaveKeyWithValue("uri", "amqp://mq:secret-mq@mq.example.com:5672/tasks"))
 
 	// The queue is there, claimed, and comes back when somebody deletes it.
 	_, err = w.logins.rabbitmq.Queue(ctx, queue)

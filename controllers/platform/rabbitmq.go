@@ -28,7 +28,7 @@ var rabbitmqBackend = &backendType{
 	required: []string{"username", "password"},
 	workload: rabbitmqWorkload,
 	uri: func(b backend.Binding) string {
-		return uriOf(secure(b, "amqp", "amqps"), "/"+b.Extra["virtual-host"], b)
+		return uriOf(secure(b, "amqp", "amqps"), "/"+b.Extra[keyVirtualHost], b)
 	},
 	operated: rabbitmqOperator,
 	probe: func(ctx context.Context, b backend.Binding) (string, error) {
@@ -39,6 +39,9 @@ var rabbitmqBackend = &backendType{
 		return ping(ctx, admin)
 	},
 }
+
+// keyVirtualHost of a binding is the virtual host; "/" without.
+const keyVirtualHost = "virtual-host"
 
 // rabbitmqAsk opens AMQP 0-9-1: the broker must answer with a frame of method connection.start (10, 10), without the
 // seconds that a tool of Erlang needs.

@@ -47,7 +47,7 @@ func TestManagerDiesAtEveryWrite(t *testing.T) {
 	for name, scenario := range map[string]faultScenario{
 		"created": {act: func(c *faultCell) { c.secret("password", rotating) }, version: 1},
 		"rotated": {before: rotating, version: 2, act: func(c *faultCell) {
-			c.clock.add(25 * time.Hour)
+			c.clock.Add(25 * time.Hour)
 			c.poke(c.subject())
 		}},
 		"edited": {before: rotating, version: 2, act: func(c *faultCell) {
@@ -71,9 +71,9 @@ type faultCell struct{ *world }
 func newFaultCell(t *testing.T) *faultCell {
 	t.Helper()
 	c, _ := ctrltest.Env(t)
-	w := &world{WithT: NewWithT(t), t: t, ctx: context.Background(), client: c, namespace: ctrltest.Namespace(t), clock: &clock{}}
+	w := &world{WithT: NewWithT(t), t: t, ctx: context.Background(), client: c, namespace: ctrltest.Namespace(t), clock: &ctrltest.Clock{}}
 	w.vault = vault.NewFake(w.namespace)
-	w.vault.Now = w.clock.now
+	w.vault.Now = w.clock.Now
 	cell := &faultCell{w}
 	w.platform("main")
 	w.deployment("app", "password")
@@ -92,7 +92,7 @@ func (c *faultCell) manager(crash *kube.Crash) (stop func()) {
 			if err != nil {
 				return err
 			}
-			return SetupWith(deps, func(string) (vault.Client, error) { return c.vault, nil }, c.clock.now)
+			return SetupWith(deps, func(string) (vault.Client, error) { return c.vault, nil }, c.clock.Now)
 		},
 	}.Run(c.t)
 }
@@ -104,7 +104,7 @@ func (s faultScenario) play(t *testing.T, at string, when kube.When) (state map[
 	stop := c.manager(crash)
 	if s.before != nil {
 		c.secret("password", s.before)
-		c.await(crash, func() error {
+		crash.Await(c.t, func() error {
 			if !crash.Quiet(500 * time.Millisecond) {
 				return errors.New("the manager goes on writing")
 			}
@@ -113,33 +113,17 @@ func (s faultScenario) play(t *testing.T, at string, when kube.When) (state map[
 	}
 	crash.Arm(at, when)
 	s.act(c)
-	c.await(crash, func() error { return c.done(s.version) })
+	crash.Await(c.t, func() error { return c.done(s.version) })
 	stop()
 	select {
 	case <-crash.Dead():
 		died = true
 		stop = c.manager(nil)
-		c.await(kube.NewCrash(), func() error { return c.done(s.version) })
+		kube.NewCrash().Await(c.t, func() error { return c.done(s.version) })
 		stop()
 	default:
 	}
 	return c.state(), crash.Writes(), died
-}
-
-func (c *faultCell) await(crash *kube.Crash, check func() error) {
-	c.t.Helper()
-	var err error
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); {
-		if err = check(); err == nil {
-			return
-		}
-		select {
-		case <-crash.Dead():
-			return
-		case <-time.After(ctrltest.Interval):
-		}
-	}
-	c.t.Fatal(err)
 }
 
 // done is nil when the Secret of the current generation is Ready, with that version and nothing left to do.
@@ -159,7 +143,7 @@ func (c *faultCell) done(version int64) error {
 	if found == nil || found.Status != metav1.ConditionTrue || found.ObservedGeneration != s.Generation {
 		return fmt.Errorf("not Ready: %+v", found)
 	}
-	due := s.Status.NextRotation != nil && !c.clock.now().Before(s.Status.NextRotation.Time) && s.Spec.Version == 0
+	due := s.Status.NextRotation != nil && !c.clock.Now().Before(s.Status.NextRotation.Time) && s.Spec.Version == 0
 	if s.Status.CurrentVersion != version || s.Status.RestartedVersion != version || due || s.Status.Destination != s.DestinationName() {
 		return fmt.Errorf("status: %+v", s.Status)
 	}

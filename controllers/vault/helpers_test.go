@@ -7,9 +7,7 @@ import (
 	"encoding/json"
 	"slices"
 	"strconv"
-	"sync"
 	"testing"
-	"time"
 
 	. "github.com/onsi/gomega"
 	appsv1 "k8s.io/api/apps/v1"
@@ -39,36 +37,18 @@ type world struct {
 	client    client.Client
 	namespace string
 	vault     *vault.Fake
-	clock     *clock
+	clock     *ctrltest.Clock
 	requests  *ctrltest.Requests
 	stop      func()
-}
-
-// clock is the time plus what a test adds.
-type clock struct {
-	mu    sync.Mutex
-	added time.Duration
-}
-
-func (c *clock) now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return time.Now().Add(c.added)
-}
-
-func (c *clock) add(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.added += d
 }
 
 // newWorld starts a controller; the Platform is for the test to make.
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	c, _ := ctrltest.Env(t)
-	w := &world{WithT: NewWithT(t), t: t, ctx: t.Context(), client: c, namespace: ctrltest.Namespace(t), clock: &clock{}}
+	w := &world{WithT: NewWithT(t), t: t, ctx: t.Context(), client: c, namespace: ctrltest.Namespace(t), clock: &ctrltest.Clock{}}
 	w.vault = vault.NewFake(w.namespace)
-	w.vault.Now = w.clock.now
+	w.vault.Now = w.clock.Now
 	w.start()
 	return w
 }
@@ -80,7 +60,7 @@ func (w *world) start() {
 	counted, requests := ctrltest.Count(cfg)
 	w.requests = requests
 	w.stop = ctrltest.Start(w.t, counted, setup.Options{Namespaces: []string{w.namespace}}, func(d *setup.Deps) error {
-		return SetupWith(d, func(string) (vault.Client, error) { return w.vault, nil }, w.clock.now)
+		return SetupWith(d, func(string) (vault.Client, error) { return w.vault, nil }, w.clock.Now)
 	})
 }
 

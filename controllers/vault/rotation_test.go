@@ -43,17 +43,17 @@ func TestRotation(t *testing.T) {
 	w.Expect(wait).To(And(BeNumerically(">=", 12*time.Hour), BeNumerically("<=", 24*time.Hour)))
 	w.Expect(w.condition(s, vaultv1alpha1.ConditionRotationDue, metav1.ConditionFalse, vaultv1alpha1.ReasonScheduled)).
 		To(ContainSubstring(status.NextRotation.UTC().Format(time.RFC3339)))
-	w.clock.add(wait + time.Second)
+	w.clock.Add(wait + time.Second)
 	w.poke(s)
 	w.Expect(w.version(s, 2).Data["text"]).NotTo(Equal(first))
-	w.Eventually(func() bool { return w.get(s).Status.NextRotation.After(w.clock.now()) }, ctrltest.Timeout, ctrltest.Interval).Should(BeTrue())
+	w.Eventually(func() bool { return w.get(s).Status.NextRotation.After(w.clock.Now()) }, ctrltest.Timeout, ctrltest.Interval).Should(BeTrue())
 	w.poke(s)
 	w.ready(s)
 	w.Expect(w.get(s).Status.Versions).To(Equal(int64(2)))
 
 	// A rotation that cannot be made is told, and made later.
 	w.vault.Fail("Apply", fmt.Errorf("down: %w", backend.ErrUnavailable))
-	w.clock.add(25 * time.Hour)
+	w.clock.Add(25 * time.Hour)
 	w.poke(s)
 	w.condition(s, common.ConditionReady, metav1.ConditionFalse, common.ReasonBackendUnavailable)
 	w.condition(s, vaultv1alpha1.ConditionRotationDue, metav1.ConditionTrue, vaultv1alpha1.ReasonOverdue)
@@ -72,7 +72,7 @@ func TestRotationTimer(t *testing.T) {
 		s.Spec.Rotation = &vaultv1alpha1.Rotation{Interval: metav1.Duration{Duration: time.Minute}, Jitter: "0%"}
 	})
 	w.ready(s)
-	w.clock.add(57 * time.Second) // the next pass is a timer's, in some seconds
+	w.clock.Add(57 * time.Second) // the next pass is a timer's, in some seconds
 	w.poke(s)
 	w.ready(s)
 	w.version(s, 2)
@@ -122,11 +122,11 @@ func TestCertificateExpires(t *testing.T) {
 	w.Expect(core.Data).To(And(HaveKey("tls.crt"), HaveKey("tls.key"), HaveKey("ca.crt")))
 	w.condition(s, vaultv1alpha1.ConditionExpiring, metav1.ConditionFalse, vaultv1alpha1.ReasonValid)
 	w.Expect(metric(t, "itechsmart_vault_secret_expiry_timestamp_seconds", w.namespace, "tls")).To(Equal(float64(got.Status.ExpiresAt.Unix())))
-	w.clock.add(220 * time.Hour)
+	w.clock.Add(220 * time.Hour)
 	w.poke(s)
 	w.condition(s, vaultv1alpha1.ConditionExpiring, metav1.ConditionTrue, vaultv1alpha1.ConditionExpiring)
 	w.ready(s)
-	w.clock.add(30 * time.Hour)
+	w.clock.Add(30 * time.Hour)
 	w.poke(s)
 	w.condition(s, common.ConditionReady, metav1.ConditionFalse, vaultv1alpha1.ReasonExpired)
 	_, err := w.vault.Rotate(w.ctx, "tls")

@@ -338,7 +338,7 @@ func TestVersionIsPinned(t *testing.T) {
 	w.Expect(w.version(s, 1).Data["text"]).To(Equal(w.stored("pinned", 1)["text"]))
 	w.ready(s)
 	// While it is pinned nothing is rotated.
-	w.clock.add(3 * time.Hour)
+	w.clock.Add(3 * time.Hour)
 	w.edit(s, func(s *vaultv1alpha1.Secret) { s.Spec.ExpiryThreshold = metav1.Duration{Duration: time.Hour} })
 	w.condition(s, vaultv1alpha1.ConditionRotationDue, metav1.ConditionTrue, vaultv1alpha1.ReasonPinned)
 	w.Expect(w.get(s).Status.LatestVersion).To(Equal(int64(2)))
@@ -461,7 +461,7 @@ func TestPeriodicRefresh(t *testing.T) {
 	w.ready(s)
 	_, err := w.vault.Rotate(w.ctx, "periodic")
 	w.Expect(err).NotTo(HaveOccurred())
-	w.clock.add(time.Minute) // no event tells of the new version
+	w.clock.Add(time.Minute) // no event tells of the new version
 	w.version(s, 2)
 }
 

@@ -82,7 +82,7 @@ func (w *world) manager(crash *kube.Crash) (stop func()) {
 			if err != nil {
 				return err
 			}
-			return SetupWith(deps, w.clock.now)
+			return SetupWith(deps, w.clock.Now)
 		},
 	}.Run(w.t)
 }
@@ -97,7 +97,7 @@ func (s faultScenario) play(t *testing.T, at string, when kube.When) (state map[
 	if s.exists {
 		w.workflow(subject())
 		before := faultScenario{path: "orders", server: "kafka:9092"}
-		w.await(crash, func() error {
+		crash.Await(w.t, func() error {
 			if !crash.Quiet(500 * time.Millisecond) {
 				return errors.New("the manager goes on writing")
 			}
@@ -106,33 +106,17 @@ func (s faultScenario) play(t *testing.T, at string, when kube.When) (state map[
 	}
 	crash.Arm(at, when)
 	s.act(w)
-	w.await(crash, func() error { return s.done(w) })
+	crash.Await(w.t, func() error { return s.done(w) })
 	stop()
 	select {
 	case <-crash.Dead():
 		died = true
 		stop = w.manager(nil)
-		w.await(kube.NewCrash(), func() error { return s.done(w) })
+		kube.NewCrash().Await(w.t, func() error { return s.done(w) })
 		stop()
 	default:
 	}
 	return w.state(), crash.Writes(), died
-}
-
-func (w *world) await(crash *kube.Crash, check func() error) {
-	w.t.Helper()
-	var err error
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); {
-		if err = check(); err == nil {
-			return
-		}
-		select {
-		case <-crash.Dead():
-			return
-		case <-time.After(ctrltest.Interval):
-		}
-	}
-	w.t.Fatal(err)
 }
 
 // done is nil when all is as the scenario has it. On the way it does what the service does.

@@ -6,9 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"sync"
 	"testing"
-	"time"
 
 	. "github.com/onsi/gomega"
 	corev1 "k8s.io/api/core/v1"
@@ -42,27 +40,9 @@ type world struct {
 	ctx       context.Context
 	client    client.Client
 	namespace string
-	clock     *clock
+	clock     *ctrltest.Clock
 	requests  *ctrltest.Requests
 	stop      func()
-}
-
-// clock is the time plus what a test adds.
-type clock struct {
-	mu    sync.Mutex
-	added time.Duration
-}
-
-func (c *clock) now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return time.Now().Add(c.added)
-}
-
-func (c *clock) add(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.added += d
 }
 
 // newWorld starts a controller; the Platform is for the test to make.
@@ -76,7 +56,7 @@ func newWorld(t *testing.T, more ...string) *world {
 func newCell(t *testing.T) *world {
 	t.Helper()
 	c, _ := ctrltest.Env(t)
-	w := &world{WithT: NewWithT(t), t: t, ctx: context.Background(), client: c, namespace: ctrltest.Namespace(t), clock: &clock{}}
+	w := &world{WithT: NewWithT(t), t: t, ctx: context.Background(), client: c, namespace: ctrltest.Namespace(t), clock: &ctrltest.Clock{}}
 	w.SetDefaultEventuallyTimeout(ctrltest.Timeout)
 	w.SetDefaultEventuallyPollingInterval(ctrltest.Interval)
 	return w
@@ -89,7 +69,7 @@ func (w *world) start(more ...string) {
 	counted, requests := ctrltest.Count(cfg)
 	w.requests = requests
 	w.stop = ctrltest.Start(w.t, counted, setup.Options{Namespaces: append([]string{w.namespace}, more...)},
-		func(d *setup.Deps) error { return SetupWith(d, w.clock.now) })
+		func(d *setup.Deps) error { return SetupWith(d, w.clock.Now) })
 }
 
 func (w *world) create(obj client.Object) {

@@ -279,7 +279,8 @@ func TestBindingsAreKeptAsRendered(t *testing.T) {
 	w := newWorld(t)
 	p := w.platform("main")
 	w.secrets()
-	w.workflow(hooked("orders", "orders"))
+	of := w.workflow(hooked("orders", "orders"))
+	condition(w, of, common.ConditionReady, metav1.ConditionFalse, common.ReasonProgressing)
 	w.Eventually(func() int { return len(w.bindings("main")) }).Should(Equal(1))
 	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: "main-workflow-bindings"}}
 	get(w, secret)
@@ -309,7 +310,7 @@ func TestBindingsAreKeptAsRendered(t *testing.T) {
 		return w.client.Get(w.ctx, client.ObjectKey{Namespace: w.namespace, Name: "other-workflow-bindings"}, &corev1.Secret{})
 	}).Should(Succeed())
 	w.Eventually(func() int { return len(w.bindings("main")) }).Should(BeZero())
-	edit(w, &workflowv1alpha1.Workflow{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: "orders"}}, func(of *workflowv1alpha1.Workflow) {
+	edit(w, of, func(of *workflowv1alpha1.Workflow) {
 		of.Spec.PlatformRef = &common.PlatformReference{Name: "other"}
 	})
 	w.Eventually(func() []string { return keys(w.bindings("other")) }).Should(Equal([]string{"orders"}))

@@ -81,7 +81,7 @@ func (w *world) names() []string {
 func (w *world) end(name string, phase workflowv1alpha1.RunPhase, ago time.Duration) {
 	w.t.Helper()
 	run := &workflowv1alpha1.WorkflowRun{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: name}}
-	w.Expect(w.tell(run, map[string]any{"phase": phase, "finishedAt": w.clock.now().Add(-ago).UTC().Format(time.RFC3339)})).To(Succeed())
+	w.Expect(w.tell(run, map[string]any{"phase": phase, "finishedAt": w.clock.Now().Add(-ago).UTC().Format(time.RFC3339)})).To(Succeed())
 }
 
 func TestHistoryIsBounded(t *testing.T) {
@@ -97,7 +97,7 @@ func TestHistoryIsBounded(t *testing.T) {
 	kept := runOf("orders", "kept")
 	kept.Spec.TTLAfterFinished = &metav1.Duration{Duration: 48 * time.Hour}
 	w.create(kept)
-	w.run("orders", "active")
+	active := w.run("orders", "active")
 	w.run("elsewhere", "orphan")
 	for i := range 4 {
 		w.end(fmt.Sprintf("good-%d", i), workflowv1alpha1.RunSucceeded, time.Duration(10-i)*time.Minute)
@@ -106,6 +106,7 @@ func TestHistoryIsBounded(t *testing.T) {
 	w.end("kept", workflowv1alpha1.RunSucceeded, 20*time.Minute)
 	w.end("orphan", workflowv1alpha1.RunSucceeded, 30*time.Minute)
 	w.Eventually(w.names).Should(Equal([]string{"active", "bad-3", "good-2", "good-3", "kept", "orphan"}))
+	condition(w, active, common.ConditionReady, metav1.ConditionFalse, common.ReasonReferenceNotReady)
 	w.quiet()
 	w.requests.Reset()
 	w.Consistently(w.requests.Writes, time.Second).Should(BeEmpty())
@@ -114,11 +115,11 @@ func TestHistoryIsBounded(t *testing.T) {
 	edit(w, of, func(of *workflowv1alpha1.Workflow) { of.Spec.History.Successful = ptr.To[int32](1) })
 	w.Eventually(w.names).Should(Equal([]string{"active", "bad-3", "good-3", "kept", "orphan"}))
 	w.stop()
-	w.clock.add(25 * time.Hour)
+	w.clock.Add(25 * time.Hour)
 	w.start()
 	w.Eventually(w.names).Should(Equal([]string{"active", "kept"}))
 	w.stop()
-	w.clock.add(25 * time.Hour)
+	w.clock.Add(25 * time.Hour)
 	w.start()
 	w.Eventually(w.names).Should(Equal([]string{"active"}))
 
@@ -128,7 +129,7 @@ func TestHistoryIsBounded(t *testing.T) {
 	w.quiet()
 	w.Expect(w.names()).To(Equal([]string{"active"}))
 	w.stop()
-	w.clock.add(2 * time.Minute)
+	w.clock.Add(2 * time.Minute)
 	w.start()
 	w.Eventually(w.names).Should(BeEmpty())
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // Play runs a scenario whose manager dies at a write (at "": never), and then a fresh one. It returns the end state, the
@@ -28,6 +29,24 @@ func EveryWrite(t *testing.T, atOnce int, play Play) {
 	e.try(writes)
 	e.cells.Wait()
 	t.Logf("%d crashes", e.crashes)
+}
+
+// Await waits until check is nil, or the manager has died.
+func (c *Crash) Await(t testing.TB, check func() error) {
+	t.Helper()
+	const longest, interval = 30 * time.Second, 20 * time.Millisecond
+	var err error
+	for deadline := time.Now().Add(longest); time.Now().Before(deadline); {
+		if err = check(); err == nil {
+			return
+		}
+		select {
+		case <-c.Dead():
+			return
+		case <-time.After(interval):
+		}
+	}
+	t.Fatal(err)
 }
 
 // enumeration holds which writes managers have died at.

@@ -350,14 +350,14 @@ type History struct {
 	// successful runs.
 	// +kubebuilder:default=10
 	// +kubebuilder:validation:Minimum=0
-	// +kubebuilder:validation:Maximum=100000
+	// +kubebuilder:validation:Maximum=10000
 	// +optional
 	Successful *int32 `json:"successful,omitempty"`
 
 	// failed runs, cancelled and timed out ones included.
 	// +kubebuilder:default=10
 	// +kubebuilder:validation:Minimum=0
-	// +kubebuilder:validation:Maximum=100000
+	// +kubebuilder:validation:Maximum=10000
 	// +optional
 	Failed *int32 `json:"failed,omitempty"`
 
