@@ -28,6 +28,7 @@ func TestDocument(t *testing.T) {
 		"post /api/v1/notes":          "201 400 401 403 408 409 413 415 422 429 500 503",
 		"get /api/v1/notes/{name}":    "200 400 401 403 404 413 415 422 429 500 503",
 		"put /api/v1/notes/{name}":    "200 400 401 403 404 408 412 413 415 422 429 500 503",
+		"get /api/v1/trees/{path}":    "200 400 401 403 404 413 415 422 429 500 503",
 		"delete /api/v1/notes/{name}": "204 400 401 403 404 413 415 422 429 500 503",
 	}
 	for operation, statuses := range want {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"sync"
@@ -244,6 +245,46 @@ func TestMemoryStoreIsBounded(t *testing.T) {
 		_, err := store.Claim(t.Context(), []byte{byte(i)}, "n", nil, time.Minute)
 		if !errors.Is(err, want) {
 			t.Errorf("key %d: %v, want %v", i, err, want)
+		}
+	}
+}
+
+// TestIdempotencyExcept: a handler that counts keys itself gets every request.
+func TestIdempotencyExcept(t *testing.T) {
+	wrap, err := api.Idempotency(api.NewMemoryStore(10), api.IdempotencyOptions{Key: []byte(testKey), Except: func(r *http.Request) bool { return r.URL.Path == "/own" }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	calls := map[string]int{}
+	handler := wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { calls[r.URL.Path]++ }))
+	for _, path := range []string{"/own", "/own", "/kit", "/kit"} {
+		request := httptest.NewRequest(http.MethodPost, path, strings.NewReader("{}"))
+		request.Header.Set("Idempotency-Key", "key-of-"+path[1:])
+		handler.ServeHTTP(httptest.NewRecorder(), request)
+	}
+	if calls["/own"] != 2 || calls["/kit"] != 1 {
+		t.Errorf("calls %v", calls)
+	}
+}
+
+func TestIdempotencyKey(t *testing.T) {
+	for name, c := range map[string]struct {
+		header http.Header
+		ask    string
+		key    string
+		bad    bool
+	}{
+		"none":          {http.Header{}, "", "", false},
+		"the usual":     {http.Header{"Idempotency-Key": {"k"}}, "", "k", false},
+		"another":       {http.Header{"X-Request-Key": {"k"}}, "x-request-key", "k", false},
+		"twice":         {http.Header{"Idempotency-Key": {"k", "k"}}, "", "", true},
+		"empty":         {http.Header{"Idempotency-Key": {""}}, "", "", true},
+		"with a space":  {http.Header{"Idempotency-Key": {"a b"}}, "", "", true},
+		"one too long":  {http.Header{"Idempotency-Key": {strings.Repeat("k", 256)}}, "", "", true},
+		"not asked for": {http.Header{"Idempotency-Key": {"k"}}, "X-Key", "", false},
+	} {
+		if key, err := api.IdempotencyKey(c.header, c.ask); key != c.key || (err != nil) != c.bad {
+			t.Errorf("%s: %q %v", name, key, err)
 		}
 	}
 }

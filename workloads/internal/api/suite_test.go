@@ -59,6 +59,12 @@ func (n *notes) register(rest huma.API) {
 		func(context.Context, *struct{}) (*noteAnswer, error) {
 			return &noteAnswer{Body: note{Name: "bare"}}, nil
 		})
+	huma.Register(rest, huma.Operation{OperationID: "get-tree", Method: http.MethodGet, Path: "/api/v1/trees/{path...}"},
+		func(_ context.Context, in *struct {
+			Path string `path:"path"`
+		}) (*noteAnswer, error) {
+			return &noteAnswer{Body: note{Name: in.Path}}, nil
+		})
 	echo := func(_ context.Context, in *struct{ Body note }) (*noteAnswer, error) {
 		return &noteAnswer{Body: in.Body}, nil
 	}

@@ -79,6 +79,36 @@ func TestMiddleware(t *testing.T) {
 	}
 }
 
+// TestSubprotocol: the upgrade to a WebSocket may have its token among its subprotocols, and no other request may.
+func TestSubprotocol(t *testing.T) {
+	for name, c := range map[string]struct {
+		upgrade, authorization string
+		protocols              []string
+		token                  string
+		given, bad             bool
+	}{
+		"good":                {"websocket", "", []string{"itechsmart.v1, bearer.good"}, "good", true, false},
+		"two headers":         {"WebSocket", "", []string{"itechsmart.v1", "bearer.good"}, "good", true, false},
+		"none":                {"websocket", "", []string{"itechsmart.v1"}, "", false, false},
+		"no upgrade":          {"", "", []string{"bearer.good"}, "", false, false},
+		"the header wins":     {"websocket", "Bearer better", []string{"bearer.good"}, "better", true, false},
+		"two tokens":          {"websocket", "", []string{"bearer.good, bearer.good"}, "", true, true},
+		"an empty one":        {"websocket", "", []string{"bearer."}, "", true, true},
+		"one that is endless": {"websocket", "", []string{"bearer." + strings.Repeat("a", MaxToken+1)}, "", true, true},
+	} {
+		request := httptest.NewRequest(http.MethodGet, "/", nil)
+		request.Header.Set("Upgrade", c.upgrade)
+		if c.authorization != "" {
+			request.Header.Set("Authorization", c.authorization)
+		}
+		request.Header["Sec-Websocket-Protocol"] = c.protocols
+		token, given, err := Bearer(request)
+		if token != c.token || given != c.given || errors.Is(err, ErrInvalidToken) != c.bad {
+			t.Errorf("%s: %q %t %v", name, token, given, err)
+		}
+	}
+}
+
 func TestRequire(t *testing.T) {
 	status := func(err error) int {
 		if err == nil {

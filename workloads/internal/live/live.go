@@ -43,8 +43,6 @@ const (
 
 	// maxRead bounds what a client may send, which is nothing but control frames.
 	maxRead = 1 << 10
-	// bye bounds the closing handshake.
-	bye = 5 * time.Second
 )
 
 // Options are what Streams need. All but Draining has a default.
@@ -152,8 +150,11 @@ func (s *Streams) known(r *http.Request) bool {
 	return err == nil && u.Host != "" && strings.EqualFold(u.Host, r.Host)
 }
 
-// errDraining is why a stream ends when the service does.
-var errDraining = errors.New("the service ends")
+// Why a stream ends.
+var (
+	errDraining = errors.New("the service ends")
+	errTalks    = errors.New("the client has sent a message")
+)
 
 // Serve answers a request that Check has let through: tell sends what there is, until it returns, the client goes or is too
 // slow, or the service ends; its ctx is done then. When tell returns nil the client sees a normal closure.
@@ -175,16 +176,27 @@ func (s *Streams) Serve(w http.ResponseWriter, r *http.Request, tell func(ctx co
 		return
 	}
 	conn.SetReadLimit(maxRead)
-	// A request that was taken over by a WebSocket does not end with its connection: reading tells that the client has gone.
-	ctx, cancel := context.WithCancelCause(conn.CloseRead(context.WithoutCancel(r.Context())))
+	// A request that was taken over by a WebSocket does not end with its connection.
+	ctx, cancel := context.WithCancelCause(context.WithoutCancel(r.Context()))
 	defer cancel(nil)
 	var beside sync.WaitGroup
+	beside.Go(func() { listen(ctx, cancel, conn) })
 	beside.Go(func() { s.keep(ctx, cancel, conn) })
 	err = tell(ctx, func(message any) error { return s.send(ctx, conn, message) })
 	cause := context.Cause(ctx)
 	cancel(nil)
 	s.close(conn, err, cause)
 	beside.Wait()
+}
+
+// listen reads, which answers control frames and tells that the client has gone. It ends with the connection: a context that
+// is done would cut that. The library's CloseRead would hold a client that talks for 15 s.
+func listen(ctx context.Context, cancel context.CancelCauseFunc, conn *websocket.Conn) {
+	_, _, err := conn.Read(context.WithoutCancel(ctx))
+	if err == nil {
+		err = errTalks
+	}
+	cancel(err)
 }
 
 // keep pings the client, and ends the stream when it does not answer or the service ends.
@@ -226,6 +238,8 @@ func (s *Streams) close(conn *websocket.Conn, err, cause error) {
 	switch {
 	case errors.Is(cause, errDraining):
 		code, reason = websocket.StatusGoingAway, "the service ends; connect again"
+	case errors.Is(cause, errTalks):
+		code, reason = websocket.StatusPolicyViolation, "there is nothing to be said here"
 	case cause != nil: // the client has gone, or does not answer
 		_ = conn.CloseNow()
 		return
@@ -233,8 +247,5 @@ func (s *Streams) close(conn *websocket.Conn, err, cause error) {
 		s.options.Log.Warn("a WebSocket was cut", "error", err)
 		code, reason = websocket.StatusInternalError, "it was cut; connect again"
 	}
-	// The library waits for the client's half for up to 5 s, and again to drain: a client that is slow gets no more than bye.
-	timer := time.AfterFunc(bye, func() { _ = conn.CloseNow() })
-	defer timer.Stop()
-	_ = conn.Close(code, reason)
+	_ = conn.Close(code, reason) // it waits for the client's half, 5 s at most
 }

@@ -142,6 +142,27 @@ func askHealth(t *testing.T, r *running) (int, Health, time.Duration) {
 	return g.status, h, took
 }
 
+// TestHealthOfLatecomers: a check that comes while the server runs is made as well, and the second of a name takes the
+// place of the first.
+func TestHealthOfLatecomers(t *testing.T) {
+	o := options(&logs{})
+	o.CheckEvery = 20 * time.Millisecond
+	s := New(o)
+	s.Mount(echo())
+	r := run(t, s)
+	eventually(t, "the server serves", func() bool { return fetch(t, http.MethodGet, r.url+config.LivePath, "").status == http.StatusOK })
+	status := func(want string) func() bool {
+		return func() bool {
+			_, h, _ := askHealth(t, r)
+			return len(h.Dependencies) == 1 && h.Dependencies["queue"].Status == want
+		}
+	}
+	s.CheckOptional("queue", func(context.Context) error { return errors.New("hunter2") })
+	eventually(t, "the late check fails", status(StatusDown))
+	s.CheckOptional("queue", func(context.Context) error { return nil })
+	eventually(t, "the one in its place succeeds", status(StatusUp))
+}
+
 func TestHealth(t *testing.T) {
 	o := options(&logs{})
 	o.CheckEvery = 20 * time.Millisecond

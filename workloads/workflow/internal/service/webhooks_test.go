@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/itechsmart/operator/workloads/internal/api"
+	"github.com/itechsmart/operator/workloads/internal/db"
 	"github.com/itechsmart/operator/workloads/internal/product/producttest"
 	workerconfig "github.com/itechsmart/operator/workloads/workflow/worker/config"
 )
@@ -178,6 +180,23 @@ func TestWebhooks(t *testing.T) {
 		}
 	})
 
+	t.Run("what started nothing is counted", func(t *testing.T) {
+		const want = 2 + 10 + 3 + 5 + 1 // replays, signatures, sizes, bodies, a token
+		pool, err := db.Open(t.Context(), r.Settings.Database, "test")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer pool.Close()
+		var rejected int64
+		r.Wait("the counts to be written", func() bool {
+			err := pool.QueryRow(t.Context(), `SELECT rejected FROM triggers WHERE workflow = 'shop' AND trigger = 'shop'`).Scan(&rejected)
+			return err == nil && rejected >= want
+		})
+		if rejected != want {
+			t.Errorf("%d were rejected, want %d", rejected, want)
+		}
+	})
+
 	t.Run("another key takes the place of the old one", func(t *testing.T) {
 		key(strings.ToUpper(hmacKey))
 		r.Wait("the new key", func() bool { return signed(shop, `{"order":1}`).Status == 401 })
@@ -185,4 +204,30 @@ func TestWebhooks(t *testing.T) {
 			t.Errorf("%d %s", a.Status, a.Body)
 		}
 	})
+}
+
+// TestWaitForResultEnds: who waits for a result when the service ends is told where the run is, which goes on.
+func TestWaitForResultEnds(t *testing.T) {
+	r := up(t)
+	r.put("hold", `{"triggers":[{"name":"h","type":"Webhook","webhook":{"path":"h","respond":"WaitForResult"}}],"steps":[{"name":"a","type":"wait","with":{"event":true}}]}`)
+	answered := make(chan producttest.Response, 1)
+	go func() {
+		a, err := r.Try(r.editor, "POST", "/webhooks/h", `{}`)
+		if err != nil {
+			t.Error(err)
+		}
+		answered <- a
+	}()
+	var run Run
+	r.Wait("the run", func() bool {
+		list := producttest.Must[api.List[Run]](r.Running, 200, r.viewer, "GET", "/workflows/hold/runs?phase=Waiting", nil)
+		if len(list.Items) == 1 {
+			run = list.Items[0]
+		}
+		return len(list.Items) == 1
+	})
+	r.Stop()
+	if a := <-answered; a.Status != 202 || a.Header.Get("Location") != base+"/runs/"+run.ID {
+		t.Errorf("%d %s, want the run %s", a.Status, a.Body, run.ID)
+	}
 }
