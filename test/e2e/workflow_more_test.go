@@ -144,5 +144,5 @@ history: {successful: 2}`)
 	}, patience, often).Should(Equal(2), "two successful runs are kept")
 	f.Eventually(func() string { return string(f.kubectl("-n", namespace, "get", "workflows", "e2e-columns")) }, patience, often).
 		Should(MatchRegexp(`NAME +READY +TRIGGERS +ACTIVE +LAST +NEXT +AGE\ne2e-columns +True +2/2 +0 +Succeeded +\d{4}-\d\d-\d\dT03:00:00Z`))
-	f.Expect(string(f.kubectl("-n", namespace, "get", "workflowruns"))).To(MatchRegexp(`NAME +WORKFLOW +PHASE +STEP +DURATION +AGE\n(.*\n)*e2e-columns-2 +e2e-columns +Succeeded +1s`))
+	f.Expect(string(f.kubectl("-n", namespace, "get", "workflowruns"))).To(MatchRegexp(`NAME +WORKFLOW +PHASE +STEP +DURATION +AGE\n(.*\n)*e2e-columns-2 +e2e-columns +Succeeded +[0-9.]+s`))
 }
