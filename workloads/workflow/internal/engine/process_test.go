@@ -39,10 +39,15 @@ func (e effects) Execute(ctx context.Context, call Call) (Result, error) {
 	if call.Config["value"] == "fail" && call.Attempt == 1 {
 		return Result{}, errStep
 	}
-	_, err := e.pool.Exec(ctx, `INSERT INTO effects VALUES ($1, $2, $3, $4, 1) ON CONFLICT (key) DO UPDATE SET times = effects.times + 1`,
-		call.Key, call.Run, call.Step, call.Item)
-	if err != nil {
-		return Result{}, err
+	for { // what the step does is none of the engine's business: it waits for its own database by itself
+		_, err := e.pool.Exec(ctx, `INSERT INTO effects VALUES ($1, $2, $3, $4, 1) ON CONFLICT (key) DO UPDATE SET times = effects.times + 1`,
+			call.Key, call.Run, call.Step, call.Item)
+		if err == nil {
+			break
+		}
+		if !db.Unavailable(err) || !pause(ctx, 3) {
+			return Result{}, err
+		}
 	}
 	select { // time to die in
 	case <-time.After(rand.N(20 * time.Millisecond)):
