@@ -32,6 +32,8 @@ const (
 	countEvery = 5 * time.Second
 	// retryEvery is how soon a WorkflowRun is tried again that could not be started.
 	retryEvery = 5 * time.Second
+	// grace is how long triggers have to begin again after a restart, before they are told to be not ready.
+	grace = 10 * time.Second
 	// settle is how long the first change of many waits for the others.
 	settle = 50 * time.Millisecond
 	// atOnce bounds the writes at the same time.
@@ -72,6 +74,7 @@ type Options struct {
 // Writer writes status.
 type Writer struct {
 	options Options
+	began   time.Time
 	written map[types.UID]string // as JSON
 	// of Workflows
 	counted time.Time
@@ -100,6 +103,7 @@ func (w *Writer) Run(ctx context.Context) {
 	if !w.options.Catalog.WaitSeen(ctx) {
 		return
 	}
+	w.began = time.Now()
 	// Another replica may have written in the meantime.
 	w.written, w.started, w.later, w.cancelled = map[types.UID]string{}, map[types.UID]string{}, map[types.UID]time.Time{}, map[types.UID]bool{}
 	changed := make(chan struct{}, 1)

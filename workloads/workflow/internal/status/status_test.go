@@ -129,6 +129,10 @@ func TestWorkflows(t *testing.T) {
 	b.triggers.mu.Unlock()
 	b.G.Eventually(func() string { return b.workflow("orders")().ReadyTriggers }, rigtest.Long).Should(Equal("0/3"))
 	b.G.Expect(b.workflow("orders")().Triggers[0].Message).To(Equal("it is broken"))
+	b.triggers.mu.Lock()
+	b.triggers.message = ""
+	b.triggers.mu.Unlock()
+	b.G.Eventually(func() string { return b.workflow("orders")().ReadyTriggers }, rigtest.Long).Should(Equal("3/3"))
 
 	id := b.Start("orders", map[string]any{"n": 2})
 	b.Wait(id, store.Waiting)
@@ -144,14 +148,19 @@ func TestWorkflows(t *testing.T) {
 	// What stays as it is costs no write, also for who takes over.
 	before := b.writes.Load()
 	stop()
+	said := b.workflow("orders")()
 	taken := New(b.options)
 	b.Go(taken.Run)
+	b.triggers.mu.Lock()
+	b.triggers.message, b.triggers.next = "it is about to begin", time.Time{}
+	b.triggers.mu.Unlock()
 	// Whoever is told of an edit has looked at all else: edits are the clock of this test.
 	for i := range 3 {
 		w := b.Put(fmt.Sprint("other-", i), orders)
 		b.G.Eventually(func() int64 { return b.workflow(w.Name)().ServedGeneration }, rigtest.Long).Should(Equal(w.Generation))
 	}
 	b.G.Expect(b.writes.Load() - before).To(BeNumerically("<=", 3))
+	b.G.Expect(b.workflow("orders")()).To(Equal(said), "also where triggers are about to begin")
 
 	// A definition that is not proven is not served: the generation before was the last.
 	wrong := b.Put("orders", strings.Replace(orders, "inputs.n == 2", "inputs.nobody == 2", 1))

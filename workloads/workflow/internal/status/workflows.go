@@ -89,6 +89,9 @@ func (w *Writer) workflow(e *catalog.Entry) workflowStatus {
 	ready := 0
 	for i := range e.Workflow.Spec.Triggers {
 		t := w.trigger(name, &e.Workflow.Spec.Triggers[i])
+		if time.Since(w.began) < grace {
+			asBefore(&t, &e.Workflow.Status, e.Workflow.Generation)
+		}
 		if t.Ready {
 			ready++
 		}
@@ -99,6 +102,19 @@ func (w *Writer) workflow(e *catalog.Entry) workflowStatus {
 	}
 	out.ReadyTriggers = fmt.Sprintf("%d/%d", ready, len(out.Triggers))
 	return out
+}
+
+// asBefore keeps what was told of a trigger that was ready, and may only be about to begin again.
+func asBefore(t *workflowv1.TriggerStatus, was *workflowv1.WorkflowStatus, generation int64) {
+	for i := range was.Triggers {
+		before := &was.Triggers[i]
+		if before.Name != t.Name || !before.Ready || was.ServedGeneration != generation {
+			continue
+		}
+		if t.Ready, t.Message = true, ""; t.NextFire == nil {
+			t.NextFire = before.NextFire
+		}
+	}
 }
 
 func (w *Writer) trigger(workflow string, spec *workflowv1.Trigger) workflowv1.TriggerStatus {

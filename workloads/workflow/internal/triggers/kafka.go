@@ -39,7 +39,7 @@ func (t *Triggers) kafka(ctx context.Context, s source, good func()) error {
 	var trouble atomic.Value // the last that the reader complained of
 	reader := kafkago.NewReader(kafkago.ReaderConfig{
 		Brokers: s.binding.Brokers(), GroupID: s.group, Topic: s.name, Dialer: dialer, MaxBytes: fetchBytes, MaxWait: 500 * time.Millisecond,
-		QueueCapacity: prefetch, StartOffset: kafkago.FirstOffset, // of partitions that came since pin
+		QueueCapacity: s.inHand(), StartOffset: kafkago.FirstOffset, // of partitions that came since pin
 		WatchPartitionChanges: true, JoinGroupBackoff: time.Second,
 		ErrorLogger: kafkago.LoggerFunc(func(format string, args ...any) { trouble.Store(s.binding.Redact(fmt.Sprintf(format, args...))) }),
 	})
@@ -47,7 +47,7 @@ func (t *Triggers) kafka(ctx context.Context, s source, good func()) error {
 	good()
 	working, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	inHand := make(chan *message, prefetch)
+	inHand := make(chan *message, s.inHand())
 	var group sync.WaitGroup
 	defer group.Wait()
 	defer stop(nil)

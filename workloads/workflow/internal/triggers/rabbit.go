@@ -23,12 +23,12 @@ const (
 var errSlow = errors.New("the broker does not answer")
 
 // subscribe consumes a queue on a channel of its own.
-func subscribe(conn *amqp.Connection, queue string) (<-chan amqp.Delivery, <-chan *amqp.Error, error) {
+func subscribe(conn *amqp.Connection, queue string, inHand int) (<-chan amqp.Delivery, <-chan *amqp.Error, error) {
 	channel, err := conn.Channel()
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := channel.Qos(prefetch, 0, false); err != nil {
+	if err := channel.Qos(inHand, 0, false); err != nil {
 		return nil, nil, err
 	}
 	ends := channel.NotifyClose(make(chan *amqp.Error, 1))
@@ -47,7 +47,7 @@ func (t *Triggers) rabbit(ctx context.Context, s source, good func()) error {
 	defer conn.CloseDeadline(time.Now().Add(closeTime)) //nolint:errcheck // what is not acknowledged comes again
 	// A queue that comes back after a crash may never answer who asks too early, and the library knows no deadline but this one.
 	late := time.AfterFunc(beginTime, func() { _ = conn.CloseDeadline(time.Now()) })
-	deliveries, ends, err := subscribe(conn, s.name)
+	deliveries, ends, err := subscribe(conn, s.name, s.inHand())
 	if !late.Stop() && err == nil {
 		err = errSlow
 	}

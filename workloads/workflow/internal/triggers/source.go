@@ -25,8 +25,9 @@ const (
 	firstPause, lastPause = 100 * time.Millisecond, 5 * time.Second
 	// unknownErrors is how often one that nobody knows is met before what came is taken for the cause.
 	unknownErrors = 5
-	// prefetch bounds the messages of one trigger that are in hand at a time.
+	// prefetch bounds the messages of one trigger that are in hand at a time, and budget their bytes.
 	prefetch = 32
+	budget   = 16 << 20
 )
 
 // source is where the events of one trigger come from. One that differs takes the place of the one that runs.
@@ -65,6 +66,9 @@ func (s source) same(as source) bool {
 	return s.id == as.id && s.uid == as.uid && s.kind == as.kind && s.name == as.name && s.maxPayload == as.maxPayload && s.missing == as.missing &&
 		maps.Equal(s.binding.Data(), as.binding.Data())
 }
+
+// inHand is how many messages may be in hand at a time.
+func (s source) inHand() int { return int(max(1, min(prefetch, budget/s.maxPayload))) }
 
 // runner is a source at work.
 type runner struct {
