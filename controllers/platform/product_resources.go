@@ -160,6 +160,13 @@ func spreadOver(selector map[string]string) []corev1.TopologySpreadConstraint {
 	return out
 }
 
+func containerPorts() []corev1.ContainerPort {
+	return []corev1.ContainerPort{
+		{Name: portHTTP, ContainerPort: config.Port, Protocol: corev1.ProtocolTCP},
+		{Name: portMetrics, ContainerPort: config.MetricsPort, Protocol: corev1.ProtocolTCP},
+	}
+}
+
 // memoryLimit tells Go's garbage collector what the container may use.
 func memoryLimit() []corev1.EnvVar {
 	return []corev1.EnvVar{{Name: "GOMEMLIMIT", ValueFrom: &corev1.EnvVarSource{ResourceFieldRef: &corev1.ResourceFieldSelector{
@@ -171,12 +178,9 @@ func (in *serviceInput) container(mounts []corev1.VolumeMount) corev1.Container 
 	sizes := &backendType{sizing: in.kind.sizing}
 	return corev1.Container{
 		Name: containerName, Image: in.image, ImagePullPolicy: corev1.PullIfNotPresent,
-		Resources: resourcesOf(sizes, &v1alpha1.ManagedBackend{Resources: in.spec.Resources}),
-		Env:       memoryLimit(),
-		Ports: []corev1.ContainerPort{
-			{Name: portHTTP, ContainerPort: config.Port, Protocol: corev1.ProtocolTCP},
-			{Name: portMetrics, ContainerPort: config.MetricsPort, Protocol: corev1.ProtocolTCP},
-		},
+		Resources:    resourcesOf(sizes, &v1alpha1.ManagedBackend{Resources: in.spec.Resources}),
+		Env:          memoryLimit(),
+		Ports:        containerPorts(),
 		VolumeMounts: append(mounts, corev1.VolumeMount{Name: volumeSpill, MountPath: config.SpillDir}),
 		// Migrations of a large database may take minutes; a quick start is noticed quickly.
 		StartupProbe:             probe(httpProbe(config.LivePath, portHTTP), 1, 2, 600),

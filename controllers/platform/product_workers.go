@@ -20,7 +20,8 @@ import (
 	"github.com/itechsmart/operator/workloads/config"
 )
 
-// workerType is what works beside a product's service. It is no client of Kubernetes: it reads one file.
+// workerType is what works beside a product's service. It is no client of Kubernetes: it reads one file, and answers for its
+// health and its metrics where a service does.
 type workerType struct {
 	// name in labels and names, and of the image that the manager's --product-image replaces.
 	name string
@@ -32,9 +33,6 @@ type workerType struct {
 	grace int64
 	// file in dir is what it is told.
 	file, dir string
-	// port serves all that it answers: liveness at live, readiness at ready, metrics.
-	port        int32
-	live, ready string
 	// pick is how it runs, in a specification that has the product.
 	pick func(*v1alpha1.Products) workerSpec
 	// tell is the content of its file.
@@ -125,7 +123,7 @@ func (in *workerInput) network() networkingv1.NetworkPolicySpec {
 		PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress},
 		Ingress: []networkingv1.NetworkPolicyIngressRule{{
 			From:  []networkingv1.NetworkPolicyPeer{{NamespaceSelector: &metav1.LabelSelector{}}},
-			Ports: ports(corev1.ProtocolTCP, in.kind.worker.port),
+			Ports: ports(corev1.ProtocolTCP, config.MetricsPort),
 		}},
 	}
 }
@@ -145,10 +143,10 @@ func (in *workerInput) pod() corev1.PodSpec {
 			Name: containerName, Image: in.image, ImagePullPolicy: corev1.PullIfNotPresent,
 			Resources: resourcesOf(&backendType{sizing: kind.sizing}, &v1alpha1.ManagedBackend{Resources: in.spec.resources}),
 			Env:       memoryLimit(), VolumeMounts: mounts,
-			Ports:                    []corev1.ContainerPort{{Name: portMetrics, ContainerPort: kind.port, Protocol: corev1.ProtocolTCP}},
-			StartupProbe:             probe(httpProbe(kind.live, portMetrics), 1, 2, 600),
-			ReadinessProbe:           probe(httpProbe(kind.ready, portMetrics), 2, 2, 2),
-			LivenessProbe:            probe(httpProbe(kind.live, portMetrics), 10, 5, 3),
+			Ports:                    containerPorts(),
+			StartupProbe:             probe(httpProbe(config.LivePath, portHTTP), 1, 2, 600),
+			ReadinessProbe:           probe(httpProbe(config.ReadyPath, portHTTP), 2, 2, 2),
+			LivenessProbe:            probe(httpProbe(config.LivePath, portHTTP), 10, 5, 3),
 			TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
 			SecurityContext:          containerSecurity(),
 		}},

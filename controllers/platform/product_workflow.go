@@ -39,7 +39,6 @@ var workflowProduct = &productType{
 		name: "workflow-worker", image: "docker.io/itechsmart/workflow-worker:dev",
 		sizing: sizing{cpu: "100m", memory: "128Mi", memoryLimit: "512Mi"}, grace: 30,
 		file: workerconfig.FileName, dir: workerconfig.Dir,
-		port: workerconfig.Port, live: workerconfig.LivePath, ready: workerconfig.ReadyPath,
 		pick: func(p *v1alpha1.Products) workerSpec {
 			w := &p.Workflow.Worker
 			return workerSpec{replicas: w.Replicas, image: w.Image, resources: w.Resources}
