@@ -51,7 +51,7 @@ type Options struct {
 	Origins []string
 	// Max is how many are open at a time.
 	Max int
-	// Ping is how often a client must prove that it is there; Write is how long it may take to receive a message.
+	// Ping is how often a client must prove that it is there; Write is how long it may take to do so, or to receive a message.
 	Ping, Write time.Duration
 	// Draining is closed when the service ends: then all are closed.
 	Draining <-chan struct{}
@@ -212,7 +212,7 @@ func (s *Streams) keep(ctx context.Context, cancel context.CancelCauseFunc, conn
 			return
 		case <-ticker.C:
 		}
-		limited, stop := context.WithTimeout(ctx, s.options.Ping)
+		limited, stop := context.WithTimeout(ctx, s.options.Write)
 		err := conn.Ping(limited)
 		stop()
 		if err != nil {

@@ -102,11 +102,15 @@ func until(ctx context.Context, _ Send) error {
 func TestOutlivesRequests(t *testing.T) {
 	pings := make(chan struct{}, 100)
 	goOn := make(chan struct{})
-	r := serve(t, Options{Ping: 50 * time.Millisecond}, func(_ context.Context, send Send) error {
+	r := serve(t, Options{Ping: 50 * time.Millisecond, Write: long}, func(ctx context.Context, send Send) error {
 		if err := send(map[string]int{"n": 1}); err != nil {
 			return err
 		}
-		<-goOn
+		select {
+		case <-goOn:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 		return send(map[string]int{"n": 2})
 	})
 	conn, status := r.dial(&websocket.DialOptions{Subprotocols: []string{Protocol, "bearer.x"}, OnPingReceived: func(context.Context, []byte) bool {
@@ -145,7 +149,7 @@ func TestEnds(t *testing.T) {
 		}
 	})
 	t.Run("a client that does not answer", func(t *testing.T) {
-		r := serve(t, Options{Ping: 20 * time.Millisecond}, until)
+		r := serve(t, Options{Ping: 20 * time.Millisecond, Write: 20 * time.Millisecond}, until)
 		r.dial(nil) // who does not read does not answer
 		if err := r.end(); err == nil {
 			t.Error("nobody noticed")

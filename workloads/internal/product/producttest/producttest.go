@@ -27,8 +27,10 @@ import (
 
 // What every service of a test has.
 const (
-	Base                      = "/api/v1"
-	Namespace, Platform       = "shop", "main"
+	Base      = "/api/v1"
+	Namespace = "shop"
+	Platform  = "main"
+
 	adminEmail, adminPassword = "root@example.com", "Correct-horse-9"
 	password                  = "Engine-1843" // of all who register
 )

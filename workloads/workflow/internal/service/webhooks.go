@@ -148,7 +148,7 @@ func (s *Service) webhook(ctx context.Context, in *webhookInput) (*hooked, error
 		s.Launcher.Reject(h.workflow, h.trigger.Name)
 		return nil, err
 	}
-	id, err := s.call(ctx, in, h, r, signature)
+	id, err := s.call(ctx, h, r, signature)
 	if err != nil {
 		return nil, err
 	}
@@ -243,7 +243,7 @@ func triggerHeaders(h http.Header) map[string]string {
 
 // call starts the run. A signature counts once: the run has it, and the table of answers remembers it when the run's history
 // is shorter than the signature's time.
-func (s *Service) call(ctx context.Context, in *webhookInput, h hook, r launch.Request, signature []byte) (id string, err error) {
+func (s *Service) call(ctx context.Context, h hook, r launch.Request, signature []byte) (id string, err error) {
 	remember := func() {}
 	if signature != nil {
 		if remember, err = s.once(ctx, r.Key); err != nil {
