@@ -120,7 +120,7 @@ type TriggerStatus struct {
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
-// +kubebuilder:resource:categories=itechsmart;workflow,shortName=wf
+// +kubebuilder:resource:categories=itechsmart,shortName=wf
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
 // +kubebuilder:printcolumn:name="Triggers",type=string,JSONPath=`.status.readyTriggers`
 // +kubebuilder:printcolumn:name="Active",type=integer,JSONPath=`.status.runs.active`
