@@ -210,7 +210,7 @@ func end(r *rigtest.Rig, job *batchv1.Job, code int32) {
 
 func TestJob(t *testing.T) {
 	r := begin(t)
-	r.Put("run", `{"steps":[{"name":"pod","type":"job","with":{"image":"example/pack:1","args":["--run","${{ run.id }}"],"env":{"B":"2","A":"1"},"timeout":"90s","resources":{"limits":{"cpu":"1"}}}}]}`)
+	r.Put("run", `{"steps":[{"name":"pod","type":"job","with":{"image":"example/pack:1","args":["--run","${{ run.id }}"],"env":{"B":"2","A":"1"},"timeout":"90s","serviceAccount":"builder","resources":{"limits":{"cpu":"1"}}}}]}`)
 	id := r.Start("run", nil)
 	job := theJob(r, id)
 	spec := job.Spec.Template.Spec
@@ -221,7 +221,8 @@ func TestJob(t *testing.T) {
 	r.G.Expect(*job.Spec.ActiveDeadlineSeconds).To(BeEquivalentTo(90))
 	r.G.Expect(*job.Spec.BackoffLimit).To(BeZero())
 	r.G.Expect(*job.Spec.TTLSecondsAfterFinished).To(Equal(keepJob))
-	r.G.Expect(*spec.AutomountServiceAccountToken).To(BeFalse())
+	r.G.Expect(spec.ServiceAccountName).To(Equal("builder"))
+	r.G.Expect(*spec.AutomountServiceAccountToken).To(BeFalse(), "who writes a Workflow has not the rights of every ServiceAccount")
 	r.G.Expect(*spec.SecurityContext.RunAsNonRoot).To(BeTrue())
 	r.G.Expect(*c.SecurityContext.AllowPrivilegeEscalation).To(BeFalse())
 	end(r, job, 0)

@@ -117,9 +117,9 @@ func newJob(t *task) (*batchv1.Job, error) {
 		Containers: []corev1.Container{c}, RestartPolicy: corev1.RestartPolicyNever, AutomountServiceAccountToken: &no, EnableServiceLinks: &no,
 		SecurityContext: &corev1.PodSecurityContext{RunAsNonRoot: &yes, SeccompProfile: c.SecurityContext.SeccompProfile},
 	}
-	if account := text(t, "serviceAccount"); account != "" { // it was named for its rights
-		pod.ServiceAccountName, pod.AutomountServiceAccountToken = account, &yes
-	}
+	// Its pull secrets are for the image. Its token stays out: who may write a Workflow need not have the rights of every
+	// ServiceAccount of the namespace.
+	pod.ServiceAccountName = text(t, "serviceAccount")
 	job := &batchv1.Job{
 		ObjectMeta: metav1.ObjectMeta{Name: "wf-" + hex.EncodeToString(sum[:12]), Labels: labels, Annotations: map[string]string{stepAnnotation: t.Workflow + "/" + t.Name}},
 		Spec: batchv1.JobSpec{

@@ -24,8 +24,12 @@ const (
 	pathStep  = pathRun + "/steps/{step}"
 )
 
-// typeApproval is the step type whose waits only its approvers end.
-const typeApproval = "approval"
+const (
+	// typeApproval is the step type whose waits only its approvers end.
+	typeApproval = "approval"
+	// typeWait is the one that anybody may end who edits: what Jobs, Pipelines and other workflows gave is not for callers to tell.
+	typeWait = "wait"
+)
 
 func (s *Service) registerControl(rest huma.API) {
 	huma.Register(rest, operation("cancel-run", http.MethodPost, pathRun+"/cancel", "End a run; its handlers still run"), s.cancelRun)
@@ -181,8 +185,12 @@ func (s *Service) resume(ctx context.Context, in *resumeInput) (*reply[Run], err
 	if err != nil {
 		return nil, answer(err)
 	}
-	if waiting.Type == typeApproval {
+	switch waiting.Type {
+	case typeWait:
+	case typeApproval:
 		return nil, api.Conflict("the step waits for the decision of an approver")
+	default:
+		return nil, api.Conflict("the step waits for no caller: only steps of type wait are resumed")
 	}
 	var data any
 	if len(in.Body.Data) > 0 {

@@ -67,6 +67,16 @@ func TestControl(t *testing.T) {
 		}
 	})
 
+	t.Run("what a Job gives is not for callers to tell", func(t *testing.T) {
+		r.put("pack", `{"steps":[{"name":"pod","type":"job","with":{"image":"example/pack:1"}}]}`)
+		run := r.start("pack", `{}`)
+		r.waits(run.ID, "pod", 1)
+		if a := r.Call(r.editor, "POST", "/runs/"+run.ID+"/steps/pod/resume", `{"data":{"output":{"exitCode":0}}}`); a.Status != 409 {
+			t.Errorf("a Job's outcome is forged: %d %s", a.Status, a.Body)
+		}
+		producttest.Must[Run](r.Running, 200, r.editor, "POST", "/runs/"+run.ID+"/cancel", `{}`)
+	})
+
 	t.Run("a role rejects", func(t *testing.T) {
 		run := r.start("release", `{}`)
 		r.waits(run.ID, "ask", 1)
