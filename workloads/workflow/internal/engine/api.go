@@ -103,7 +103,7 @@ func (e *Engine) makeRoom(ctx context.Context, id string, c store.Concurrency) e
 // stop ends a run by s, whose target it fills in.
 func (e *Engine) stop(ctx context.Context, r store.RunRef, s store.Stop) error {
 	p, err := e.programs.get(ctx, r.Workflow, r.Hash)
-	if errors.Is(err, errNoProgram) {
+	if errors.Is(err, ErrNoProgram) {
 		return e.abort(ctx, r.ID, err)
 	}
 	if err != nil {

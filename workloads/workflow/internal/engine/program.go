@@ -52,8 +52,8 @@ func (p *program) target(run string, step, item int) store.Target {
 	return store.Target{Run: run, Step: step, Item: item, Graph: p.graph, Hash: p.hash}
 }
 
-// errNoProgram: what is kept cannot be executed.
-var errNoProgram = errors.New("the definition cannot be executed")
+// ErrNoProgram means that the definition that was kept cannot be executed: by this version of the program, say.
+var ErrNoProgram = errors.New("the definition cannot be executed")
 
 // programs are those that were used, by workflow and hash.
 type programs struct {
@@ -92,14 +92,14 @@ func (p *programs) put(key [2]string, value *program) {
 func (e *Engine) load(ctx context.Context, workflow, hash string) (*program, error) {
 	spec, err := e.store.Definition(ctx, workflow, hash)
 	if errors.Is(err, store.ErrNotFound) {
-		return nil, fmt.Errorf("workflow %s: %w: it is not kept", workflow, errNoProgram)
+		return nil, fmt.Errorf("workflow %s: %w: it is not kept", workflow, ErrNoProgram)
 	}
 	if err != nil {
 		return nil, err
 	}
 	compiled, err := e.options.Compile(spec)
 	if err != nil {
-		return nil, fmt.Errorf("workflow %s: %w: %w", workflow, errNoProgram, err)
+		return nil, fmt.Errorf("workflow %s: %w: %w", workflow, ErrNoProgram, err)
 	}
 	p := newProgram(compiled)
 	p.hash = hash // what this version makes of it must not part it from its runs

@@ -73,7 +73,7 @@ func (e *Engine) sweepSteps(ctx context.Context) error {
 		list, err := e.store.DueSteps(ctx, sweepAtOnce)
 		more, err = found(list, err, func(d store.DueStep) error {
 			p, err := e.programs.get(ctx, d.Workflow, d.Hash)
-			if errors.Is(err, errNoProgram) {
+			if errors.Is(err, ErrNoProgram) {
 				return e.abort(ctx, d.ID, err)
 			}
 			if err != nil {
@@ -107,7 +107,7 @@ func (e *Engine) sweepQueued(ctx context.Context) error {
 		list, err := e.store.Admissible(ctx, sweepAtOnce)
 		more, err = found(list, err, func(r store.RunRef) error {
 			p, err := e.programs.get(ctx, r.Workflow, r.Hash)
-			if errors.Is(err, errNoProgram) {
+			if errors.Is(err, ErrNoProgram) {
 				return e.abort(ctx, r.ID, err)
 			}
 			if err != nil {
@@ -149,7 +149,7 @@ func (e *Engine) Prune(ctx context.Context) error {
 		for _, w := range list {
 			after = w.Workflow
 			p, err := e.programs.get(ctx, w.Workflow, w.Hash)
-			if errors.Is(err, errNoProgram) {
+			if errors.Is(err, ErrNoProgram) {
 				continue // it does not say what to keep
 			}
 			if err != nil {

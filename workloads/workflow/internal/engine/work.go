@@ -52,7 +52,7 @@ func (e *Engine) take(ctx, running context.Context, d *queue.Delivery) {
 
 func (e *Engine) claim(ctx context.Context, task store.Task) (*view, *store.Claimed, error) {
 	p, err := e.programs.get(ctx, task.Workflow, task.Hash)
-	if errors.Is(err, errNoProgram) {
+	if errors.Is(err, ErrNoProgram) {
 		return nil, nil, errors.Join(err, e.abort(ctx, task.Run, err))
 	}
 	if err != nil {

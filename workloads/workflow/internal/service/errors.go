@@ -11,6 +11,7 @@ import (
 	"github.com/itechsmart/operator/workloads/internal/api"
 	"github.com/itechsmart/operator/workloads/internal/api/problem"
 	"github.com/itechsmart/operator/workloads/internal/db"
+	"github.com/itechsmart/operator/workloads/workflow/internal/engine"
 	"github.com/itechsmart/operator/workloads/workflow/internal/launch"
 	"github.com/itechsmart/operator/workloads/workflow/internal/store"
 	"github.com/itechsmart/operator/workloads/workflow/worker/config/definition"
@@ -31,6 +32,7 @@ var known = []struct {
 	{store.ErrBusy, http.StatusConflict, "busy", "the workflow runs as often as spec.concurrency lets it"},
 	{store.ErrNotFound, http.StatusNotFound, "not_found", "no such run"},
 	{backend.ErrNotFound, http.StatusNotFound, "not_found", "no such run or step"},
+	{engine.ErrNoProgram, http.StatusConflict, "not_executable", "the definition that the run began with cannot be executed any more"},
 	{store.ErrConflict, http.StatusConflict, "conflict", "the run or the step is not in a state in which this can be done"},
 }
 
