@@ -21,10 +21,7 @@ import (
 
 const (
 	defaultPrefetch       = 64
-	defaultDeliveryLimit  = 20
 	defaultPublishTimeout = 5 * time.Second
-
-	deadSuffix = ".dead"
 
 	firstPause, lastPause = 50 * time.Millisecond, 2 * time.Second
 )
@@ -51,14 +48,11 @@ type Queue struct {
 
 // New prepares a queue: nothing is dialed before Run or Consume. ErrInvalid names what is wrong with the options.
 func New(o Options) (*Queue, error) {
-	if err := errors.Join(rabbitmq.ValidName(o.Name+deadSuffix), o.Binding.Require("host", "port", "username", "password")); err != nil {
+	if err := errors.Join(rabbitmq.ValidName(rabbitmq.WorkQueue{Name: o.Name}.Dead()), o.Binding.Require("host", "port", "username", "password")); err != nil {
 		return nil, fmt.Errorf("queue %s: %w", o.Name, err)
 	}
 	if o.Prefetch == 0 {
 		o.Prefetch = defaultPrefetch
-	}
-	if o.DeliveryLimit == 0 {
-		o.DeliveryLimit = defaultDeliveryLimit
 	}
 	if o.PublishTimeout == 0 {
 		o.PublishTimeout = defaultPublishTimeout
@@ -72,32 +66,23 @@ func New(o Options) (*Queue, error) {
 }
 
 // Dead is the name of the queue of dead letters.
-func (q *Queue) Dead() string { return q.options.Name + deadSuffix }
+func (q *Queue) Dead() string { return q.work().Dead() }
 
 func (q *Queue) fail(op string, err error) error { return rabbitmq.Error(q.options.Binding, op, err) }
 
-// declare makes the queues, or finds them alike. A message that is dead is not lost while the dead queue is away: the broker
-// keeps it until that one has confirmed it, which needs overflow reject-publish.
+// work is the queue with its dead letters, as the operator keeps them.
+func (q *Queue) work() rabbitmq.WorkQueue {
+	return rabbitmq.WorkQueue{Name: q.options.Name, DeliveryLimit: q.options.DeliveryLimit}
+}
+
+// declare makes the queues, or finds them alike.
 func (q *Queue) declare(ctx context.Context) error {
 	admin, err := rabbitmq.New(q.options.Binding)
 	if err != nil {
 		return err
 	}
 	defer admin.Close() //nolint:errcheck // what it did is confirmed
-	dead := q.Dead()
-	if err := admin.EnsureExchange(ctx, rabbitmq.Exchange{Name: dead, Durable: true}); err != nil {
-		return err
-	}
-	if err := admin.EnsureQueue(ctx, rabbitmq.Queue{Name: dead, Durable: true, Type: "quorum"}); err != nil {
-		return err
-	}
-	if err := admin.BindQueue(ctx, dead, dead, q.options.Name); err != nil {
-		return err
-	}
-	return admin.EnsureQueue(ctx, rabbitmq.Queue{Name: q.options.Name, Durable: true, Type: "quorum", Arguments: map[string]any{
-		"x-delivery-limit": q.options.DeliveryLimit, "x-dead-letter-exchange": dead, "x-dead-letter-routing-key": q.options.Name,
-		"x-dead-letter-strategy": "at-least-once", "x-overflow": "reject-publish",
-	}})
+	return q.work().Ensure(ctx, admin)
 }
 
 // keep holds a connection by hold, one after the other, until ctx ends: the pause grows as long as none of them was good.
