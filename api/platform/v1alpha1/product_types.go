@@ -48,7 +48,7 @@ type WorkflowWorker struct {
 	Replicas int32 `json:"replicas,omitempty"`
 
 	// slots is how many steps a worker runs at a time.
-	// +kubebuilder:default=64
+	// +kubebuilder:default=100
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=1000
 	// +optional

@@ -234,7 +234,7 @@ type WebhookTrigger struct {
 	// +optional
 	Respond string `json:"respond,omitempty"`
 
-	// maxPayloadBytes bounds the body.
+	// maxPayloadBytes bounds the body; so does maxOutputBytes of the Platform.
 	// +kubebuilder:default=1048576
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=8388608
@@ -299,7 +299,8 @@ type EventTrigger struct {
 	// +optional
 	DedupeKey string `json:"dedupeKey,omitempty"`
 
-	// maxPayloadBytes bounds a message. A larger one is counted in status, and starts nothing.
+	// maxPayloadBytes bounds a message; so does maxOutputBytes of the Platform. A larger one is counted in status, and starts
+	// nothing.
 	// +kubebuilder:default=1048576
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=8388608

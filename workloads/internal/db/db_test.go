@@ -27,14 +27,8 @@ func TestMain(m *testing.M) { servers.Main(m) }
 // schema makes a schema of the test's own.
 func schema(t testing.TB) config.Database {
 	t.Helper()
-	c := config.Database{Binding: servers.Postgres(t).Data(), Schema: "s_" + strings.ToLower(strings.NewReplacer("/", "_", "-", "_").Replace(t.Name()))}
-	public := c
-	public.Schema = "public"
-	pool := open(t, public)
-	if _, err := pool.Exec(t.Context(), "CREATE SCHEMA "+pgx.Identifier{c.Schema}.Sanitize()); err != nil {
-		t.Fatal(err)
-	}
-	return c
+	b, name := servers.Schema(t)
+	return config.Database{Binding: b.Data(), Schema: name}
 }
 
 func open(t testing.TB, c config.Database) *pgxpool.Pool {

@@ -11,17 +11,14 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
-	"time"
 
 	"github.com/danielgtaylor/huma/v2"
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/itechsmart/operator/internal/backend/backendtest/servers"
@@ -49,24 +46,13 @@ var migrations = fstest.MapFS{"00001_greeter.sql": {Data: []byte("-- +goose Up\n
 
 func configuration(t *testing.T) *config.Service {
 	t.Helper()
-	b := servers.Postgres(t)
-	u := url.URL{Scheme: "postgres", User: url.UserPassword(b.Username, b.Password), Host: b.Address(), Path: b.Database, RawQuery: "sslmode=disable"}
-	pool, err := pgxpool.New(t.Context(), u.String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer pool.Close()
-	schema := fmt.Sprintf("product_%d", time.Now().UnixNano())
-	for _, name := range []string{schema, schema + "_identity"} {
-		if _, err := pool.Exec(t.Context(), "CREATE SCHEMA "+name); err != nil {
-			t.Fatal(err)
-		}
-	}
+	b, schema := servers.Schema(t)
+	identity := servers.SchemaOn(t, b)
 	key := base64.StdEncoding.EncodeToString([]byte(strings.Repeat("k", 32)))
 	return &config.Service{
 		Product: "greeter", Platform: "main", Namespace: "shop",
 		Database: config.Database{Binding: b.Data(), Schema: schema, MinConnections: 1, MaxConnections: 4},
-		Identity: config.Database{Binding: b.Data(), Schema: schema + "_identity", MinConnections: 1, MaxConnections: 4},
+		Identity: config.Database{Binding: b.Data(), Schema: identity, MinConnections: 1, MaxConnections: 4},
 		Auth:     config.Auth{Issuer: "https://shop.example.com", Keys: []config.Key{{ID: "k", Algorithm: "HS256", Secret: key}}},
 	}
 }

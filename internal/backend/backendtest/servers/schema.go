@@ -17,7 +17,14 @@ import (
 // Schema makes a schema of the test's own in the shared PostgreSQL.
 func Schema(t testing.TB) (b backend.Binding, name string) {
 	t.Helper()
-	b, name = Postgres(t), backendtest.Name("schema")
+	b = Postgres(t)
+	return b, SchemaOn(t, b)
+}
+
+// SchemaOn makes one on a server.
+func SchemaOn(t testing.TB, b backend.Binding) (name string) {
+	t.Helper()
+	name = backendtest.Name("schema")
 	u := url.URL{Scheme: "postgres", User: url.UserPassword(b.Username, b.Password), Host: net.JoinHostPort(b.Host, b.Port), Path: b.Database, RawQuery: "sslmode=disable"}
 	admin, err := pgx.Connect(t.Context(), u.String())
 	if err != nil {
@@ -27,5 +34,5 @@ func Schema(t testing.TB) (b backend.Binding, name string) {
 	if _, err := admin.Exec(t.Context(), "CREATE SCHEMA "+name); err != nil {
 		t.Fatal(err)
 	}
-	return b, name
+	return name
 }

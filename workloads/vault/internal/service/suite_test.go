@@ -8,7 +8,6 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
-	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -19,7 +18,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
 	"k8s.io/client-go/rest"
 
 	"github.com/itechsmart/operator/internal/backend"
@@ -64,25 +62,13 @@ func (b *buffer) String() string              { b.mu.Lock(); defer b.mu.Unlock()
 // settingsOn makes two schemas on a server, and a configuration that uses them.
 func settingsOn(t testing.TB, b backend.Binding) *config.Service {
 	t.Helper()
-	pool, err := pgxpool.New(t.Context(), (&url.URL{
-		Scheme: "postgres", User: url.UserPassword(b.Username, b.Password), Host: b.Address(), Path: b.Database, RawQuery: "sslmode=disable",
-	}).String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer pool.Close()
-	name := fmt.Sprintf("vault_%d", time.Now().UnixNano())
-	for _, schema := range []string{name, name + "_identity"} {
-		if _, err := pool.Exec(t.Context(), "CREATE SCHEMA "+schema); err != nil {
-			t.Fatal(err)
-		}
-	}
+	name, identity := servers.SchemaOn(t, b), servers.SchemaOn(t, b)
 	secret := make([]byte, 32)
 	_, _ = rand.Read(secret)
 	return &config.Service{
 		Product: productName, Platform: platform, Namespace: namespace, Generation: 1,
 		Database: config.Database{Binding: b.Data(), Schema: name, MinConnections: 2, MaxConnections: 8},
-		Identity: config.Database{Binding: b.Data(), Schema: name + "_identity", MinConnections: 1, MaxConnections: 4},
+		Identity: config.Database{Binding: b.Data(), Schema: identity, MinConnections: 1, MaxConnections: 4},
 		Auth: config.Auth{
 			Issuer: "https://shop.example.com", Keys: []config.Key{{ID: "k1", Algorithm: "HS256", Secret: base64.StdEncoding.EncodeToString(secret)}},
 			OpenRegistration: true, Administrator: &config.Administrator{Email: adminEmail, Password: adminPassword},

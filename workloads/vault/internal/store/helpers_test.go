@@ -5,14 +5,11 @@ package store
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
-	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/itechsmart/operator/internal/backend/backendtest/servers"
@@ -31,22 +28,11 @@ const (
 	cheap = 1000
 )
 
-var schemas atomic.Int64
-
 // openPool gives a migrated schema of the test's own.
 func openPool(t testing.TB) *pgxpool.Pool {
 	t.Helper()
-	binding := servers.Postgres(t)
-	c := config.Database{Binding: binding.Data(), Schema: fmt.Sprintf("vault_%d", schemas.Add(1)), MinConnections: 1, MaxConnections: 10}
-	admin, err := pgx.Connect(t.Context(), fmt.Sprintf("host=%s port=%s user=%s password=%s dbname=%s sslmode=disable",
-		binding.Host, binding.Port, binding.Username, binding.Password, binding.Database))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer admin.Close(context.Background()) //nolint:errcheck // the test's own
-	if _, err := admin.Exec(t.Context(), "CREATE SCHEMA "+c.Schema); err != nil {
-		t.Fatal(err)
-	}
+	binding, schema := servers.Schema(t)
+	c := config.Database{Binding: binding.Data(), Schema: schema, MinConnections: 1, MaxConnections: 10}
 	pool, err := db.Open(context.Background(), c, t.Name())
 	if err != nil {
 		t.Fatal(err)

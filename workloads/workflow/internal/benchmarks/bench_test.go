@@ -17,7 +17,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/itechsmart/operator/internal/backend/backendtest"
@@ -38,8 +37,6 @@ const (
 	starters = 32
 	waiting  = 1000
 )
-
-var schemas atomic.Int64
 
 // nothing is a step that does nothing; "wait" waits for somebody.
 type nothing struct{ executed *atomic.Int64 }
@@ -63,18 +60,10 @@ type bench struct {
 // launch runs one engine, as a worker that starts runs as well.
 func launch(b testing.TB, executes bool) *bench {
 	b.Helper()
-	binding := servers.Postgres(b)
-	c := config.Database{Binding: binding.Data(), Schema: fmt.Sprintf("bench_%d", schemas.Add(1))}
-	admin, err := pgx.Connect(b.Context(), fmt.Sprintf("host=%s port=%s user=%s password=%s dbname=%s sslmode=disable",
-		binding.Host, binding.Port, binding.Username, binding.Password, binding.Database))
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer admin.Close(context.Background()) //nolint:errcheck // the bench's own
-	if _, err := admin.Exec(b.Context(), "CREATE SCHEMA "+c.Schema); err != nil {
-		b.Fatal(err)
-	}
+	binding, schema := servers.Schema(b)
+	c := config.Database{Binding: binding.Data(), Schema: schema}
 	x := &bench{b: b}
+	var err error
 	if x.pool, err = db.Open(context.Background(), c, "bench"); err != nil {
 		b.Fatal(err)
 	}

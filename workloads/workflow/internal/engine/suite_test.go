@@ -11,11 +11,9 @@ import (
 	"os"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	. "github.com/onsi/gomega"
 
@@ -39,8 +37,6 @@ func TestMain(m *testing.M) {
 // long is how long a test waits for what must happen.
 const long = time.Minute
 
-var schemas atomic.Int64
-
 // place is a database and a queue of a test's own.
 type place struct {
 	Database config.Database
@@ -53,17 +49,8 @@ type place struct {
 func newPlace(t testing.TB, postgres, rabbit backend.Binding) place {
 	t.Helper()
 	p := place{
-		Database: config.Database{Binding: postgres.Data(), Schema: fmt.Sprintf("engine_%d", schemas.Add(1)), MinConnections: 2, MaxConnections: 10},
+		Database: config.Database{Binding: postgres.Data(), Schema: servers.SchemaOn(t, postgres), MinConnections: 2, MaxConnections: 10},
 		Rabbit:   rabbit.Data(), Queue: backendtest.Name("tasks"),
-	}
-	admin, err := pgx.Connect(t.Context(), fmt.Sprintf("host=%s port=%s user=%s password=%s dbname=%s sslmode=disable",
-		postgres.Host, postgres.Port, postgres.Username, postgres.Password, postgres.Database))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer admin.Close(context.Background()) //nolint:errcheck // the test's own
-	if _, err := admin.Exec(t.Context(), "CREATE SCHEMA "+p.Database.Schema); err != nil {
-		t.Fatal(err)
 	}
 	pool := p.pool(t)
 	defer pool.Close()

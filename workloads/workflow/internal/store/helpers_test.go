@@ -9,11 +9,9 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/itechsmart/operator/internal/backend/backendtest/servers"
@@ -23,22 +21,11 @@ import (
 
 func TestMain(m *testing.M) { servers.Main(m) }
 
-var schemas atomic.Int64
-
 // openPool gives a migrated schema of the test's own.
 func openPool(t testing.TB) *pgxpool.Pool {
 	t.Helper()
-	binding := servers.Postgres(t)
-	c := config.Database{Binding: binding.Data(), Schema: fmt.Sprintf("workflow_%d", schemas.Add(1)), MinConnections: 1, MaxConnections: 10}
-	admin, err := pgx.Connect(t.Context(), fmt.Sprintf("host=%s port=%s user=%s password=%s dbname=%s sslmode=disable",
-		binding.Host, binding.Port, binding.Username, binding.Password, binding.Database))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer admin.Close(context.Background()) //nolint:errcheck // the test's own
-	if _, err := admin.Exec(t.Context(), "CREATE SCHEMA "+c.Schema); err != nil {
-		t.Fatal(err)
-	}
+	binding, schema := servers.Schema(t)
+	c := config.Database{Binding: binding.Data(), Schema: schema, MinConnections: 1, MaxConnections: 10}
 	pool, err := db.Open(context.Background(), c, t.Name())
 	if err != nil {
 		t.Fatal(err)

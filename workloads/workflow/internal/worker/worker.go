@@ -28,7 +28,7 @@ import (
 )
 
 const (
-	defaultSlots = 64
+	defaultSlots = 100
 	firstLook    = 250 * time.Millisecond
 	lastLook     = 5 * time.Second
 )

@@ -43,7 +43,7 @@ type Worker struct {
 	// Queue is the binding of RabbitMQ; QueueName the queue of tasks.
 	Queue     map[string]string `json:"queue"`
 	QueueName string            `json:"queueName"`
-	// Slots is how many steps run at a time; 64 when zero.
+	// Slots is how many steps run at a time; 100 when zero.
 	Slots int `json:"slots,omitempty"`
 	// MaxOutputBytes bounds a step's output; 256 KiB when zero.
 	MaxOutputBytes int `json:"maxOutputBytes,omitempty"`

@@ -10,14 +10,12 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
 	"sigs.k8s.io/yaml"
 
 	"github.com/itechsmart/operator/internal/backend/backendtest/servers"
@@ -39,19 +37,8 @@ const (
 // vault runs a service until the end of the test.
 func vault(t *testing.T) (server string) {
 	t.Helper()
-	b := servers.Postgres(t)
-	u := url.URL{Scheme: "postgres", User: url.UserPassword(b.Username, b.Password), Host: b.Address(), Path: b.Database, RawQuery: "sslmode=disable"}
-	pool, err := pgxpool.New(t.Context(), u.String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer pool.Close()
-	schema := fmt.Sprintf("cli_%d", time.Now().UnixNano())
-	for _, name := range []string{schema, schema + "_identity"} {
-		if _, err := pool.Exec(t.Context(), "CREATE SCHEMA "+name); err != nil {
-			t.Fatal(err)
-		}
-	}
+	b, schema := servers.Schema(t)
+	identity := servers.SchemaOn(t, b)
 	key := base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{9}, 32))
 	listening, ended := make(chan string, 1), make(chan error, 1)
 	p := product.Process{
@@ -59,7 +46,7 @@ func vault(t *testing.T) (server string) {
 		Config: &config.Service{
 			Product: "vault", Platform: "main", Namespace: "shop",
 			Database:  config.Database{Binding: b.Data(), Schema: schema, MinConnections: 1, MaxConnections: 6},
-			Identity:  config.Database{Binding: b.Data(), Schema: schema + "_identity", MinConnections: 1, MaxConnections: 4},
+			Identity:  config.Database{Binding: b.Data(), Schema: identity, MinConnections: 1, MaxConnections: 4},
 			Auth:      config.Auth{Issuer: "https://shop.example.com", Keys: []config.Key{{ID: "k", Algorithm: "HS256", Secret: key}}, Administrator: &config.Administrator{Email: user, Password: password}},
 			RateLimit: config.RateLimit{RequestsPerMinute: -1},
 			Vault:     &config.Vault{Passphrase: "of the test"},
