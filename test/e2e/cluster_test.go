@@ -223,6 +223,18 @@ func (c *cluster) kill(in string, labels map[string]string) {
 	c.Expect(killed).To(BeNumerically(">", 0), "no process of %v was found", labels)
 }
 
+// crash kills Pods, and waits until the kubelet has restarted them and they are Ready.
+func (c *cluster) crash(in string, labels map[string]string) {
+	c.t.Helper()
+	before, _ := c.restarts(in, labels)
+	c.kill(in, labels)
+	c.Eventually(func(g Gomega) {
+		restarts, ready := c.restarts(in, labels)
+		g.Expect(restarts).To(BeNumerically(">", before), "the kubelet has not restarted it")
+		g.Expect(ready).To(BeTrue(), "it is not Ready again")
+	}, patience, often).Should(Succeed())
+}
+
 func killPod(uid string) int {
 	killed := 0
 	entries, _ := filepath.Glob("/proc/[0-9]*/cgroup")

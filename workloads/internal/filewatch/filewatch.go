@@ -29,6 +29,7 @@ func Run(ctx context.Context, dir string, log *slog.Logger, look func()) {
 	if err != nil {
 		log.Warn("the files are read once a minute only", "directory", dir, "error", err)
 	}
+	log.Debug("watching", "directory", dir)
 	timer := time.NewTimer(fallback)
 	defer timer.Stop()
 	for {

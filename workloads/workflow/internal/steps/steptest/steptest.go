@@ -94,7 +94,11 @@ func (h *Harness) known(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = definition.Compile(&definition.Workflow{Steps: []definition.StepSpec{{Name: "a", Type: h.Type, With: with}}})
+	w := &definition.Workflow{Steps: []definition.StepSpec{{Name: "a", Type: h.Type, With: with}}}
+	if name, ok := h.Config["connection"].(string); ok {
+		w.Connections = []definition.ConnectionRef{{Name: name}}
+	}
+	_, err = definition.Compile(w)
 	if err != nil {
 		t.Errorf("the config is refused beforehand: %v", err)
 	}
