@@ -166,7 +166,7 @@ func TestProductDefaults(t *testing.T) {
 	switch {
 	case spec.Products.Vault.Replicas != 1 || spec.Products.Vault.LogLevel != "info":
 		t.Errorf("vault %+v", spec.Products.Vault)
-	case spec.Products.Workflow.Worker.Replicas != 1 || spec.Products.Workflow.Worker.Slots != 64 || spec.Products.Workflow.MaxOutputBytes != 256<<10:
+	case spec.Products.Workflow.Worker.Replicas != 1 || spec.Products.Workflow.Worker.Slots != 100 || spec.Products.Workflow.MaxOutputBytes != 256<<10:
 		t.Errorf("workflow %+v", spec.Products.Workflow)
 	case spec.Auth.Algorithm != v1alpha1.HS256 || spec.Auth.KeyRotation.Interval.Duration != 720*time.Hour:
 		t.Errorf("keys %+v", spec.Auth)

@@ -12,11 +12,13 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/util/retry"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	common "github.com/itechsmart/operator/api/common/v1alpha1"
 	workflowv1 "github.com/itechsmart/operator/api/workflow/v1alpha1"
 	"github.com/itechsmart/operator/workloads/internal/api"
+	"github.com/itechsmart/operator/workloads/internal/api/problem"
 	"github.com/itechsmart/operator/workloads/internal/audited"
 	"github.com/itechsmart/operator/workloads/internal/auth"
 	"github.com/itechsmart/operator/workloads/workflow/internal/catalog"
@@ -94,20 +96,17 @@ func (s *Service) putWorkflow(ctx context.Context, in *putWorkflowInput) (*tagge
 	if err != nil {
 		return nil, err
 	}
-	w, err := s.resource(ctx, in.Name)
-	if err != nil {
-		return nil, err
-	}
-	if err := matches(match, w); err != nil {
-		return nil, err
-	}
-	status, write := http.StatusOK, func() error { return s.Resources.Client().Update(ctx, w) }
-	if w == nil {
-		w = &workflowv1.Workflow{ObjectMeta: metav1.ObjectMeta{Namespace: s.Config.Namespace, Name: in.Name}}
-		status, write = http.StatusCreated, func() error { return s.Resources.Client().Create(ctx, w) }
-	}
-	w.Spec = *spec
-	err = s.Trail.Do(ctx, action, in.object(), func() (audited.Result, error) { return audited.Result{}, fromServer(write()) })
+	var w *workflowv1.Workflow
+	status := http.StatusOK
+	err = s.changeWorkflow(ctx, action, &in.WorkflowInput, match, func(is *workflowv1.Workflow) error {
+		if w = is; w != nil {
+			w.Spec = *spec
+			return s.Resources.Client().Update(ctx, w)
+		}
+		status = http.StatusCreated
+		w = &workflowv1.Workflow{ObjectMeta: metav1.ObjectMeta{Namespace: s.Config.Namespace, Name: in.Name}, Spec: *spec}
+		return s.Resources.Client().Create(ctx, w)
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -141,18 +140,28 @@ func (s *Service) deleteWorkflow(ctx context.Context, in *deleteWorkflowInput) (
 	if err != nil {
 		return nil, err
 	}
-	w, err := s.resource(ctx, in.Name)
-	if err != nil {
-		return nil, err
-	}
-	if w == nil {
-		return nil, answer(launch.ErrNoWorkflow)
-	}
-	if err := matches(match, w); err != nil {
-		return nil, err
-	}
-	return nil, s.Trail.Do(ctx, action, in.object(), func() (audited.Result, error) {
-		return audited.Result{}, fromServer(s.Resources.Client().Delete(ctx, w, client.Preconditions{UID: &w.UID, ResourceVersion: &w.ResourceVersion}))
+	return nil, s.changeWorkflow(ctx, action, &in.WorkflowInput, match, func(w *workflowv1.Workflow) error {
+		if w == nil {
+			return answer(launch.ErrNoWorkflow)
+		}
+		return s.Resources.Client().Delete(ctx, w, client.Preconditions{UID: &w.UID, ResourceVersion: &w.ResourceVersion})
+	})
+}
+
+// changeWorkflow writes a resource as it is now, nil: there is none, if its specification is the one that the writer knows of. A
+// status that is written meanwhile makes the write begin again, and fails nobody.
+func (s *Service) changeWorkflow(ctx context.Context, action string, in *WorkflowInput, match *int64, write func(*workflowv1.Workflow) error) error {
+	return s.Trail.Do(ctx, action, in.object(), func() (audited.Result, error) {
+		return audited.Result{}, fromServer(retry.RetryOnConflict(retry.DefaultRetry, func() error {
+			w, err := s.resource(ctx, in.Name)
+			if err == nil {
+				err = matches(match, w)
+			}
+			if err != nil {
+				return err
+			}
+			return write(w)
+		}))
 	})
 }
 
@@ -199,9 +208,10 @@ func (s *Service) spec(name string, given specification) (*workflowv1.WorkflowSp
 
 // fromServer makes an answer of what the API server says.
 func fromServer(err error) error {
+	if _, ours := errors.AsType[*problem.Error](err); ours || err == nil {
+		return err
+	}
 	switch {
-	case err == nil:
-		return nil
 	case apierrors.IsNotFound(err):
 		return api.NotFound("workflow")
 	case apierrors.IsAlreadyExists(err), apierrors.IsConflict(err):

@@ -58,6 +58,7 @@ type Triggers struct {
 	watches   *watches
 	lined     map[string]bool // workflows that have rows in trigger_lines
 	changed   chan struct{}
+	applied   chan struct{} // closed when all Workflows that there were have their triggers
 
 	mu      sync.Mutex
 	dirty   map[string]bool
@@ -79,7 +80,7 @@ func New(o Options) (*Triggers, error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	t := &Triggers{
-		options: o, lined: map[string]bool{}, changed: make(chan struct{}, 1), dirty: map[string]bool{}, running: map[id]*runner{}, states: map[id]state{},
+		options: o, lined: map[string]bool{}, changed: make(chan struct{}, 1), applied: make(chan struct{}), dirty: map[string]bool{}, running: map[id]*runner{}, states: map[id]state{},
 	}
 	t.scheduler = schedule.New(schedule.Options{Store: schedule.Postgres{DB: o.Pool}, Start: t.tick, Clock: o.Clock, Log: o.Log})
 	var err error
@@ -109,7 +110,13 @@ func (t *Triggers) Run(ctx context.Context) {
 }
 
 // RunAlone watches Kubernetes, in one replica, until ctx ends.
-func (t *Triggers) RunAlone(ctx context.Context) { t.watches.run(ctx) }
+func (t *Triggers) RunAlone(ctx context.Context) {
+	select {
+	case <-t.applied: // before that, places of triggers would be forgotten that are only not known yet
+		t.watches.run(ctx)
+	case <-ctx.Done():
+	}
+}
 
 func (t *Triggers) touch(name string) {
 	t.mu.Lock()
@@ -127,7 +134,7 @@ func ring(bell chan struct{}) {
 
 // follow applies changes. What the database does not take now is done again.
 func (t *Triggers) follow(ctx context.Context) {
-	for {
+	for first := true; ; {
 		select {
 		case <-ctx.Done():
 			return
@@ -147,6 +154,10 @@ func (t *Triggers) follow(ctx context.Context) {
 		}
 		if failed && !sleep(ctx, time.Second) {
 			return
+		}
+		if first && !failed {
+			first = false
+			close(t.applied)
 		}
 	}
 }
