@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// clock is set by hand. A wait ends when the time that passed is over; a jump of the clock's hands passes no time.
+// clock is set by hand. A wait ends when the time that passed is over; a jump of the clock's hands passes no time. Who
+// waits with a time that it does not show any more is told at once.
 type clock struct {
 	mu     sync.Mutex
 	now    time.Time
@@ -24,10 +25,14 @@ func (c *clock) Now() time.Time {
 	return c.now
 }
 
-func (c *clock) After(d time.Duration) <-chan time.Time {
+func (c *clock) After(since time.Time, d time.Duration) <-chan time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	wait := make(chan time.Time, 1)
+	if !since.Equal(c.now) {
+		wait <- c.now
+		return wait
+	}
 	c.waits[wait] = c.passed + d
 	return wait
 }

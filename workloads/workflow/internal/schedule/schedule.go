@@ -74,16 +74,19 @@ type Store interface {
 // any other one the tick is tried again, until its deadline.
 type Start func(ctx context.Context, workflow, trigger string, at time.Time, key string) error
 
-// Clock tells the time; After is by how much it passes.
+// Clock tells the time, and when d has passed since it showed a time: what passed before the call counts.
 type Clock interface {
 	Now() time.Time
-	After(time.Duration) <-chan time.Time
+	After(since time.Time, d time.Duration) <-chan time.Time
 }
 
 type wall struct{}
 
-func (wall) Now() time.Time                         { return time.Now().Round(0) } // as it may be set
-func (wall) After(d time.Duration) <-chan time.Time { return time.After(d) }
+func (wall) Now() time.Time { return time.Now().Round(0) } // as it may be set
+
+func (w wall) After(since time.Time, d time.Duration) <-chan time.Time {
+	return time.After(min(d, d-w.Now().Sub(since)))
+}
 
 // Options of New. Clock and Log may be nil.
 type Options struct {
@@ -99,7 +102,7 @@ type Scheduler struct {
 	changed chan struct{}
 
 	mu      sync.Mutex
-	entries map[[2]string]*entry
+	entries map[string]map[string]*entry // by workflow and name
 	heap    queue
 }
 
@@ -123,7 +126,7 @@ func New(o Options) *Scheduler {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Scheduler{options: o, changed: make(chan struct{}, 1), entries: map[[2]string]*entry{}}
+	return &Scheduler{options: o, changed: make(chan struct{}, 1), entries: map[string]map[string]*entry{}}
 }
 
 // Key is a tick's idempotency key.
@@ -142,10 +145,13 @@ func (s *Scheduler) Set(workflow string, triggers ...Trigger) {
 			s.put(t)
 		}
 	}
-	for id, e := range s.entries {
-		if id[0] == workflow && !wanted[id[1]] {
-			s.drop(id, e)
+	for name, e := range s.entries[workflow] {
+		if !wanted[name] {
+			s.drop(e)
 		}
+	}
+	if len(s.entries[workflow]) == 0 {
+		delete(s.entries, workflow)
 	}
 	select {
 	case s.changed <- struct{}{}:
@@ -154,33 +160,35 @@ func (s *Scheduler) Set(workflow string, triggers ...Trigger) {
 }
 
 func (s *Scheduler) put(t Trigger) {
-	id := [2]string{t.Workflow, t.Name}
-	old := s.entries[id]
+	old := s.entries[t.Workflow][t.Name]
 	if old != nil && old.same(t) {
 		return
 	}
 	if old != nil {
-		s.drop(id, old)
+		s.drop(old)
 	}
 	now := s.options.Clock.Now()
 	made := &entry{Trigger: t, added: now, next: now} // the first look finds what was missed
-	s.entries[id] = made
+	if s.entries[t.Workflow] == nil {
+		s.entries[t.Workflow] = map[string]*entry{}
+	}
+	s.entries[t.Workflow][t.Name] = made
 	heap.Push(&s.heap, made)
 }
 
-func (s *Scheduler) drop(id [2]string, e *entry) {
+func (s *Scheduler) drop(e *entry) {
 	e.replaced = true
 	if e.place >= 0 {
 		heap.Remove(&s.heap, e.place)
 	}
-	delete(s.entries, id)
+	delete(s.entries[e.Workflow], e.Name)
 }
 
 // Status tells a trigger's next tick and the last that is done; zero when there is none, or it is not known yet.
 func (s *Scheduler) Status(workflow, trigger string) (next, last time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e := s.entries[[2]string{workflow, trigger}]
+	e := s.entries[workflow][trigger]
 	if e == nil || e.looked.IsZero() {
 		return time.Time{}, time.Time{}
 	}
@@ -201,7 +209,8 @@ func (s *Scheduler) Run(ctx context.Context) {
 	defer group.Wait()
 	defer close(due)
 	for ctx.Err() == nil {
-		e, sleep := s.first()
+		now := s.options.Clock.Now()
+		e, sleep := s.first(now)
 		if e != nil {
 			select {
 			case due <- e:
@@ -213,19 +222,19 @@ func (s *Scheduler) Run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 		case <-s.changed:
-		case <-s.options.Clock.After(sleep):
+		case <-s.options.Clock.After(now, sleep):
 		}
 	}
 }
 
 // first takes the trigger that is to be looked at now, or tells how long there is none.
-func (s *Scheduler) first() (*entry, time.Duration) {
+func (s *Scheduler) first(now time.Time) (*entry, time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.heap) == 0 {
 		return nil, maxSleep
 	}
-	sleep := s.heap[0].next.Sub(s.options.Clock.Now())
+	sleep := s.heap[0].next.Sub(now)
 	if sleep > 0 {
 		return nil, min(sleep, maxSleep)
 	}
