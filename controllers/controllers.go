@@ -17,6 +17,7 @@ import (
 	vaultv1alpha1 "github.com/itechsmart/operator/api/vault/v1alpha1"
 	workflowv1alpha1 "github.com/itechsmart/operator/api/workflow/v1alpha1"
 	"github.com/itechsmart/operator/controllers/dataflow"
+	"github.com/itechsmart/operator/controllers/internal/admission"
 	"github.com/itechsmart/operator/controllers/internal/setup"
 	"github.com/itechsmart/operator/controllers/platform"
 	"github.com/itechsmart/operator/controllers/vault"
@@ -25,6 +26,12 @@ import (
 
 // Options are the manager's flags that controllers need.
 type Options = setup.Options
+
+// Webhooks are what answers the API server before it takes a resource; Options hold them.
+type Webhooks = admission.Options
+
+// NewWebhooks prepares them.
+var NewWebhooks = admission.New
 
 // CacheOptions makes the manager's cache hold no more than controllers need.
 var CacheOptions = setup.CacheOptions

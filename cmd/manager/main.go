@@ -56,6 +56,11 @@ func run(args []string) error {
 	if err := mgr.AddReadyzCheck("caches", synced(mgr)); err != nil {
 		return fmt.Errorf("readiness check: %w", err)
 	}
+	if hooks := o.controllers.Webhooks; hooks != nil {
+		if err := mgr.AddReadyzCheck("webhooks", hooks.Ready); err != nil {
+			return fmt.Errorf("readiness check: %w", err)
+		}
+	}
 	if err := controllers.Setup(mgr, o.controllers); err != nil {
 		return err
 	}

@@ -32,6 +32,7 @@ type options struct {
 	metricsAddress string
 	healthAddress  string
 	pprofAddress   string
+	webhooks       controllers.Webhooks
 	leaderElect    bool
 	level          slog.Level
 	text           bool
@@ -60,6 +61,8 @@ func parse(args []string) (*options, error) {
 	flags.StringVar(&o.metricsAddress, "metrics-bind-address", ":8080", "`address` of /metrics; 0 turns it off")
 	flags.StringVar(&o.healthAddress, "health-probe-bind-address", ":8081", "`address` of /healthz and /readyz")
 	flags.StringVar(&o.pprofAddress, "pprof-bind-address", "0", "`address` of /debug/pprof; 0 turns it off")
+	flags.StringVar(&o.webhooks.Name, "webhook-name", "", "`name` of the ValidatingWebhookConfiguration by which the API server asks this manager, and of the Service and the Secret for it; none by default")
+	flags.IntVar(&o.webhooks.Port, "webhook-port", 9443, "`port` that answers the API server")
 	flags.BoolVar(&o.leaderElect, "leader-elect", false, "let one of several managers work at a time")
 	flags.StringVar(&o.controllers.WorkerImage, "worker-image", "docker.io/itechsmart/dataflow-worker:"+version, "`image` of the pipeline worker")
 	flags.Func("backend-image", "`name=image` of a managed backend, such as kafka=docker.io/apache/kafka:4.1.0; repeatable", imagesInto(o.controllers.BackendImages))
@@ -94,6 +97,13 @@ func parse(args []string) (*options, error) {
 		// Rights that end with the namespaces make no binding for the whole cluster.
 		o.controllers.TokenReviewerRole = ""
 	}
+	if o.webhooks.Name != "" {
+		if o.webhooks.Namespace = o.controllers.ManagerNamespace; o.webhooks.Namespace == "" {
+			return nil, errors.New("--webhook-name needs POD_NAMESPACE, the namespace of its Secret")
+		}
+		o.webhooks.Hosts = []string{o.webhooks.Name + "." + o.webhooks.Namespace + ".svc"}
+		o.controllers.Webhooks = controllers.NewWebhooks(o.webhooks)
+	}
 	if o.controllers.Concurrency < 1 || o.controllers.DriftInterval < time.Second {
 		return nil, errors.New("--max-concurrent-reconciles must be at least 1 and --drift-interval at least 1s")
 	}
@@ -121,13 +131,17 @@ func (o *options) logger() logr.Logger {
 
 func (o *options) managerOptions(scheme *runtime.Scheme, leases *rest.Config) manager.Options {
 	grace := 20 * time.Second
-	return manager.Options{
+	options := manager.Options{
 		Scheme: scheme, Cache: controllers.CacheOptions(o.controllers.Namespaces),
 		Metrics:                metricsserver.Options{BindAddress: o.metricsAddress},
 		HealthProbeBindAddress: o.healthAddress, PprofBindAddress: o.pprofAddress,
 		LeaderElection: o.leaderElect, LeaderElectionID: "manager.itechsmart.dev", LeaderElectionConfig: leases,
 		LeaderElectionReleaseOnCancel: true, GracefulShutdownTimeout: &grace,
 	}
+	if hooks := o.controllers.Webhooks; hooks != nil {
+		hooks.Serve(&options)
+	}
+	return options
 }
 
 // synced is ready when the caches are: a standby can take over at once.

@@ -3,12 +3,15 @@
 package workflow
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	common "github.com/itechsmart/operator/api/common/v1alpha1"
@@ -57,23 +60,42 @@ func (c *Controller) Forget(key client.ObjectKey) {
 }
 
 func compile(w *workflowv1alpha1.Workflow) error {
-	data, err := json.Marshal(&w.Spec)
-	if err != nil {
-		return reconcile.Stall(common.ReasonInvalidSpec, "spec: %v", err)
-	}
-	parsed, err := definition.Parse(w.Name, data)
-	if err != nil {
-		return reconcile.Stall(common.ReasonInvalidSpec, "%v", err)
-	}
-	_, err = definition.Compile(parsed)
-	var problems *definition.Problems
-	switch {
-	case errors.As(err, &problems):
+	err := sound(w)
+	if problems, ok := errors.AsType[*definition.Problems](err); ok {
 		return reconcile.Stall(common.ReasonInvalidSpec, "%s", describe(problems.List))
-	case err != nil:
+	}
+	if err != nil {
 		return reconcile.Stall(common.ReasonInvalidSpec, "%v", err)
 	}
 	return available(&w.Spec)
+}
+
+// admit refuses a Workflow that could never run. What another resource or a later version may mend, the conditions tell.
+func admit(_ context.Context, w *workflowv1alpha1.Workflow) error {
+	err := sound(w)
+	problems, ok := errors.AsType[*definition.Problems](err)
+	if !ok {
+		return err
+	}
+	var list field.ErrorList
+	for _, problem := range problems.List {
+		list = append(list, &field.Error{Type: field.ErrorTypeInvalid, Field: problem.Path, BadValue: field.OmitValueType{}, Detail: problem.Message})
+	}
+	return apierrors.NewInvalid(workflowv1alpha1.GroupVersion.WithKind("Workflow").GroupKind(), w.Name, list)
+}
+
+// sound proves the graph and every expression; *definition.Problems tells all that is wrong.
+func sound(w *workflowv1alpha1.Workflow) error {
+	data, err := json.Marshal(&w.Spec)
+	if err != nil {
+		return fmt.Errorf("spec: %w", err)
+	}
+	parsed, err := definition.Parse(w.Name, data)
+	if err != nil {
+		return err
+	}
+	_, err = definition.Compile(parsed)
+	return err
 }
 
 // describe tells all problems, and where there are too many for that, the places of the others.

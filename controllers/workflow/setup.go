@@ -35,6 +35,9 @@ func Setup(d *setup.Deps) error { return SetupWith(d, time.Now) }
 // SetupWith is Setup with another clock.
 func SetupWith(d *setup.Deps, now func() time.Time) error {
 	c := &Controller{Client: d.Manager.GetClient(), Applier: d.Applier, Refs: d.Refs, Now: now}
+	if err := setup.Validate(d, &workflowv1alpha1.Workflow{}, admit); err != nil {
+		return err
+	}
 	if err := c.index(d.Manager.GetFieldIndexer()); err != nil {
 		return err
 	}

@@ -169,11 +169,15 @@ func Namespace(t testing.TB) string {
 func Start(t testing.TB, cfg *rest.Config, options setup.Options, sets ...func(*setup.Deps) error) (stop func()) {
 	t.Helper()
 	yes := true
-	mgr, err := ctrl.NewManager(cfg, ctrl.Options{
+	managed := ctrl.Options{
 		Scheme: Scheme(), Cache: setup.CacheOptions(options.Namespaces),
 		Metrics:    metricsserver.Options{BindAddress: "0"},
 		Controller: config.Controller{SkipNameValidation: &yes},
-	})
+	}
+	if options.Webhooks != nil {
+		options.Webhooks.Serve(&managed)
+	}
+	mgr, err := ctrl.NewManager(cfg, managed)
 	if err != nil {
 		t.Fatalf("manager: %v", err)
 	}

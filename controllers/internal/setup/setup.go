@@ -23,6 +23,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
+	"github.com/itechsmart/operator/controllers/internal/admission"
 	"github.com/itechsmart/operator/controllers/internal/apply"
 	"github.com/itechsmart/operator/controllers/internal/refs"
 )
@@ -50,6 +51,8 @@ type Options struct {
 	// TokenReviewerRole is the ClusterRole that the products are bound to, so that they can have tokens reviewed. Empty:
 	// the manager binds nobody, and who installed the operator does.
 	TokenReviewerRole string
+	// Webhooks answer the API server before it takes a resource; nil: it asks nobody.
+	Webhooks *admission.Keeper
 }
 
 // Deps is what every controller set is given.
@@ -137,11 +140,24 @@ func New(mgr ctrl.Manager, options Options) (*Deps, error) {
 	if err := apply.Index(context.Background(), mgr.GetFieldIndexer()); err != nil {
 		return nil, err
 	}
+	if options.Webhooks != nil {
+		if err := options.Webhooks.Setup(mgr); err != nil {
+			return nil, err
+		}
+	}
 	return &Deps{
 		Manager: mgr, Options: options,
 		Applier: &apply.Applier{Client: mgr.GetClient(), Scheme: mgr.GetScheme(), Cache: mgr.GetCache()},
 		Refs:    &refs.Resolver{Live: mgr.GetAPIReader(), Names: names, Namespaces: options.Namespaces},
 	}, nil
+}
+
+// Validate lets check answer for resources of a kind before the API server takes them, where it asks.
+func Validate[T client.Object](d *Deps, like T, check func(context.Context, T) error) error {
+	if d.Options.Webhooks == nil {
+		return nil
+	}
+	return admission.Validate(d.Manager, like, check)
 }
 
 // ControllerOptions are the options of every controller.
