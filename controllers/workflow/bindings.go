@@ -132,10 +132,10 @@ func (b *bindings) gather(ctx context.Context, platform *platformv1alpha1.Platfo
 	if err := b.Client.List(ctx, &workflows, client.InNamespace(platform.Namespace)); err != nil {
 		return nil, 0, fmt.Errorf("list Workflows: %w", err)
 	}
-	told, again := &config.Bindings{}, time.Duration(0)
+	told, again := &config.Bindings{Shared: len(platforms.Items) > 1}, time.Duration(0)
 	for i := range workflows.Items {
 		w := &workflows.Items[i]
-		if !runsOn(w, platform.Name) || w.Spec.PlatformRef == nil && len(platforms.Items) != 1 || b.prove(w) != nil {
+		if !runsOn(w, platform.Name) || w.Spec.PlatformRef == nil && told.Shared || b.prove(w) != nil {
 			continue
 		}
 		found, err := b.resolve(ctx, w)

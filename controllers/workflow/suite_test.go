@@ -233,15 +233,18 @@ func ready[T reconcile.Object](w *world, obj T) T {
 
 // bindings are what service and workers read, by their own reader's types.
 func (w *world) bindings(platform string) map[string]config.WorkflowBindings {
+	return w.told(platform).Workflows
+}
+
+func (w *world) told(platform string) (b config.Bindings) {
 	var secret corev1.Secret
 	if err := w.client.Get(w.ctx, client.ObjectKey{Namespace: w.namespace, Name: platform + "-workflow-bindings"}, &secret); err != nil {
-		return nil
+		return b
 	}
-	var b config.Bindings
 	if json.Unmarshal(secret.Data[config.BindingsName], &b) != nil {
-		return nil
+		return config.Bindings{}
 	}
-	return b.Workflows
+	return b
 }
 
 // quiet waits until the manager asks and writes nothing any more.

@@ -304,12 +304,16 @@ func TestBindingsAreKeptAsRendered(t *testing.T) {
 	w.Consistently(w.requests.Writes, time.Second).Should(BeEmpty())
 	w.Expect(get(w, other).Annotations).NotTo(HaveKey(annotationBindings))
 
-	// Of two Platforms each has its own, and who names none has none.
+	// Of two Platforms each has its own, and who names none has none: both services are told so.
+	w.Expect(w.told("main").Shared).To(BeFalse())
 	w.platform("other")
 	w.Eventually(func() error {
 		return w.client.Get(w.ctx, client.ObjectKey{Namespace: w.namespace, Name: "other-workflow-bindings"}, &corev1.Secret{})
 	}).Should(Succeed())
 	w.Eventually(func() int { return len(w.bindings("main")) }).Should(BeZero())
+	for _, name := range []string{"main", "other"} {
+		w.Eventually(func() bool { return w.told(name).Shared }).Should(BeTrue(), name)
+	}
 	edit(w, of, func(of *workflowv1alpha1.Workflow) {
 		of.Spec.PlatformRef = &common.PlatformReference{Name: "other"}
 	})

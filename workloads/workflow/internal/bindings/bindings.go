@@ -78,6 +78,9 @@ func (b *Bindings) Binding(name string) (backend.Binding, error) {
 	return b.Of(workflow, connection)
 }
 
+// Shared tells whether the namespace has other Platforms as well.
+func (b *Bindings) Shared() bool { return b.now.Load().Shared }
+
 // HMAC is the key of a webhook; nil when there is none.
 func (b *Bindings) HMAC(workflow, trigger string) []byte {
 	return b.now.Load().Workflows[workflow].HMAC[trigger]

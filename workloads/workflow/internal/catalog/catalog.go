@@ -32,8 +32,13 @@ type Entry struct {
 type Options struct {
 	// Resources watches Workflows; nil: there is no API server, and no Workflow.
 	Resources *crs.Store
-	// Platform is whose Workflows these are: those that name it, and those that name none.
+	// Platform is whose Workflows these are: those that name it, and those that name none while it is alone.
 	Platform string
+	// Bindings tell whether it is; nil: it is.
+	Bindings interface {
+		Shared() bool
+		Subscribe(do func())
+	}
 	Log      *slog.Logger
 }
 
@@ -77,6 +82,9 @@ func (c *Catalog) Run(ctx context.Context) error {
 		if err := c.look(ctx); err != nil && ctx.Err() == nil {
 			c.options.Log.Error("read the Workflows", "error", err)
 		}
+	}
+	if c.options.Bindings != nil {
+		c.options.Bindings.Subscribe(look)
 	}
 	if err := crs.OnChange[*workflowv1.Workflow](ctx, c.options.Resources, look); err != nil {
 		return err
@@ -146,7 +154,7 @@ func (c *Catalog) look(ctx context.Context) error {
 	before, next := c.seen.Load(), &seen{entries: map[string]*Entry{}, hooks: map[string]hook{}}
 	var changed []string
 	for _, w := range all {
-		if w.Spec.PlatformRef != nil && w.Spec.PlatformRef.Name != c.options.Platform {
+		if !c.ours(w) {
 			continue
 		}
 		last := before.entries[w.Name]
@@ -173,6 +181,13 @@ func (c *Catalog) look(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+func (c *Catalog) ours(w *workflowv1.Workflow) bool {
+	if w.Spec.PlatformRef == nil {
+		return c.options.Bindings == nil || !c.options.Bindings.Shared()
+	}
+	return w.Spec.PlatformRef.Name == c.options.Platform
 }
 
 func same(a, b *workflowv1.Workflow) bool {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"log/slog"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -61,7 +62,8 @@ func TestCatalog(t *testing.T) {
 	resources, err := crs.Open(ctx, crs.Options{Config: cluster, Scheme: scheme, Namespace: "shop", Kinds: []client.Object{&workflowv1.Workflow{}}, Log: log})
 	g.Expect(err).NotTo(HaveOccurred())
 	go func() { _ = resources.Run(ctx) }()
-	c := catalog.New(catalog.Options{Resources: resources, Platform: "main", Log: log})
+	told := &neighbours{}
+	c := catalog.New(catalog.Options{Resources: resources, Platform: "main", Bindings: told, Log: log})
 	go func() { _ = c.Run(ctx) }()
 	g.Expect(c.WaitSeen(ctx)).To(BeTrue())
 	changes := make(chan string, 100)
@@ -94,4 +96,35 @@ func TestCatalog(t *testing.T) {
 	g.Eventually(changes).Should(Receive(Equal("old")))
 	g.Expect(c.All()).To(HaveLen(1))
 	g.Expect(changes).To(BeEmpty(), "a status changes nothing that is told")
+
+	// With another Platform beside this one, who names none is nobody's.
+	named := workflow("named", "x")
+	named.Spec.PlatformRef = &common.PlatformReference{Name: "main"}
+	g.Expect(api.Create(ctx, named)).To(Succeed())
+	g.Eventually(changes).Should(Receive(Equal("named")))
+	told.set(true)
+	g.Eventually(changes).Should(Receive(Equal("young")))
+	_, ok = c.Get("young")
+	g.Expect(ok).To(BeFalse())
+	_, ok = c.Get("named")
+	g.Expect(ok).To(BeTrue())
+	told.set(false)
+	g.Eventually(changes).Should(Receive(Equal("young")))
+	_, ok = c.Get("young")
+	g.Expect(ok).To(BeTrue())
+}
+
+// neighbours are bindings that a test changes.
+type neighbours struct {
+	shared atomic.Bool
+	do     func()
+}
+
+func (n *neighbours) Shared() bool { return n.shared.Load() }
+
+func (n *neighbours) Subscribe(do func()) { n.do = do }
+
+func (n *neighbours) set(shared bool) {
+	n.shared.Store(shared)
+	n.do()
 }

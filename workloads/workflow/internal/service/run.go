@@ -153,9 +153,9 @@ func prepare(parts *product.Parts, bindingsDir string) (*Deps, error) {
 	d.Engine = engine.New(engine.Options{
 		Pool: d.Pool, Queue: d.Queue, Store: store.Options{MaxOutput: d.Settings.MaxOutputBytes}, Namespace: d.Config.Namespace, Log: d.Log,
 	})
-	d.Catalog = catalog.New(catalog.Options{Resources: d.Resources, Platform: d.Config.Platform, Log: d.Log})
-	d.Launcher = launch.New(d.Catalog, d.Engine, d.Pool)
 	d.Bindings = bindings.Open(bindingsDir, d.Log)
+	d.Catalog = catalog.New(catalog.Options{Resources: d.Resources, Platform: d.Config.Platform, Bindings: d.Bindings, Log: d.Log})
+	d.Launcher = launch.New(d.Catalog, d.Engine, d.Pool)
 	d.Delegate, err = delegate.New(delegate.Options{
 		Engine: d.Engine, Launcher: d.Launcher, Kubernetes: d.Kubernetes, Namespace: d.Config.Namespace, Log: d.Log,
 	})
