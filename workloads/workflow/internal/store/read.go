@@ -3,13 +3,16 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/itechsmart/operator/internal/backend"
 )
@@ -170,7 +173,23 @@ func (s *Store) Results(ctx context.Context, run string, steps []int) ([]Step, e
 func (s *Store) Item(ctx context.Context, run string, step, item int) (json.RawMessage, error) {
 	var out json.RawMessage
 	err := s.pool.QueryRow(ctx, `SELECT input -> $3::int FROM steps WHERE run = $1 AND step = $2 AND item = -1`, run, step, item).Scan(&out)
+	if server, ok := errors.AsType[*pgconn.PgError](err); ok && server.Code == untranslatable {
+		return s.itemOfWhole(ctx, run, step, item)
+	}
 	return out, fail("read item", err)
+}
+
+// untranslatable is that a text holds the letter U+0000: the operators of json refuse it, anywhere in the value.
+const untranslatable = "22P05"
+
+// itemOfWhole finds the item without the database's help.
+func (s *Store) itemOfWhole(ctx context.Context, run string, step, item int) (json.RawMessage, error) {
+	var list []json.RawMessage
+	err := s.pool.QueryRow(ctx, `SELECT input FROM steps WHERE run = $1 AND step = $2 AND item = -1`, run, step).Scan(&list)
+	if err != nil || item >= len(list) {
+		return nil, fail("read item", cmp.Or(err, error(pgx.ErrNoRows)))
+	}
+	return list[item], nil
 }
 
 // Event is a line of a run's history.

@@ -4,6 +4,7 @@ package store
 
 import (
 	"encoding/json"
+	"errors"
 	"maps"
 	"testing"
 	"time"
@@ -101,6 +102,26 @@ func TestContinueLetsOthersBegin(t *testing.T) {
 	b.finish(g, run, r.Claimed, Failed, "")
 	if got := b.wantPhase(run, Failed); got.Error != "step good: error of good" {
 		t.Errorf("error %q, want that of the handler", got.Error)
+	}
+}
+
+// TestItemWithNUL: PostgreSQL's operators refuse a list with U+0000 in it, whichever item is asked for.
+func TestItemWithNUL(t *testing.T) {
+	b, g := open(t, Options{}), graph([]string{"a"})
+	run := b.start(g)
+	parent := b.claim(g, b.take()[0], "p")
+	items := []string{`"x"`, `{"text": "\u0000 y"}`}
+	expand := Expand{Target: Target{Run: run, Item: -1, Graph: g, Hash: "h"}, By: *parent, Items: json.RawMessage("[" + items[0] + "," + items[1] + "]"), Count: 2}
+	if _, err := b.Apply(t.Context(), expand); err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range items {
+		if item, err := b.Item(t.Context(), run, 0, i); err != nil || string(item) != want {
+			t.Errorf("item %d is %s, %v; want %s", i, item, err, want)
+		}
+	}
+	if _, err := b.Item(t.Context(), run, 0, 2); !errors.Is(err, backend.ErrNotFound) {
+		t.Errorf("item 2: %v, want none", err)
 	}
 }
 
