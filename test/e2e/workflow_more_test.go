@@ -11,8 +11,10 @@ import (
 	"strings"
 
 	. "github.com/onsi/gomega"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/yaml"
 
 	dataflowv1alpha1 "github.com/itechsmart/operator/api/dataflow/v1alpha1"
 	workflowv1alpha1 "github.com/itechsmart/operator/api/workflow/v1alpha1"
@@ -145,4 +147,18 @@ history: {successful: 2}`)
 	f.Eventually(func() string { return string(f.kubectl("-n", namespace, "get", "workflows", "e2e-columns")) }, patience, often).
 		Should(MatchRegexp(`NAME +READY +TRIGGERS +ACTIVE +LAST +NEXT +AGE\ne2e-columns +True +2/2 +0 +Succeeded +\d{4}-\d\d-\d\dT03:00:00Z`))
 	f.Expect(string(f.kubectl("-n", namespace, "get", "workflowruns"))).To(MatchRegexp(`NAME +WORKFLOW +PHASE +STEP +DURATION +AGE\n(.*\n)*e2e-columns-2 +e2e-columns +Succeeded +[0-9.]+s`))
+}
+
+// refusals: the API server takes no graph that could never run, and says what is wrong with it.
+func refusals(f *flows) {
+	for path, steps := range map[string]string{
+		"spec.steps[1].needs[0]": `[{name: a, type: transform, with: {value: 1}}, {name: b, needs: [nobody], type: transform, with: {value: 1}}]`,
+		"spec.steps[0].when":     `[{name: a, when: "steps.b.output == 1", type: transform, with: {value: 1}}, {name: b, type: transform, with: {value: 1}}]`,
+	} {
+		w := &workflowv1alpha1.Workflow{ObjectMeta: metav1.ObjectMeta{Name: "e2e-refused", Namespace: namespace}}
+		f.Expect(yaml.UnmarshalStrict([]byte(steps), &w.Spec.Steps)).To(Succeed())
+		err := f.client.Create(f.ctx, w)
+		f.Expect(apierrors.IsInvalid(err)).To(BeTrue(), "%v", err)
+		f.Expect(err.Error()).To(ContainSubstring(path))
+	}
 }

@@ -165,7 +165,7 @@ func TestWorkflows(t *testing.T) {
 	f := connect(t).workflows()
 	for name, test := range map[string]func(*flows){
 		"triggers": triggers, "chain": chain, "fan-out": fanOut, "approval": approval, "rerun": rerun, "pipeline": pipelines,
-		"children": children, "resources": resources,
+		"children": children, "resources": resources, "refusals": refusals,
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := *f.cluster

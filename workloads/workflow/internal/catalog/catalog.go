@@ -39,7 +39,7 @@ type Options struct {
 		Shared() bool
 		Subscribe(do func())
 	}
-	Log      *slog.Logger
+	Log *slog.Logger
 }
 
 // Catalog is safe for concurrent use.

@@ -187,7 +187,7 @@ func (s *Store) itemOfWhole(ctx context.Context, run string, step, item int) (js
 	var list []json.RawMessage
 	err := s.pool.QueryRow(ctx, `SELECT input FROM steps WHERE run = $1 AND step = $2 AND item = -1`, run, step).Scan(&list)
 	if err != nil || item >= len(list) {
-		return nil, fail("read item", cmp.Or(err, error(pgx.ErrNoRows)))
+		return nil, fail("read item", cmp.Or(err, pgx.ErrNoRows))
 	}
 	return list[item], nil
 }

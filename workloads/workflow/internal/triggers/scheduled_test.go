@@ -25,7 +25,9 @@ func (c *clock) Now() time.Time {
 	return c.now
 }
 
-func (c *clock) After(time.Time, time.Duration) <-chan time.Time { return time.After(5 * time.Millisecond) }
+func (c *clock) After(time.Time, time.Duration) <-chan time.Time {
+	return time.After(5 * time.Millisecond)
+}
 
 func (c *clock) set(d time.Duration) {
 	c.mu.Lock()

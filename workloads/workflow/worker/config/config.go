@@ -55,7 +55,7 @@ type Worker struct {
 // Bindings is what the Workflows of one Platform name, by the Workflow's name.
 type Bindings struct {
 	// Shared: the namespace has other Platforms as well, so that a Workflow which names none is nobody's.
-	Shared bool `json:"shared,omitempty"`
+	Shared    bool                        `json:"shared,omitempty"`
 	Workflows map[string]WorkflowBindings `json:"workflows,omitempty"`
 }
 
