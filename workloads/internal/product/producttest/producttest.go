@@ -31,8 +31,11 @@ const (
 	Namespace = "shop"
 	Platform  = "main"
 
-	adminEmail, adminPassword = "root@example.com", "Correct-horse-9"
-	password                  = "Engine-1843" // of all who register
+	// AdminEmail and AdminPassword log the administrator in.
+	AdminEmail    = "root@example.com"
+	AdminPassword = "Correct-horse-9"
+
+	password = "Engine-1843" // of all who register
 )
 
 // Settings of a service on two schemas.
@@ -43,7 +46,7 @@ func Settings(name string, database, identity config.Database) *config.Service {
 		Product: name, Platform: Platform, Namespace: Namespace, Generation: 1, Database: database, Identity: identity,
 		Auth: config.Auth{
 			Issuer: "https://shop.example.com", Keys: []config.Key{{ID: "k1", Algorithm: "HS256", Secret: base64.StdEncoding.EncodeToString(secret)}},
-			OpenRegistration: true, Administrator: &config.Administrator{Email: adminEmail, Password: adminPassword},
+			OpenRegistration: true, Administrator: &config.Administrator{Email: AdminEmail, Password: AdminPassword},
 		},
 		RateLimit: config.RateLimit{RequestsPerMinute: -1},
 		Audit:     config.Audit{Key: base64.StdEncoding.EncodeToString(secret)},
@@ -56,6 +59,7 @@ type Running struct {
 	URL      string
 	Settings *config.Service
 	Logs     *Buffer // logs and audit lines
+	Spill    string  // where the audit log spills to
 	Stop     func()
 	Admin    string // a token
 
@@ -77,7 +81,7 @@ func (b *Buffer) String() string { b.mu.Lock(); defer b.mu.Unlock(); return b.b.
 // Start runs a service until the end of the test, or Stop. Its logs are the test's when that fails.
 func Start(t testing.TB, p product.Product, settings *config.Service, kubernetes *rest.Config) *Running {
 	t.Helper()
-	r := &Running{T: t, Settings: settings, Logs: &Buffer{}}
+	r := &Running{T: t, Settings: settings, Logs: &Buffer{}, Spill: t.TempDir()}
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Log(r.Logs)
@@ -85,7 +89,7 @@ func Start(t testing.TB, p product.Product, settings *config.Service, kubernetes
 	})
 	listening := make(chan string, 1)
 	process := &product.Process{
-		Product: p, Config: settings, Kubernetes: kubernetes, Addr: "127.0.0.1:0", SpillDir: t.TempDir(), Lines: r.Logs, HashCost: 4, DrainDelay: -1,
+		Product: p, Config: settings, Kubernetes: kubernetes, Addr: "127.0.0.1:0", SpillDir: r.Spill, Lines: r.Logs, HashCost: 4, DrainDelay: -1,
 		Log:         slog.New(slog.NewJSONHandler(r.Logs, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		MetricsAddr: "127.0.0.1:0",
 		Listening:   func(address, metrics string) { r.scrape = metrics; listening <- address },
@@ -110,12 +114,13 @@ func Start(t testing.TB, p product.Product, settings *config.Service, kubernetes
 		ended <- err
 		t.Fatalf("the service did not start: %v", err)
 	}
-	r.Wait("ready", r.ready)
-	r.Admin = r.Login(adminEmail, adminPassword)
+	r.Wait("ready", r.Ready)
+	r.Admin = r.Login(AdminEmail, AdminPassword)
 	return r
 }
 
-func (r *Running) ready() bool {
+// Ready tells whether the service says that it is.
+func (r *Running) Ready() bool {
 	response, err := http.Get(r.URL + config.ReadyPath)
 	if err != nil {
 		return false

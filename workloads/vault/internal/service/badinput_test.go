@@ -22,34 +22,35 @@ import (
 	"github.com/itechsmart/operator/internal/backend/backendtest/servers"
 	wire "github.com/itechsmart/operator/internal/backend/vault"
 	"github.com/itechsmart/operator/workloads/config"
+	"github.com/itechsmart/operator/workloads/internal/product/producttest"
 )
 
 // snapshot is all that the vault's own tables hold: a refused request leaves it as it was.
 func (r *running) snapshot() string {
-	r.t.Helper()
+	r.T.Helper()
 	pool := r.pool()
 	defer pool.Close()
 	var out strings.Builder
-	rows, err := pool.Query(r.t.Context(), `SELECT table_name::text FROM information_schema.tables WHERE table_schema = $1
-		AND table_name NOT LIKE 'audit_%' AND table_name NOT LIKE 'goose_%' AND table_name NOT LIKE 'api_%' ORDER BY 1`, r.settings.Database.Schema)
+	rows, err := pool.Query(r.T.Context(), `SELECT table_name::text FROM information_schema.tables WHERE table_schema = $1
+		AND table_name NOT LIKE 'audit_%' AND table_name NOT LIKE 'goose_%' AND table_name NOT LIKE 'api_%' ORDER BY 1`, r.Settings.Database.Schema)
 	if err != nil {
-		r.t.Fatal(err)
+		r.T.Fatal(err)
 	}
 	var tables []string
 	for rows.Next() {
 		var name string
 		if err := rows.Scan(&name); err != nil {
-			r.t.Fatal(err)
+			r.T.Fatal(err)
 		}
 		tables = append(tables, name)
 	}
 	if len(tables) < 3 {
-		r.t.Fatalf("tables %v", tables)
+		r.T.Fatalf("tables %v", tables)
 	}
 	for _, table := range tables {
 		var text string
-		if err := pool.QueryRow(r.t.Context(), fmt.Sprintf(`SELECT coalesce(string_agg(t::text, E'\n' ORDER BY t::text), '') FROM %s t`, table)).Scan(&text); err != nil {
-			r.t.Fatal(err)
+		if err := pool.QueryRow(r.T.Context(), fmt.Sprintf(`SELECT coalesce(string_agg(t::text, E'\n' ORDER BY t::text), '') FROM %s t`, table)).Scan(&text); err != nil {
+			r.T.Fatal(err)
 		}
 		out.WriteString(table + "\n" + text + "\n")
 	}
@@ -57,12 +58,12 @@ func (r *running) snapshot() string {
 }
 
 func (r *running) pool() *pgxpool.Pool {
-	r.t.Helper()
+	r.T.Helper()
 	u := url.URL{Scheme: "postgres", User: url.UserPassword(r.binding.Username, r.binding.Password), Host: r.binding.Address(), Path: r.binding.Database}
-	u.RawQuery = url.Values{"search_path": {r.settings.Database.Schema}, "sslmode": {"disable"}}.Encode()
+	u.RawQuery = url.Values{"search_path": {r.Settings.Database.Schema}, "sslmode": {"disable"}}.Encode()
 	pool, err := pgxpool.New(context.Background(), u.String())
 	if err != nil {
-		r.t.Fatal(err)
+		r.T.Fatal(err)
 	}
 	return pool
 }
@@ -71,11 +72,11 @@ const canary = "canary-4711-never-to-be-seen"
 
 // Each answers 4xx with the field's path at once, changes nothing, and never says what was sent.
 func TestBadInput(t *testing.T) {
-	r := start(t, settingsOn(t, servers.Postgres(t)), nil, t.TempDir())
-	must[wire.Secret](r, http.StatusCreated, r.admin, "POST", "/secrets", write("db/password", "one"))
-	must[wire.Secret](r, http.StatusCreated, r.admin, "POST", "/secrets", write("db/other", "two"))
+	r := start(t, settingsOn(t, servers.Postgres(t)), nil)
+	must[wire.Secret](r, http.StatusCreated, r.Admin, "POST", "/secrets", write("db/password", "one"))
+	must[wire.Secret](r, http.StatusCreated, r.Admin, "POST", "/secrets", write("db/other", "two"))
 	begin := time.Now()
-	must[wire.Secret](r, http.StatusCreated, r.admin, "POST", "/secrets", write("largest", strings.Repeat("x", wire.MaxValueBytes)))
+	must[wire.Secret](r, http.StatusCreated, r.Admin, "POST", "/secrets", write("largest", strings.Repeat("x", wire.MaxValueBytes)))
 	allowed := time.Since(begin)
 	before := r.snapshot()
 	long := strings.Repeat("a", 254)
@@ -130,23 +131,23 @@ func TestBadInput(t *testing.T) {
 		{"a policy without Kubernetes", "POST", "/policies", `{"name":"p","subjects":[{"kind":"User","name":"a"}],"rules":[{"paths":["a"],"verbs":["read"]}]}`, 409, "", nil},
 	} {
 		began := time.Now()
-		a := r.call(r.admin, c.method, c.path, c.body, c.headers...)
+		a := r.Call(r.Admin, c.method, c.path, c.body, c.headers...)
 		took := time.Since(began)
-		if a.status != c.status {
-			t.Errorf("%s: %d %.300s, want %d", c.name, a.status, a.body, c.status)
+		if a.Status != c.status {
+			t.Errorf("%s: %d %.300s, want %d", c.name, a.Status, a.Body, c.status)
 			continue
 		}
-		said := a.refusal(t)
+		said := a.Refusal(t)
 		if c.field != "" && !slices.ContainsFunc(said.Details, func(d struct {
 			Field   string `json:"field"`
 			Message string `json:"message"`
 		}) bool {
 			return d.Field == c.field
 		}) {
-			t.Errorf("%s: %s names no field %s", c.name, a.body, c.field)
+			t.Errorf("%s: %s names no field %s", c.name, a.Body, c.field)
 		}
-		if bytes.Contains(a.body, []byte(canary)) {
-			t.Errorf("%s: the answer says what was sent: %s", c.name, a.body)
+		if bytes.Contains(a.Body, []byte(canary)) {
+			t.Errorf("%s: the answer says what was sent: %s", c.name, a.Body)
 		}
 		if took > slowest {
 			slowest, which = took, c.name
@@ -159,17 +160,17 @@ func TestBadInput(t *testing.T) {
 	if after := r.snapshot(); after != before {
 		t.Errorf("a refused request changed something:\n%s\nwas\n%s", after, before)
 	}
-	if strings.Contains(r.logs.String(), canary) {
+	if strings.Contains(r.Logs.String(), canary) {
 		t.Error("the log says what was sent")
 	}
 }
 
 // A row that was moved, cut or changed in the database does not open.
 func TestTamperedRows(t *testing.T) {
-	r := start(t, settingsOn(t, servers.Postgres(t)), nil, t.TempDir())
+	r := start(t, settingsOn(t, servers.Postgres(t)), nil)
 	for _, path := range []string{"a", "b"} {
-		must[wire.Secret](r, http.StatusCreated, r.admin, "POST", "/secrets", write(path, "value of "+path))
-		must[wire.Secret](r, http.StatusOK, r.admin, "PUT", "/secrets/"+path, value("second of "+path))
+		must[wire.Secret](r, http.StatusCreated, r.Admin, "POST", "/secrets", write(path, "value of "+path))
+		must[wire.Secret](r, http.StatusOK, r.Admin, "PUT", "/secrets/"+path, value("second of "+path))
 	}
 	pool := r.pool()
 	defer pool.Close()
@@ -182,9 +183,9 @@ func TestTamperedRows(t *testing.T) {
 	}
 	opens := func(path string, version int, want bool) {
 		t.Helper()
-		a := r.call(r.admin, "GET", fmt.Sprintf("/secrets/%s/value?version=%d", path, version), nil)
-		if (a.status == 200) != want || (!want && (a.status != 422 || a.refusal(t).Code != "corrupt")) {
-			t.Errorf("%s@%d: %d %s", path, version, a.status, a.body)
+		a := r.Call(r.Admin, "GET", fmt.Sprintf("/secrets/%s/value?version=%d", path, version), nil)
+		if (a.Status == 200) != want || (!want && (a.Status != 422 || a.Refusal(t).Code != "corrupt")) {
+			t.Errorf("%s@%d: %d %s", path, version, a.Status, a.Body)
 		}
 	}
 	opens("a", 1, true)
@@ -201,32 +202,31 @@ func TestTamperedRows(t *testing.T) {
 // The canary is in the sealed store alone.
 func TestCanaryIsNowhere(t *testing.T) {
 	settings := settingsOn(t, servers.Postgres(t))
-	spill := t.TempDir()
-	r := start(t, settings, nil, spill)
-	must[wire.Secret](r, http.StatusCreated, r.admin, "POST", "/secrets", write("db/password", canary), "Idempotency-Key", "one")
-	must[wire.Secret](r, http.StatusOK, r.admin, "PUT", "/secrets/db%2Fpassword", value(canary+canary))
-	read := must[wire.Read](r, http.StatusOK, r.admin, "GET", "/secrets/db%2Fpassword/value", nil)
+	r := start(t, settings, nil)
+	must[wire.Secret](r, http.StatusCreated, r.Admin, "POST", "/secrets", write("db/password", canary), "Idempotency-Key", "one")
+	must[wire.Secret](r, http.StatusOK, r.Admin, "PUT", "/secrets/db%2Fpassword", value(canary+canary))
+	read := must[wire.Read](r, http.StatusOK, r.Admin, "GET", "/secrets/db%2Fpassword/value", nil)
 	if string(read.Value[wire.FieldText]) != canary+canary {
 		t.Fatal("the value does not come back")
 	}
-	must[wire.Applied](r, 200, r.admin, "POST", "/secrets/k/apply", wire.Apply{Type: wire.TypeAPIKey, Name: "k", SourceHash: "h", Value: wire.Value{"key": []byte(canary)}})
-	must[any](r, http.StatusOK, r.admin, "GET", "/secrets/db%2Fpassword/diff?from=1&to=2", nil)
+	must[wire.Applied](r, 200, r.Admin, "POST", "/secrets/k/apply", wire.Apply{Type: wire.TypeAPIKey, Name: "k", SourceHash: "h", Value: wire.Value{"key": []byte(canary)}})
+	must[any](r, http.StatusOK, r.Admin, "GET", "/secrets/db%2Fpassword/diff?from=1&to=2", nil)
 	everything := map[string]string{
-		"the audit log": string(r.call(r.admin, "GET", "/audit/export", nil).body),
-		"the versions":  string(r.call(r.admin, "GET", "/secrets/db%2Fpassword/versions", nil).body),
-		"the list":      string(r.call(r.admin, "GET", "/secrets", nil).body),
-		"the diff":      string(r.call(r.admin, "GET", "/secrets/db%2Fpassword/diff?from=1&to=2", nil).body),
+		"the audit log": string(r.Call(r.Admin, "GET", "/audit/export", nil).Body),
+		"the versions":  string(r.Call(r.Admin, "GET", "/secrets/db%2Fpassword/versions", nil).Body),
+		"the list":      string(r.Call(r.Admin, "GET", "/secrets", nil).Body),
+		"the diff":      string(r.Call(r.Admin, "GET", "/secrets/db%2Fpassword/diff?from=1&to=2", nil).Body),
 		"the document":  string(r.get("/openapi.json")),
 		"the health":    string(r.get(config.HealthPath)),
 		"the errors":    r.errorsWith(canary),
 	}
 	everything["the metrics"] = r.metrics()
-	r.stop()
-	everything["the log"] = r.logs.String()
+	r.Stop()
+	everything["the log"] = r.Logs.String()
 	everything["the dump"] = dump(t, r)
-	everything["the spill"] = readTree(t, spill)
-	signature := r.admin[strings.LastIndexByte(r.admin, '.'):]
-	for _, secret := range []string{canary, encoded(canary), encoded(canary)[:20], settings.Vault.Passphrase, adminPassword, signature, settings.Auth.Keys[0].Secret, r.binding.Password} {
+	everything["the spill"] = readTree(t, r.Spill)
+	signature := r.Admin[strings.LastIndexByte(r.Admin, '.'):]
+	for _, secret := range []string{canary, encoded(canary), encoded(canary)[:20], settings.Vault.Passphrase, producttest.AdminPassword, signature, settings.Auth.Keys[0].Secret, r.binding.Password} {
 		for where, text := range everything {
 			if len(text) < 20 {
 				t.Errorf("%s holds %q", where, text)
@@ -241,50 +241,50 @@ func TestCanaryIsNowhere(t *testing.T) {
 
 // get reads what is served to everybody.
 func (r *running) get(path string) []byte {
-	r.t.Helper()
-	answer, err := http.Get(r.url + path)
+	r.T.Helper()
+	answer, err := http.Get(r.URL + path)
 	if err != nil {
-		r.t.Fatal(err)
+		r.T.Fatal(err)
 	}
 	defer answer.Body.Close()
 	body, err := io.ReadAll(answer.Body)
 	if err != nil || answer.StatusCode != http.StatusOK {
-		r.t.Fatalf("%s: %d, %v", path, answer.StatusCode, err)
+		r.T.Fatalf("%s: %d, %v", path, answer.StatusCode, err)
 	}
 	return body
 }
 
 // errorsWith are the answers to requests that are wrong and hold a text everywhere, headers included.
 func (r *running) errorsWith(text string) string {
-	r.t.Helper()
+	r.T.Helper()
 	var out strings.Builder
 	for _, c := range []struct {
 		token, method, path string
 		body                any
 		headers             []string
 	}{
-		{r.admin, "POST", "/secrets", write("db/password", text), nil}, // it is there already
-		{r.admin, "PUT", "/secrets/db%2Fpassword", value(text), []string{"If-Match", `"99"`}},
-		{r.admin, "PUT", "/secrets/db%2Fpassword", wire.Write{Type: wire.TypeAPIKey, Value: wire.Value{"key": []byte(text)}}, nil},
-		{r.admin, "PUT", "/secrets/db%2Fpassword", wire.Write{Type: wire.TypeText, Value: wire.Value{text: []byte(text)}}, nil},
-		{r.admin, "POST", "/secrets", wire.Write{Type: wire.TypeCertificate, Value: wire.Value{"tls.crt": []byte(text), "tls.key": []byte(text)}}, nil},
-		{r.admin, "POST", "/secrets/s/apply", wire.Apply{Type: wire.TypeText, Name: "s", SourceHash: text, Sealed: "vsec1." + text}, nil},
-		{r.admin, "POST", "/secrets", `{"path":"a","type":"Text","value":{"text":"` + text + `"},"` + text + `":1}`, nil},
-		{r.admin, "POST", "/secrets", `{"value":` + text, nil},
-		{r.admin, "POST", "/unseal", map[string]string{"share": "vshare1." + text}, nil},
-		{r.admin, "POST", "/secrets", write("a", text), []string{"Idempotency-Key", text + " x"}},
-		{r.admin, "GET", "/secrets?" + text + "=1&cursor=" + text, nil, nil},
-		{r.admin, "PUT", "/me", map[string]string{"password": text, "oldPassword": text}, nil},
+		{r.Admin, "POST", "/secrets", write("db/password", text), nil}, // it is there already
+		{r.Admin, "PUT", "/secrets/db%2Fpassword", value(text), []string{"If-Match", `"99"`}},
+		{r.Admin, "PUT", "/secrets/db%2Fpassword", wire.Write{Type: wire.TypeAPIKey, Value: wire.Value{"key": []byte(text)}}, nil},
+		{r.Admin, "PUT", "/secrets/db%2Fpassword", wire.Write{Type: wire.TypeText, Value: wire.Value{text: []byte(text)}}, nil},
+		{r.Admin, "POST", "/secrets", wire.Write{Type: wire.TypeCertificate, Value: wire.Value{"tls.crt": []byte(text), "tls.key": []byte(text)}}, nil},
+		{r.Admin, "POST", "/secrets/s/apply", wire.Apply{Type: wire.TypeText, Name: "s", SourceHash: text, Sealed: "vsec1." + text}, nil},
+		{r.Admin, "POST", "/secrets", `{"path":"a","type":"Text","value":{"text":"` + text + `"},"` + text + `":1}`, nil},
+		{r.Admin, "POST", "/secrets", `{"value":` + text, nil},
+		{r.Admin, "POST", "/unseal", map[string]string{"share": "vshare1." + text}, nil},
+		{r.Admin, "POST", "/secrets", write("a", text), []string{"Idempotency-Key", text + " x"}},
+		{r.Admin, "GET", "/secrets?" + text + "=1&cursor=" + text, nil, nil},
+		{r.Admin, "PUT", "/me", map[string]string{"password": text, "oldPassword": text}, nil},
 		{text, "GET", "/secrets", nil, nil},
 		{"", "POST", "/register", map[string]string{"email": text, "password": text}, nil},
 		{"", "POST", "/token", "grant_type=password&username=" + text + "&password=" + text, []string{"Content-Type", "application/x-www-form-urlencoded"}},
 		{"", "GET", "/authorize?client_id=" + text + "&redirect_uri=" + text, nil, []string{"Accept", "application/problem+json"}},
 	} {
-		a := r.call(c.token, c.method, c.path, c.body, c.headers...)
-		if a.status < 400 || a.status > 499 {
-			r.t.Errorf("%s %s: %d %s", c.method, c.path, a.status, a.body)
+		a := r.Call(c.token, c.method, c.path, c.body, c.headers...)
+		if a.Status < 400 || a.Status > 499 {
+			r.T.Errorf("%s %s: %d %s", c.method, c.path, a.Status, a.Body)
 		}
-		fmt.Fprintf(&out, "%d %v %s\n", a.status, a.header, a.body)
+		fmt.Fprintf(&out, "%d %v %s\n", a.Status, a.Header, a.Body)
 	}
 	return out.String()
 }
@@ -293,7 +293,7 @@ func (r *running) errorsWith(text string) string {
 func dump(t *testing.T, r *running) string {
 	t.Helper()
 	program := findDump(t)
-	cmd := exec.Command(program, "--no-owner", "-n", r.settings.Database.Schema, "-n", r.settings.Identity.Schema,
+	cmd := exec.Command(program, "--no-owner", "-n", r.Settings.Database.Schema, "-n", r.Settings.Identity.Schema,
 		"-h", r.binding.Host, "-p", r.binding.Port, "-U", r.binding.Username, r.binding.Database)
 	cmd.Env = append(os.Environ(), "PGPASSWORD="+r.binding.Password)
 	var stderr bytes.Buffer

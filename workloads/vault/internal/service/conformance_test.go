@@ -13,9 +13,9 @@ import (
 
 // TestConformance runs the suite that the client and its fake pass against the service itself.
 func TestConformance(t *testing.T) {
-	r := start(t, settingsOn(t, servers.Postgres(t)), nil, t.TempDir())
+	r := start(t, settingsOn(t, servers.Postgres(t)), nil)
 	backendtest.Vault(t, func(t testing.TB) backendtest.VaultUnderTest {
-		client, err := vault.New(vault.Options{Endpoint: r.url, Token: vault.StaticToken(r.admin)})
+		client, err := vault.New(vault.Options{Endpoint: r.URL, Token: vault.StaticToken(r.Admin)})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -22,6 +22,7 @@ import (
 	wire "github.com/itechsmart/operator/internal/backend/vault"
 	"github.com/itechsmart/operator/workloads/internal/api"
 	"github.com/itechsmart/operator/workloads/internal/audit"
+	"github.com/itechsmart/operator/workloads/internal/product/producttest"
 	"github.com/itechsmart/operator/workloads/internal/server"
 )
 
@@ -42,78 +43,78 @@ func bytesOf(t testing.TB, in io.Reader) []byte {
 }
 
 // upload sends a content; headers may replace its type.
-func (r *running) upload(path string, in io.Reader, headers ...string) response {
-	r.t.Helper()
-	request, err := http.NewRequestWithContext(r.t.Context(), http.MethodPut, r.url+base+path, in)
+func (r *running) upload(path string, in io.Reader, headers ...string) producttest.Response {
+	r.T.Helper()
+	request, err := http.NewRequestWithContext(r.T.Context(), http.MethodPut, r.URL+base+path, in)
 	if err != nil {
-		r.t.Fatal(err)
+		r.T.Fatal(err)
 	}
-	request.Header.Set("Authorization", "Bearer "+r.admin)
+	request.Header.Set("Authorization", "Bearer "+r.Admin)
 	request.Header.Set("Content-Type", typeContent)
 	for i := 0; i+1 < len(headers); i += 2 {
 		request.Header.Set(headers[i], headers[i+1])
 	}
 	answer, err := http.DefaultClient.Do(request)
 	if err != nil {
-		r.t.Fatal(err)
+		r.T.Fatal(err)
 	}
 	defer answer.Body.Close()
-	return response{status: answer.StatusCode, header: answer.Header, body: bytesOf(r.t, answer.Body)}
+	return producttest.Response{Status: answer.StatusCode, Header: answer.Header, Body: bytesOf(r.T, answer.Body)}
 }
 
 func (r *running) wantFile(path string, seed byte, size int64) http.Header {
-	r.t.Helper()
-	answer := r.call(r.admin, "GET", path, nil)
-	if answer.status != http.StatusOK || !bytes.Equal(answer.body, bytesOf(r.t, file(seed, size))) {
-		r.t.Fatalf("GET %s: %d, %d bytes, not those that were sent", path, answer.status, len(answer.body))
+	r.T.Helper()
+	answer := r.Call(r.Admin, "GET", path, nil)
+	if answer.Status != http.StatusOK || !bytes.Equal(answer.Body, bytesOf(r.T, file(seed, size))) {
+		r.T.Fatalf("GET %s: %d, %d bytes, not those that were sent", path, answer.Status, len(answer.Body))
 	}
-	return answer.header
+	return answer.Header
 }
 
 // The way of a large file: stored, read, replaced, compared, rolled back, and all of it in the audit log.
 func TestContent(t *testing.T) {
-	r := start(t, settingsOn(t, servers.Postgres(t)), nil, t.TempDir())
+	r := start(t, settingsOn(t, servers.Postgres(t)), nil)
 	const path = "/secrets/backup%2Fkeys/content"
 	expires := url.QueryEscape("2099-01-02T03:04:05Z")
 	first := r.upload(path+"?filename=k%C3%A9ys.bin&metadata=team=a&metadata=b=c%3Dd&expiresAt="+expires, file(1, 20*mib), "If-None-Match", "*")
-	if first.status != http.StatusCreated || first.header.Get("ETag") != `"1"` {
-		t.Fatalf("%d %s", first.status, first.body)
+	if first.Status != http.StatusCreated || first.Header.Get("ETag") != `"1"` {
+		t.Fatalf("%d %s", first.Status, first.Body)
 	}
 	header := r.wantFile(path, 1, 20*mib)
 	if header.Get("Content-Type") != typeContent || header.Get("Cache-Control") != "no-store" || header.Get("ETag") != `"1"` ||
 		header.Get("Content-Disposition") != "attachment; filename*=utf-8''k%C3%A9ys.bin" {
 		t.Errorf("headers %v", header)
 	}
-	known := must[wire.Secret](r, 200, r.admin, "GET", "/secrets/backup%2Fkeys", nil)
+	known := must[wire.Secret](r, 200, r.Admin, "GET", "/secrets/backup%2Fkeys", nil)
 	if known.Size != 20*mib || known.Type != wire.TypeFile || known.Metadata["team"] != "a" || known.Metadata["b"] != "c=d" || known.ExpiresAt == nil || known.ExpiresAt.Year() != 2099 {
 		t.Errorf("known %+v", known)
 	}
-	if a := r.call(r.admin, "GET", "/secrets/backup%2Fkeys/value", nil); a.status != 422 || a.refusal(t).Code != wire.CodeStreamed {
-		t.Errorf("as a value: %d %s", a.status, a.body)
+	if a := r.Call(r.Admin, "GET", "/secrets/backup%2Fkeys/value", nil); a.Status != 422 || a.Refusal(t).Code != wire.CodeStreamed {
+		t.Errorf("as a value: %d %s", a.Status, a.Body)
 	}
-	if a := r.upload(path, file(2, 2*mib), "If-None-Match", "*"); a.status != http.StatusConflict {
-		t.Errorf("made twice: %d %s", a.status, a.body)
+	if a := r.upload(path, file(2, 2*mib), "If-None-Match", "*"); a.Status != http.StatusConflict {
+		t.Errorf("made twice: %d %s", a.Status, a.Body)
 	}
-	if a := r.upload(path, file(2, 2*mib), "If-Match", `"7"`); a.status != http.StatusPreconditionFailed {
-		t.Errorf("stale: %d %s", a.status, a.body)
+	if a := r.upload(path, file(2, 2*mib), "If-Match", `"7"`); a.Status != http.StatusPreconditionFailed {
+		t.Errorf("stale: %d %s", a.Status, a.Body)
 	}
-	if a := r.upload(path, file(2, 2*mib), "If-Match", `"1"`); a.status != http.StatusOK || a.header.Get("ETag") != `"2"` {
-		t.Errorf("a second version: %d %s", a.status, a.body)
+	if a := r.upload(path, file(2, 2*mib), "If-Match", `"1"`); a.Status != http.StatusOK || a.Header.Get("ETag") != `"2"` {
+		t.Errorf("a second version: %d %s", a.Status, a.Body)
 	}
-	diff := must[[]wire.FieldDiff](r, 200, r.admin, "GET", "/secrets/backup%2Fkeys/diff?from=1&to=2", nil)
+	diff := must[[]wire.FieldDiff](r, 200, r.Admin, "GET", "/secrets/backup%2Fkeys/diff?from=1&to=2", nil)
 	if len(diff) != 2 || diff[0].Change != "changed" || diff[1].Change != "removed" {
 		t.Errorf("diff %+v", diff)
 	}
-	if back := must[wire.Secret](r, 200, r.admin, "POST", "/secrets/backup%2Fkeys/rollback", map[string]int{"version": 1}); back.Version != 3 || back.Size != 20*mib {
+	if back := must[wire.Secret](r, 200, r.Admin, "POST", "/secrets/backup%2Fkeys/rollback", map[string]int{"version": 1}); back.Version != 3 || back.Size != 20*mib {
 		t.Errorf("rolled back to %+v", back)
 	}
 	r.wantFile(path, 1, 20*mib)
 	r.wantFile(path+"?version=2", 2, 2*mib)
 	// A small one is a value like all others, in both directions.
-	if a := r.upload("/secrets/small/content?filename=s", file(3, 100)); a.status != http.StatusCreated {
-		t.Fatalf("small: %d %s", a.status, a.body)
+	if a := r.upload("/secrets/small/content?filename=s", file(3, 100)); a.Status != http.StatusCreated {
+		t.Fatalf("small: %d %s", a.Status, a.Body)
 	}
-	if v := must[wire.Read](r, 200, r.admin, "GET", "/secrets/small/value", nil); !bytes.Equal(v.Value[wire.FieldFile], bytesOf(t, file(3, 100))) || string(v.Value[wire.FieldFilename]) != "s" {
+	if v := must[wire.Read](r, 200, r.Admin, "GET", "/secrets/small/value", nil); !bytes.Equal(v.Value[wire.FieldFile], bytesOf(t, file(3, 100))) || string(v.Value[wire.FieldFilename]) != "s" {
 		t.Error("a small file is not a value")
 	}
 	r.wantFile("/secrets/small/content", 3, 100)
@@ -128,8 +129,8 @@ func (r *running) contentAudited(t *testing.T) {
 		"secret.read secret/backup/keys@1 allowed", "secret.read secret/backup/keys failed", "secret.rollback secret/backup/keys@3 allowed",
 		"secret.read secret/backup/keys@2 allowed",
 	} {
-		r.wait("an audit event: "+want, func() bool {
-			for _, e := range must[wire.Page[audit.Entry]](r, 200, r.admin, "GET", "/audit?limit=500", nil).Items {
+		r.Wait("an audit event: "+want, func() bool {
+			for _, e := range must[wire.Page[audit.Entry]](r, 200, r.Admin, "GET", "/audit?limit=500", nil).Items {
 				if e.Action+" "+e.Object+" "+e.Outcome == want {
 					return true
 				}
@@ -141,7 +142,7 @@ func (r *running) contentAudited(t *testing.T) {
 
 func (r *running) contentDocumented(t *testing.T) {
 	t.Helper()
-	response, err := http.Get(r.url + "/openapi.json")
+	response, err := http.Get(r.URL + "/openapi.json")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -172,11 +173,11 @@ func (r *running) contentDocumented(t *testing.T) {
 func TestBadContent(t *testing.T) {
 	settings := settingsOn(t, servers.Postgres(t))
 	settings.Vault.MaxFileBytes = 3 * mib
-	r := start(t, settings, nil, t.TempDir())
-	if a := r.upload("/secrets/a/content", file(1, 2*mib)); a.status != http.StatusCreated {
-		t.Fatalf("%d %s", a.status, a.body)
+	r := start(t, settings, nil)
+	if a := r.upload("/secrets/a/content", file(1, 2*mib)); a.Status != http.StatusCreated {
+		t.Fatalf("%d %s", a.Status, a.Body)
 	}
-	must[wire.Secret](r, http.StatusCreated, r.admin, "POST", "/secrets", write("text", "one"))
+	must[wire.Secret](r, http.StatusCreated, r.Admin, "POST", "/secrets", write("text", "one"))
 	before := r.snapshot()
 	unknown := func(size int64) io.Reader { return struct{ io.Reader }{file(2, size)} } // of a length that is not told
 	for _, c := range []struct {
@@ -204,42 +205,42 @@ func TestBadContent(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			a := r.upload(c.path, c.in, c.headers...)
-			if a.status != c.status {
-				t.Fatalf("%d %s, want %d", a.status, a.body, c.status)
+			if a.Status != c.status {
+				t.Fatalf("%d %s, want %d", a.Status, a.Body, c.status)
 			}
-			refusal := a.refusal(t)
+			refusal := a.Refusal(t)
 			named := c.field == ""
 			for _, d := range refusal.Details {
 				named = named || d.Field == c.field
 			}
-			if !named || bytes.Contains(a.body, []byte(canary)) {
-				t.Errorf("it names no field %s, or quotes the request: %s", c.field, a.body)
+			if !named || bytes.Contains(a.Body, []byte(canary)) {
+				t.Errorf("it names no field %s, or quotes the request: %s", c.field, a.Body)
 			}
 		})
 	}
 	for path, status := range map[string]int{"/secrets/text/content": 422, "/secrets/none/content": 404, "/secrets/a/content?version=9": 404, "/secrets/a/content?version=-1": 422} {
-		if a := r.call(r.admin, "GET", path, nil); a.status != status {
-			t.Errorf("GET %s: %d %s, want %d", path, a.status, a.body, status)
+		if a := r.Call(r.Admin, "GET", path, nil); a.Status != status {
+			t.Errorf("GET %s: %d %s, want %d", path, a.Status, a.Body, status)
 		}
 	}
-	if a := r.call("", "GET", "/secrets/a/content", nil); a.status != http.StatusUnauthorized {
-		t.Errorf("without a login: %d", a.status)
+	if a := r.Call("", "GET", "/secrets/a/content", nil); a.Status != http.StatusUnauthorized {
+		t.Errorf("without a login: %d", a.Status)
 	}
 	if after := r.snapshot(); after != before {
 		t.Error("something changed")
 	}
 	// Other routes take no more than before.
-	if a := r.call(r.admin, "PUT", "/secrets/a%2Fcontent", `{"path":"`+strings.Repeat("x", 3*mib)+`"}`); a.status != http.StatusRequestEntityTooLarge {
-		t.Errorf("a large body elsewhere: %d", a.status)
+	if a := r.Call(r.Admin, "PUT", "/secrets/a%2Fcontent", `{"path":"`+strings.Repeat("x", 3*mib)+`"}`); a.Status != http.StatusRequestEntityTooLarge {
+		t.Errorf("a large body elsewhere: %d", a.Status)
 	}
 	r.wantFile("/secrets/a/content", 1, 2*mib)
 }
 
 // A client that goes away in the middle leaves nothing, whether it had told how much would come or not.
 func TestContentGivenUp(t *testing.T) {
-	r := start(t, settingsOn(t, servers.Postgres(t)), nil, t.TempDir())
-	if a := r.upload("/secrets/kept/content", file(1, 2*mib)); a.status != http.StatusCreated {
-		t.Fatalf("%d %s", a.status, a.body)
+	r := start(t, settingsOn(t, servers.Postgres(t)), nil)
+	if a := r.upload("/secrets/kept/content", file(1, 2*mib)); a.Status != http.StatusCreated {
+		t.Fatalf("%d %s", a.Status, a.Body)
 	}
 	before := r.snapshot()
 	for name, head := range map[string]string{
@@ -247,13 +248,13 @@ func TestContentGivenUp(t *testing.T) {
 		"in chunks": "Transfer-Encoding: chunked\r\n\r\n" + fmt.Sprintf("%x\r\n", 2*mib) + strings.Repeat("x", 2*mib) + "\r\n",
 	} {
 		t.Run(name, func(t *testing.T) {
-			failed := strings.Count(r.logs.String(), `"reason":"bad_request"`)
-			conn, err := net.Dial("tcp", strings.TrimPrefix(r.url, "http://"))
+			failed := strings.Count(r.Logs.String(), `"reason":"bad_request"`)
+			conn, err := net.Dial("tcp", strings.TrimPrefix(r.URL, "http://"))
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer conn.Close()
-			if _, err := io.WriteString(conn, "PUT "+base+"/secrets/a/content HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer "+r.admin+"\r\nContent-Type: "+typeContent+"\r\n"+head); err != nil {
+			if _, err := io.WriteString(conn, "PUT "+base+"/secrets/a/content HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer "+r.Admin+"\r\nContent-Type: "+typeContent+"\r\n"+head); err != nil {
 				t.Fatal(err)
 			}
 			if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
@@ -267,14 +268,14 @@ func TestContentGivenUp(t *testing.T) {
 			if answer.StatusCode != http.StatusBadRequest {
 				t.Errorf("%d %s", answer.StatusCode, bytesOf(t, answer.Body))
 			}
-			r.wait("the failure in the audit log", func() bool { return strings.Count(r.logs.String(), `"reason":"bad_request"`) > failed })
+			r.Wait("the failure in the audit log", func() bool { return strings.Count(r.Logs.String(), `"reason":"bad_request"`) > failed })
 			if after := r.snapshot(); after != before {
 				t.Error("something was stored")
 			}
 		})
 	}
-	if a := r.upload("/secrets/a/content", file(1, 2*mib)); a.status != http.StatusCreated {
-		t.Errorf("afterwards: %d %s", a.status, a.body)
+	if a := r.upload("/secrets/a/content", file(1, 2*mib)); a.Status != http.StatusCreated {
+		t.Errorf("afterwards: %d %s", a.Status, a.Body)
 	}
 }
 
@@ -317,9 +318,9 @@ func TestContentStalled(t *testing.T) {
 
 // A row that was changed: an error when the first part or the number of parts tells, else an answer that ends early.
 func TestContentTampered(t *testing.T) {
-	r := start(t, settingsOn(t, servers.Postgres(t)), nil, t.TempDir())
-	if a := r.upload("/secrets/a/content", file(1, 2*mib)); a.status != http.StatusCreated {
-		t.Fatalf("%d %s", a.status, a.body)
+	r := start(t, settingsOn(t, servers.Postgres(t)), nil)
+	if a := r.upload("/secrets/a/content", file(1, 2*mib)); a.Status != http.StatusCreated {
+		t.Fatalf("%d %s", a.Status, a.Body)
 	}
 	pool := r.pool()
 	defer pool.Close()
@@ -330,11 +331,11 @@ func TestContentTampered(t *testing.T) {
 		}
 	}
 	change(`UPDATE chunks SET ciphertext = set_byte(ciphertext, 100, 255 - get_byte(ciphertext, 100)) WHERE number = 5`)
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, r.url+base+"/secrets/a/content", nil)
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, r.URL+base+"/secrets/a/content", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	request.Header.Set("Authorization", "Bearer "+r.admin)
+	request.Header.Set("Authorization", "Bearer "+r.Admin)
 	answer, err := http.DefaultClient.Do(request)
 	if err != nil {
 		t.Fatal(err)
@@ -349,8 +350,8 @@ func TestContentTampered(t *testing.T) {
 		`DELETE FROM chunks WHERE number = 7`,
 	} {
 		change(sql)
-		if a := r.call(r.admin, "GET", "/secrets/a/content", nil); a.status != 422 || a.refusal(t).Code != "corrupt" {
-			t.Errorf("%s: %d %s", sql, a.status, a.body)
+		if a := r.Call(r.Admin, "GET", "/secrets/a/content", nil); a.Status != 422 || a.Refusal(t).Code != "corrupt" {
+			t.Errorf("%s: %d %s", sql, a.Status, a.Body)
 		}
 	}
 }

@@ -18,42 +18,42 @@ import (
 
 // The way of the guide: register, token, write, read, diff, rotate, and the audit log holds all of it.
 func TestFlow(t *testing.T) {
-	r := start(t, settingsOn(t, servers.Postgres(t)), nil, t.TempDir())
+	r := start(t, settingsOn(t, servers.Postgres(t)), nil)
 	const user, password = "ada@example.com", "Engine-1843"
 	registered := must[struct {
 		ID string `json:"id"`
 	}](r, http.StatusCreated, "", "POST", "/register", map[string]string{"email": user, "password": password})
-	token := r.login(user, password)
+	token := r.Login(user, password)
 
 	// Without a grant nothing is to be seen.
-	if a := r.call(token, "POST", "/secrets", write("db/password", "x")); a.status != http.StatusForbidden {
-		t.Fatalf("a write without a role: %d %s", a.status, a.body)
+	if a := r.Call(token, "POST", "/secrets", write("db/password", "x")); a.Status != http.StatusForbidden {
+		t.Fatalf("a write without a role: %d %s", a.Status, a.Body)
 	}
-	if a := r.call("", "GET", "/secrets", nil); a.status != http.StatusUnauthorized {
-		t.Fatalf("a list without a login: %d %s", a.status, a.body)
+	if a := r.Call("", "GET", "/secrets", nil); a.Status != http.StatusUnauthorized {
+		t.Fatalf("a list without a login: %d %s", a.Status, a.Body)
 	}
-	must[any](r, http.StatusOK, r.admin, "PUT", "/users/"+registered.ID+"/grants", map[string]any{
+	must[any](r, http.StatusOK, r.Admin, "PUT", "/users/"+registered.ID+"/grants", map[string]any{
 		"grants": []map[string]string{{"product": productName, "namespace": namespace, "role": "editor"}},
 	})
-	token = r.login(user, password)
+	token = r.Login(user, password)
 
 	created := must[wire.Secret](r, http.StatusCreated, token, "POST", "/secrets", write("db/password", "one"))
 	if created.Version != 1 || created.Namespace != namespace || created.Path != "db/password" {
 		t.Fatalf("created %+v", created)
 	}
-	if a := r.call(token, "POST", "/secrets", write("db/password", "again")); a.status != http.StatusConflict {
-		t.Errorf("a second create: %d %s", a.status, a.body)
+	if a := r.Call(token, "POST", "/secrets", write("db/password", "again")); a.Status != http.StatusConflict {
+		t.Errorf("a second create: %d %s", a.Status, a.Body)
 	}
-	put := r.call(token, "PUT", "/secrets/db%2Fpassword", value("two"), "If-Match", `"1"`)
-	if put.status != http.StatusOK || put.header.Get("ETag") != `"2"` {
-		t.Fatalf("put: %d %s, ETag %s", put.status, put.body, put.header.Get("ETag"))
+	put := r.Call(token, "PUT", "/secrets/db%2Fpassword", value("two"), "If-Match", `"1"`)
+	if put.Status != http.StatusOK || put.Header.Get("ETag") != `"2"` {
+		t.Fatalf("put: %d %s, ETag %s", put.Status, put.Body, put.Header.Get("ETag"))
 	}
-	if a := r.call(token, "PUT", "/secrets/db%2Fpassword", value("three"), "If-Match", `"1"`); a.status != http.StatusPreconditionFailed {
-		t.Errorf("a stale put: %d %s", a.status, a.body)
+	if a := r.Call(token, "PUT", "/secrets/db%2Fpassword", value("three"), "If-Match", `"1"`); a.Status != http.StatusPreconditionFailed {
+		t.Errorf("a stale put: %d %s", a.Status, a.Body)
 	}
-	read := r.call(token, "GET", "/secrets/db%2Fpassword/value", nil)
-	if read.status != http.StatusOK || read.header.Get("Cache-Control") != "no-store" || !bytes.Contains(read.body, []byte(encoded("two"))) {
-		t.Fatalf("read: %d %s", read.status, read.body)
+	read := r.Call(token, "GET", "/secrets/db%2Fpassword/value", nil)
+	if read.Status != http.StatusOK || read.Header.Get("Cache-Control") != "no-store" || !bytes.Contains(read.Body, []byte(encoded("two"))) {
+		t.Fatalf("read: %d %s", read.Status, read.Body)
 	}
 	if old := must[wire.Read](r, 200, token, "GET", "/secrets/db%2Fpassword/value?version=1", nil); string(old.Value[wire.FieldText]) != "one" {
 		t.Errorf("version 1 reads %q", old.Value[wire.FieldText])
@@ -65,15 +65,15 @@ func TestFlow(t *testing.T) {
 	if back := must[wire.Secret](r, 200, token, "POST", "/secrets/db%2Fpassword/rollback", map[string]int{"version": 1}); back.Version != 3 {
 		t.Errorf("rolled back to %+v", back)
 	}
-	if a := r.call(token, "POST", "/secrets/db%2Fpassword/rotate", nil); a.status != 422 || a.refusal(t).Code != "not_generated" {
-		t.Errorf("rotating what was written: %d %s", a.status, a.body)
+	if a := r.Call(token, "POST", "/secrets/db%2Fpassword/rotate", nil); a.Status != 422 || a.Refusal(t).Code != "not_generated" {
+		t.Errorf("rotating what was written: %d %s", a.Status, a.Body)
 	}
 	generated := wire.Apply{Type: wire.TypeAPIKey, Name: "api", SourceHash: "h1", Generate: &wire.Generate{Length: 40, Prefix: "sk_"}}
-	if a := r.call(token, "POST", "/secrets/api/apply", generated); a.status != http.StatusForbidden {
-		t.Errorf("apply as an editor: %d %s", a.status, a.body)
+	if a := r.Call(token, "POST", "/secrets/api/apply", generated); a.Status != http.StatusForbidden {
+		t.Errorf("apply as an editor: %d %s", a.Status, a.Body)
 	}
-	applied := must[wire.Applied](r, 200, r.admin, "POST", "/secrets/api/apply", generated)
-	again := must[wire.Applied](r, 200, r.admin, "POST", "/secrets/api/apply", generated)
+	applied := must[wire.Applied](r, 200, r.Admin, "POST", "/secrets/api/apply", generated)
+	again := must[wire.Applied](r, 200, r.Admin, "POST", "/secrets/api/apply", generated)
 	if !applied.Changed || again.Changed || again.Version != 1 {
 		t.Errorf("applied %+v, again %+v", applied, again)
 	}
@@ -86,16 +86,16 @@ func TestFlow(t *testing.T) {
 
 // versionsAndPages deletes, brings back and destroys, and follows cursors.
 func (r *running) versionsAndPages(token string) {
-	t := r.t
+	t := r.T
 	t.Helper()
 	must[any](r, http.StatusNoContent, token, "DELETE", "/secrets/db%2Fpassword/versions/3", nil)
-	if a := r.call(token, "GET", "/secrets/db%2Fpassword/value", nil); a.status != http.StatusGone || a.refusal(t).Code != "deleted" {
-		t.Errorf("a deleted version reads %d %s", a.status, a.body)
+	if a := r.Call(token, "GET", "/secrets/db%2Fpassword/value", nil); a.Status != http.StatusGone || a.Refusal(t).Code != "deleted" {
+		t.Errorf("a deleted version reads %d %s", a.Status, a.Body)
 	}
 	must[any](r, http.StatusNoContent, token, "POST", "/secrets/db%2Fpassword/versions/3/undelete", nil)
 	must[any](r, http.StatusNoContent, token, "POST", "/secrets/db%2Fpassword/versions/2/destroy", nil)
-	if a := r.call(token, "GET", "/secrets/db%2Fpassword/value?version=2", nil); a.status != http.StatusGone || a.refusal(t).Code != "destroyed" {
-		t.Errorf("a destroyed version reads %d %s", a.status, a.body)
+	if a := r.Call(token, "GET", "/secrets/db%2Fpassword/value?version=2", nil); a.Status != http.StatusGone || a.Refusal(t).Code != "destroyed" {
+		t.Errorf("a destroyed version reads %d %s", a.Status, a.Body)
 	}
 	var numbers []int64
 	for cursor := ""; ; {
@@ -106,8 +106,8 @@ func (r *running) versionsAndPages(token string) {
 		if cursor = page.Next; cursor == "" {
 			break
 		}
-		if a := r.call(token, "GET", "/secrets/api/versions?cursor="+url.QueryEscape(cursor), nil); a.status != http.StatusBadRequest {
-			t.Errorf("a cursor of another list: %d", a.status)
+		if a := r.Call(token, "GET", "/secrets/api/versions?cursor="+url.QueryEscape(cursor), nil); a.Status != http.StatusBadRequest {
+			t.Errorf("a cursor of another list: %d", a.Status)
 		}
 	}
 	if len(numbers) != 3 || numbers[0] != 3 || numbers[2] != 1 {
@@ -119,8 +119,8 @@ func (r *running) versionsAndPages(token string) {
 		t.Errorf("pages %+v and %+v", page, next)
 	}
 	must[any](r, http.StatusNoContent, token, "DELETE", "/secrets/db%2Fpassword?destroy=true", nil)
-	if a := r.call(token, "GET", "/secrets/db%2Fpassword", nil); a.status != http.StatusNotFound {
-		t.Errorf("a destroyed secret: %d %s", a.status, a.body)
+	if a := r.Call(token, "GET", "/secrets/db%2Fpassword", nil); a.Status != http.StatusNotFound {
+		t.Errorf("a destroyed secret: %d %s", a.Status, a.Body)
 	}
 }
 
@@ -128,8 +128,8 @@ func (r *running) versionsAndPages(token string) {
 func (r *running) auditHolds(t *testing.T) {
 	t.Helper()
 	seen := map[string]bool{}
-	r.wait("the audit log to hold the last event", func() bool {
-		page := must[wire.Page[audit.Entry]](r, 200, r.admin, "GET", "/audit?limit=500", nil)
+	r.Wait("the audit log to hold the last event", func() bool {
+		page := must[wire.Page[audit.Entry]](r, 200, r.Admin, "GET", "/audit?limit=500", nil)
 		for _, e := range page.Items {
 			seen[e.User+" "+e.Action+" "+e.Object+" "+e.Outcome] = true
 			if e.IP != "127.0.0.1" && e.User != "system" || e.Time.IsZero() || (strings.HasPrefix(e.Action, "secret.") && (e.UserAgent == "" || e.RequestID == "")) {
@@ -157,13 +157,13 @@ func (r *running) auditHolds(t *testing.T) {
 			t.Errorf("the audit log lacks %q", want)
 		}
 	}
-	key := must[audited.Key](r, 200, r.admin, "GET", "/audit/key", nil)
-	export := r.call(r.admin, "GET", "/audit/export", nil)
-	report, err := audit.Verify(bytes.NewReader(export.body), key.PublicKey)
+	key := must[audited.Key](r, 200, r.Admin, "GET", "/audit/key", nil)
+	export := r.Call(r.Admin, "GET", "/audit/export", nil)
+	report, err := audit.Verify(bytes.NewReader(export.Body), key.PublicKey)
 	if err != nil || report.Events < 15 {
 		t.Errorf("the export: %+v, %v", report, err)
 	}
-	changed := bytes.Replace(export.body, []byte("secret.destroy"), []byte("secret.get"), 1)
+	changed := bytes.Replace(export.Body, []byte("secret.destroy"), []byte("secret.get"), 1)
 	if _, err := audit.Verify(bytes.NewReader(changed), key.PublicKey); err == nil {
 		t.Error("a changed export verifies")
 	}

@@ -27,6 +27,7 @@ import (
 	"github.com/itechsmart/operator/internal/backend/backendtest/servers"
 	wire "github.com/itechsmart/operator/internal/backend/vault"
 	"github.com/itechsmart/operator/workloads/config"
+	"github.com/itechsmart/operator/workloads/internal/product/producttest"
 )
 
 // zeros is a body without end.
@@ -36,7 +37,7 @@ func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
 // send writes bytes to the service and reads one answer; status 0: it closed the connection.
 func (r *running) send(text string, body io.Reader) (status int, header http.Header, err error) {
-	conn, err := net.Dial("tcp", strings.TrimPrefix(r.url, "http://"))
+	conn, err := net.Dial("tcp", strings.TrimPrefix(r.URL, "http://"))
 	if err != nil {
 		return 0, nil, err
 	}
@@ -63,26 +64,26 @@ func (r *running) send(text string, body io.Reader) (status int, header http.Hea
 
 // memory is what the process has in memory now, and had at most since the last call, in bytes.
 func (c *child) memory() (now, peak int64) {
-	c.t.Helper()
+	c.T.Helper()
 	dir := fmt.Sprintf("/proc/%d/", c.cmd.Process.Pid)
 	text, err := os.ReadFile(dir + "status")
 	if err != nil {
-		c.t.Fatal(err)
+		c.T.Fatal(err)
 	}
 	of := func(name string) int64 {
 		found := regexp.MustCompile(name + `:\s+(\d+) kB`).FindSubmatch(text)
 		if found == nil {
-			c.t.Fatalf("no %s in %s", name, text)
+			c.T.Fatalf("no %s in %s", name, text)
 		}
 		n, err := strconv.ParseInt(string(found[1]), 10, 64)
 		if err != nil {
-			c.t.Fatal(err)
+			c.T.Fatal(err)
 		}
 		return n << 10
 	}
 	now, peak = of("VmRSS"), of("VmHWM")
 	if err := os.WriteFile(dir+"clear_refs", []byte("5"), 0); err != nil { // the peak begins anew
-		c.t.Fatal(err)
+		c.T.Fatal(err)
 	}
 	return now, peak
 }
@@ -91,8 +92,8 @@ func (c *child) memory() (now, peak int64) {
 // memory stays within a bound, and others are served meanwhile.
 func TestHostileBytes(t *testing.T) {
 	c := launch(t, settingsOn(t, servers.Postgres(t)), t.TempDir())
-	c.admin = c.login(adminEmail, adminPassword)
-	must[wire.Secret](c.running, http.StatusCreated, c.admin, "POST", "/secrets", write("kept", "as it was"))
+	c.Admin = c.Login(producttest.AdminEmail, producttest.AdminPassword)
+	must[wire.Secret](c.running, http.StatusCreated, c.Admin, "POST", "/secrets", write("kept", "as it was"))
 	var member bytes.Buffer
 	zip := gzip.NewWriter(&member)
 	if _, err := io.CopyN(zip, zeros{}, 1<<20); err != nil {
@@ -104,7 +105,7 @@ func TestHostileBytes(t *testing.T) {
 	bomb := bytes.Repeat(member.Bytes(), 1<<10) // 1 GiB when it is decompressed
 	const hundredMB = 100 << 20
 	head := func(line string, headers ...string) string {
-		return line + " HTTP/1.1\r\nHost: vault\r\nAuthorization: Bearer " + c.admin + "\r\n" + strings.Join(append(headers, "\r\n"), "\r\n")
+		return line + " HTTP/1.1\r\nHost: vault\r\nAuthorization: Bearer " + c.Admin + "\r\n" + strings.Join(append(headers, "\r\n"), "\r\n")
 	}
 	post := func(headers ...string) string {
 		return head("POST /api/v1/secrets", append([]string{"Content-Type: application/json"}, headers...)...)
@@ -148,8 +149,8 @@ func TestHostileBytes(t *testing.T) {
 					}
 				})
 			}
-			if a := c.call(c.admin, "GET", "/secrets/kept/value", nil); a.status != http.StatusOK {
-				t.Errorf("meanwhile: %d %s", a.status, a.body)
+			if a := c.Call(c.Admin, "GET", "/secrets/kept/value", nil); a.Status != http.StatusOK {
+				t.Errorf("meanwhile: %d %s", a.Status, a.Body)
 			}
 			attacks.Wait()
 			// Eight bodies of 2 MiB are read at a time, and the race detector keeps many bytes for each; what was sent is 800 MB.
@@ -160,15 +161,15 @@ func TestHostileBytes(t *testing.T) {
 			}
 		})
 	}
-	if strings.Contains(c.logs.String(), "panicked") {
-		t.Errorf("a handler panicked: %s", c.logs)
+	if strings.Contains(c.Logs.String(), "panicked") {
+		t.Errorf("a handler panicked: %s", c.Logs)
 	}
 }
 
 // TestSlowClients holds many connections with headers and bodies that do not end: all are cut off, and others are served.
 func TestSlowClients(t *testing.T) {
 	c := launch(t, settingsOn(t, servers.Postgres(t)), t.TempDir())
-	c.admin = c.login(adminEmail, adminPassword)
+	c.Admin = c.Login(producttest.AdminEmail, producttest.AdminPassword)
 	before, _ := c.memory()
 	var slow sync.WaitGroup
 	for n := range 200 {
@@ -183,8 +184,8 @@ func TestSlowClients(t *testing.T) {
 		})
 	}
 	for range 20 {
-		if a := c.call(c.admin, "GET", "/secrets", nil); a.status != http.StatusOK {
-			t.Errorf("meanwhile: %d %s", a.status, a.body)
+		if a := c.Call(c.Admin, "GET", "/secrets", nil); a.Status != http.StatusOK {
+			t.Errorf("meanwhile: %d %s", a.Status, a.Body)
 		}
 	}
 	slow.Wait()
@@ -196,8 +197,8 @@ func TestSlowClients(t *testing.T) {
 // TestForgedTokens: each is 401 with the code, and none is in the answer or the log.
 func TestForgedTokens(t *testing.T) {
 	settings := settingsOn(t, servers.Postgres(t))
-	r := start(t, settings, nil, t.TempDir())
-	must[wire.Secret](r, http.StatusCreated, r.admin, "POST", "/secrets", write("kept", canary))
+	r := start(t, settings, nil)
+	must[wire.Secret](r, http.StatusCreated, r.Admin, "POST", "/secrets", write("kept", canary))
 	secret, err := base64.StdEncoding.DecodeString(settings.Auth.Keys[0].Secret)
 	if err != nil {
 		t.Fatal(err)
@@ -209,7 +210,7 @@ func TestForgedTokens(t *testing.T) {
 		}
 		return base64.RawURLEncoding.EncodeToString(data)
 	}
-	real := strings.Split(r.admin, ".")
+	real := strings.Split(r.Admin, ".")
 	payload, err := base64.RawURLEncoding.DecodeString(real[1])
 	if err != nil {
 		t.Fatal(err)
@@ -237,8 +238,8 @@ func TestForgedTokens(t *testing.T) {
 		}
 		return text
 	}
-	if a := r.call(signed("k1", secret, claims()), "GET", "/secrets/kept/value", nil); a.status != http.StatusOK {
-		t.Fatalf("a token as the service signs it: %d %s", a.status, a.body)
+	if a := r.Call(signed("k1", secret, claims()), "GET", "/secrets/kept/value", nil); a.Status != http.StatusOK {
+		t.Fatalf("a token as the service signs it: %d %s", a.Status, a.Body)
 	}
 	none := func(alg string) string {
 		return part(map[string]string{"alg": alg, "typ": "at+jwt", "kid": "k1"}) + "." + real[1] + "."
@@ -258,16 +259,16 @@ func TestForgedTokens(t *testing.T) {
 		"a text":               canary,
 	} {
 		for _, method := range []string{"GET", "DELETE"} {
-			a := r.call(token, method, "/secrets/kept", nil)
-			if a.status != http.StatusUnauthorized || a.header.Get("WWW-Authenticate") == "" {
-				t.Errorf("%s %s: %d %s", name, method, a.status, a.body)
+			a := r.Call(token, method, "/secrets/kept", nil)
+			if a.Status != http.StatusUnauthorized || a.Header.Get("WWW-Authenticate") == "" {
+				t.Errorf("%s %s: %d %s", name, method, a.Status, a.Body)
 			}
-			if strings.Contains(string(a.body), token) || strings.Contains(r.logs.String(), token) {
+			if strings.Contains(string(a.Body), token) || strings.Contains(r.Logs.String(), token) {
 				t.Errorf("%s: the token is told", name)
 			}
 		}
 	}
-	if read := must[wire.Read](r, http.StatusOK, r.admin, "GET", "/secrets/kept/value", nil); string(read.Value[wire.FieldText]) != canary {
+	if read := must[wire.Read](r, http.StatusOK, r.Admin, "GET", "/secrets/kept/value", nil); string(read.Value[wire.FieldText]) != canary {
 		t.Error("the secret is gone")
 	}
 }
@@ -280,9 +281,9 @@ func TestForgedAddress(t *testing.T) {
 			settings := settingsOn(t, servers.Postgres(t))
 			settings.RateLimit = config.RateLimit{RequestsPerMinute: 1, Burst: burst}
 			settings.TrustedProxies = proxies
-			r := start(t, settings, nil, t.TempDir())
+			r := start(t, settings, nil)
 			ask := func(forwarded string) int {
-				return r.call("", "GET", "/seal-status", nil, "X-Forwarded-For", forwarded, "X-Real-Ip", forwarded, "Forwarded", "for="+forwarded).status
+				return r.Call("", "GET", "/seal-status", nil, "X-Forwarded-For", forwarded, "X-Real-Ip", forwarded, "Forwarded", "for="+forwarded).Status
 			}
 			passed := 0
 			for n := range 4 * burst {

@@ -20,6 +20,7 @@ import (
 	"github.com/itechsmart/operator/workloads/config"
 	"github.com/itechsmart/operator/workloads/internal/audit"
 	"github.com/itechsmart/operator/workloads/internal/audited"
+	"github.com/itechsmart/operator/workloads/internal/product/producttest"
 )
 
 // ledger is what the writers know.
@@ -41,7 +42,7 @@ type ledger struct {
 // first is a request with an idempotency key, and what it was answered.
 type first struct {
 	body   any
-	answer response
+	answer producttest.Response
 }
 
 // write goes on until the end, through every outage: a new secret, some versions of it, the next secret.
@@ -55,18 +56,18 @@ func (l *ledger) write(writer int) {
 		}
 		path := fmt.Sprintf("w%d/s%d", writer, n/versions)
 		text := fmt.Sprintf("%s, write %d of writer %d, %s", path, n, writer, strings.Repeat("x", 200))
-		var answer response
+		var answer producttest.Response
 		var err error
 		if n%versions == 0 {
 			key, body := fmt.Sprintf("key-%d-%d", writer, n), write(path, text)
-			answer, err = l.service.Load().try(l.token, http.MethodPost, "/secrets", body, "Idempotency-Key", key)
-			if err == nil && answer.status == http.StatusCreated {
+			answer, err = l.service.Load().Try(l.token, http.MethodPost, "/secrets", body, "Idempotency-Key", key)
+			if err == nil && answer.Status == http.StatusCreated {
 				l.mu.Lock()
 				l.created[key] = first{body, answer}
 				l.mu.Unlock()
 			}
 		} else {
-			answer, err = l.service.Load().try(l.token, http.MethodPut, "/secrets/"+url.PathEscape(path), value(text))
+			answer, err = l.service.Load().Try(l.token, http.MethodPut, "/secrets/"+url.PathEscape(path), value(text))
 		}
 		if !l.note(path, text, answer, err) {
 			n += versions - 1 - n%versions // the next secret
@@ -76,12 +77,12 @@ func (l *ledger) write(writer int) {
 }
 
 // note keeps what was answered; false when it was no success.
-func (l *ledger) note(path, text string, answer response, err error) bool {
+func (l *ledger) note(path, text string, answer producttest.Response, err error) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if err != nil || answer.status >= http.StatusInternalServerError {
-		if err == nil && answer.status != http.StatusServiceUnavailable {
-			l.t.Errorf("%s: %d %s", path, answer.status, answer.body)
+	if err != nil || answer.Status >= http.StatusInternalServerError {
+		if err == nil && answer.Status != http.StatusServiceUnavailable {
+			l.t.Errorf("%s: %d %s", path, answer.Status, answer.Body)
 		}
 		if l.unsure[path] == nil {
 			l.unsure[path] = map[string]bool{}
@@ -92,8 +93,8 @@ func (l *ledger) note(path, text string, answer response, err error) bool {
 	var envelope struct {
 		Data wire.Secret `json:"data"`
 	}
-	if answer.status >= http.StatusBadRequest || json.Unmarshal(answer.body, &envelope) != nil || envelope.Data.Version == 0 {
-		l.t.Errorf("%s: %d %s", path, answer.status, answer.body)
+	if answer.Status >= http.StatusBadRequest || json.Unmarshal(answer.Body, &envelope) != nil || envelope.Data.Version == 0 {
+		l.t.Errorf("%s: %d %s", path, answer.Status, answer.Body)
 		return false
 	}
 	if l.acknowledged[path] == nil {
@@ -111,7 +112,7 @@ func (l *ledger) note(path, text string, answer response, err error) bool {
 func (l *ledger) progress(n int64) {
 	l.t.Helper()
 	target := l.known.Load() + n
-	l.service.Load().wait("writes to go on", func() bool { return l.known.Load() >= target })
+	l.service.Load().Wait("writes to go on", func() bool { return l.known.Load() >= target })
 }
 
 // check reads everything back: each acknowledged version is there, whole, and there is nothing that nobody wrote.
@@ -148,13 +149,13 @@ func (l *ledger) repeat(r *running, maybe bool) {
 	l.t.Helper()
 	kept := 0
 	for key, f := range l.created {
-		again := r.call(l.token, http.MethodPost, "/secrets", f.body, "Idempotency-Key", key)
-		if maybe && again.status == http.StatusConflict && again.refusal(l.t).Code == "idempotency_key_in_use" {
+		again := r.Call(l.token, http.MethodPost, "/secrets", f.body, "Idempotency-Key", key)
+		if maybe && again.Status == http.StatusConflict && again.Refusal(l.t).Code == "idempotency_key_in_use" {
 			continue
 		}
 		kept++
-		if again.status != http.StatusCreated || !bytes.Equal(again.body, f.answer.body) || again.header.Get("Idempotency-Replayed") != "true" {
-			l.t.Errorf("key %s: at first %s, again %d %s", key, f.answer.body, again.status, again.body)
+		if again.Status != http.StatusCreated || !bytes.Equal(again.Body, f.answer.Body) || again.Header.Get("Idempotency-Replayed") != "true" {
+			l.t.Errorf("key %s: at first %s, again %d %s", key, f.answer.Body, again.Status, again.Body)
 		}
 	}
 	if kept == 0 || kept < len(l.created)*9/10 {
@@ -171,7 +172,7 @@ func (l *ledger) verify(r *running) {
 		return bytes.Contains(export, fmt.Appendf(nil, `"object":"secret/%s@%d"`, path, version))
 	}
 	missing := func() (what string) {
-		export = r.call(l.token, http.MethodGet, "/audit/export", nil).body
+		export = r.Call(l.token, http.MethodGet, "/audit/export", nil).Body
 		for path, versions := range l.acknowledged {
 			for version := range versions {
 				if !told(path, version) {
@@ -182,7 +183,7 @@ func (l *ledger) verify(r *running) {
 		return ""
 	}
 	// The spill of a process that was killed comes later.
-	r.wait("the audit log to hold every acknowledged write", func() bool { return missing() == "" })
+	r.Wait("the audit log to hold every acknowledged write", func() bool { return missing() == "" })
 	report, err := audit.Verify(bytes.NewReader(export), key.PublicKey)
 	var broken *audit.BrokenError
 	if errors.As(err, &broken) {
@@ -206,7 +207,7 @@ func killed(t *testing.T, settings *config.Service, maybe bool, strike func(l *l
 	dir := t.TempDir()
 	service := launch(t, settings, dir)
 	l := &ledger{
-		t: t, ended: make(chan struct{}), token: service.login(adminEmail, adminPassword), acknowledged: map[string]map[int64]string{},
+		t: t, ended: make(chan struct{}), token: service.Login(producttest.AdminEmail, producttest.AdminPassword), acknowledged: map[string]map[int64]string{},
 		unsure: map[string]map[string]bool{}, created: map[string]first{}, stored: map[string]int64{},
 	}
 	l.service.Store(service)
@@ -248,6 +249,6 @@ func TestDatabaseKilled(t *testing.T) {
 	killed(t, settingsOn(t, database.Binding), true, func(l *ledger) {
 		database.Kill()
 		database.Restart(t)
-		l.service.Load().wait("ready", l.service.Load().ready)
+		l.service.Load().Wait("ready", l.service.Load().Ready)
 	})
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -138,32 +137,13 @@ func (d *door) set(shut bool) {
 	}
 }
 
-func (r *running) register(email string, role string) string {
-	r.t.Helper()
-	const password = "Engine-1843"
-	u := must[struct {
-		ID string `json:"id"`
-	}](r, http.StatusCreated, "", "POST", "/register", map[string]string{"email": email, "password": password})
-	if role != "" {
-		must[any](r, http.StatusOK, r.admin, "PUT", "/users/"+u.ID+"/grants", map[string]any{
-			"grants": []map[string]string{{"product": productName, "namespace": namespace, "role": role}},
-		})
-	}
-	return r.login(email, password)
-}
-
 func TestWithKubernetes(t *testing.T) {
 	direct, c := apiServer(t)
 	d, through := newDoor(t, direct)
 	settings := settingsOn(t, servers.Postgres(t))
 	settings.Auth.ServiceAccounts = []config.ServiceAccount{{Name: namespace + "/app", Role: "editor"}}
-	r := start(t, settings, through, t.TempDir())
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Log(r.logs)
-		}
-	})
-	editor, bob := r.register("editor@example.com", "editor"), r.register("bob@example.com", "")
+	r := start(t, settings, through)
+	editor, bob := r.Register("editor@example.com", "editor"), r.Register("bob@example.com", "")
 
 	resource := func(name string) *vaultv1.Secret {
 		var s vaultv1.Secret
@@ -189,14 +169,14 @@ func TestWithKubernetes(t *testing.T) {
 			t.Fatalf("resource %+v", s)
 		}
 		must[wire.Secret](r, 200, editor, "PUT", "/secrets/db%2Fpassword", value("two"))
-		r.wait("version 2 to be noted", noted("db.password", "2"))
+		r.Wait("version 2 to be noted", noted("db.password", "2"))
 		must[wire.Secret](r, 201, editor, "POST", "/secrets", write("db.password", "its name is taken"))
 		must[wire.Secret](r, 201, editor, "POST", "/secrets", write("team/under_score", "no name at all"))
 		for _, path := range []string{"db.password", "team/under_score"} {
-			r.wait("the resource of "+path, func() bool { s := resource(uniqueName(path)); return s != nil && s.StorePath() == path })
+			r.Wait("the resource of "+path, func() bool { s := resource(uniqueName(path)); return s != nil && s.StorePath() == path })
 		}
 		must[any](r, 204, editor, "DELETE", "/secrets/team%2Funder_score?destroy=true", nil)
-		r.wait("the resource to go with its value", func() bool { return resource(uniqueName("team/under_score")) == nil })
+		r.Wait("the resource to go with its value", func() bool { return resource(uniqueName("team/under_score")) == nil })
 	})
 
 	t.Run("a resource that declares its value is not written over", func(t *testing.T) {
@@ -206,44 +186,44 @@ func TestWithKubernetes(t *testing.T) {
 		if err := c.Create(t.Context(), s); err != nil {
 			t.Fatal(err)
 		}
-		r.wait("the refusal", func() bool {
-			a := r.call(editor, "POST", "/secrets", write("declared", "x"))
-			if a.status == 201 {
+		r.Wait("the refusal", func() bool {
+			a := r.Call(editor, "POST", "/secrets", write("declared", "x"))
+			if a.Status == 201 {
 				must[any](r, 204, editor, "DELETE", "/secrets/declared?destroy=true", nil)
 				return false
 			}
-			return a.status == 409 && a.refusal(t).Code == "declared"
+			return a.Status == 409 && a.Refusal(t).Code == "declared"
 		})
 	})
 
 	t.Run("policies by REST are resources, deny wins", func(t *testing.T) {
-		must[Policy](r, 201, r.admin, "POST", "/policies", `{"name":"team","subjects":[{"kind":"User","name":"bob@example.com"}],
+		must[Policy](r, 201, r.Admin, "POST", "/policies", `{"name":"team","subjects":[{"kind":"User","name":"bob@example.com"}],
 			"rules":[{"paths":["db/*"],"verbs":["read","list"],"when":"request.ip == '127.0.0.1'"}]}`)
-		r.wait("bob to read", func() bool { return r.call(bob, "GET", "/secrets/db%2Fpassword/value", nil).status == 200 })
-		if a := r.call(bob, "PUT", "/secrets/db%2Fpassword", value("x")); a.status != 403 {
-			t.Errorf("bob writes: %d", a.status)
+		r.Wait("bob to read", func() bool { return r.Call(bob, "GET", "/secrets/db%2Fpassword/value", nil).Status == 200 })
+		if a := r.Call(bob, "PUT", "/secrets/db%2Fpassword", value("x")); a.Status != 403 {
+			t.Errorf("bob writes: %d", a.Status)
 		}
 		page := must[wire.Page[wire.Secret]](r, 200, bob, "GET", "/secrets", nil)
 		if len(page.Items) != 1 || page.Items[0].Path != "db/password" {
 			t.Errorf("bob sees %+v", page.Items)
 		}
-		must[Policy](r, 201, r.admin, "POST", "/policies", `{"name":"freeze","subjects":[{"kind":"User","name":"*"}],
+		must[Policy](r, 201, r.Admin, "POST", "/policies", `{"name":"freeze","subjects":[{"kind":"User","name":"*"}],
 			"rules":[{"paths":["db/**"],"verbs":["read"],"effect":"Deny","when":"principal.name != 'root@example.com'"}]}`)
-		r.wait("the denial", func() bool {
-			return r.call(bob, "GET", "/secrets/db%2Fpassword/value", nil).status == 403 && r.call(editor, "GET", "/secrets/db%2Fpassword/value", nil).status == 403
+		r.Wait("the denial", func() bool {
+			return r.Call(bob, "GET", "/secrets/db%2Fpassword/value", nil).Status == 403 && r.Call(editor, "GET", "/secrets/db%2Fpassword/value", nil).Status == 403
 		})
-		if a := r.call(r.admin, "GET", "/secrets/db%2Fpassword/value", nil); a.status != 200 {
-			t.Errorf("the administrator reads: %d %s", a.status, a.body)
+		if a := r.Call(r.Admin, "GET", "/secrets/db%2Fpassword/value", nil); a.Status != 200 {
+			t.Errorf("the administrator reads: %d %s", a.Status, a.Body)
 		}
-		bad := r.call(r.admin, "PUT", "/policies/freeze", `{"subjects":[{"kind":"User","name":"*"}],"rules":[{"paths":["a","**b"],"verbs":["read"],"when":"1 +"}]}`)
-		said := bad.refusal(t)
-		if bad.status != 422 || len(said.Details) != 2 || said.Details[0].Field != "body.rules[0].paths[1]" || said.Details[1].Field != "body.rules[0].when" {
-			t.Errorf("a bad policy: %d %s", bad.status, bad.body)
+		bad := r.Call(r.Admin, "PUT", "/policies/freeze", `{"subjects":[{"kind":"User","name":"*"}],"rules":[{"paths":["a","**b"],"verbs":["read"],"when":"1 +"}]}`)
+		said := bad.Refusal(t)
+		if bad.Status != 422 || len(said.Details) != 2 || said.Details[0].Field != "body.rules[0].paths[1]" || said.Details[1].Field != "body.rules[0].when" {
+			t.Errorf("a bad policy: %d %s", bad.Status, bad.Body)
 		}
-		must[any](r, 204, r.admin, "DELETE", "/policies/freeze", nil)
-		r.wait("the denial to end", func() bool { return r.call(bob, "GET", "/secrets/db%2Fpassword/value", nil).status == 200 })
-		if a := r.call(bob, "GET", "/policies", nil); a.status != 403 {
-			t.Errorf("bob lists policies: %d", a.status)
+		must[any](r, 204, r.Admin, "DELETE", "/policies/freeze", nil)
+		r.Wait("the denial to end", func() bool { return r.Call(bob, "GET", "/secrets/db%2Fpassword/value", nil).Status == 200 })
+		if a := r.Call(bob, "GET", "/policies", nil); a.Status != 403 {
+			t.Errorf("bob lists policies: %d", a.Status)
 		}
 	})
 
@@ -253,9 +233,9 @@ func TestWithKubernetes(t *testing.T) {
 		if err := c.Update(t.Context(), s); err != nil {
 			t.Fatal(err)
 		}
-		r.wait("bob to write", func() bool { return r.call(bob, "PUT", "/secrets/db.password", value("bob's")).status == 200 })
-		if a := r.call(bob, "GET", "/secrets/db.password/value", nil); a.status != 403 {
-			t.Errorf("bob reads what he may write alone: %d", a.status)
+		r.Wait("bob to write", func() bool { return r.Call(bob, "PUT", "/secrets/db.password", value("bob's")).Status == 200 })
+		if a := r.Call(bob, "GET", "/secrets/db.password/value", nil); a.Status != 403 {
+			t.Errorf("bob reads what he may write alone: %d", a.Status)
 		}
 	})
 
@@ -268,43 +248,43 @@ func TestWithKubernetes(t *testing.T) {
 		if err := c.SubResource("token").Create(t.Context(), account, request); err != nil {
 			t.Fatal(err)
 		}
-		if a := r.call(request.Status.Token, "GET", "/secrets/db%2Fpassword/value", nil); a.status != 200 {
-			t.Errorf("read: %d %s", a.status, a.body)
+		if a := r.Call(request.Status.Token, "GET", "/secrets/db%2Fpassword/value", nil); a.Status != 200 {
+			t.Errorf("read: %d %s", a.Status, a.Body)
 		}
 		other := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{Audiences: []string{"https://elsewhere.example.com"}}}
 		if err := c.SubResource("token").Create(t.Context(), account, other); err != nil {
 			t.Fatal(err)
 		}
-		if a := r.call(other.Status.Token, "GET", "/secrets", nil); a.status != 401 {
-			t.Errorf("a token for another audience: %d", a.status)
+		if a := r.Call(other.Status.Token, "GET", "/secrets", nil); a.Status != 401 {
+			t.Errorf("a token for another audience: %d", a.Status)
 		}
 	})
 
 	t.Run("without the API server values are served, and resources follow when it is back", func(t *testing.T) {
 		d.set(true)
 		for n := range 20 {
-			if a := r.call(editor, "PUT", "/secrets/db%2Fpassword", value(fmt.Sprint(n))); a.status != 200 {
-				t.Fatalf("write: %d %s", a.status, a.body)
+			if a := r.Call(editor, "PUT", "/secrets/db%2Fpassword", value(fmt.Sprint(n))); a.Status != 200 {
+				t.Fatalf("write: %d %s", a.Status, a.Body)
 			}
-			if a := r.call(editor, "GET", "/secrets/db%2Fpassword/value", nil); a.status != 200 {
-				t.Fatalf("read: %d %s", a.status, a.body)
+			if a := r.Call(editor, "GET", "/secrets/db%2Fpassword/value", nil); a.Status != 200 {
+				t.Fatalf("read: %d %s", a.Status, a.Body)
 			}
 		}
 		must[wire.Secret](r, 201, editor, "POST", "/secrets", write("made/meanwhile", "x"))
-		if a := r.call(r.admin, "POST", "/policies", `{"name":"p","subjects":[{"kind":"User","name":"a"}],"rules":[{"paths":["a"],"verbs":["read"]}]}`); a.status != 503 {
-			t.Errorf("a policy without an API server: %d %s", a.status, a.body)
+		if a := r.Call(r.Admin, "POST", "/policies", `{"name":"p","subjects":[{"kind":"User","name":"a"}],"rules":[{"paths":["a"],"verbs":["read"]}]}`); a.Status != 503 {
+			t.Errorf("a policy without an API server: %d %s", a.Status, a.Body)
 		}
-		if a := r.call(bob, "GET", "/secrets/db%2Fpassword/value", nil); a.status != 200 {
-			t.Errorf("the policies are forgotten: %d", a.status)
+		if a := r.Call(bob, "GET", "/secrets/db%2Fpassword/value", nil); a.Status != 200 {
+			t.Errorf("the policies are forgotten: %d", a.Status)
 		}
 		if resource("made.meanwhile") != nil {
 			t.Fatal("the door is not shut")
 		}
 		d.set(false)
-		r.wait("the new resource", noted("made.meanwhile", "1"))
-		r.wait("the newest version", noted("db.password", "22"))
+		r.Wait("the new resource", noted("made.meanwhile", "1"))
+		r.Wait("the newest version", noted("db.password", "22"))
 	})
-	if strings.Contains(r.logs.String(), "panicked") {
+	if strings.Contains(r.Logs.String(), "panicked") {
 		t.Error("a handler panicked")
 	}
 }

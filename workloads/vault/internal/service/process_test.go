@@ -21,6 +21,7 @@ import (
 	"github.com/itechsmart/operator/internal/backend"
 	"github.com/itechsmart/operator/workloads/config"
 	"github.com/itechsmart/operator/workloads/internal/product"
+	"github.com/itechsmart/operator/workloads/internal/product/producttest"
 )
 
 // asService makes this test binary behave as the service, so that a test can kill a real process: its value is the
@@ -69,12 +70,14 @@ func launch(t testing.TB, settings *config.Service, dir string) *child {
 		t.Fatal(err)
 	}
 	c := &child{
-		running: &running{t: t, settings: settings, binding: backend.ParseBinding(settings.Database.Binding), logs: &buffer{}},
-		dir:     dir, exited: make(chan struct{}),
+		running: &running{
+			Running: &producttest.Running{T: t, Settings: settings, Logs: &producttest.Buffer{}}, binding: backend.ParseBinding(settings.Database.Binding),
+		},
+		dir: dir, exited: make(chan struct{}),
 	}
 	c.cmd = exec.Command(os.Args[0])
 	c.cmd.Env = append(os.Environ(), asService+"="+dir)
-	c.cmd.Stderr = c.logs
+	c.cmd.Stderr = c.Logs
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	out, err := c.cmd.StdoutPipe()
 	if err != nil {
@@ -90,10 +93,10 @@ func launch(t testing.TB, settings *config.Service, dir string) *child {
 	}()
 	t.Cleanup(c.kill)
 	if err != nil {
-		t.Fatalf("the service did not start: %v\n%s", err, c.logs)
+		t.Fatalf("the service did not start: %v\n%s", err, c.Logs)
 	}
-	c.url = "http://" + strings.TrimSpace(address)
-	c.wait("ready", c.ready)
+	c.URL = "http://" + strings.TrimSpace(address)
+	c.Wait("ready", c.Ready)
 	return c
 }
 
@@ -105,12 +108,12 @@ func (c *child) kill() {
 
 // terminate ends it in order, as kubelet does.
 func (c *child) terminate() {
-	c.t.Helper()
+	c.T.Helper()
 	if err := c.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		c.t.Fatal(err)
+		c.T.Fatal(err)
 	}
 	<-c.exited
 	if c.err != nil {
-		c.t.Errorf("the service ended: %v\n%s", c.err, c.logs)
+		c.T.Errorf("the service ended: %v\n%s", c.err, c.Logs)
 	}
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/itechsmart/operator/internal/backend/backendtest/servers"
 	wire "github.com/itechsmart/operator/internal/backend/vault"
+	"github.com/itechsmart/operator/workloads/internal/product/producttest"
 )
 
 // balancer hands connections to the replicas that said they were ready, as a Service of Kubernetes does: it knows nothing
@@ -75,7 +76,7 @@ func (b *balancer) probe() {
 	b.mu.Lock()
 	replicas := b.replicas
 	b.mu.Unlock()
-	ready := slices.DeleteFunc(slices.Clone(replicas), func(c *child) bool { return !c.ready() })
+	ready := slices.DeleteFunc(slices.Clone(replicas), func(c *child) bool { return !c.Ready() })
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.ready = ready
@@ -94,7 +95,7 @@ func (b *balancer) pass(in net.Conn) {
 		b.lost.Add(1)
 		return
 	}
-	out, err := net.Dial("tcp", strings.TrimPrefix(to.url, "http://"))
+	out, err := net.Dial("tcp", strings.TrimPrefix(to.URL, "http://"))
 	if err != nil {
 		b.lost.Add(1)
 		return
@@ -136,7 +137,7 @@ func (l *load) run(ended <-chan struct{}) {
 			requests.Go(func() {
 				if err := l.request(n); err != nil {
 					l.failed.Add(1)
-					l.inform.Do(func() { l.t.Errorf("request %d: %v", n, err) })
+					l.inform.Do(func() { l.T.Errorf("request %d: %v", n, err) })
 				}
 				l.done.Add(1)
 			})
@@ -154,11 +155,11 @@ func (l *load) request(n int64) error {
 	} else {
 		path += "/value"
 	}
-	request, err := http.NewRequestWithContext(l.t.Context(), method, l.url+base+path, body)
+	request, err := http.NewRequestWithContext(l.T.Context(), method, l.URL+base+path, body)
 	if err != nil {
 		return err
 	}
-	request.Header.Set("Authorization", "Bearer "+l.admin)
+	request.Header.Set("Authorization", "Bearer "+l.Admin)
 	if body != nil {
 		request.Header.Set("Content-Type", "application/json")
 	}
@@ -181,14 +182,14 @@ func TestRollingUpdate(t *testing.T) {
 	old := launch(t, settings, t.TempDir())
 	b := newBalancer(t)
 	b.set(old)
-	l := &load{running: running{t: t, url: b.url, logs: &buffer{}}, client: &http.Client{Transport: &http.Transport{
+	l := &load{running: running{Running: &producttest.Running{T: t, URL: b.url, Logs: &producttest.Buffer{}}}, client: &http.Client{Transport: &http.Transport{
 		MaxIdleConnsPerHost: 64, MaxConnsPerHost: 64,
 		// Less than the drain's delay: what is sent on an idle connection while the server closes it is lost in HTTP/1.1.
 		IdleConnTimeout: time.Second,
 	}}}
-	l.admin = old.login(adminEmail, adminPassword)
+	l.Admin = old.Login(producttest.AdminEmail, producttest.AdminPassword)
 	for n := range 10 {
-		must[wire.Secret](old.running, http.StatusCreated, l.admin, "POST", "/secrets", write(fmt.Sprintf("s%d", n), "0"))
+		must[wire.Secret](old.running, http.StatusCreated, l.Admin, "POST", "/secrets", write(fmt.Sprintf("s%d", n), "0"))
 	}
 	ended := make(chan struct{})
 	var sending sync.WaitGroup
@@ -198,7 +199,7 @@ func TestRollingUpdate(t *testing.T) {
 	progress := func() {
 		t.Helper()
 		target := l.done.Load() + rate
-		old.wait("requests to go on", func() bool { return l.done.Load() >= target })
+		old.Wait("requests to go on", func() bool { return l.done.Load() >= target })
 	}
 	progress()
 	for range 3 {

@@ -14,9 +14,9 @@ import (
 
 // TestMassAssignment: nobody gives himself a role, a namespace or an id, neither when he registers nor later.
 func TestMassAssignment(t *testing.T) {
-	r := start(t, settingsOn(t, servers.Postgres(t)), nil, t.TempDir())
+	r := start(t, settingsOn(t, servers.Postgres(t)), nil)
 	const password = "Engine-1843"
-	token := r.register("eve@example.com", "")
+	token := r.Register("eve@example.com", "")
 	for field, content := range map[string]string{
 		"role": `"admin"`, "roles": `["admin"]`, "admin": `true`, "grants": `[{"product":"*","namespace":"*","role":"admin"}]`, "Grants": `[]`, "namespace": `"shop"`,
 		"id": `"00000000-0000-0000-0000-000000000001"`, "userID": `"x"`, "createdAt": `"2020-01-01T00:00:00Z"`, "__proto__": `{"role":"admin"}`,
@@ -29,19 +29,19 @@ func TestMassAssignment(t *testing.T) {
 			{"POST", "/register", `{"email":"mallory@example.com","password":"` + password + `","` + field + `":` + content + `}`},
 			{"PUT", "/me", `{"name":"Eve","` + field + `":` + content + `}`},
 		} {
-			a := r.call(token, c[0], c[1], c[2])
-			if a.status != http.StatusUnprocessableEntity {
-				t.Errorf("%s with %s: %d %s", c[1], field, a.status, a.body)
-			} else if said := a.refusal(t); len(said.Details) != 1 || !strings.HasPrefix(said.Details[0].Field, "body.") {
+			a := r.Call(token, c[0], c[1], c[2])
+			if a.Status != http.StatusUnprocessableEntity {
+				t.Errorf("%s with %s: %d %s", c[1], field, a.Status, a.Body)
+			} else if said := a.Refusal(t); len(said.Details) != 1 || !strings.HasPrefix(said.Details[0].Field, "body.") {
 				t.Errorf("%s with %s names %+v, want %s", c[1], field, said.Details, name)
 			}
 		}
 	}
-	if a := r.call(token, "PUT", "/users/00000000-0000-0000-0000-000000000001/grants", `{"grants":[]}`); a.status != http.StatusForbidden {
-		t.Errorf("grants by a user without a role: %d %s", a.status, a.body)
+	if a := r.Call(token, "PUT", "/users/00000000-0000-0000-0000-000000000001/grants", `{"grants":[]}`); a.Status != http.StatusForbidden {
+		t.Errorf("grants by a user without a role: %d %s", a.Status, a.Body)
 	}
-	if a := r.call(token, "GET", "/secrets/any/value", nil); a.status != http.StatusForbidden {
-		t.Errorf("eve reads: %d %s", a.status, a.body)
+	if a := r.Call(token, "GET", "/secrets/any/value", nil); a.Status != http.StatusForbidden {
+		t.Errorf("eve reads: %d %s", a.Status, a.Body)
 	}
 	me := must[struct {
 		Name   string `json:"name"`
@@ -50,7 +50,7 @@ func TestMassAssignment(t *testing.T) {
 	if me.Name != "" || len(me.Grants) != 0 {
 		t.Errorf("eve became %+v", me)
 	}
-	response, err := http.PostForm(r.url+base+"/token", url.Values{"grant_type": {"password"}, "username": {"mallory@example.com"}, "password": {password}})
+	response, err := http.PostForm(r.URL+base+"/token", url.Values{"grant_type": {"password"}, "username": {"mallory@example.com"}, "password": {password}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,9 +66,9 @@ func TestOtherTenant(t *testing.T) {
 	ours := settingsOn(t, servers.Postgres(t))
 	theirs := settingsOn(t, servers.Postgres(t))
 	theirs.Identity, theirs.Auth, theirs.Namespace = ours.Identity, ours.Auth, "bank"
-	shop, bank := start(t, ours, nil, t.TempDir()), start(t, theirs, nil, t.TempDir())
-	admin := shop.register("admin@shop.example.com", "admin")
-	must[wire.Secret](bank, http.StatusCreated, bank.admin, "POST", "/secrets", write("db/password", canary))
+	shop, bank := start(t, ours, nil), start(t, theirs, nil)
+	admin := shop.Register("admin@shop.example.com", "admin")
+	must[wire.Secret](bank, http.StatusCreated, bank.Admin, "POST", "/secrets", write("db/password", canary))
 	for _, path := range []string{"a", "b"} {
 		must[wire.Secret](shop, http.StatusCreated, admin, "POST", "/secrets", write(path, path))
 	}
@@ -84,31 +84,31 @@ func TestOtherTenant(t *testing.T) {
 		{"POST", "/secrets/db%2Fpassword/rollback", `{"version":1}`}, {"POST", "/secrets/db%2Fpassword/rotate", nil}, {"POST", "/secrets/db%2Fpassword/versions/1/destroy", nil},
 		{"GET", "/audit", nil}, {"GET", "/audit/export", nil}, {"GET", "/policies", nil}, {"POST", "/seal", nil}, {"POST", "/rewrap", nil}, {"POST", "/keys/rotate", nil},
 	} {
-		if a := bank.call(admin, c.method, c.path, c.body); a.status != http.StatusForbidden {
-			t.Errorf("%s %s: %d %s", c.method, c.path, a.status, a.body)
+		if a := bank.Call(admin, c.method, c.path, c.body); a.Status != http.StatusForbidden {
+			t.Errorf("%s %s: %d %s", c.method, c.path, a.Status, a.Body)
 		}
 	}
-	if page := bank.call(admin, "GET", "/secrets", nil); page.status == http.StatusOK && strings.Contains(string(page.body), "db/password") {
-		t.Errorf("she sees %s", page.body)
+	if page := bank.Call(admin, "GET", "/secrets", nil); page.Status == http.StatusOK && strings.Contains(string(page.Body), "db/password") {
+		t.Errorf("she sees %s", page.Body)
 	}
 	for _, path := range []string{"db%2Fpassword", "bank%2Fdb%2Fpassword"} {
-		if a := shop.call(admin, "GET", "/secrets/"+path+"/value", nil); a.status != http.StatusNotFound {
-			t.Errorf("%s in her own: %d %s", path, a.status, a.body)
+		if a := shop.Call(admin, "GET", "/secrets/"+path+"/value", nil); a.Status != http.StatusNotFound {
+			t.Errorf("%s in her own: %d %s", path, a.Status, a.Body)
 		}
 	}
 	// Who is an administrator of both takes nothing of one to the other.
-	if a := bank.call(bank.admin, "GET", "/secrets?limit=1&cursor="+url.QueryEscape(list.Next), nil); list.Next == "" || a.status != http.StatusBadRequest {
-		t.Errorf("a cursor of the other: %d %s", a.status, a.body)
+	if a := bank.Call(bank.Admin, "GET", "/secrets?limit=1&cursor="+url.QueryEscape(list.Next), nil); list.Next == "" || a.Status != http.StatusBadRequest {
+		t.Errorf("a cursor of the other: %d %s", a.Status, a.Body)
 	}
 	const key = "Idempotency-Key"
-	must[wire.Secret](shop, http.StatusCreated, shop.admin, "POST", "/secrets", write("twice", "shop's"), key, "k")
-	must[wire.Secret](bank, http.StatusCreated, bank.admin, "POST", "/secrets", write("twice", "bank's"), key, "k")
+	must[wire.Secret](shop, http.StatusCreated, shop.Admin, "POST", "/secrets", write("twice", "shop's"), key, "k")
+	must[wire.Secret](bank, http.StatusCreated, bank.Admin, "POST", "/secrets", write("twice", "bank's"), key, "k")
 	// Nobody gives away what is not his.
 	eve := must[struct {
 		ID string `json:"id"`
 	}](shop, http.StatusCreated, "", "POST", "/register", map[string]string{"email": "eve@example.com", "password": "Engine-1843"})
 	grant := func(namespace string) int {
-		return shop.call(admin, "PUT", "/users/"+eve.ID+"/grants", map[string]any{"grants": []map[string]string{{"product": productName, "namespace": namespace, "role": "viewer"}}}).status
+		return shop.Call(admin, "PUT", "/users/"+eve.ID+"/grants", map[string]any{"grants": []map[string]string{{"product": productName, "namespace": namespace, "role": "viewer"}}}).Status
 	}
 	for namespace, want := range map[string]int{"bank": http.StatusForbidden, "*": http.StatusForbidden, "shop": http.StatusOK} {
 		if status := grant(namespace); status != want {

@@ -18,9 +18,9 @@ import (
 func TestNoPKCS11(t *testing.T) {
 	settings := settingsOn(t, servers.Postgres(t))
 	settings.Vault = &config.Vault{PKCS11: &config.PKCS11{Module: "/usr/lib/hsm.so", TokenLabel: "vault", KeyLabel: "unseal", PIN: "1843"}}
-	r := start(t, settings, nil, t.TempDir())
+	r := start(t, settings, nil)
 	status := must[wire.SealStatus](r, 200, "", "GET", "/seal-status", nil)
-	if !status.Sealed || status.Reason != hsm.ErrUnsupported.Error() || !strings.Contains(r.logs.String(), "CGO_ENABLED=1") {
-		t.Errorf("status %+v\n%s", status, r.logs)
+	if !status.Sealed || status.Reason != hsm.ErrUnsupported.Error() || !strings.Contains(r.Logs.String(), "CGO_ENABLED=1") {
+		t.Errorf("status %+v\n%s", status, r.Logs)
 	}
 }

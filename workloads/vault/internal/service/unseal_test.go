@@ -26,19 +26,19 @@ func TestPKCS11(t *testing.T) {
 	hsmtest.NewAES(t, "unseal", true)
 	settings := settingsOn(t, servers.Postgres(t))
 	settings.Vault = &config.Vault{PKCS11: &config.PKCS11{Module: hsmtest.Library(t), TokenLabel: "vault", KeyLabel: "unseal", PIN: hsmtest.PIN}}
-	r := start(t, settings, nil, t.TempDir())
-	must[wire.Secret](r, http.StatusCreated, r.admin, "POST", "/secrets", write("db/password", "one"))
-	if a := r.call(r.admin, "POST", "/init", nil); a.status != http.StatusConflict {
-		t.Errorf("initialized again: %d %s", a.status, a.body)
+	r := start(t, settings, nil)
+	must[wire.Secret](r, http.StatusCreated, r.Admin, "POST", "/secrets", write("db/password", "one"))
+	if a := r.Call(r.Admin, "POST", "/init", nil); a.Status != http.StatusConflict {
+		t.Errorf("initialized again: %d %s", a.Status, a.Body)
 	}
-	must[any](r, http.StatusOK, r.admin, "POST", "/keys/rotate", nil)
-	r.stop()
+	must[any](r, http.StatusOK, r.Admin, "POST", "/keys/rotate", nil)
+	r.Stop()
 
 	reads := func() {
 		t.Helper()
-		r := start(t, settings, nil, t.TempDir())
-		defer r.stop()
-		if got := must[wire.Read](r, 200, r.admin, "GET", "/secrets/db%2Fpassword/value", nil); string(got.Value[wire.FieldText]) != "one" {
+		r := start(t, settings, nil)
+		defer r.Stop()
+		if got := must[wire.Read](r, 200, r.Admin, "GET", "/secrets/db%2Fpassword/value", nil); string(got.Value[wire.FieldText]) != "one" {
 			t.Error("another value comes back")
 		}
 		if status := must[wire.SealStatus](r, 200, "", "GET", "/seal-status", nil); status.Sealed || status.Reason != "" {
@@ -47,16 +47,16 @@ func TestPKCS11(t *testing.T) {
 	}
 	sealed := func(why error) {
 		t.Helper()
-		r := start(t, settings, nil, t.TempDir())
-		defer r.stop()
+		r := start(t, settings, nil)
+		defer r.Stop()
 		status := must[wire.SealStatus](r, 200, "", "GET", "/seal-status", nil)
 		if !status.Sealed || status.Reason != why.Error() {
 			t.Errorf("status %+v, want %v", status, why)
 		}
-		if a := r.call(r.admin, "GET", "/secrets/db%2Fpassword/value", nil); a.status != http.StatusServiceUnavailable || a.refusal(t).Code != "sealed" {
-			t.Errorf("read: %d %s", a.status, a.body)
+		if a := r.Call(r.Admin, "GET", "/secrets/db%2Fpassword/value", nil); a.Status != http.StatusServiceUnavailable || a.Refusal(t).Code != "sealed" {
+			t.Errorf("read: %d %s", a.Status, a.Body)
 		}
-		if logs := r.logs.String(); !strings.Contains(logs, "the vault stays sealed") || !strings.Contains(logs, why.Error()) || strings.Contains(logs, settings.Vault.PKCS11.PIN) {
+		if logs := r.Logs.String(); !strings.Contains(logs, "the vault stays sealed") || !strings.Contains(logs, why.Error()) || strings.Contains(logs, settings.Vault.PKCS11.PIN) {
 			t.Errorf("the log does not say why, or says the PIN: %s", logs)
 		}
 	}
@@ -93,15 +93,15 @@ func TestPKCS11Later(t *testing.T) {
 	settings := settingsOn(t, servers.Postgres(t))
 	settings.Vault = &config.Vault{PKCS11: &config.PKCS11{Module: hsmtest.Library(t), TokenLabel: "vault", KeyLabel: "unseal", PIN: hsmtest.PIN}}
 	hsmtest.Use(t, empty)
-	r := start(t, settings, nil, t.TempDir())
+	r := start(t, settings, nil)
 	if status := must[wire.SealStatus](r, 200, "", "GET", "/seal-status", nil); !status.Sealed || status.Reason != hsm.ErrToken.Error() {
 		t.Errorf("status %+v", status)
 	}
 	if err := os.WriteFile(empty+"/softhsm2.conf", []byte("directories.tokendir = "+token+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	r.wait("unsealed", func() bool { return !must[wire.SealStatus](r, 200, "", "GET", "/seal-status", nil).Sealed })
-	must[wire.Secret](r, http.StatusCreated, r.admin, "POST", "/secrets", write("db/password", "one"))
+	r.Wait("unsealed", func() bool { return !must[wire.SealStatus](r, 200, "", "GET", "/seal-status", nil).Sealed })
+	must[wire.Secret](r, http.StatusCreated, r.Admin, "POST", "/secrets", write("db/password", "one"))
 }
 
 // A vault that a passphrase opened is not opened by a key, and the other way about.
@@ -109,17 +109,17 @@ func TestUnsealBySomethingElse(t *testing.T) {
 	hsmtest.NewToken(t, "vault")
 	hsmtest.NewAES(t, "unseal", true)
 	byPassphrase := settingsOn(t, servers.Postgres(t))
-	start(t, byPassphrase, nil, t.TempDir()).stop()
+	start(t, byPassphrase, nil).Stop()
 	byKey := *byPassphrase
 	byKey.Vault = &config.Vault{PKCS11: &config.PKCS11{Module: hsmtest.Library(t), TokenLabel: "vault", KeyLabel: "unseal", PIN: hsmtest.PIN}}
-	r := start(t, &byKey, nil, t.TempDir())
+	r := start(t, &byKey, nil)
 	if status := must[wire.SealStatus](r, 200, "", "GET", "/seal-status", nil); !status.Sealed || status.Reason != otherUnseal {
 		t.Errorf("status %+v", status)
 	}
-	r.stop()
+	r.Stop()
 	other := *byPassphrase
 	other.Vault = &config.Vault{Passphrase: "another passphrase"}
-	r = start(t, &other, nil, t.TempDir())
+	r = start(t, &other, nil)
 	if status := must[wire.SealStatus](r, 200, "", "GET", "/seal-status", nil); !status.Sealed || status.Reason != wrongPassphrase {
 		t.Errorf("status %+v", status)
 	}
