@@ -6,14 +6,12 @@ import (
 	"context"
 	"errors"
 	"runtime"
-	"slices"
-	"sync"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// maxTogether bounds how many queries go in one batch: the last one waits for all others.
+// maxTogether bounds how many queries go in one batch.
 const maxTogether = 32
 
 // Together is a pool whose QueryRow sends the queries of many callers at once, over one connection and with one answer:
@@ -21,21 +19,19 @@ const maxTogether = 32
 // sees all that was committed before it was sent, and one that fails fails alone.
 type Together struct {
 	*pgxpool.Pool
-	atOnce int // batches
-
-	mu      sync.Mutex
-	waiting []*rowQuery
-	busy    int // batches that are under way
+	queries *Joiner[rowQuery]
 }
 
 // NewTogether uses a few of the pool's connections at a time.
 func NewTogether(pool *pgxpool.Pool) *Together {
-	return &Together{Pool: pool, atOnce: 2 * runtime.GOMAXPROCS(0)}
+	t := &Together{Pool: pool}
+	t.queries = NewJoiner(maxTogether, 2*runtime.GOMAXPROCS(0), t.send)
+	return t
 }
 
 // QueryRow is sent when its row is scanned.
 func (t *Together) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
-	return &rowQuery{ctx: ctx, together: t, sql: sql, args: args, done: make(chan error, 1)}
+	return &rowQuery{ctx: ctx, together: t, sql: sql, args: args}
 }
 
 // rowQuery is one query, and where its row goes.
@@ -44,65 +40,26 @@ type rowQuery struct {
 	together   *Together
 	sql        string
 	args, dest []any
-	done       chan error
+	again      bool // it, or one before it, failed
+	err        error
 }
 
 // Scan implements pgx.Row.
 func (q *rowQuery) Scan(dest ...any) error {
 	q.dest = dest
-	t := q.together
-	t.mu.Lock()
-	t.waiting = append(t.waiting, q)
-	begin := t.busy < t.atOnce
-	if begin {
-		t.busy++
-	}
-	t.mu.Unlock()
-	if begin {
-		go t.work()
-	}
-	select {
-	case err := <-q.done:
+	answer, err := q.together.queries.Do(q.ctx, *q)
+	switch {
+	case err != nil:
 		return err
-	case <-q.ctx.Done():
+	case answer.again:
+		return q.alone()
 	}
-	if t.forget(q) {
-		return q.ctx.Err()
-	}
-	return <-q.done // it is under way, and writes into dest
-}
-
-// forget takes a query back that was not sent yet.
-func (t *Together) forget(q *rowQuery) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	i := slices.Index(t.waiting, q)
-	if i >= 0 {
-		t.waiting = slices.Delete(t.waiting, i, i+1)
-	}
-	return i >= 0
-}
-
-// work sends batches until nobody waits.
-func (t *Together) work() {
-	for {
-		t.mu.Lock()
-		n := min(len(t.waiting), maxTogether)
-		if n == 0 {
-			t.busy--
-			t.mu.Unlock()
-			return
-		}
-		batch := slices.Clone(t.waiting[:n])
-		t.waiting = slices.Delete(t.waiting, 0, n)
-		t.mu.Unlock()
-		t.send(batch)
-	}
+	return answer.err
 }
 
 func (t *Together) send(queries []*rowQuery) {
 	if len(queries) == 1 {
-		queries[0].alone()
+		queries[0].err = queries[0].alone()
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), statementTimeout)
@@ -112,20 +69,13 @@ func (t *Together) send(queries []*rowQuery) {
 		batch.Queue(q.sql, q.args...)
 	}
 	results := t.SendBatch(ctx, batch)
-	var again []*rowQuery // one that fails takes those behind it with it
-	for _, q := range queries {
-		if err := results.QueryRow().Scan(q.dest...); err == nil || errors.Is(err, pgx.ErrNoRows) {
-			q.done <- err
-		} else {
-			again = append(again, q)
-		}
+	for _, q := range queries { // one that fails takes those behind it with it
+		q.err = results.QueryRow().Scan(q.dest...)
+		q.again = q.err != nil && !errors.Is(q.err, pgx.ErrNoRows)
 	}
 	_ = results.Close() // each query has its own error
-	for _, q := range again {
-		go q.alone()
-	}
 }
 
-func (q *rowQuery) alone() {
-	q.done <- q.together.Pool.QueryRow(q.ctx, q.sql, q.args...).Scan(q.dest...)
+func (q *rowQuery) alone() error {
+	return q.together.Pool.QueryRow(q.ctx, q.sql, q.args...).Scan(q.dest...)
 }

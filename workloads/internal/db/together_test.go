@@ -16,7 +16,7 @@ import (
 func held(t *testing.T) *Together {
 	t.Helper()
 	together := NewTogether(open(t, schema(t)))
-	together.busy = together.atOnce
+	together.queries.busy = together.queries.atOnce
 	return together
 }
 
@@ -24,9 +24,9 @@ func held(t *testing.T) *Together {
 func queued(t *testing.T, together *Together, n int) {
 	t.Helper()
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) { // the polling interval
-		together.mu.Lock()
-		waiting := len(together.waiting)
-		together.mu.Unlock()
+		together.queries.mu.Lock()
+		waiting := len(together.queries.waiting)
+		together.queries.mu.Unlock()
 		if waiting == n {
 			return
 		}
@@ -48,7 +48,7 @@ func TestTogether(t *testing.T) {
 		})
 	}
 	queued(t, together, queries)
-	together.work()
+	together.queries.run()
 	group.Wait()
 	for i := range queries {
 		switch {

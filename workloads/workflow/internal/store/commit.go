@@ -37,7 +37,7 @@ func (s *Store) Apply(ctx context.Context, t Transition) (Result, error) {
 	if _, err := uuid.Parse(t.target().Run); err != nil {
 		return Result{}, fmt.Errorf("run %q: %w", t.target().Run, ErrNotFound)
 	}
-	r, err := s.transitions.do(ctx, request{Transition: t})
+	r, err := s.transitions.Do(ctx, request{Transition: t})
 	if err != nil {
 		return Result{}, fail("record", err)
 	}

@@ -85,7 +85,7 @@ func (s *Store) Start(ctx context.Context, n NewRun) (id string, created bool, e
 	if n.Concurrency != nil {
 		return s.startBounded(ctx, n)
 	}
-	r, err := s.starts.do(ctx, start{NewRun: n})
+	r, err := s.starts.Do(ctx, start{NewRun: n})
 	if err != nil {
 		return "", false, fail("start", err)
 	}

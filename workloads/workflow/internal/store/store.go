@@ -48,6 +48,12 @@ const (
 	defaultMaxOutput   = 256 << 10
 )
 
+const (
+	committedTogether = 128
+	// commits: while one waits for the disk, another one is made ready.
+	commits = 2
+)
+
 // Options bound what runs may do; zero values are the defaults.
 type Options struct {
 	// Now is the clock; time.Now when nil.
@@ -72,8 +78,8 @@ type Store struct {
 	pool    *pgxpool.Pool
 	options Options
 
-	transitions *joiner[request]
-	starts      *joiner[start]
+	transitions *db.Joiner[request]
+	starts      *db.Joiner[start]
 	hub         hub
 	totals      totals
 }
@@ -95,8 +101,8 @@ func New(pool *pgxpool.Pool, o Options) *Store {
 		o.MaxOutput = defaultMaxOutput
 	}
 	s := &Store{pool: pool, options: o}
-	s.transitions = newJoiner(s.commit)
-	s.starts = newJoiner(s.insert)
+	s.transitions = db.NewJoiner(committedTogether, commits, s.commit)
+	s.starts = db.NewJoiner(committedTogether, commits, s.insert)
 	return s
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package store
+package db
 
 import (
 	"context"
@@ -8,37 +8,35 @@ import (
 	"sync"
 )
 
-const (
-	// maxTogether bounds how much is committed together: the last one waits for all others.
-	maxTogether = 128
-	// atOnce: while one commit waits for the disk, another one is made ready.
-	atOnce = 2
-)
-
-// waiter is one of many that are committed together.
+// waiter is one of many that are worked on together.
 type waiter[T any] struct {
 	value T
 	done  chan struct{}
 }
 
-// joiner hands what came while it was at work to the next work, all of it: the disk's sync, which is what a commit costs, is
-// paid once for all. Who comes alone waits for nobody. db.Together does the same for reads.
-type joiner[T any] struct {
-	work func([]*T)
+// Joiner hands what came while it was at work to the next work, all of it: what that costs (a message there and back, the disk's
+// sync) is paid once for all. Who comes alone waits for nobody.
+type Joiner[T any] struct {
+	most, atOnce int
+	work         func([]*T)
 
 	mu      sync.Mutex
 	waiting []*waiter[T]
 	busy    int
 }
 
-func newJoiner[T any](work func([]*T)) *joiner[T] { return &joiner[T]{work: work} }
+// NewJoiner bounds how many go together (the last one waits for all others), and how many works there are at a time. A work
+// that is under way is waited for, so it must bound itself.
+func NewJoiner[T any](most, atOnce int, work func([]*T)) *Joiner[T] {
+	return &Joiner[T]{most: most, atOnce: atOnce, work: work}
+}
 
-// do returns when work has worked on value; an error only when ctx ended before that.
-func (j *joiner[T]) do(ctx context.Context, value T) (T, error) {
+// Do returns when work has worked on value; an error only when ctx ended before that.
+func (j *Joiner[T]) Do(ctx context.Context, value T) (T, error) {
 	w := &waiter[T]{value: value, done: make(chan struct{})}
 	j.mu.Lock()
 	j.waiting = append(j.waiting, w)
-	begin := j.busy < atOnce
+	begin := j.busy < j.atOnce
 	if begin {
 		j.busy++
 	}
@@ -58,7 +56,7 @@ func (j *joiner[T]) do(ctx context.Context, value T) (T, error) {
 	return w.value, nil
 }
 
-func (j *joiner[T]) forget(w *waiter[T]) bool {
+func (j *Joiner[T]) forget(w *waiter[T]) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	i := slices.Index(j.waiting, w)
@@ -68,10 +66,10 @@ func (j *joiner[T]) forget(w *waiter[T]) bool {
 	return i >= 0
 }
 
-func (j *joiner[T]) run() {
+func (j *Joiner[T]) run() {
 	for {
 		j.mu.Lock()
-		n := min(len(j.waiting), maxTogether)
+		n := min(len(j.waiting), j.most)
 		if n == 0 {
 			j.busy--
 			j.mu.Unlock()
