@@ -6,7 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"syscall"
@@ -17,12 +19,15 @@ import (
 	"github.com/itechsmart/operator/internal/backend/postgres"
 	"github.com/itechsmart/operator/internal/backend/rabbitmq"
 	"github.com/itechsmart/operator/internal/backend/redis"
+	"github.com/itechsmart/operator/internal/backend/s3"
 )
 
 // kind is what one system differs in.
 type kind struct {
-	name    string // as the serve script knows it
-	stop    syscall.Signal
+	name string // as the serve script knows it
+	stop syscall.Signal
+	// command runs it; nil: the serve script does.
+	command func(root, data string, port int) (*exec.Cmd, error)
 	binding func(port int, password string) backend.Binding
 	env     func(backend.Binding) []string
 	ping    func(context.Context, backend.Binding) error
@@ -121,17 +126,44 @@ var rabbitmqKind = kind{
 	ping: ping(rabbitmq.New),
 }
 
-var errMissing = errors.New("run `make test-servers` to lay the test servers, or set ITECHSMART_SKIP_SERVERS=1 to skip these tests")
+// minioKind is an object store of the protocol s3, with a bucket of the name database.
+var minioKind = kind{
+	name: "minio",
+	stop: syscall.SIGTERM,
+	command: func(root, data string, port int) (*exec.Cmd, error) {
+		path := filepath.Join(root, ".local", "bin", "minio")
+		if _, err := os.Stat(path); err != nil {
+			return nil, fmt.Errorf("%s is missing: run hack/tools/minio.sh to build it, or set ITECHSMART_SKIP_SERVERS=1 to skip these tests", filepath.Join(".local", "bin", "minio"))
+		}
+		return exec.Command(path, "server", data, "--address", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))), nil
+	},
+	binding: func(port int, password string) backend.Binding {
+		b := binding("s3", port, password)
+		b.Extra = map[string]string{s3.KeyBucket: database}
+		return b
+	},
+	env: func(b backend.Binding) []string {
+		return []string{"MINIO_ROOT_USER=" + b.Username, "MINIO_ROOT_PASSWORD=" + b.Password, "MINIO_BROWSER=off", "CI=true"}
+	},
+	ping: func(ctx context.Context, b backend.Binding) error {
+		if err := makeBucket(ctx, b); err != nil {
+			return err
+		}
+		return ping(s3.Open)(ctx, b)
+	},
+}
 
-// program is the script that runs every server.
-func program() (string, error) {
+var errMissing = errors.New("run `make servers` to lay the test servers, or set ITECHSMART_SKIP_SERVERS=1 to skip these tests")
+
+// checkout is the directory of the go.mod above the working directory.
+func checkout() (string, error) {
 	dir, err := os.Getwd()
 	if err != nil {
 		return "", err
 	}
 	for {
 		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
-			break
+			return dir, nil
 		}
 		parent := filepath.Dir(dir)
 		if parent == dir {
@@ -139,9 +171,16 @@ func program() (string, error) {
 		}
 		dir = parent
 	}
-	serve := filepath.Join(dir, ".local", "servers", "serve")
-	if _, err := os.Stat(serve); err != nil {
-		return "", fmt.Errorf("%s is missing: %w", filepath.Join(".local", "servers", "serve"), errMissing)
+}
+
+// serve runs a server by the script that knows them all.
+func (k kind) serve(root, data string, port int) (*exec.Cmd, error) {
+	if k.command != nil {
+		return k.command(root, data, port)
 	}
-	return serve, nil
+	script := filepath.Join(root, ".local", "servers", "serve")
+	if _, err := os.Stat(script); err != nil {
+		return nil, fmt.Errorf("%s is missing: %w", filepath.Join(".local", "servers", "serve"), errMissing)
+	}
+	return exec.Command(script, k.name, data, strconv.Itoa(port)), nil
 }

@@ -16,7 +16,7 @@
 //	s.Kill()
 //	s.Restart(t)               // same port, same data
 //
-// The programs are laid by `make test-servers`; without them the test fails,
+// The programs are laid by `make servers` (MinIO by hack/tools/minio.sh); without them the test fails,
 // or skips when ITECHSMART_SKIP_SERVERS=1. Nothing outlives the test binary,
 // even one that was killed: a guard process watches it through a pipe.
 package servers
@@ -65,20 +65,20 @@ type Server struct {
 // start makes a data directory and runs a new server, on another port when the
 // first was taken by somebody in the meantime.
 func start(k kind) (*Server, error) {
-	serve, err := program()
+	root, err := checkout()
 	if err != nil {
 		return nil, err
 	}
 	for attempt := 1; ; attempt++ {
-		s, err := startOnce(k, serve)
+		s, err := startOnce(k, root)
 		if err == nil || attempt == 3 || !errors.Is(err, errEnded) {
 			return s, err
 		}
 	}
 }
 
-func startOnce(k kind, serve string) (*Server, error) {
-	base := filepath.Join(filepath.Dir(filepath.Dir(filepath.Dir(serve))), ".local", "test")
+func startOnce(k kind, root string) (*Server, error) {
+	base := filepath.Join(root, ".local", "test")
 	if err := os.MkdirAll(base, 0o755); err != nil {
 		return nil, err
 	}
@@ -99,7 +99,7 @@ func startOnce(k kind, serve string) (*Server, error) {
 	if s.guard, err = newGuard(data); err != nil {
 		return nil, err
 	}
-	if err := s.run(serve); err != nil {
+	if err := s.run(root); err != nil {
 		s.Close()
 		return nil, err
 	}
@@ -109,13 +109,16 @@ func startOnce(k kind, serve string) (*Server, error) {
 var errEnded = errors.New("the server ended while it started")
 
 // run starts the program and waits until it answers.
-func (s *Server) run(serve string) error {
+func (s *Server) run(root string) error {
+	cmd, err := s.kind.serve(root, filepath.Join(s.data, "data"), s.port)
+	if err != nil {
+		return err
+	}
 	log, err := os.OpenFile(s.logFile(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return err
 	}
 	defer log.Close() //nolint:errcheck // the child holds its own descriptor
-	cmd := exec.Command(serve, s.kind.name, filepath.Join(s.data, "data"), strconv.Itoa(s.port))
 	cmd.Env = append(os.Environ(), s.kind.env(s.Binding)...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -159,10 +162,10 @@ func (s *Server) Stop() { s.signal(s.kind.stop) }
 // and returns when it answers.
 func (s *Server) Restart(t testing.TB) {
 	t.Helper()
-	serve, err := program()
+	root, err := checkout()
 	if err == nil {
 		s.Stop()
-		err = s.run(serve)
+		err = s.run(root)
 	}
 	if err != nil {
 		t.Fatalf("restart: %v", err)

@@ -24,6 +24,7 @@ var (
 	sharedPostgres   = &shared{kind: postgresKind}
 	sharedRedis      = &shared{kind: redisKind}
 	sharedRabbitMQ   = &shared{kind: rabbitmqKind}
+	sharedMinIO      = &shared{kind: minioKind}
 )
 
 // Kafka is the shared broker: SASL SCRAM-SHA-512 (and 256), KRaft.
@@ -42,6 +43,9 @@ func Redis(t testing.TB) backend.Binding { t.Helper(); return sharedRedis.get(t)
 // binding is its management HTTP API.
 func RabbitMQ(t testing.TB) backend.Binding { t.Helper(); return sharedRabbitMQ.get(t) }
 
+// MinIO is the shared object store, of type s3, with bucket "itechsmart".
+func MinIO(t testing.TB) backend.Binding { t.Helper(); return sharedMinIO.get(t) }
+
 // StartKafka runs a broker of the test's own, stopped when the test ends.
 func StartKafka(t testing.TB) *Server { t.Helper(); return own(t, kafkaKind) }
 
@@ -57,6 +61,9 @@ func StartRedis(t testing.TB) *Server { t.Helper(); return own(t, redisKind) }
 // StartRabbitMQ runs a broker of the test's own, stopped when the test ends.
 func StartRabbitMQ(t testing.TB) *Server { t.Helper(); return own(t, rabbitmqKind) }
 
+// StartMinIO runs an object store of the test's own, stopped when the test ends.
+func StartMinIO(t testing.TB) *Server { t.Helper(); return own(t, minioKind) }
+
 // Main runs a package's tests, stops the shared servers and exits. Call it from
 // TestMain.
 func Main(m *testing.M) {
@@ -68,7 +75,7 @@ func Main(m *testing.M) {
 // Close stops the shared servers, for a TestMain that has more to do.
 func Close() {
 	var group sync.WaitGroup
-	for _, s := range []*shared{sharedKafka, sharedClickHouse, sharedPostgres, sharedRedis, sharedRabbitMQ} {
+	for _, s := range []*shared{sharedKafka, sharedClickHouse, sharedPostgres, sharedRedis, sharedRabbitMQ, sharedMinIO} {
 		if s.server != nil {
 			group.Go(s.server.Close)
 		}

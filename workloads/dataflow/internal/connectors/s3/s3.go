@@ -6,15 +6,10 @@ package s3
 import (
 	"context"
 	"fmt"
-	"net/http"
-	"net/url"
 	"strings"
-	"time"
-
-	"github.com/minio/minio-go/v7"
-	"github.com/minio/minio-go/v7/pkg/credentials"
 
 	"github.com/itechsmart/operator/internal/backend"
+	"github.com/itechsmart/operator/internal/backend/s3"
 	"github.com/itechsmart/operator/workloads/dataflow/internal/connector"
 	"github.com/itechsmart/operator/workloads/dataflow/internal/connectors/internal/files"
 )
@@ -57,59 +52,8 @@ func Sink() connector.Spec {
 	}, openSink)
 }
 
-// newClient reads the binding: endpoint by uri or host and port; access-key and secret-key, or
-// username and password; region.
-func newClient(b backend.Binding) (*minio.Client, error) {
-	endpoint, secure := b.Host, b.TLS == "true"
-	if b.Port != "" {
-		endpoint = b.Address()
-	}
-	if b.URI != "" {
-		parsed, err := url.Parse(b.URI)
-		if err != nil || parsed.Host == "" || (parsed.Scheme != "http" && parsed.Scheme != "https") {
-			// The cause could quote credentials.
-			return nil, fmt.Errorf("binding key %q is no http(s) URL: %w", "uri", backend.ErrInvalid)
-		}
-		endpoint, secure = parsed.Host, parsed.Scheme == "https"
-	}
-	if endpoint == "" {
-		return nil, fmt.Errorf("binding lacks key %q: %w", "host", backend.ErrInvalid)
-	}
-	b.TLS = ""
-	if secure {
-		b.TLS = "true"
-	}
-	tlsConfig, err := b.TLSConfig()
-	if err != nil {
-		return nil, err
-	}
-	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.TLSClientConfig = tlsConfig
-	transport.ResponseHeaderTimeout = time.Minute
-	client, err := minio.New(endpoint, &minio.Options{
-		Creds:      credentials.NewStaticV4(first(b.Extra["access-key"], b.Username), first(b.Extra["secret-key"], b.Password), ""),
-		Secure:     secure,
-		Transport:  transport,
-		Region:     b.Extra["region"],
-		MaxRetries: 3,
-	})
-	if err != nil {
-		return nil, b.Error("connect to the object store", backend.ErrInvalid, err)
-	}
-	return client, nil
-}
-
-func first(values ...string) string {
-	for _, value := range values {
-		if value != "" {
-			return value
-		}
-	}
-	return ""
-}
-
 func openStore(ctx context.Context, bucket, prefix string, b backend.Binding) (*store, error) {
-	client, err := newClient(b)
+	client, err := s3.Client(b)
 	if err != nil {
 		return nil, err
 	}

@@ -7,42 +7,28 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net/http/httptest"
-	"strings"
-	"sync/atomic"
 	"testing"
 
-	"github.com/johannesboyne/gofakes3"
-	"github.com/johannesboyne/gofakes3/backend/s3mem"
 	"github.com/minio/minio-go/v7"
 
 	"github.com/itechsmart/operator/internal/backend"
+	"github.com/itechsmart/operator/internal/backend/backendtest/servers"
+	"github.com/itechsmart/operator/internal/backend/s3"
 	"github.com/itechsmart/operator/workloads/dataflow/internal/codec"
 	"github.com/itechsmart/operator/workloads/dataflow/internal/connector/connectortest"
 	"github.com/itechsmart/operator/workloads/dataflow/internal/record"
 )
 
-// The store is an in-process server of the S3 protocol; requests are real HTTP.
-func startStore(t testing.TB) backend.Binding {
-	t.Helper()
-	server := httptest.NewServer(gofakes3.New(s3mem.New()).Server())
-	t.Cleanup(server.Close)
-	host, port, _ := strings.Cut(strings.TrimPrefix(server.URL, "http://"), ":")
-	return backend.Binding{Type: "s3", Host: host, Port: port, Username: "access", Password: "s3cr3tpassw0rd"}
-}
-
-var buckets atomic.Int64
+func TestMain(m *testing.M) { servers.Main(m) }
 
 func newBucket(t testing.TB, b backend.Binding) (*store, string) {
 	t.Helper()
-	client, err := newClient(b)
+	b = servers.Bucket(t, b)
+	client, err := s3.Client(b)
 	if err != nil {
 		t.Fatal(err)
 	}
-	name := fmt.Sprintf("bucket-%d", buckets.Add(1))
-	if err := client.MakeBucket(t.Context(), name, minio.MakeBucketOptions{}); err != nil {
-		t.Fatal(err)
-	}
+	name := b.Extra[s3.KeyBucket]
 	return &store{client: client, bucket: name, binding: b}, name
 }
 
@@ -72,8 +58,8 @@ func encode(t testing.TB, c codec.Codec, from, n int) []byte {
 }
 
 func TestSourceConformance(t *testing.T) {
-	t.Run("protocol", func(t *testing.T) { sourceConformance(t, startStore(t)) })
-	t.Run("minio", func(t *testing.T) { sourceConformance(t, startMinIO(t)) })
+	t.Run("protocol", func(t *testing.T) { sourceConformance(t, servers.ObjectProtocol(t)) })
+	t.Run("minio", func(t *testing.T) { sourceConformance(t, servers.MinIO(t)) })
 }
 
 func sourceConformance(t *testing.T, b backend.Binding) {
@@ -118,8 +104,8 @@ func sourceConformance(t *testing.T, b backend.Binding) {
 }
 
 func TestSinkConformance(t *testing.T) {
-	t.Run("protocol", func(t *testing.T) { sinkConformance(t, startStore(t)) })
-	t.Run("minio", func(t *testing.T) { sinkConformance(t, startMinIO(t)) })
+	t.Run("protocol", func(t *testing.T) { sinkConformance(t, servers.ObjectProtocol(t)) })
+	t.Run("minio", func(t *testing.T) { sinkConformance(t, servers.MinIO(t)) })
 }
 
 func sinkConformance(t *testing.T, b backend.Binding) {
@@ -180,7 +166,7 @@ func stored(t testing.TB, s *store, c codec.Codec) [][]byte {
 
 // More keys than one page holds, most of them not wanted.
 func TestManyKeys(t *testing.T) {
-	b := startStore(t)
+	b := servers.ObjectProtocol(t)
 	s, name := newBucket(t, b)
 	for i := range 2500 {
 		ending := ".tmp"

@@ -12,6 +12,7 @@ import (
 	"github.com/minio/minio-go/v7"
 
 	"github.com/itechsmart/operator/internal/backend"
+	"github.com/itechsmart/operator/internal/backend/s3"
 	"github.com/itechsmart/operator/workloads/dataflow/internal/connectors/internal/files"
 )
 
@@ -29,17 +30,7 @@ type store struct {
 	binding backend.Binding
 }
 
-// error gives a failure its sentinel by the code of the S3 protocol.
-func (s *store) error(op string, err error) error {
-	var kind error
-	switch response := minio.ToErrorResponse(err); response.Code {
-	case "NoSuchKey", "NoSuchBucket":
-		kind = backend.ErrNotFound
-	case "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "AllAccessDisabled":
-		kind = backend.ErrAuth
-	}
-	return s.binding.Error(op, kind, err)
-}
+func (s *store) error(op string, err error) error { return s3.Error(s.binding, op, err) }
 
 func (s *store) List(ctx context.Context, after string) ([]files.Entry, bool, error) {
 	listing, cancel := context.WithCancel(ctx)
