@@ -20,6 +20,7 @@ var backendTypes = []*backendType{
 	clickhouseBackend,
 	redisBackend,
 	rabbitmqBackend,
+	objectStorageBackend,
 }
 
 // backendType is all that the controller knows of one backing system.
@@ -40,12 +41,14 @@ type backendType struct {
 	sizing sizing
 	// reserved are the settings that the operator alone sets; spec.…config may not name them.
 	reserved []string
-	// workload describes the managed server.
+	// workload describes the managed server; nil: managed is not supported.
 	workload func(workloadInput) workload
 	// bind adds to a managed binding what is particular to the system: database, mechanism, ….
 	bind func(*backend.Binding)
 	// uri composes a binding's uri where nobody else has.
 	uri func(backend.Binding) string
+	// complete fills an external binding from keys that stand for others, or says what is wrong with it; may be nil.
+	complete func(*backend.Binding) string
 	// required are the keys that an external Secret must have, beside host and port.
 	required []string
 	// operated is how an established operator runs it; nil: not supported.

@@ -4,7 +4,6 @@ package platform
 
 import (
 	"context"
-	"net"
 	"strconv"
 	"strings"
 
@@ -56,13 +55,10 @@ func (t *backendType) checkBinding(b *backend.Binding) string {
 	if b.Type != "" && b.Type != t.name && b.Type != aliases[t.name] {
 		return `key "type" is "` + b.Type + `"; this backend needs "` + t.name + `"`
 	}
-	if b.Host == "" && b.BootstrapServers != "" {
-		// Kafka's own key stands for host and port.
-		host, port, err := net.SplitHostPort(b.Brokers()[0])
-		if err != nil {
-			return `key "bootstrap-servers" must be a list of host:port`
+	if t.complete != nil {
+		if message := t.complete(b); message != "" {
+			return message
 		}
-		b.Host, b.Port = host, port
 	}
 	for _, key := range append([]string{"host", "port"}, t.required...) {
 		if b.Require(key) != nil {
@@ -82,7 +78,7 @@ func (t *backendType) checkBinding(b *backend.Binding) string {
 }
 
 // aliases are names that other tools give as `type`.
-var aliases = map[string]string{v1alpha1.BackendPostgreSQL: "postgres"}
+var aliases = map[string]string{v1alpha1.BackendPostgreSQL: "postgres", v1alpha1.BackendObjectStorage: "s3"}
 
 // bindTo completes the binding and writes the Secret that products read. source is the version of the Secret that it is a copy of.
 func (p *pass) bindTo(ctx context.Context, kind *backendType, b *backend.Binding, mode, source string) error {

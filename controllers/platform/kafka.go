@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -30,6 +31,18 @@ var kafkaBackend = &backendType{
 	workload: kafkaWorkload,
 	bind: func(b *backend.Binding) {
 		b.SASLMechanism, b.BootstrapServers = scram512, b.Address()
+	},
+	complete: func(b *backend.Binding) string {
+		if b.Host != "" || b.BootstrapServers == "" {
+			return ""
+		}
+		// Kafka's own key stands for host and port.
+		host, port, err := net.SplitHostPort(b.Brokers()[0])
+		if err != nil {
+			return `key "bootstrap-servers" must be a list of host:port`
+		}
+		b.Host, b.Port = host, port
+		return ""
 	},
 	uri: func(backend.Binding) string { return "" }, // Kafka has no scheme; bootstrap-servers is the address
 	probe: func(ctx context.Context, b backend.Binding) (string, error) {

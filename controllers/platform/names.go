@@ -71,7 +71,9 @@ func objectLabels(platform, backend string) map[string]string {
 }
 
 // fieldPath is where a backend stands in the specification, for messages.
-func fieldPath(backend, mode string) string { return "spec.backends." + backend + "." + mode }
+func fieldPath(backend, mode string) string { return backendPath(backend) + "." + mode }
+
+func backendPath(backend string) string { return "spec.backends." + v1alpha1.BackendField(backend) }
 
 // referenceIndex is the field index of Platforms by the Secrets ("namespace/name") that they depend on.
 const referenceIndex = ".spec.secretReferences"

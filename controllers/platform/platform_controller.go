@@ -177,6 +177,8 @@ func advice(kind *backendType, mode string, result probeResult, b backend.Bindin
 		return what + "; correct username and password in the Secret, and the user's rights"
 	case result.reason == common.ReasonInvalidSpec:
 		return what + "; correct the Secret"
+	case result.reason == common.ReasonReferenceNotFound:
+		return what + "; create it, or correct the Secret"
 	case mode == v1alpha1.ModeExternal:
 		return what + "; check that the server runs and that the network lets the operator in"
 	default:

@@ -34,7 +34,7 @@ func TestManagedBecomesReady(t *testing.T) {
 	condition := w.ready("main", metav1.ConditionFalse, common.ReasonProgressing)
 	w.Expect(condition.Message).To(ContainSubstring("kafka: the pod starts"))
 	w.Expect(w.platform("main").Status.Ready).To(Equal("0/5"))
-	for i, kind := range backendTypes {
+	for i, kind := range managedTypes() {
 		w.run("main-" + kind.name)
 		w.Eventually(func() string { return w.platform("main").Status.Ready }).Should(Equal(fmt.Sprintf("%d/5", i+1)))
 	}
@@ -105,7 +105,7 @@ func TestSteadyStateCostsNothing(t *testing.T) {
 	backends := allManaged()
 	backends.Redis = externalAt("elsewhere")
 	w.create(newPlatform(backends))
-	for _, kind := range backendTypes {
+	for _, kind := range managedTypes() {
 		if kind != redisBackend {
 			w.run("main-" + kind.name)
 		}

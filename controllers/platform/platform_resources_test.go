@@ -23,7 +23,7 @@ func testPlatform() *v1alpha1.Platform {
 }
 
 func TestManagedChildren(t *testing.T) {
-	for _, kind := range backendTypes {
+	for _, kind := range managedTypes() {
 		t.Run(kind.name, func(t *testing.T) {
 			m := renderManaged(testPlatform(), kind, &v1alpha1.ManagedBackend{}, defaults{managerNamespace: "itechsmart-system"})
 			b := backend.Binding{Type: kind.name, Provider: "managed", Host: serviceHost("main-"+kind.name, "tenant"), Port: "1", Username: kind.username, Password: "example"}
@@ -37,7 +37,7 @@ func TestManagedChildren(t *testing.T) {
 }
 
 func TestManagedPodsAreRestricted(t *testing.T) {
-	for _, kind := range backendTypes {
+	for _, kind := range managedTypes() {
 		pod := renderManaged(testPlatform(), kind, &v1alpha1.ManagedBackend{}, defaults{}).statefulSet.Spec.Template.Spec
 		security, container := pod.SecurityContext, pod.Containers[0]
 		if security == nil || !*security.RunAsNonRoot || *security.RunAsUser == 0 || security.SeccompProfile.Type != corev1.SeccompProfileTypeRuntimeDefault {

@@ -195,6 +195,8 @@ func explain(err error, b backend.Binding) (reason, message string) {
 		return common.ReasonAccessDenied, message
 	case errors.Is(err, backend.ErrInvalid):
 		return common.ReasonInvalidSpec, message
+	case errors.Is(err, backend.ErrNotFound):
+		return common.ReasonReferenceNotFound, message
 	default:
 		return common.ReasonBackendUnavailable, message
 	}

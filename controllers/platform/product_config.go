@@ -44,7 +44,8 @@ func (r *productRun) render(ctx context.Context) error {
 	}
 	r.children = renderService(serviceInput{
 		platform: r.platform, kind: r.kind, spec: r.spec, defaults: r.defaults,
-		image: r.image(), configName: name, configHash: hash, config: data, postgres: r.postgres, redis: r.redis, rabbitmq: r.rabbitmq,
+		image: r.image(), configName: name, configHash: hash, config: data,
+		postgres: r.postgres, redis: r.redis, rabbitmq: r.rabbitmq, objects: r.objects,
 		spill: r.platform.Spec.Audit.SpillSize.Value(),
 	})
 	r.config = c

@@ -73,6 +73,9 @@ func (in *serviceInput) egresses() []networkingv1.NetworkPolicyEgressRule {
 	if in.rabbitmq.Type != "" {
 		out = append(out, in.egress(rabbitmqBackend, in.rabbitmq))
 	}
+	if in.objects.Type != "" {
+		out = append(out, in.egress(objectStorageBackend, in.objects))
+	}
 	if t := in.platform.Spec.Tracing; t != nil {
 		out = append(out, networkingv1.NetworkPolicyEgressRule{Ports: ports(corev1.ProtocolTCP, portOf(t.Endpoint))})
 	}

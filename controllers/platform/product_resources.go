@@ -37,9 +37,9 @@ type serviceInput struct {
 	image                  string
 	configName, configHash string
 	config                 []byte
-	// rabbitmq and redis are empty when the service has none.
-	postgres, redis, rabbitmq backend.Binding
-	spill                     int64 // bytes
+	// redis, rabbitmq and objects are empty when the service has none.
+	postgres, redis, rabbitmq, objects backend.Binding
+	spill                              int64 // bytes
 }
 
 // service are the children of one product service.

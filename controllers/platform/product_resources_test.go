@@ -61,6 +61,7 @@ func TestServiceChildren(t *testing.T) {
 		in.platform.Spec.Tracing = &v1alpha1.Tracing{Endpoint: "http://collector.observability.svc:4318"}
 		in.postgres = backend.Binding{Type: "postgresql", Provider: v1alpha1.ModeExternal, Host: "db.example.com", Port: "6432"}
 		in.redis = backend.Binding{Type: "redis", Provider: v1alpha1.ModeManaged, Host: "main-redis", Port: "6379"}
+		in.objects = backend.Binding{Type: "objectstorage", Provider: v1alpha1.ModeExternal, Host: "s3.example.com", Port: "9000"}
 		in.defaults.reviewerRole = ""
 		s := renderService(in)
 		if s.reviewer != nil {

@@ -35,6 +35,7 @@ var workflowProduct = &productType{
 	},
 	configure: configureWorkflow,
 	queue:     workflowQueue,
+	objects:   true,
 	worker: &workerType{
 		name: "workflow-worker", image: "docker.io/itechsmart/workflow-worker:dev",
 		sizing: sizing{cpu: "100m", memory: "128Mi", memoryLimit: "512Mi"}, grace: 30,
@@ -57,7 +58,7 @@ func workflowQueue(p *v1alpha1.Platform) string {
 func configureWorkflow(_ context.Context, r *productRun) (func(*config.Service), error) {
 	told := &config.Workflow{
 		Queue: r.taskBroker(), QueueName: workflowQueue(r.platform),
-		MaxOutputBytes: int(r.platform.Spec.Products.Workflow.MaxOutputBytes), URL: r.platform.ProductURL(v1alpha1.ProductWorkflow),
+		Objects: r.objectStore(), MaxOutputBytes: int(r.platform.Spec.Products.Workflow.MaxOutputBytes), URL: r.platform.ProductURL(v1alpha1.ProductWorkflow),
 	}
 	return func(c *config.Service) { c.Workflow = told }, nil
 }
@@ -67,7 +68,7 @@ func workflowWorker(r *productRun, database config.Database) any {
 	told := &workerconfig.Worker{
 		Platform: r.platform.Name, Namespace: r.platform.Namespace, Database: database,
 		Queue: r.taskBroker(), QueueName: workflowQueue(r.platform),
-		Slots: int(spec.Worker.Slots), MaxOutputBytes: int(spec.MaxOutputBytes), LogLevel: spec.LogLevel,
+		Objects: r.objectStore(), Slots: int(spec.Worker.Slots), MaxOutputBytes: int(spec.MaxOutputBytes), LogLevel: spec.LogLevel,
 	}
 	if r.defaults.allowPrivate {
 		told.PrivateCIDRs = []string{"0.0.0.0/0", "::/0"} // the worker refuses link-local addresses all the same

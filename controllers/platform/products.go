@@ -68,6 +68,8 @@ type productType struct {
 	keeps func(*v1alpha1.Platform) []string
 	// queue names the product's queue of tasks in RabbitMQ, without which it cannot be; nil: it needs none.
 	queue func(*v1alpha1.Platform) string
+	// objects tells that the product keeps what is large in object storage, where the Platform has it.
+	objects bool
 	// worker runs beside the service; nil: none does.
 	worker *workerType
 	// bindingsDir is where service and worker have the Secret of ProductBindingsName, which another controller writes and
@@ -92,14 +94,15 @@ type productRun struct {
 	spec *v1alpha1.ProductSpec
 	row  v1alpha1.ProductStatus
 
-	postgres, redis, rabbitmq backend.Binding
-	live, liveWorker          *appsv1.Deployment // as they are; nil: none
-	serving                   *config.Service    // what the live Deployment is told; nil: none
-	told                      func(*config.Service)
-	own, identity             tenant
-	config                    *config.Service // what it is told from now on; nil: not rendered
-	children                  *service
-	worker                    *worker // nil: not rendered, or there is none
+	// redis, rabbitmq and objects are empty when the product has none.
+	postgres, redis, rabbitmq, objects backend.Binding
+	live, liveWorker                   *appsv1.Deployment // as they are; nil: none
+	serving                            *config.Service    // what the live Deployment is told; nil: none
+	told                               func(*config.Service)
+	own, identity                      tenant
+	config                             *config.Service // what it is told from now on; nil: not rendered
+	children                           *service
+	worker                             *worker // nil: not rendered, or there is none
 }
 
 // products brings every product service to where all of its replicas serve the current specification. One that fails does
@@ -180,6 +183,11 @@ func (r *productRun) backends(ctx context.Context) error {
 			return err
 		}
 	}
+	if r.kind.objects && r.platform.Spec.Backends.Has(v1alpha1.BackendObjectStorage) {
+		if err = r.findObjects(ctx); err != nil {
+			return err
+		}
+	}
 	if r.platform.Spec.Backends.Has(v1alpha1.BackendRedis) {
 		r.redis, err = r.bound(ctx, redisBackend)
 	}
@@ -190,8 +198,8 @@ func (r *productRun) backends(ctx context.Context) error {
 // the first start: a service that runs tells by itself what it lacks.
 func (r *productRun) needed(ctx context.Context, kind *backendType) (backend.Binding, error) {
 	if !r.platform.Spec.Backends.Has(kind.name) {
-		return backend.Binding{}, reconcile.Stall(common.ReasonInvalidSpec, "%s: %s needs %s; add spec.backends.%s",
-			productPath(r.kind.name), r.kind.title, kind.title, kind.name)
+		return backend.Binding{}, reconcile.Stall(common.ReasonInvalidSpec, "%s: %s needs %s; add %s",
+			productPath(r.kind.name), r.kind.title, kind.title, backendPath(kind.name))
 	}
 	b, err := r.bound(ctx, kind)
 	if err == nil && (b.Type == "" || r.live == nil && !r.up(kind)) {

@@ -200,6 +200,8 @@ type Workflow struct {
 	// Queue is the binding of RabbitMQ; QueueName the queue of tasks, which the controller keeps as declared.
 	Queue     map[string]string `json:"queue"`
 	QueueName string            `json:"queueName"`
+	// Objects is the binding of the bucket that large payloads go to; nil: there is none.
+	Objects map[string]string `json:"objects,omitempty"`
 	// MaxOutputBytes bounds a step's output, and inputs; 256 KiB when zero.
 	MaxOutputBytes int `json:"maxOutputBytes,omitempty"`
 	// URL is where webhooks are called, without the path.

@@ -2,7 +2,11 @@
 
 package v1alpha1
 
-import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+import (
+	"slices"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
 
 // GetConditions returns the list to change in place.
 func (p *Platform) GetConditions() *[]metav1.Condition { return &p.Status.Conditions }
@@ -12,14 +16,28 @@ func (p *Platform) SetObservedGeneration(generation int64) {
 	p.Status.ObservedGeneration = generation
 }
 
-// Names of the backends, as in spec.backends and in a binding's `type`.
+// Names of the backends, as in the status, in the names of their objects, and in a binding's `type`.
 const (
-	BackendPostgreSQL = "postgresql"
-	BackendKafka      = "kafka"
-	BackendClickHouse = "clickhouse"
-	BackendRedis      = "redis"
-	BackendRabbitMQ   = "rabbitmq"
+	BackendPostgreSQL    = "postgresql"
+	BackendKafka         = "kafka"
+	BackendClickHouse    = "clickhouse"
+	BackendRedis         = "redis"
+	BackendRabbitMQ      = "rabbitmq"
+	BackendObjectStorage = "objectstorage"
 )
+
+// BackendNames are all of them.
+func BackendNames() []string {
+	return []string{BackendPostgreSQL, BackendKafka, BackendClickHouse, BackendRedis, BackendRabbitMQ, BackendObjectStorage}
+}
+
+// BackendField is a backend's field in spec.backends: its name, but for those of two words.
+func BackendField(name string) string {
+	if name == BackendObjectStorage {
+		return "objectStorage"
+	}
+	return name
+}
 
 // Modes of a backend.
 const (
@@ -60,7 +78,7 @@ func (b *Backends) ByName() map[string]*Backend {
 	out := map[string]*Backend{}
 	for name, backend := range map[string]*Backend{
 		BackendPostgreSQL: b.PostgreSQL, BackendKafka: b.Kafka, BackendClickHouse: b.ClickHouse,
-		BackendRedis: b.Redis, BackendRabbitMQ: b.RabbitMQ,
+		BackendRedis: b.Redis, BackendRabbitMQ: b.RabbitMQ, BackendObjectStorage: b.ObjectStorage,
 	} {
 		if backend != nil {
 			out[name] = backend
@@ -73,10 +91,4 @@ func (b *Backends) ByName() map[string]*Backend {
 func (b *Backends) Has(name string) bool { return b.ByName()[name] != nil }
 
 // IsBackend tells whether a Platform can have a backend of that name.
-func IsBackend(name string) bool {
-	switch name {
-	case BackendPostgreSQL, BackendKafka, BackendClickHouse, BackendRedis, BackendRabbitMQ:
-		return true
-	}
-	return false
-}
+func IsBackend(name string) bool { return slices.Contains(BackendNames(), name) }

@@ -11,6 +11,7 @@ import (
 )
 
 // PlatformSpec is what a tenant's platform consists of.
+// +kubebuilder:validation:XValidation:rule="!has(self.products) || !has(self.products.workflow) || self.products.workflow.maxOutputBytes <= 8388608 || has(self.backends) && has(self.backends.objectStorage)",message="above 8388608 (8 MiB) outputs are kept in object storage: add spec.backends.objectStorage, or ask for less",fieldPath=".products.workflow.maxOutputBytes"
 type PlatformSpec struct {
 	// backends are the systems that products store and move data with.
 	// +optional
@@ -55,6 +56,8 @@ type PlatformSpec struct {
 // +kubebuilder:validation:MinProperties=1
 // +kubebuilder:validation:XValidation:rule="!has(self.clickhouse) || !has(self.clickhouse.operated)",message="operated is not supported for ClickHouse yet (Altinity's operator is planned): use managed or external",fieldPath=".clickhouse.operated"
 // +kubebuilder:validation:XValidation:rule="!has(self.redis) || !has(self.redis.operated)",message="operated is not supported for Redis: use managed or external",fieldPath=".redis.operated"
+// +kubebuilder:validation:XValidation:rule="!has(self.objectStorage) || !has(self.objectStorage.managed)",message="managed is not supported for object storage: use external, with the Secret of a store that speaks S3",fieldPath=".objectStorage.managed"
+// +kubebuilder:validation:XValidation:rule="!has(self.objectStorage) || !has(self.objectStorage.operated)",message="operated is not supported for object storage: use external, with the Secret of a store that speaks S3",fieldPath=".objectStorage.operated"
 type Backends struct {
 	// postgresql is the relational database.
 	// +optional
@@ -75,6 +78,10 @@ type Backends struct {
 	// rabbitmq is the message broker.
 	// +optional
 	RabbitMQ *Backend `json:"rabbitmq,omitempty"`
+
+	// objectStorage is a bucket in a store that speaks S3, external alone: what is too large for the database is kept there.
+	// +optional
+	ObjectStorage *Backend `json:"objectStorage,omitempty"`
 }
 
 // Backend is exactly one of managed, external and operated.
@@ -148,7 +155,8 @@ type Storage struct {
 // ExternalBackend is a system that runs elsewhere.
 type ExternalBackend struct {
 	// secretRef names a Secret in the Service Binding format: host, port, username, password, uri,
-	// and, where they apply, database, bootstrap-servers, sasl-mechanism, tls, ca.crt.
+	// and, where they apply, database, bootstrap-servers, sasl-mechanism, bucket, prefix, region, access-key,
+	// secret-key, tls, ca.crt.
 	// +required
 	SecretRef SecretReference `json:"secretRef,omitzero"`
 }
@@ -231,7 +239,7 @@ type PlatformStatus struct {
 
 // BackendStatus is the state of one backend.
 type BackendStatus struct {
-	// name of the backend: postgresql, kafka, clickhouse, redis, rabbitmq.
+	// name of the backend: postgresql, kafka, clickhouse, redis, rabbitmq, objectstorage.
 	// +required
 	Name string `json:"name,omitempty"`
 

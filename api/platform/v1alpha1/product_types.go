@@ -16,7 +16,8 @@ type Products struct {
 	// +optional
 	Vault *VaultProduct `json:"vault,omitempty"`
 
-	// workflow runs Workflows. It needs the backends postgresql and rabbitmq.
+	// workflow runs Workflows. It needs the backends postgresql and rabbitmq; objectStorage, when there is one, takes
+	// large payloads.
 	// +optional
 	Workflow *WorkflowProduct `json:"workflow,omitempty"`
 }
@@ -30,10 +31,11 @@ type WorkflowProduct struct {
 	// +optional
 	Worker WorkflowWorker `json:"worker,omitzero"`
 
-	// maxOutputBytes bounds the output of one step, and the inputs of a run.
+	// maxOutputBytes bounds the output of one step, and the inputs of a run. With the backend objectStorage it may be up
+	// to 64 MiB, else up to 8 MiB.
 	// +kubebuilder:default=262144
 	// +kubebuilder:validation:Minimum=1024
-	// +kubebuilder:validation:Maximum=8388608
+	// +kubebuilder:validation:Maximum=67108864
 	// +optional
 	MaxOutputBytes int32 `json:"maxOutputBytes,omitempty"`
 }

@@ -104,7 +104,7 @@ func (r Resolver) platformBinding(ctx context.Context, from refs.From, path stri
 	}
 	if !platform.Spec.Backends.Has(t.Backend) {
 		return Found{}, reconcile.Stall(common.ReasonReferenceNotFound,
-			"%s: Platform %s has no %s; add spec.backends.%s to it, or name another connection", path, t.Name, t.Backend, t.Backend)
+			"%s: Platform %s has no %s; add spec.backends.%s to it, or name another connection", path, t.Name, t.Backend, platformv1alpha1.BackendField(t.Backend))
 	}
 	row := platform.Status.Backend(t.Backend)
 	if row == nil || row.BindingSecret == "" {

@@ -107,10 +107,7 @@ func (u Users) ofBinding(ctx context.Context, secret client.Object) []ctrlreconc
 }
 
 func isBinding(platform *platformv1alpha1.Platform, secret string) bool {
-	for _, backend := range []string{
-		platformv1alpha1.BackendPostgreSQL, platformv1alpha1.BackendKafka, platformv1alpha1.BackendClickHouse,
-		platformv1alpha1.BackendRedis, platformv1alpha1.BackendRabbitMQ,
-	} {
+	for _, backend := range platformv1alpha1.BackendNames() {
 		if secret == platform.BindingSecretName(backend) {
 			return true
 		}

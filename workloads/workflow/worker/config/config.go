@@ -43,6 +43,8 @@ type Worker struct {
 	// Queue is the binding of RabbitMQ; QueueName the queue of tasks.
 	Queue     map[string]string `json:"queue"`
 	QueueName string            `json:"queueName"`
+	// Objects is the binding of the bucket that large payloads go to; nil: there is none.
+	Objects map[string]string `json:"objects,omitempty"`
 	// Slots is how many steps run at a time; 100 when zero.
 	Slots int `json:"slots,omitempty"`
 	// MaxOutputBytes bounds a step's output; 256 KiB when zero.
