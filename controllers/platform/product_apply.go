@@ -37,21 +37,26 @@ func (r *productRun) apply(ctx context.Context) error {
 	if err := r.deps.Applier.Apply(ctx, r.platform, objects...); err != nil {
 		return err
 	}
-	if err := r.applyOptional(ctx, routeKind, r.children.route); err != nil {
+	if err := r.applyOptional(ctx, routeKind, r.kind.name, r.children.route); err != nil {
 		return err
 	}
-	return r.applyOptional(ctx, monitorKind, r.children.monitor)
+	if r.worker != nil {
+		if err := r.applyOptional(ctx, podMonitorKind, r.kind.worker.name, r.worker.monitor); err != nil {
+			return err
+		}
+	}
+	return r.applyOptional(ctx, monitorKind, r.kind.name, r.children.monitor)
 }
 
-// applyOptional makes a child of a kind that the cluster may lack, or removes it. A ServiceMonitor without its kind is left
-// out, for nothing depends on it; an HTTPRoute is what makes the service reachable.
-func (r *productRun) applyOptional(ctx context.Context, kind operatedKind, obj *unstructured.Unstructured) error {
+// applyOptional makes a child of a workload, of a kind that the cluster may lack, or removes it. A monitor without its kind is
+// left out, for nothing depends on it; an HTTPRoute is what makes the service reachable.
+func (r *productRun) applyOptional(ctx context.Context, kind operatedKind, workload string, obj *unstructured.Unstructured) error {
 	if obj == nil {
-		return r.pruneOptional(ctx, r.kind, kind)
+		return r.pruneOptional(ctx, workload, kind)
 	}
 	versions, err := r.operators.installed(&operatedType{kinds: []operatedKind{kind}})
 	switch {
-	case meta.IsNoMatchError(err) && kind.kind == monitorKind.kind:
+	case meta.IsNoMatchError(err) && kind.group == monitorKind.group:
 		r.again = sooner(r.again, retryCRD)
 		return nil
 	case meta.IsNoMatchError(err):
@@ -69,9 +74,9 @@ func (p *pass) settled() bool {
 	return p.platform.Status.ObservedGeneration == p.platform.Generation && meta.IsStatusConditionTrue(p.platform.Status.Conditions, common.ConditionReady)
 }
 
-// pruneOptional removes a child of a kind that the cluster may lack. It looks past the cache, for the kind is not watched
+// pruneOptional removes a workload's child of a kind that the cluster may lack. It looks past the cache, for the kind is not watched
 // unless somebody uses it; a Platform that is settled is not looked at.
-func (p *pass) pruneOptional(ctx context.Context, product *productType, kind operatedKind) error {
+func (p *pass) pruneOptional(ctx context.Context, workload string, kind operatedKind) error {
 	if p.settled() {
 		return nil
 	}
@@ -84,7 +89,7 @@ func (p *pass) pruneOptional(ctx context.Context, product *productType, kind ope
 	}
 	live := &metav1.PartialObjectMetadata{}
 	live.SetGroupVersionKind(mapping.GroupVersionKind)
-	err = p.deps.Refs.Live.Get(ctx, client.ObjectKey{Namespace: p.platform.Namespace, Name: workloadName(p.platform.Name, product.name)}, live)
+	err = p.deps.Refs.Live.Get(ctx, client.ObjectKey{Namespace: p.platform.Namespace, Name: workloadName(p.platform.Name, workload)}, live)
 	if apierrors.IsNotFound(err) || err == nil && !p.ours(live) {
 		return nil
 	}

@@ -3,6 +3,7 @@
 package platform
 
 import (
+	"maps"
 	"net/url"
 	"strconv"
 
@@ -21,8 +22,9 @@ import (
 
 // Kinds of a product's children that a cluster may lack, with their versions by preference.
 var (
-	routeKind   = operatedKind{group: "gateway.networking.k8s.io", kind: "HTTPRoute", versions: []string{"v1", "v1beta1"}}
-	monitorKind = operatedKind{group: "monitoring.coreos.com", kind: "ServiceMonitor", versions: []string{"v1"}}
+	routeKind      = operatedKind{group: "gateway.networking.k8s.io", kind: "HTTPRoute", versions: []string{"v1", "v1beta1"}}
+	monitorKind    = operatedKind{group: "monitoring.coreos.com", kind: "ServiceMonitor", versions: []string{"v1"}}
+	podMonitorKind = operatedKind{group: "monitoring.coreos.com", kind: "PodMonitor", versions: []string{"v1"}} // workers have no Service
 )
 
 func (in *serviceInput) servicePorts() corev1.ServiceSpec {
@@ -174,39 +176,42 @@ func (in *serviceInput) route() *unstructured.Unstructured {
 	if len(hostnames) > 0 {
 		spec["hostnames"] = hostnames
 	}
-	return in.object(routeKind, spec, nil)
+	return objectOf(routeKind, in.meta(), spec, nil)
 }
 
 // monitor is a ServiceMonitor of the Prometheus operator.
 func (in *serviceInput) monitor() *unstructured.Unstructured {
-	want := in.spec.ServiceMonitor
+	return monitorOf(monitorKind, "endpoints", in.spec, in.meta(), in.selector())
+}
+
+// monitorOf has the metrics of what selector finds read; nil when the product asks for none.
+func monitorOf(kind operatedKind, endpoints string, spec *v1alpha1.ProductSpec, meta metav1.ObjectMeta, labels map[string]string) *unstructured.Unstructured {
+	want := spec.ServiceMonitor
 	if want == nil {
 		return nil
 	}
 	selector := map[string]any{}
-	for key, value := range in.selector() {
+	for key, value := range labels {
 		selector[key] = value
 	}
 	endpoint := map[string]any{"port": portMetrics}
 	if seconds := int64(want.Interval.Seconds()); seconds > 0 {
 		endpoint["interval"] = strconv.FormatInt(seconds, 10) + "s" // Prometheus has no fractions
 	}
-	return in.object(monitorKind, map[string]any{"selector": map[string]any{"matchLabels": selector}, "endpoints": []any{endpoint}}, want.Labels)
+	return objectOf(kind, meta, map[string]any{"selector": map[string]any{"matchLabels": selector}, endpoints: []any{endpoint}}, want.Labels)
 }
 
-// object makes a resource of a kind that Go has no type for; more labels do not replace ours.
-func (in *serviceInput) object(kind operatedKind, spec map[string]any, more map[string]string) *unstructured.Unstructured {
+// objectOf makes a resource of a kind that Go has no type for; more labels do not replace ours.
+func objectOf(kind operatedKind, meta metav1.ObjectMeta, spec map[string]any, more map[string]string) *unstructured.Unstructured {
 	obj := &unstructured.Unstructured{Object: map[string]any{"spec": spec}}
 	obj.SetGroupVersionKind(schema.GroupVersionKind{Group: kind.group, Version: kind.versions[0], Kind: kind.kind})
-	obj.SetName(in.name())
-	obj.SetNamespace(in.platform.Namespace)
-	labels := map[string]string{}
-	for key, value := range more {
-		labels[key] = value
+	obj.SetName(meta.Name)
+	obj.SetNamespace(meta.Namespace)
+	labels := maps.Clone(more)
+	if labels == nil {
+		labels = map[string]string{}
 	}
-	for key, value := range objectLabels(in.platform.Name, in.kind.name) {
-		labels[key] = value
-	}
+	maps.Copy(labels, meta.Labels)
 	obj.SetLabels(labels)
 	return obj
 }

@@ -46,7 +46,12 @@ func (p *pass) retireProduct(ctx context.Context, kind *productType) error {
 		return nil
 	}
 	for _, optional := range []operatedKind{routeKind, monitorKind} {
-		if err := p.pruneOptional(ctx, kind, optional); err != nil {
+		if err := p.pruneOptional(ctx, kind.name, optional); err != nil {
+			return err
+		}
+	}
+	if kind.worker != nil {
+		if err := p.pruneOptional(ctx, kind.worker.name, podMonitorKind); err != nil {
 			return err
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -50,6 +51,7 @@ type workerSpec struct {
 type workerInput struct {
 	platform               *v1alpha1.Platform
 	kind                   *productType
+	product                *v1alpha1.ProductSpec
 	spec                   workerSpec
 	image                  string
 	configName, configHash string
@@ -63,6 +65,8 @@ type worker struct {
 	network    *networkingv1.NetworkPolicy
 	disruption *policyv1.PodDisruptionBudget
 	deployment *appsv1.Deployment
+	// monitor is of a kind that may not be installed; nil: not asked for.
+	monitor *unstructured.Unstructured
 }
 
 // objects are the children in the order in which they are applied.
@@ -84,7 +88,7 @@ func (r *productRun) renderWorker(context.Context) error {
 	}
 	spec, hash := kind.pick(&r.platform.Spec.Products), checksum(told)
 	r.worker = renderWorker(workerInput{
-		platform: r.platform, kind: r.kind, spec: spec, image: r.defaults.image(kind.name, spec.image, kind.image),
+		platform: r.platform, kind: r.kind, product: r.spec, spec: spec, image: r.defaults.image(kind.name, spec.image, kind.image),
 		configName: configPrefix(r.platform.Name, kind.name) + hash, configHash: hash, config: data,
 	})
 	return nil
@@ -99,6 +103,7 @@ func renderWorker(in workerInput) *worker {
 		network:    &networkingv1.NetworkPolicy{ObjectMeta: in.meta(), Spec: in.network()},
 		disruption: &policyv1.PodDisruptionBudget{ObjectMeta: in.meta(), Spec: disruptionOf(in.selector())},
 		deployment: &appsv1.Deployment{ObjectMeta: in.meta(), Spec: rolling(in.selector(), in.meta().Labels, in.configHash, in.pod())},
+		monitor:    monitorOf(podMonitorKind, "podMetricsEndpoints", in.product, in.meta(), in.selector()),
 	}
 	w.secret.Name = in.configName
 	w.deployment.Spec.Replicas = ptr.To(max(in.spec.replicas, 1))

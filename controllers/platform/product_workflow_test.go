@@ -181,16 +181,16 @@ func TestWorkflowSaysWhatItLacks(t *testing.T) {
 }
 
 func TestWorkflowChildren(t *testing.T) {
-	in := testInput(&v1alpha1.ProductSpec{Replicas: 1})
+	in := testInput(&v1alpha1.ProductSpec{Replicas: 1, ServiceMonitor: &v1alpha1.ProductServiceMonitor{Interval: metav1.Duration{Duration: time.Minute}}})
 	in.kind, in.image = workflowProduct, "example.com/workflow:1.2.3"
 	in.configName = "main-workflow-config-0123456789abcdef"
 	in.rabbitmq = backend.Binding{Type: "rabbitmq", Provider: v1alpha1.ModeManaged, Host: "main-rabbitmq", Port: "5672"}
 	s := renderService(in)
 	work := renderWorker(workerInput{
-		platform: in.platform, kind: workflowProduct, spec: workerSpec{replicas: 2}, image: "example.com/workflow-worker:1.2.3",
+		platform: in.platform, kind: workflowProduct, product: in.spec, spec: workerSpec{replicas: 2}, image: "example.com/workflow-worker:1.2.3",
 		configName: "main-workflow-worker-config-0123456789abcdef", configHash: "0123456789abcdef", config: []byte("{}"),
 	})
-	ctrltest.Golden(t, "product-worker", append(s.objects(), work.objects()...)...)
+	ctrltest.Golden(t, "product-worker", append(append(s.objects(), work.objects()...), s.monitor, work.monitor)...)
 }
 
 // TestQueueOnRabbitMQ runs with a real broker, from the Platform to the end: drift is reverted, and Delete takes all along.

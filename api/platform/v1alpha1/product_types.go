@@ -207,7 +207,8 @@ type ProductSpec struct {
 	// +optional
 	HTTPRoute *ProductHTTPRoute `json:"httpRoute,omitempty"`
 
-	// serviceMonitor tells the Prometheus operator to collect the service's metrics, where its CRDs are installed.
+	// serviceMonitor tells the Prometheus operator to collect the metrics of the service and of its workers, where its CRDs are
+	// installed.
 	// +optional
 	ServiceMonitor *ProductServiceMonitor `json:"serviceMonitor,omitempty"`
 
