@@ -101,7 +101,7 @@ test: prerequisites envtest servers $(BIN)/helm $(BIN)/kustomize $(BIN)/minio $(
 	@for m in $(NESTED); do (cd $$m && go test $(TEST_ARGS) ./...); done
 
 .PHONY: e2e
-e2e: ## Bring the local cluster up, run test/e2e on it, bring it down.
+e2e: $(BIN)/minio ## Bring the local cluster up, run test/e2e on it, bring it down.
 	@trap '$(MAKE) --no-print-directory down' EXIT; \
 	$(MAKE) --no-print-directory up && go test -count=1 -timeout 40m -v $(TEST_ARGS) ./test/e2e/...
 
