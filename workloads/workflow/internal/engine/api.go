@@ -3,6 +3,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"slices"
 
 	"github.com/itechsmart/operator/internal/backend"
+	"github.com/itechsmart/operator/workloads/workflow/internal/payloads"
 	"github.com/itechsmart/operator/workloads/workflow/internal/store"
 	"github.com/itechsmart/operator/workloads/workflow/worker/config/definition"
 )
@@ -38,12 +40,12 @@ func (e *Engine) Start(ctx context.Context, s Start) (id string, created bool, e
 	if n.Inputs, err = e.input("inputs", inputs); err != nil {
 		return "", false, err
 	}
+	if err := payloads.CheckEach(inputs); err != nil {
+		return "", false, fmt.Errorf("inputs: %w: %w", backend.ErrInvalid, err)
+	}
 	trigger, err := keepTrigger(s.Trigger)
 	if err != nil {
 		return "", false, fmt.Errorf("trigger: %w: %w", backend.ErrInvalid, err)
-	}
-	if n.Trigger, err = e.input("trigger", trigger); err != nil {
-		return "", false, err
 	}
 	scope := &definition.Scope{Inputs: inputs, Trigger: s.Trigger, Run: definition.RunInfo{
 		Workflow: s.Workflow, Namespace: e.options.Namespace, Generation: s.Generation, Attempt: 1, StartedAt: e.clock.Now(),
@@ -57,7 +59,16 @@ func (e *Engine) Start(ctx context.Context, s Start) (id string, created bool, e
 		return "", false, err
 	}
 	n.Graph = p.graph
+	if n.Objects, err = e.keepBody(ctx, &trigger); err != nil {
+		return "", false, err
+	}
+	if n.Trigger, err = e.input("trigger", trigger); err != nil {
+		return "", false, err
+	}
 	id, created, err = e.store.Start(ctx, n)
+	if err == nil && !created && len(n.Objects) > 0 {
+		e.payloads.Drop(ctx, n.Objects[0]) // the run has a body already
+	}
 	if err != nil || !created || n.Concurrency == nil {
 		return id, created, err
 	}
@@ -75,7 +86,7 @@ func (e *Engine) ready(ctx context.Context, workflow string, generation int64, p
 func (e *Engine) input(what string, value any) (json.RawMessage, error) {
 	data, err := json.Marshal(value)
 	if err == nil {
-		err = e.store.CheckOutput(what, data)
+		err = cmp.Or(payloads.CheckValue(data), e.store.CheckKept(what, data))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w: %w", what, backend.ErrInvalid, err)
@@ -195,7 +206,8 @@ func (e *Engine) Rerun(ctx context.Context, run, from, idempotencyKey string) (i
 		return "", false, err
 	}
 	n := store.NewRun{Graph: p.graph, IdempotencyKey: idempotencyKey}
-	if n.Concurrency, err = concurrency(p.Program, &v.scope); err != nil {
+	reader := e.payloads.Reader(ctx, folders(&r), e.largest(), nil)
+	if n.Concurrency, err = concurrency(p.Program, v.begin(reader)); err != nil {
 		return "", false, fmt.Errorf("%w: %w", backend.ErrInvalid, err)
 	}
 	id, created, err = e.store.Rerun(ctx, r, i, n)
@@ -236,7 +248,8 @@ func (e *Engine) Outputs(ctx context.Context, run string) (map[string]any, error
 	if err != nil {
 		return nil, err
 	}
-	scope, err := e.scopeOver(ctx, v, p.all)
+	reader := e.payloads.Reader(ctx, folders(&r), e.store.Options().MaxOutput, nil)
+	scope, err := e.scopeOver(ctx, v, p.all, reader)
 	if err != nil {
 		return nil, err
 	}

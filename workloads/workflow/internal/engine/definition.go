@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"time"
 
+	"github.com/itechsmart/operator/workloads/workflow/internal/payloads"
 	"github.com/itechsmart/operator/workloads/workflow/internal/store"
 	"github.com/itechsmart/operator/workloads/workflow/worker/config/definition"
 )
@@ -88,21 +89,24 @@ func keepTrigger(t definition.TriggerInfo) (kept, error) {
 	if t.Body != nil {
 		k.Body, err = json.Marshal(t.Body)
 	}
+	if err == nil {
+		err = payloads.CheckValue(k.Body)
+	}
 	return k, err
 }
 
-func readTrigger(data json.RawMessage) (definition.TriggerInfo, error) {
+// readTrigger is the trigger of a run without its body, and the body as it is kept.
+func readTrigger(run *store.Run) (t definition.TriggerInfo, body payloads.Value, err error) {
 	var k kept
-	if err := json.Unmarshal(data, &k); err != nil {
-		return definition.TriggerInfo{}, err
+	if err := json.Unmarshal(run.Trigger, &k); err != nil {
+		return t, body, err
 	}
-	t := definition.TriggerInfo{Type: k.Type, Name: k.Name, Headers: k.Headers}
+	t = definition.TriggerInfo{Type: k.Type, Name: k.Name, Headers: k.Headers}
 	if k.ScheduledAt != nil {
 		t.ScheduledAt = *k.ScheduledAt
 	}
-	var err error
-	t.Body, err = decode(k.Body)
-	return t, err
+	body, err = payloads.Parse(k.Body, false, folders(run))
+	return t, body, err
 }
 
 // Compile makes a program of a definition as the store keeps it.

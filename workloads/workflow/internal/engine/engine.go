@@ -15,6 +15,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/itechsmart/operator/workloads/workflow/internal/payloads"
 	"github.com/itechsmart/operator/workloads/workflow/internal/queue"
 	"github.com/itechsmart/operator/workloads/workflow/internal/store"
 	"github.com/itechsmart/operator/workloads/workflow/worker/config/definition"
@@ -34,6 +35,8 @@ type Options struct {
 	Store store.Options
 	// Executor executes steps. nil: this engine starts runs and looks after them, and leaves the steps to others.
 	Executor Executor
+	// Bucket is where large outputs and bodies are kept; nil: what is larger than a row may be is refused.
+	Bucket payloads.Bucket
 	// Compile makes a program of a definition as it is kept; the function of that name when nil.
 	Compile func(spec json.RawMessage) (*definition.Program, error)
 	// Namespace is what expressions see as run.namespace.
@@ -53,6 +56,7 @@ type Engine struct {
 	clock    Clock
 	log      *slog.Logger
 	store    *store.Store
+	payloads *payloads.Store
 	relay    relay
 	programs programs
 
@@ -86,12 +90,16 @@ func New(o Options) *Engine {
 	e.relay.signal, e.relay.sent = make(chan struct{}, 1), make(chan struct{}, 1)
 	o.Store.Now, o.Store.Publish = o.Clock.Now, e.relay.add
 	e.store = store.New(o.Pool, o.Store)
+	e.payloads = payloads.New(o.Bucket, e.store.Owner, o.Log)
 	e.programs.load = e.load
 	return e
 }
 
 // Store reads runs and their history.
 func (e *Engine) Store() *store.Store { return e.store }
+
+// Payloads are the large values; nil without a bucket.
+func (e *Engine) Payloads() *payloads.Store { return e.payloads }
 
 // Run works until ctx ends. Then it takes no more tasks, lets the steps that run go on for Drain, and gives the others back.
 func (e *Engine) Run(ctx context.Context) {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/itechsmart/operator/internal/backend"
+	"github.com/itechsmart/operator/workloads/workflow/internal/payloads"
 	"github.com/itechsmart/operator/workloads/workflow/internal/store"
 	"github.com/itechsmart/operator/workloads/workflow/worker/config/definition"
 )
@@ -67,7 +68,7 @@ func askedFor(err error) time.Duration {
 
 // attempt evaluates what the step says and executes it.
 func (e *Engine) attempt(x *execution) (store.Transition, error) {
-	scope, err := e.awaitScope(x)
+	scope, err := e.awaitScope(x, e.reader(x))
 	if err != nil {
 		return nil, err
 	}
@@ -86,29 +87,42 @@ func (e *Engine) attempt(x *execution) (store.Transition, error) {
 		return e.suspend(x, finish.Target, result.Wait)
 	}
 	finish.Phase = store.Succeeded
-	if finish.Output, err = e.encode("the output", result.Output); err != nil {
-		return nil, err
+	finish.Output, finish.Outputs, err = e.outcome(x, scope, result.Output)
+	return finish, err
+}
+
+// outcome is what is kept of an output, and the named outputs that the step makes of it.
+func (e *Engine) outcome(x *execution, scope *definition.Scope, value any) (output, outputs json.RawMessage, err error) {
+	if output, err = e.encode("the output", value); err != nil {
+		return nil, nil, err
 	}
 	// Whoever comes later gets what was kept, and so does the step itself.
-	if result.Output, err = decode(finish.Output); err != nil {
-		return nil, permanent("the output: %w", err)
+	if value, err = decode(output); err != nil {
+		return nil, nil, permanent("the output: %w", err)
 	}
-	named, err := x.step.Outputs(scope, result.Output)
+	named, err := x.step.Outputs(scope, value)
 	if err != nil {
-		return nil, permanent("%w", err)
+		return nil, nil, permanent("%w", err)
 	}
 	if named != nil {
-		if finish.Outputs, err = e.encode("outputs", named); err != nil {
-			return nil, err
+		if outputs, err = e.encode("outputs", named); err != nil {
+			return nil, nil, err
+		}
+		if err := payloads.CheckEach(named); err != nil {
+			return nil, nil, permanent("outputs: %w", err)
+		}
+		if outputs, err = e.keepLarge(x, outputs); err != nil {
+			return nil, nil, err
 		}
 	}
-	return finish, nil
+	output, err = e.keepLarge(x, output)
+	return output, outputs, err
 }
 
 // awaitScope insists, as long as the claim is ours.
-func (e *Engine) awaitScope(x *execution) (*definition.Scope, error) {
+func (e *Engine) awaitScope(x *execution, reader *payloads.Reader) (*definition.Scope, error) {
 	for n := 0; ; n++ {
-		scope, err := e.scopeOf(x.ctx, x.view, x.claimed)
+		scope, err := e.scopeOf(x.ctx, x.view, x.claimed, reader)
 		if err == nil || !errors.Is(err, backend.ErrUnavailable) || !pause(x.ctx, n) {
 			return scope, err
 		}
@@ -135,22 +149,11 @@ func (e *Engine) consider(x *execution, scope *definition.Scope, finish store.Fi
 	if items == nil {
 		return nil, nil
 	}
-	data, err := e.encode("the list of items", items)
+	data, err := e.encodeKept("the list of items", items)
 	if err != nil {
 		return nil, err
 	}
 	return store.Expand{Target: finish.Target, By: finish.By, Items: data, Count: len(items), Parallelism: x.step.Parallelism(), Next: finish.Next}, nil
-}
-
-func (e *Engine) encode(what string, value any) (json.RawMessage, error) {
-	data, err := json.Marshal(value)
-	if err != nil {
-		return nil, permanent("%s is no JSON: %w", what, err)
-	}
-	if err := e.store.CheckOutput(what, data); err != nil {
-		return nil, &Permanent{err}
-	}
-	return data, nil
 }
 
 // suspend bounds the wait by the step's timeout: it is over for the attempt, waits included.
@@ -166,7 +169,7 @@ func (e *Engine) suspend(x *execution, target store.Target, w *Wait) (store.Tran
 	}
 	if w.Detail != nil {
 		var err error
-		if t.Detail, err = e.encode("the detail of the wait", w.Detail); err != nil {
+		if t.Detail, err = e.encodeKept("the detail of the wait", w.Detail); err != nil {
 			return nil, err
 		}
 	}

@@ -5,9 +5,9 @@ package engine
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 
+	"github.com/itechsmart/operator/workloads/workflow/internal/payloads"
 	"github.com/itechsmart/operator/workloads/workflow/internal/store"
 	"github.com/itechsmart/operator/workloads/workflow/worker/config/definition"
 )
@@ -16,19 +16,19 @@ import (
 type view struct {
 	program *program
 	run     *store.Run
-	scope   definition.Scope // without steps and item
-	results map[int]definition.StepResult
+	scope   definition.Scope // without steps, item and the trigger's body
+	body    payloads.Value
+	results map[int]result
 }
 
-// trigger is definition.TriggerInfo as it is kept.
 func (e *Engine) view(p *program, run *store.Run) (*view, error) {
-	v := &view{program: p, run: run, results: map[int]definition.StepResult{}}
+	v := &view{program: p, run: run, results: map[int]result{}}
 	inputs, err := decode(run.Inputs)
 	if err != nil {
 		return nil, fmt.Errorf("inputs: %w", err)
 	}
 	v.scope.Inputs, _ = inputs.(map[string]any)
-	if v.scope.Trigger, err = readTrigger(run.Trigger); err != nil {
+	if v.scope.Trigger, v.body, err = readTrigger(run); err != nil {
 		return nil, fmt.Errorf("trigger: %w", err)
 	}
 	v.scope.Run = definition.RunInfo{
@@ -46,24 +46,14 @@ func (v *view) saw(t store.Transition) {
 	if !ok || f.Item != -1 {
 		return
 	}
-	if r, err := result(store.Step{Phase: f.Phase, Output: f.Output, Outputs: f.Outputs, Error: f.Error, Attempt: f.By.Attempt}); err == nil {
+	if r, err := v.result(store.Step{Step: f.Step, Phase: f.Phase, Output: f.Output, Outputs: f.Outputs, Error: f.Error, Attempt: f.By.Attempt}); err == nil {
 		v.results[f.Step] = r
 	}
 }
 
-func result(s store.Step) (definition.StepResult, error) {
-	out := definition.StepResult{Status: string(s.Phase), Error: s.Error, Attempts: s.Attempt}
-	var err, errNamed error
-	out.Output, err = decode(s.Output)
-	var named any
-	named, errNamed = decode(s.Outputs)
-	out.Outputs, _ = named.(map[string]any)
-	return out, errors.Join(err, errNamed)
-}
-
 // scopeOf is what expressions of a step see.
-func (e *Engine) scopeOf(ctx context.Context, v *view, c *store.Claimed) (*definition.Scope, error) {
-	scope, err := e.scopeOver(ctx, v, v.program.before[c.Step])
+func (e *Engine) scopeOf(ctx context.Context, v *view, c *store.Claimed, reader *payloads.Reader) (*definition.Scope, error) {
+	scope, err := e.scopeOver(ctx, v, v.program.before[c.Step], reader)
 	if err != nil || c.Item < 0 {
 		return scope, err
 	}
@@ -77,7 +67,7 @@ func (e *Engine) scopeOf(ctx context.Context, v *view, c *store.Claimed) (*defin
 }
 
 // scopeOver reads the results of some steps, as far as they are not known.
-func (e *Engine) scopeOver(ctx context.Context, v *view, before []int) (*definition.Scope, error) {
+func (e *Engine) scopeOver(ctx context.Context, v *view, before []int, reader *payloads.Reader) (*definition.Scope, error) {
 	var missing []int
 	for _, i := range before {
 		if _, ok := v.results[i]; !ok {
@@ -90,7 +80,7 @@ func (e *Engine) scopeOver(ctx context.Context, v *view, before []int) (*definit
 			return nil, err
 		}
 		for _, s := range found {
-			r, err := result(s)
+			r, err := v.result(s)
 			if err != nil {
 				return nil, fmt.Errorf("result of step %s: %w", v.program.Step(s.Step).Name(), err)
 			}
@@ -99,16 +89,23 @@ func (e *Engine) scopeOver(ctx context.Context, v *view, before []int) (*definit
 			}
 		}
 	}
-	scope := v.scope
+	scope := v.begin(reader)
 	scope.Steps = make(map[string]definition.StepResult, len(before))
 	for _, i := range before {
 		r, ok := v.results[i]
 		if !ok { // a handler looks at a step that never began
 			r.Status = string(store.Cancelled)
 		}
-		scope.Steps[v.program.Step(i).Name()] = r
+		scope.Steps[v.program.Step(i).Name()] = r.open(reader)
 	}
-	return &scope, nil
+	return scope, nil
+}
+
+// begin is a scope without steps.
+func (v *view) begin(reader *payloads.Reader) *definition.Scope {
+	scope := v.scope
+	scope.Trigger.Body = reader.Open(v.body)
+	return &scope
 }
 
 // decode is what was kept, as expressions take it; nil for what is empty.

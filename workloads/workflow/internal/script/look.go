@@ -3,6 +3,8 @@
 package script
 
 import (
+	"slices"
+
 	"go.starlark.net/syntax"
 )
 
@@ -57,4 +59,10 @@ func (p *Program) wanted(name string, value any) any {
 		}
 	}
 	return out
+}
+
+// Reads tells whether a script may look at a member of an object that it is given.
+func (p *Program) Reads(name, member string) bool {
+	names, some := p.members[name]
+	return slices.Contains(p.used, name) && (!some || slices.Contains(names, member))
 }

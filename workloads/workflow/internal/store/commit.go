@@ -156,7 +156,7 @@ func sorted(runs map[string]*locked) []*locked {
 }
 
 const lockRuns = `
-	SELECT id::text, workflow, generation, hash, phase, stage, outcome, state, loops, seq, error, timeout_ms, attempt, created, started, deadline,
+	SELECT id::text, workflow, generation, hash, phase, stage, outcome, state, loops, seq, error, timeout_ms, attempt, created, started, deadline, objects::text[],
 		CASE WHEN id = ANY($2::text[]::uuid[]) THEN inputs END, CASE WHEN id = ANY($2::text[]::uuid[]) THEN trigger END
 	FROM runs WHERE id = ANY($1::text[]::uuid[]) ORDER BY id FOR NO KEY UPDATE`
 
@@ -221,7 +221,7 @@ func (l *locked) scan(rows pgx.Rows) error {
 	var milliseconds int64
 	r, m := &l.run, &l.machine
 	err := rows.Scan(&r.ID, &r.Workflow, &r.Generation, &r.Hash, &r.Phase, &m.stage, &m.outcome, &state, &loops, &r.Seq, &m.failure, &milliseconds,
-		&r.Attempt, &r.Created, &r.Started, &r.Deadline, &r.Inputs, &r.Trigger)
+		&r.Attempt, &r.Created, &r.Started, &r.Deadline, &r.Objects, &r.Inputs, &r.Trigger)
 	if err != nil {
 		return err
 	}

@@ -174,10 +174,10 @@ func (l *locked) loop(step int, lo *loop) {
 		phase, failure = Failed, lo.Error
 	case l.machine.stage == stageFailing:
 		phase = Cancelled
-	case lo.Bytes > l.options.MaxOutput:
-		phase, failure = Failed, tooLarge("the list of its items' outputs", lo.Bytes, l.options.MaxOutput)
+	case lo.Bytes > l.options.kept():
+		phase, failure = Failed, tooLarge("the list of its items' outputs", lo.Bytes, l.options.kept())
 	}
-	parent.collect = phase != Cancelled && lo.Bytes <= l.options.MaxOutput
+	parent.collect = phase != Cancelled && lo.Bytes <= l.options.kept()
 	l.end(parent, phase, failure)
 }
 

@@ -42,16 +42,18 @@ type Run struct {
 	Error string
 	// Bounded: other runs may wait for its end.
 	Bounded bool
+	// Objects are the folders of object storage that its rows may refer to, beside its own.
+	Objects []string
 }
 
 const runColumnsSQL = `id::text, workflow, generation, hash, phase, seq, inputs, trigger, coalesce(idempotency_key, ''), attempt,
-	coalesce(rerun_of::text, ''), coalesce(rerun_from, ''), created, started, finished, deadline, timeout_ms, error, concurrency_key IS NOT NULL`
+	coalesce(rerun_of::text, ''), coalesce(rerun_from, ''), created, started, finished, deadline, timeout_ms, error, concurrency_key IS NOT NULL, objects::text[]`
 
 func scanRun(rows pgx.CollectableRow) (Run, error) {
 	var r Run
 	var milliseconds int64
 	err := rows.Scan(&r.ID, &r.Workflow, &r.Generation, &r.Hash, &r.Phase, &r.Seq, &r.Inputs, &r.Trigger, &r.IdempotencyKey, &r.Attempt,
-		&r.RerunOf, &r.RerunFrom, &r.Created, &r.Started, &r.Finished, &r.Deadline, &milliseconds, &r.Error, &r.Bounded)
+		&r.RerunOf, &r.RerunFrom, &r.Created, &r.Started, &r.Finished, &r.Deadline, &milliseconds, &r.Error, &r.Bounded, &r.Objects)
 	r.Timeout = time.Duration(milliseconds) * time.Millisecond
 	return r, err
 }

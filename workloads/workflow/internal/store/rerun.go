@@ -5,6 +5,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 
@@ -23,6 +24,7 @@ func (s *Store) Rerun(ctx context.Context, origin Run, from int, n NewRun) (stri
 	}
 	n.Workflow, n.Generation, n.Hash, n.Inputs, n.Trigger = origin.Workflow, origin.Generation, origin.Hash, origin.Inputs, origin.Trigger
 	n.Timeout, n.Attempt, n.RerunOf, n.RerunFrom = origin.Timeout, origin.Attempt+1, origin.ID, n.Graph.Nodes[from].Name
+	n.Objects = append([]string{origin.ID}, origin.Objects...)
 	var state []byte
 	if err := s.pool.QueryRow(ctx, `SELECT state FROM runs WHERE id = $1`, origin.ID).Scan(&state); err != nil {
 		return "", false, fail("read run", err)
@@ -57,6 +59,25 @@ func take(graph *Graph, state []Phase, from int) ([]Phase, error) {
 		}
 	}
 	return out, nil
+}
+
+// holdOrigins keeps the runs that others are re-runs of from being pruned before these are committed, with what they copy and
+// refer to. pgx.ErrNoRows: one was.
+func holdOrigins(ctx context.Context, tx pgx.Tx, starts []*start) error {
+	var ids []string
+	for _, r := range starts {
+		if r.RerunOf != "" && !slices.Contains(ids, r.RerunOf) {
+			ids = append(ids, r.RerunOf)
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	held, err := tx.Exec(ctx, `SELECT FROM runs WHERE id = ANY($1::text[]::uuid[]) ORDER BY id FOR KEY SHARE`, ids)
+	if err == nil && int(held.RowsAffected()) < len(ids) {
+		err = pgx.ErrNoRows
+	}
+	return err
 }
 
 // copySteps gives a re-run the rows of the steps that it takes over.

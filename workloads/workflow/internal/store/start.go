@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -46,6 +47,8 @@ type NewRun struct {
 	Timeout        time.Duration
 	// Concurrency is nil where nothing bounds it.
 	Concurrency *Concurrency
+	// Objects are the folders of object storage that the run's rows may refer to, beside its own.
+	Objects []string
 	// Attempt counts re-runs, from 1.
 	Attempt            int
 	RerunOf, RerunFrom string
@@ -138,14 +141,14 @@ func (s *Store) begin(ctx context.Context, do func(pgx.Tx) ([]Message, error)) e
 
 const insertRuns = `
 	INSERT INTO runs (id, workflow, generation, hash, phase, stage, outcome, error, state, seq, started, finished, deadline, inputs, trigger, idempotency_key,
-		concurrency_key, concurrency_max, timeout_ms, attempt, rerun_of, rerun_from, created)
+		concurrency_key, concurrency_max, timeout_ms, attempt, rerun_of, rerun_from, objects, created)
 	SELECT u.id, u.workflow, u.generation, u.hash, u.phase, u.stage, u.outcome, u.error, u.state, u.seq, u.started, u.finished, u.deadline, u.inputs::json,
-		u.trigger::json, u.key, u.concurrency_key, u.concurrency_max, u.timeout_ms, u.attempt, u.rerun_of, u.rerun_from, $1
+		u.trigger::json, u.key, u.concurrency_key, u.concurrency_max, u.timeout_ms, u.attempt, u.rerun_of, u.rerun_from, u.objects::uuid[], $1
 	FROM unnest($2::text[]::uuid[], $3::text[], $4::bigint[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::bytea[], $11::bigint[],
 		$12::timestamptz[], $13::timestamptz[], $14::timestamptz[], $15::text[], $16::text[], $17::text[], $18::text[], $19::int[], $20::bigint[],
-		$21::int[], $22::text[]::uuid[], $23::text[])
+		$21::int[], $22::text[]::uuid[], $23::text[], $24::text[])
 		AS u(id, workflow, generation, hash, phase, stage, outcome, error, state, seq, started, finished, deadline, inputs, trigger, key, concurrency_key,
-		concurrency_max, timeout_ms, attempt, rerun_of, rerun_from)
+		concurrency_max, timeout_ms, attempt, rerun_of, rerun_from, objects)
 	ON CONFLICT (workflow, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING RETURNING id::text`
 
 // newColumns are the columns of runs that never change.
@@ -153,6 +156,7 @@ type newColumns struct {
 	workflows, hashes, inputs, triggers []string
 	generations, timeouts               []int64
 	keys, bounds, origins, froms        []*string
+	objects                             []*string
 	most                                []*int
 	attempts                            []int
 }
@@ -164,6 +168,9 @@ func (s *Store) insertIn(ctx context.Context, tx pgx.Tx, starts []*start) ([]Mes
 	slices.SortStableFunc(starts, func(a, b *start) int {
 		return cmp.Or(cmp.Compare(a.Workflow, b.Workflow), cmp.Compare(a.IdempotencyKey, b.IdempotencyKey))
 	})
+	if err := holdOrigins(ctx, tx, starts); err != nil {
+		return nil, err
+	}
 	w, c := &writes{now: now}, &newColumns{}
 	for _, r := range starts {
 		id, err := uuid.NewV7()
@@ -177,7 +184,7 @@ func (s *Store) insertIn(ctx context.Context, tx pgx.Tx, starts []*start) ([]Mes
 	}
 	u := &w.runs
 	rows, err := tx.Query(ctx, insertRuns, now, u.ids, c.workflows, c.generations, c.hashes, u.phases, u.stages, u.outcomes, u.failures, u.states, u.seqs,
-		u.started, u.finished, u.deadlines, c.inputs, c.triggers, c.keys, c.bounds, c.most, c.timeouts, c.attempts, c.origins, c.froms)
+		u.started, u.finished, u.deadlines, c.inputs, c.triggers, c.keys, c.bounds, c.most, c.timeouts, c.attempts, c.origins, c.froms, c.objects)
 	if err != nil {
 		return nil, err
 	}
@@ -232,12 +239,22 @@ func (c *newColumns) add(n *NewRun) {
 	c.inputs, c.triggers = append(c.inputs, string(n.Inputs)), append(c.triggers, string(n.Trigger))
 	c.keys, c.timeouts = append(c.keys, optional(n.IdempotencyKey)), append(c.timeouts, n.Timeout.Milliseconds())
 	c.attempts, c.origins, c.froms = append(c.attempts, n.Attempt), append(c.origins, optional(n.RerunOf)), append(c.froms, optional(n.RerunFrom))
+	c.objects = append(c.objects, uuids(n.Objects))
 	var key *string
 	var most *int
 	if b := n.Concurrency; b != nil {
 		key, most = &b.Key, &b.Max
 	}
 	c.bounds, c.most = append(c.bounds, key), append(c.most, most)
+}
+
+// uuids is an array as PostgreSQL reads it; nil for none.
+func uuids(ids []string) *string {
+	if len(ids) == 0 {
+		return nil
+	}
+	text := "{" + strings.Join(ids, ",") + "}"
+	return &text
 }
 
 func optional(text string) *string {

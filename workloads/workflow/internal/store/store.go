@@ -15,6 +15,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -66,7 +67,7 @@ type Options struct {
 	HandlerTime time.Duration
 	// MaxClaims is how many workers may die in one attempt of a step; 5.
 	MaxClaims int
-	// MaxOutput bounds an output, and the list of a forEach's outputs, in bytes; 256 KiB.
+	// MaxOutput bounds an output, in bytes; 256 KiB.
 	MaxOutput int
 	// Publish is told what was committed and is to be published. It must not wait. What it does not remove by Published is
 	// Unpublished after a while. nil: nobody publishes at once.
@@ -82,6 +83,7 @@ type Store struct {
 	starts      *db.Joiner[start]
 	hub         hub
 	totals      totals
+	owner       atomic.Pointer[string]
 }
 
 // New opens a store on a pool whose search_path is the schema that Migrations were applied to.
@@ -125,10 +127,25 @@ func fail(op string, err error) error {
 	return fmt.Errorf("%s: %w", op, err)
 }
 
-// CheckOutput refuses what is too large to be kept, by a text for the step's error.
+// maxKept bounds what is kept in a row, in bytes, whatever MaxOutput is.
+const maxKept = 8 << 20
+
+// kept bounds what is kept in a row, and the list of a forEach's outputs as it is kept.
+func (o *Options) kept() int { return min(o.MaxOutput, maxKept) }
+
+// CheckOutput refuses what is too large for an output, by a text for the step's error.
 func (s *Store) CheckOutput(what string, data json.RawMessage) error {
-	if len(data) > s.options.MaxOutput {
-		return errors.New(tooLarge(what, len(data), s.options.MaxOutput))
+	return check(what, data, s.options.MaxOutput)
+}
+
+// CheckKept refuses what is too large for a row, likewise.
+func (s *Store) CheckKept(what string, data json.RawMessage) error {
+	return check(what, data, s.options.kept())
+}
+
+func check(what string, data json.RawMessage, bound int) error {
+	if len(data) > bound {
+		return errors.New(tooLarge(what, len(data), bound))
 	}
 	return nil
 }

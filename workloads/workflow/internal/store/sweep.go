@@ -76,6 +76,30 @@ func (s *Store) Renew(ctx context.Context, held []Held) (lost []string, err erro
 	return lost, fail("renew leases", s.pool.SendBatch(ctx, batch).Close())
 }
 
+// Unused is which of some folders of object storage no run refers to: their names are UUIDs.
+func (s *Store) Unused(ctx context.Context, folders []string) ([]string, error) {
+	rows, err := s.pool.Query(ctx, `SELECT u.id::text FROM unnest($1::text[]::uuid[]) AS u(id) WHERE NOT EXISTS (SELECT FROM runs r WHERE r.id = u.id)
+		AND NOT EXISTS (SELECT FROM runs r WHERE r.objects IS NOT NULL AND r.objects @> ARRAY[u.id])`, folders)
+	if err != nil {
+		return nil, fail("look for what object storage is needed for", err)
+	}
+	list, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	return list, fail("look for what object storage is needed for", err)
+}
+
+// Owner is the database's own id, by which others that have the same object storage tell its objects from theirs.
+func (s *Store) Owner(ctx context.Context) (string, error) {
+	if known := s.owner.Load(); known != nil {
+		return *known, nil
+	}
+	var id string
+	if err := s.pool.QueryRow(ctx, `SELECT id::text FROM owner`).Scan(&id); err != nil {
+		return "", fail("read the database's id", err)
+	}
+	s.owner.Store(&id)
+	return id, nil
+}
+
 // Keep is how much of a workflow's history stays.
 type Keep struct {
 	Successful, Failed int

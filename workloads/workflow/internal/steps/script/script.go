@@ -7,8 +7,10 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"sync"
 
+	"github.com/itechsmart/operator/internal/backend"
 	"github.com/itechsmart/operator/workloads/workflow/internal/engine"
 	"github.com/itechsmart/operator/workloads/workflow/internal/script"
 	"github.com/itechsmart/operator/workloads/workflow/internal/steps/step"
@@ -50,7 +52,11 @@ func (e *executor) Execute(ctx context.Context, call engine.Call) (engine.Result
 	if err != nil {
 		return engine.Result{}, failed(err)
 	}
-	result, err := program.Run(ctx, vars(call), e.limits)
+	vars, err := vars(call, program)
+	if err != nil {
+		return engine.Result{}, unread(ctx, err)
+	}
+	result, err := program.Run(ctx, vars, e.limits)
 	if err != nil {
 		return engine.Result{}, failed(err)
 	}
@@ -87,15 +93,33 @@ func (e *executor) compile(source string) (*script.Program, error) {
 	return program, nil
 }
 
-// vars are what expressions see, too.
-func vars(call engine.Call) map[string]any {
+// unread is that something the script would see cannot be loaded. As long as object storage is away the engine waits.
+func unread(ctx context.Context, err error) error {
+	if ctx.Err() != nil || errors.Is(err, backend.ErrUnavailable) {
+		return err
+	}
+	return step.Refuse("%w", err)
+}
+
+// vars are what expressions see, too, as far as the script looks at it: nothing else is loaded.
+func vars(call engine.Call, program *script.Program) (map[string]any, error) {
 	scope := call.Scope
 	if scope == nil {
 		scope = &definition.Scope{}
 	}
 	steps := make(map[string]any, len(scope.Steps))
 	for name, s := range scope.Steps {
-		steps[name] = map[string]any{"status": s.Status, "output": s.Output, "outputs": object(s.Outputs), "error": s.Error, "attempts": int64(s.Attempts)}
+		var err error
+		if steps[name], err = s.Map(func(string) bool { return program.Reads("steps", name) }); err != nil {
+			return nil, fmt.Errorf("steps.%s.%w", name, err)
+		}
+	}
+	var body any
+	if program.Reads("trigger", "body") {
+		var err error
+		if body, err = definition.Load(scope.Trigger.Body); err != nil {
+			return nil, fmt.Errorf("trigger.body: %w", err)
+		}
 	}
 	out := map[string]any{
 		"inputs": object(scope.Inputs), "steps": steps, "item": nil, "index": nil,
@@ -104,14 +128,14 @@ func vars(call engine.Call) map[string]any {
 			"attempt": int64(scope.Run.Attempt), "trigger": scope.Trigger.Name, "startedAt": scope.Run.StartedAt,
 		},
 		"trigger": map[string]any{
-			"type": scope.Trigger.Type, "name": scope.Trigger.Name, "body": scope.Trigger.Body, "headers": scope.Trigger.Headers,
+			"type": scope.Trigger.Type, "name": scope.Trigger.Name, "body": body, "headers": scope.Trigger.Headers,
 			"scheduledAt": scope.Trigger.ScheduledAt,
 		},
 	}
 	if scope.InItem {
 		out["item"], out["index"] = scope.Item, int64(scope.ItemIndex)
 	}
-	return out
+	return out, nil
 }
 
 // object is never nil: a script looks for names in it.

@@ -144,8 +144,10 @@ func environment(inputs []Input, steps []string) (*cel.Env, error) {
 type expression struct {
 	program cel.Program
 	info    *ast.SourceInfo
-	names   map[string]bool // every name that the expression itself spells
-	steps   []string        // that it reads
+	names   map[string]bool    // every name that the expression itself spells
+	steps   []string           // that it reads
+	fields  map[[2]string]bool // of these: step and field; a field that is "" is all of them
+	body    bool               // it reads trigger.body
 	gives   *types.Type
 	uses    map[string]bool // of the variables
 }
@@ -160,7 +162,7 @@ func parseExpression(env *cel.Env, source string) (*expression, error) {
 	if issues.Err() != nil {
 		return nil, refusal(issues)
 	}
-	out := &expression{info: checked.NativeRep().SourceInfo(), names: map[string]bool{}, uses: map[string]bool{}, gives: checked.OutputType()}
+	out := &expression{info: checked.NativeRep().SourceInfo(), names: map[string]bool{}, uses: map[string]bool{}, fields: map[[2]string]bool{}, gives: checked.OutputType()}
 	look := &look{expression: out}
 	look.at(checked.NativeRep().Expr(), nil)
 	if look.wholeSteps {
@@ -191,21 +193,60 @@ func (e *expression) is(t *types.Type) bool {
 
 // eval gives the value, as plain JSON with int64 for whole numbers.
 func (e *expression) eval(scope *Scope) (any, error) {
-	value, _, err := e.program.Eval(&activation{scope: scope, steps: e.steps})
+	a := &activation{scope: scope, expression: e}
+	value, _, err := e.program.Eval(a)
+	if a.failed != nil { // whatever CEL made of what is missing
+		return nil, a.failed
+	}
 	if err != nil {
 		return nil, errors.New(celguard.Explain(err, e.info, e.names))
 	}
 	return plain(value, 0)
 }
 
-// activation gives an expression the scope, and of the steps those that it reads.
+// activation gives an expression the scope, and of the steps those that it reads. What is large is loaded when CEL comes to it.
 type activation struct {
-	scope *Scope
-	steps []string
+	*expression
+	scope  *Scope
+	failed error // what could not be loaded
 }
 
 // Parent implements cel.Activation.
 func (a *activation) Parent() cel.Activation { return nil }
+
+func (a *activation) results() map[string]any {
+	out := make(map[string]any, len(a.steps))
+	for _, step := range a.steps {
+		r, ok := a.scope.Steps[step]
+		if !ok {
+			continue
+		}
+		value, err := r.Map(func(field string) bool { return a.fields[[2]string{step, field}] || a.fields[[2]string{step, ""}] })
+		if err != nil {
+			a.fail(&FieldError{"steps", &FieldError{step, err}})
+		}
+		out[step] = value
+	}
+	return out
+}
+
+func (a *activation) fail(err error) {
+	if a.failed == nil {
+		a.failed = err
+	}
+}
+
+func (a *activation) trigger() map[string]any {
+	t := &a.scope.Trigger
+	out := map[string]any{"type": t.Type, "name": t.Name, "body": nil, "headers": t.Headers, "scheduledAt": t.ScheduledAt}
+	if a.body {
+		var err error
+		if out["body"], err = Load(t.Body); err != nil {
+			a.fail(&FieldError{"trigger", &FieldError{"body", err}})
+		}
+	}
+	return out
+}
 
 // ResolveName implements cel.Activation.
 func (a *activation) ResolveName(name string) (any, bool) {
@@ -214,22 +255,14 @@ func (a *activation) ResolveName(name string) (any, bool) {
 	case "inputs":
 		return s.Inputs, true
 	case "steps":
-		out := make(map[string]any, len(a.steps))
-		for _, step := range a.steps {
-			if r, ok := s.Steps[step]; ok {
-				out[step] = r.value()
-			}
-		}
-		return out, true
+		return a.results(), true
 	case "run":
 		return map[string]any{
 			"id": s.Run.ID, "workflow": s.Run.Workflow, "namespace": s.Run.Namespace, "generation": s.Run.Generation,
 			"attempt": int64(s.Run.Attempt), "trigger": s.Trigger.Name, "startedAt": s.Run.StartedAt,
 		}, true
 	case "trigger":
-		return map[string]any{
-			"type": s.Trigger.Type, "name": s.Trigger.Name, "body": s.Trigger.Body, "headers": s.Trigger.Headers, "scheduledAt": s.Trigger.ScheduledAt,
-		}, true
+		return a.trigger(), true
 	case "item":
 		return s.Item, s.InItem
 	case "index":

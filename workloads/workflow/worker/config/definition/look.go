@@ -24,6 +24,7 @@ func (l *look) at(node ast.Expr, bound []string) {
 	case ast.IdentKind:
 		if name := node.AsIdent(); !slices.Contains(bound, name) {
 			l.uses[name] = true
+			l.body = l.body || name == "trigger"
 			l.wholeSteps = l.wholeSteps || name == "steps"
 		}
 	case ast.SelectKind:
@@ -64,14 +65,35 @@ func (l *look) all(nodes []ast.Expr, bound []string) {
 func (l *look) selected(s ast.SelectExpr, bound []string) {
 	l.names[s.FieldName()] = true
 	of := s.Operand()
-	if of.Kind() == ast.IdentKind && of.AsIdent() == "steps" && !slices.Contains(bound, "steps") {
-		l.uses["steps"] = true
-		if !slices.Contains(l.steps, s.FieldName()) {
-			l.steps = append(l.steps, s.FieldName())
-		}
+	if isName(of, "trigger", bound) && s.FieldName() != "body" {
+		l.uses["trigger"] = true
+		return
+	}
+	if isName(of, "steps", bound) {
+		l.reads(s.FieldName(), "")
+		return
+	}
+	if of.Kind() == ast.SelectKind && isName(of.AsSelect().Operand(), "steps", bound) {
+		step := of.AsSelect().FieldName()
+		l.names[step] = true
+		l.reads(step, s.FieldName())
 		return
 	}
 	l.at(of, bound)
+}
+
+// reads notes that a field of a step's result is read; "": all may be.
+func (l *look) reads(step, field string) {
+	l.uses["steps"] = true
+	if !slices.Contains(l.steps, step) {
+		l.steps = append(l.steps, step)
+	}
+	l.fields[[2]string{step, field}] = true
+}
+
+// isName tells whether a node is a variable of the scope.
+func isName(node ast.Expr, name string, bound []string) bool {
+	return node.Kind() == ast.IdentKind && node.AsIdent() == name && !slices.Contains(bound, name)
 }
 
 func (l *look) loop(c ast.ComprehensionExpr, bound []string) {

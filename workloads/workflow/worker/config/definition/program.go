@@ -205,21 +205,44 @@ type Scope struct {
 	result any
 }
 
-// StepResult is how a step ended.
-type StepResult struct {
-	Status   string
-	Output   any
-	Outputs  map[string]any
-	Error    string
-	Attempts int
+// Large is a value that is loaded when something reads it.
+type Large interface {
+	Load() (any, error)
 }
 
-func (r *StepResult) value() map[string]any {
-	outputs := r.Outputs
-	if outputs == nil {
-		outputs = map[string]any{}
+// Load is the value itself: that of a Large, loaded.
+func Load(value any) (any, error) {
+	if l, ok := value.(Large); ok {
+		return l.Load()
 	}
-	return map[string]any{"output": r.Output, "outputs": outputs, "status": r.Status, "error": r.Error, "attempts": int64(r.Attempts)}
+	return value, nil
+}
+
+// StepResult is how a step ended.
+type StepResult struct {
+	Status string
+	// Output, and Outputs by name, a map[string]any. Each may be Large.
+	Output, Outputs any
+	Error           string
+	Attempts        int
+}
+
+// Map is what is read of the result, by the fields' names: of output and outputs, which may be large, those that reads says.
+func (r *StepResult) Map(reads func(field string) bool) (map[string]any, error) {
+	out := map[string]any{"output": nil, "outputs": map[string]any{}, "status": r.Status, "error": r.Error, "attempts": int64(r.Attempts)}
+	for field, value := range map[string]any{"output": r.Output, "outputs": r.Outputs} {
+		if !reads(field) {
+			continue
+		}
+		value, err := Load(value)
+		if err != nil {
+			return nil, &FieldError{field, err}
+		}
+		if value != nil {
+			out[field] = value
+		}
+	}
+	return out, nil
 }
 
 // RunInfo is what expressions see of the run.
@@ -233,7 +256,7 @@ type RunInfo struct {
 // TriggerInfo is what started the run.
 type TriggerInfo struct {
 	Type, Name  string
-	Body        any
+	Body        any // may be Large
 	Headers     map[string]string
 	ScheduledAt time.Time
 }

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/itechsmart/operator/internal/backend"
+	"github.com/itechsmart/operator/workloads/workflow/internal/payloads"
+	"github.com/itechsmart/operator/workloads/workflow/internal/store"
+	"github.com/itechsmart/operator/workloads/workflow/worker/config/definition"
+)
+
+// sweepPayloadsEvery is how often object storage is looked through.
+const sweepPayloadsEvery = time.Hour
+
+// encode is a value as JSON, if it may be an output.
+func (e *Engine) encode(what string, value any) (json.RawMessage, error) {
+	data, err := json.Marshal(value)
+	if err != nil {
+		return nil, permanent("%s is no JSON: %w", what, err)
+	}
+	if err := payloads.CheckValue(data); err != nil {
+		return nil, permanent("%s: %w", what, err)
+	}
+	check := e.store.CheckKept
+	if e.payloads != nil {
+		check = e.store.CheckOutput
+	}
+	if err := check(what, data); err != nil {
+		return nil, &Permanent{err}
+	}
+	return data, nil
+}
+
+// encodeKept is the same for what stays in the database.
+func (e *Engine) encodeKept(what string, value any) (json.RawMessage, error) {
+	data, err := e.encode(what, value)
+	if err != nil {
+		return nil, err
+	}
+	if err := e.store.CheckKept(what, data); err != nil {
+		return nil, &Permanent{err}
+	}
+	return data, nil
+}
+
+// keepLarge is what stands in the row of a step for an output: itself, or where it is.
+func (e *Engine) keepLarge(x *execution, data json.RawMessage) (json.RawMessage, error) {
+	if !e.payloads.Takes(len(data)) {
+		return data, nil
+	}
+	name := fmt.Sprintf("%d-%d-%d", x.claimed.Step, x.claimed.Item, x.claimed.Attempt)
+	return e.payloads.Put(x.ctx, x.run.ID, name, data, pause)
+}
+
+// keepBody is what stands in the row of a run for its trigger's body, and the folder that it refers to. The body is there
+// before the run is.
+func (e *Engine) keepBody(ctx context.Context, k *kept) (folders []string, err error) {
+	if !e.payloads.Takes(len(k.Body)) {
+		return nil, nil
+	}
+	if err := e.store.CheckOutput("trigger.body", k.Body); err != nil {
+		return nil, fmt.Errorf("trigger: %w: %w", backend.ErrInvalid, err)
+	}
+	folder, err := payloads.NewFolder()
+	if err != nil {
+		return nil, err
+	}
+	k.Body, err = e.payloads.Put(ctx, folder, "body", k.Body, nil)
+	return []string{folder}, err
+}
+
+// folders are those that the rows of a run may refer to.
+func folders(r *store.Run) []string { return append([]string{r.ID}, r.Objects...) }
+
+// reader reads for one step, which is begun again rather than failed when object storage is away.
+func (e *Engine) reader(x *execution) *payloads.Reader {
+	return e.payloads.Reader(x.ctx, folders(x.run), e.largest(), pause)
+}
+
+// largest bounds what one evaluation reads of object storage.
+func (e *Engine) largest() int { return 2 * e.store.Options().MaxOutput }
+
+// result is how a step ended, as it is kept.
+type result struct {
+	definition.StepResult
+	output, outputs payloads.Value
+}
+
+func (v *view) result(s store.Step) (r result, err error) {
+	r.StepResult = definition.StepResult{Status: string(s.Phase), Error: s.Error, Attempts: s.Attempt}
+	var errNamed error
+	r.output, err = payloads.Parse(s.Output, v.program.Step(s.Step).ForEach(), folders(v.run))
+	r.outputs, errNamed = payloads.Parse(s.Outputs, false, folders(v.run))
+	return r, errors.Join(err, errNamed)
+}
+
+// open is the result as expressions take it.
+func (r result) open(reader *payloads.Reader) definition.StepResult {
+	out := r.StepResult
+	out.Output, out.Outputs = reader.Open(r.output), reader.Open(r.outputs)
+	return out
+}
+
+// SweepPayloads deletes what no run refers to from object storage, as if it were at a time, and tells how many folders.
+func (e *Engine) SweepPayloads(ctx context.Context, at time.Time) (int, error) {
+	return e.payloads.Sweep(ctx, at, e.store.Unused)
+}
+
+// RunPayloads sweeps object storage each hour until ctx ends. One process does.
+func (e *Engine) RunPayloads(ctx context.Context) {
+	if e.payloads == nil {
+		return
+	}
+	ticker := time.NewTicker(sweepPayloadsEvery)
+	defer ticker.Stop()
+	for {
+		if n, err := e.SweepPayloads(ctx, e.clock.Now()); err != nil && ctx.Err() == nil {
+			e.log.WarnContext(ctx, "could not sweep object storage", "deleted", n, "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package payloads
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// counts are of one process.
+type counts struct {
+	written, read, swept prometheus.Counter
+	failed               *prometheus.CounterVec
+}
+
+func newCounts() *counts {
+	options := func(name, help string) prometheus.CounterOpts {
+		return prometheus.CounterOpts{Name: "itechsmart_workflow_payload" + name, Help: help}
+	}
+	c := &counts{
+		written: prometheus.NewCounter(options("_written_bytes_total", "Bytes of values that were written to object storage.")),
+		read:    prometheus.NewCounter(options("_read_bytes_total", "Bytes of values that were read from object storage.")),
+		swept:   prometheus.NewCounter(options("s_swept_total", "Folders of object storage that nothing referred to, and that were deleted.")),
+		failed: prometheus.NewCounterVec(options("_failures_total", "Requests to object storage that failed, by operation: write, read, list, delete. "+
+			"A value that is gone or altered counts, too."), []string{"operation"}),
+	}
+	for _, op := range []string{"write", "read", "list", "delete"} {
+		c.failed.WithLabelValues(op) // zero, so that the first failure is seen as one
+	}
+	return c
+}
+
+func (c *counts) each(do func(prometheus.Collector)) {
+	for _, m := range []prometheus.Collector{c.written, c.read, c.swept, c.failed} {
+		do(m)
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (s *Store) Describe(out chan<- *prometheus.Desc) {
+	s.counts.each(func(m prometheus.Collector) { m.Describe(out) })
+}
+
+// Collect implements prometheus.Collector.
+func (s *Store) Collect(out chan<- prometheus.Metric) {
+	s.counts.each(func(m prometheus.Collector) { m.Collect(out) })
+}

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package payloads keeps values that are too large for the database in a bucket. The database holds a reference instead, which
+// no user can write: a value that looks like one is refused wherever it comes in, and what is read has to lie in a folder of
+// the run that reads it.
+package payloads
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/google/uuid"
+
+	"github.com/itechsmart/operator/internal/backend"
+)
+
+// Inline is how many bytes of JSON a value may have that stays in the database although there is a bucket.
+const Inline = 256 << 10
+
+// Bucket is where large values are. Each lies in a folder, which is named by a UUID of version 7. Errors wrap the sentinels of
+// package backend.
+type Bucket interface {
+	Put(ctx context.Context, key string, data []byte) error
+	// Get is backend.ErrNotFound for what is not there, and backend.ErrInvalid for what is larger than limit.
+	Get(ctx context.Context, key string, limit int64) ([]byte, error)
+	DeleteFolder(ctx context.Context, folder string) error
+	// Folders is the names behind one, in order, and whether there are more.
+	Folders(ctx context.Context, after string, limit int) (names []string, more bool, err error)
+}
+
+// Again waits before the n-th repetition of what failed; false: do not repeat it. nil never repeats.
+type Again func(ctx context.Context, n int) bool
+
+// Store keeps values. A nil one keeps none, and knows a reference when it sees one. It is safe for concurrent use.
+type Store struct {
+	bucket Bucket
+	owner  func(context.Context) (string, error)
+	log    *slog.Logger
+	counts *counts
+}
+
+// New makes a store on a bucket; nil on none. owner is the id of the database whose values these are: others may have the same
+// bucket, and theirs are left alone.
+func New(bucket Bucket, owner func(context.Context) (string, error), log *slog.Logger) *Store {
+	if bucket == nil {
+		return nil
+	}
+	return &Store{bucket: bucket, owner: owner, log: log, counts: newCounts()}
+}
+
+// folder is the name in the bucket of a folder of ours.
+func (s *Store) folder(ctx context.Context, name string) (string, error) {
+	owner, err := s.owner(ctx)
+	return owner + "." + name, err
+}
+
+// NewFolder names a folder that nothing is in yet.
+func NewFolder() (string, error) {
+	id, err := uuid.NewV7()
+	return id.String(), err
+}
+
+// Takes tells whether a value of so many bytes goes into the bucket.
+func (s *Store) Takes(bytes int) bool { return s != nil && bytes > Inline }
+
+// Put keeps a value and gives its reference. Nothing is written over: each call makes an object of its own. An error wraps
+// backend.ErrUnavailable, or the end of ctx.
+func (s *Store) Put(ctx context.Context, folder, name string, data []byte, again Again) (json.RawMessage, error) {
+	r := Ref{Key: folder + "/" + name + "-" + rand.Text(), Bytes: len(data), SHA256: sum(data)}
+	err := s.insist(ctx, "write", again, func() error {
+		key, err := s.folder(ctx, r.Key)
+		if err != nil {
+			return err
+		}
+		return s.bucket.Put(ctx, key, data)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("object storage takes nothing: %w: %w", backend.ErrUnavailable, err)
+	}
+	s.counts.written.Add(float64(len(data)))
+	return r.encode(), nil
+}
+
+// Drop deletes what was kept for nothing. The sweep does so, too, later.
+func (s *Store) Drop(ctx context.Context, folder string) {
+	name, err := s.folder(ctx, folder)
+	if err == nil {
+		err = s.bucket.DeleteFolder(ctx, name)
+	}
+	if err != nil {
+		s.fail(ctx, "delete", err)
+	}
+}
+
+// insist repeats what another try may heal: the bucket does not answer, or does not take our credentials any more.
+func (s *Store) insist(ctx context.Context, op string, again Again, try func() error) error {
+	for n := 0; ; n++ {
+		err := try()
+		if err == nil || errors.Is(err, backend.ErrNotFound) && op == "read" || errors.Is(err, backend.ErrInvalid) {
+			return err
+		}
+		s.fail(ctx, op, err)
+		if ctx.Err() != nil || again == nil || !again(ctx, n) {
+			return err
+		}
+	}
+}
+
+func (s *Store) fail(ctx context.Context, op string, err error) {
+	s.counts.failed.WithLabelValues(op).Inc()
+	s.log.WarnContext(ctx, "object storage fails", "operation", op, "error", err)
+}
+
+func sum(data []byte) string {
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
+}

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package payloads
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/itechsmart/operator/internal/backend"
+	"github.com/itechsmart/operator/workloads/workflow/worker/config/definition"
+)
+
+// Reader reads what one evaluation asks for, each value once. It is safe for concurrent use.
+type Reader struct {
+	store   *Store
+	ctx     context.Context
+	folders []string
+	limit   int
+	again   Again
+
+	mu     sync.Mutex
+	bytes  int
+	loaded map[string]any
+}
+
+// Reader reads values in some folders, at most limit bytes of all that it reads. It reads while ctx lasts.
+func (s *Store) Reader(ctx context.Context, folders []string, limit int, again Again) *Reader {
+	return &Reader{store: s, ctx: ctx, folders: folders, limit: limit, again: again, loaded: map[string]any{}}
+}
+
+// Value is a value as it is kept: data, or a reference.
+type Value struct {
+	value any // when no reference is in it
+	ref   *Ref
+	list  []Value // when references are in a list
+}
+
+// Parse reads what is kept in a row of a run whose values are in the folders. In a list that was made of values as they are kept each
+// may be a reference.
+func Parse(data json.RawMessage, list bool, folders []string) (Value, error) {
+	if len(data) == 0 {
+		return Value{}, nil
+	}
+	ref, isRef, err := parse(data, folders)
+	switch {
+	case isRef && err == nil:
+		return Value{ref: &ref}, nil
+	case err != nil || !list:
+		return plain(data, err)
+	}
+	var items []json.RawMessage
+	if err := json.Unmarshal(data, &items); err != nil {
+		return plain(data, nil) // a step that was skipped has no list
+	}
+	v, some := Value{list: make([]Value, len(items))}, false
+	for i, item := range items {
+		if v.list[i], err = Parse(item, false, folders); err != nil {
+			return Value{}, err
+		}
+		some = some || v.list[i].ref != nil
+	}
+	if !some {
+		return plain(data, nil)
+	}
+	return v, nil
+}
+
+func plain(data json.RawMessage, err error) (Value, error) {
+	if err != nil {
+		return Value{}, err
+	}
+	value, err := definition.Decode(data)
+	return Value{value: value}, err
+}
+
+// Open is the value as expressions take it: itself, or what loads it.
+func (r *Reader) Open(v Value) any {
+	if v.ref == nil && v.list == nil {
+		return v.value
+	}
+	return large{r, v}
+}
+
+// large implements definition.Large.
+type large struct {
+	reader *Reader
+	value  Value
+}
+
+func (l large) Load() (any, error) {
+	if l.value.ref != nil {
+		return l.reader.load(*l.value.ref)
+	}
+	out := make([]any, len(l.value.list))
+	for i, item := range l.value.list {
+		out[i] = item.value
+		if item.ref == nil {
+			continue
+		}
+		var err error
+		if out[i], err = l.reader.load(*item.ref); err != nil {
+			return nil, fmt.Errorf("item %d: %w", i, err)
+		}
+	}
+	return out, nil
+}
+
+func (r *Reader) load(ref Ref) (any, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if value, ok := r.loaded[ref.Key]; ok {
+		return value, nil
+	}
+	if ref.Bytes > r.limit-r.bytes {
+		return nil, fmt.Errorf("more than %d bytes of object storage would be read at a time: read less of it, or raise maxOutputBytes", r.limit)
+	}
+	data, err := r.store.get(r.ctx, ref, r.again)
+	if err != nil {
+		return nil, err
+	}
+	value, err := definition.Decode(data)
+	if err != nil {
+		return nil, errAltered
+	}
+	r.bytes += len(data)
+	r.loaded[ref.Key] = value
+	return value, nil
+}
+
+var (
+	errAltered = errors.New("what was kept in object storage is not there as it was: it was altered")
+	errGone    = errors.New("what was kept in object storage is not there any more")
+	errNoStore = fmt.Errorf("the value is in object storage, and none is configured here: %w", backend.ErrUnavailable)
+)
+
+// get is what a reference names. An error that does not wrap backend.ErrUnavailable is for good.
+func (s *Store) get(ctx context.Context, ref Ref, again Again) ([]byte, error) {
+	if s == nil {
+		return nil, without(ctx, again)
+	}
+	var data []byte
+	err := s.insist(ctx, "read", again, func() error {
+		key, err := s.folder(ctx, ref.Key)
+		if err == nil {
+			data, err = s.bucket.Get(ctx, key, int64(ref.Bytes))
+		}
+		return err
+	})
+	switch {
+	case errors.Is(err, backend.ErrNotFound):
+		err = errGone
+	case errors.Is(err, backend.ErrInvalid):
+		err = errAltered
+	case err != nil:
+		return nil, fmt.Errorf("object storage does not answer: %w: %w", backend.ErrUnavailable, err)
+	case len(data) != ref.Bytes || sum(data) != ref.SHA256:
+		err = errAltered
+	}
+	if err != nil {
+		s.fail(ctx, "read", err)
+		return nil, err
+	}
+	s.counts.read.Add(float64(len(data)))
+	return data, nil
+}
+
+// without is that there is no bucket: this process has an older configuration than the one that wrote, and ends soon.
+func without(ctx context.Context, again Again) error {
+	for n := 0; again != nil && again(ctx, n); n++ {
+	}
+	return errNoStore
+}
