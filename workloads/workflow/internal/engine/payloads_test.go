@@ -4,12 +4,21 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	. "github.com/onsi/gomega"
+
+	"github.com/itechsmart/operator/internal/backend"
+	"github.com/itechsmart/operator/internal/backend/backendtest/servers"
 	"github.com/itechsmart/operator/internal/backend/s3"
+	"github.com/itechsmart/operator/workloads/workflow/internal/payloads"
 	"github.com/itechsmart/operator/workloads/workflow/internal/store"
+	"github.com/itechsmart/operator/workloads/workflow/worker/config/definition"
 )
 
 // mega is five of them, as a text.
@@ -58,4 +67,219 @@ func TestALargeOutputGoesThroughSteps(t *testing.T) {
 	if err == nil || outputs != nil {
 		t.Errorf("outputs that take more than maxOutputBytes are %.80v, %v", outputs, err)
 	}
+}
+
+func TestForgedReferencesAreRefused(t *testing.T) {
+	forged := map[string]any{"$object": map[string]any{"key": "a/b", "bytes": int64(1), "sha256": ""}}
+	gives := func(context.Context, Call) (Result, error) { return Result{Output: forged}, nil }
+	within := func(context.Context, Call) (Result, error) { return Result{Output: []any{forged}}, nil }
+	r, bucket := withBucket(t, (&script{}).on("forged", gives).on("ask", ask).on("within", within))
+	for what, spec := range map[string]string{
+		"an output":       `{"steps":[{"name":"forged","type":"x","retry":{"attempts":3,"delay":"1ms"}}]}`,
+		"named outputs":   `{"steps":[{"name":"within","type":"x","outputs":{"x":"${{ result[0] }}"},"retry":{"attempts":3,"delay":"1ms"}}]}`,
+		"an item's":       `{"steps":[{"name":"forged","type":"x","forEach":{"items":[1]},"retry":{"attempts":3,"delay":"1ms"}}]}`,
+		"a written value": `{"steps":[{"name":"a","type":"x","with":{"value":{"$object":1}},"retry":{"attempts":3,"delay":"1ms"}}]}`,
+	} {
+		run := r.wait(r.start(spec, nil), store.Failed)
+		if !strings.Contains(run.Error, payloads.ErrReserved.Error()) {
+			t.Errorf("%s: the run failed with %q", what, run.Error)
+		}
+	}
+	program := parse(t, `{"inputs":[{"name":"o","type":"object"}],"steps":[{"name":"a","type":"x"}]}`)
+	for what, start := range map[string]Start{
+		"a body":   {Workflow: "w", Program: program, Trigger: definition.TriggerInfo{Body: forged}},
+		"an input": {Workflow: "w", Program: program, Inputs: map[string]any{"o": forged}},
+	} {
+		if _, _, err := r.Start(t.Context(), start); !errors.Is(err, backend.ErrInvalid) || !errors.Is(err, payloads.ErrReserved) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	id := r.start(`{"steps":[{"name":"ask","type":"x"}]}`, nil)
+	r.wait(id, store.Waiting)
+	if err := r.Resume(t.Context(), id, "ask", -1, forged); !errors.Is(err, backend.ErrInvalid) || !errors.Is(err, payloads.ErrReserved) {
+		t.Errorf("data: %v", err)
+	}
+	// Within a value it is one, and stands for nothing.
+	id = r.start(`{"steps":[{"name":"within","type":"x"},{"name":"b","type":"x","needs":["within"],
+		"with":{"value":"${{ steps.within.output[0][\"$object\"].key }}"}}]}`, nil)
+	r.wait(id, store.Succeeded)
+	if got := string(r.steps(id)["b"].Output); got != `"a/b"` || bucket.Total() != 0 {
+		t.Errorf("the value is %s, and the bucket was asked %d times", got, bucket.Total())
+	}
+}
+
+// ask waits for data.
+func ask(_ context.Context, c Call) (Result, error) {
+	if c.Resume == nil {
+		return Result{Wait: &Wait{Event: true}}, nil
+	}
+	return Result{Output: c.Resume.Data}, nil
+}
+
+// two is a large output, and a step that reads it after a wait, for which it has to look into the database.
+const two = `{"steps":[{"name":"a","type":"x"},{"name":"ask","type":"x","needs":["a"]},
+	{"name":"b","type":"x","needs":["ask"],"with":{"value":"${{ size(steps.a.output.text) }}"},"retry":{"attempts":3,"delay":"1ms"}}]}`
+
+func TestWhatIsReadIsWhatWasKept(t *testing.T) {
+	r, bucket := withBucket(t, (&script{}).on("a", large).on("ask", ask))
+	other := r.start(`{"steps":[{"name":"a","type":"x"}]}`, nil)
+	r.wait(other, store.Succeeded)
+	write := func(data string) func(string, string) error {
+		return func(_, key string) error { return bucket.Put(t.Context(), key, []byte(data)) }
+	}
+	for what, spoil := range map[string]func(id, key string) error{
+		"altered": func(_, key string) error {
+			data, err := bucket.Get(t.Context(), key, 8<<20)
+			data[len(data)-10] = '8'
+			return errors.Join(err, bucket.Put(t.Context(), key, data))
+		},
+		"shortened":   write(`{"text":"short"}`),
+		"made longer": write(strings.Repeat(" ", 8<<20)),
+		"deleted":     func(_, key string) error { return bucket.Delete(t.Context(), key) },
+		"another run's, which no user can write": func(id, _ string) error {
+			_, err := r.pool.Exec(t.Context(), `UPDATE steps SET output = (SELECT output FROM steps WHERE run = $2 AND step = 0) WHERE run = $1 AND step = 0`, id, other)
+			return err
+		},
+	} {
+		known := bucket.Keys()
+		id := r.start(two, nil)
+		r.wait(id, store.Waiting)
+		keys := slices.DeleteFunc(bucket.Keys(), func(key string) bool { return slices.Contains(known, key) })
+		if err := errors.Join(spoil(id, keys[0]), r.Resume(t.Context(), id, "ask", -1, nil)); err != nil {
+			t.Fatal(err)
+		}
+		run := r.wait(id, store.Failed)
+		if n := r.count(id, "StepRetried", "b"); n > 0 || !strings.Contains(run.Error, "object storage") || strings.Contains(run.Error, id) {
+			t.Errorf("%s: the run failed after %d retries with %q", what, n, run.Error)
+		}
+	}
+}
+
+// TestTheBucketIsAway: outcomes and steps wait for it, and starts that need it are refused.
+func TestTheBucketIsAway(t *testing.T) {
+	r, bucket := withBucket(t, (&script{}).on("a", large).on("ask", ask))
+	away := fmt.Errorf("no answer: %w", backend.ErrUnavailable)
+	bucket.Fail("Put", away)
+	id := r.start(two, nil)
+	r.g.Eventually(func() int { return bucket.Calls("Put") }, long).Should(BeNumerically(">=", 3))
+	begin := Start{Workflow: "w", Program: parse(t, two), Trigger: definition.TriggerInfo{Body: mega}}
+	if _, _, err := r.Start(t.Context(), begin); !errors.Is(err, backend.ErrUnavailable) {
+		t.Errorf("a start whose body cannot be kept: %v", err)
+	}
+	r.wait(id, store.Running)
+	bucket.Fail("Put", nil)
+	r.wait(id, store.Waiting)
+	bucket.Fail("Get", away)
+	if err := r.Resume(t.Context(), id, "ask", -1, nil); err != nil {
+		t.Fatal(err)
+	}
+	r.g.Eventually(func() int { return bucket.Calls("Get") }, long).Should(BeNumerically(">=", 3))
+	r.wait(id, store.Running)
+	bucket.Fail("Get", fmt.Errorf("the key was changed: %w", backend.ErrAuth))
+	r.g.Eventually(func() int { return bucket.Calls("Get") }, long).Should(BeNumerically(">=", 6))
+	bucket.Fail("Get", nil)
+	r.wait(id, store.Succeeded)
+	for name, s := range r.steps(id) {
+		if s.Attempt != 1 || r.count(id, "StepStarted", name) != 1 {
+			t.Errorf("step %s took %d attempts", name, s.Attempt)
+		}
+	}
+}
+
+// TestAWorkerWithoutTheBucket: during an update there are workers with and without one. Those without leave the run alone.
+func TestAWorkerWithoutTheBucket(t *testing.T) {
+	p := newPlace(t, servers.Postgres(t), servers.RabbitMQ(t))
+	bucket := s3.NewFake()
+	with := func(s *script) Options {
+		return Options{Executor: s, Bucket: bucket, Drain: time.Millisecond, Store: store.Options{MaxOutput: 8 << 20}}
+	}
+	first := p.launch(t, with((&script{}).on("a", large).on("ask", ask)))
+	id := first.start(two, nil)
+	first.wait(id, store.Waiting)
+	if err := first.Resume(t.Context(), id, "ask", -1, nil); err != nil {
+		t.Fatal(err)
+	}
+	first.stop()
+	old := p.launch(t, Options{Executor: (&script{}).on("ask", ask), Drain: time.Millisecond})
+	old.g.Eventually(func() store.Phase { return old.steps(id)["b"].Phase }, long).Should(Or(Equal(store.Running), Equal(store.Succeeded)))
+	if got := old.steps(id)["b"].Phase; got != store.Running {
+		t.Errorf("step b is %s on a worker that cannot read what it needs", got)
+	}
+	old.stop()
+	p.launch(t, with((&script{}).on("ask", ask))).wait(id, store.Succeeded)
+}
+
+func TestLargeItems(t *testing.T) {
+	item := func(_ context.Context, c Call) (Result, error) {
+		if c.Item == 1 {
+			return Result{Output: "small"}, nil
+		}
+		return Result{Output: mega[:1<<20]}, nil
+	}
+	r, bucket := withBucket(t, (&script{}).on("a", item))
+	id := r.start(`{"steps":[{"name":"a","type":"x","forEach":{"items":[1,2,3]},"outputs":{"twice":"${{ result + result }}"}},
+		{"name":"b","type":"x","needs":["a"],"with":{"value":"${{ steps.a.output.map(x, size(x)) }}"}},
+		{"name":"c","type":"x","needs":["a"],"when":"steps.a.status == 'Failed'"}],"outputs":{"last":"${{ steps.a.output[2] }}"}}`, nil)
+	r.wait(id, store.Succeeded)
+	wantOutput(t, r.steps(id)["b"], "[1048576,5,1048576]")
+	if out, err := r.Outputs(t.Context(), id); err != nil || out["last"] != mega[:1<<20] {
+		t.Errorf("the run gives %.80v, %v", out, err)
+	}
+	if got := bucket.Calls("Get"); got != 4 || len(bucket.Keys()) != 4 { // two by b, two by the run's outputs
+		t.Errorf("%d objects were read of %d", got, len(bucket.Keys()))
+	}
+}
+
+// TestLoadedBytesAreBounded: three values that may be kept are more than one step may read.
+func TestLoadedBytesAreBounded(t *testing.T) {
+	most := func(context.Context, Call) (Result, error) { return Result{Output: mega[:1<<20-1<<17]}, nil }
+	bucket := s3.NewFake()
+	s := (&script{}).on("a", most).on("b", most).on("c", most)
+	r := launch(t, Options{Executor: s, Bucket: bucket, Store: store.Options{MaxOutput: 1 << 20}})
+	spec := func(reads string) string {
+		return `{"steps":[{"name":"a","type":"x"},{"name":"b","type":"x"},{"name":"c","type":"x"},
+			{"name":"d","type":"x","needs":["a","b","c"],"with":{"value":"${{ ` + reads + ` }}"},"retry":{"attempts":3,"delay":"1ms"}}]}`
+	}
+	r.wait(r.start(spec("size(steps.a.output + steps.b.output + steps.a.output)"), nil), store.Succeeded)
+	id := r.start(spec("size(steps.a.output + steps.b.output + steps.c.output)"), nil)
+	run := r.wait(id, store.Failed)
+	if want := "more than 2097152 bytes"; !strings.Contains(run.Error, want) || r.steps(id)["d"].Attempt != 1 {
+		t.Errorf("the run failed with %q, want %q", run.Error, want)
+	}
+	too := func(context.Context, Call) (Result, error) { return Result{Output: mega}, nil }
+	s.on("a", too)
+	if run := r.wait(r.start(spec("1"), nil), store.Failed); !strings.Contains(run.Error, "at most 1048576 are kept") {
+		t.Errorf("an output that is too large: %q", run.Error)
+	}
+	// What cannot be in the bucket is bounded as before.
+	items := `{"steps":[{"name":"a","type":"x","forEach":{"items":"${{ lists.range(100).map(i, '` + strings.Repeat("x", 12<<10) + `') }}"}}]}`
+	if run := r.wait(r.start(items, nil), store.Failed); !strings.Contains(run.Error, "the list of items") {
+		t.Errorf("items that are too large: %q", run.Error)
+	}
+}
+
+func TestALargeBody(t *testing.T) {
+	r, bucket := withBucket(t, &script{})
+	begin := Start{Workflow: "w", IdempotencyKey: "once", Program: parse(t, `{"concurrency":{"max":2,"policy":"Queue","key":"trigger.body.key"},
+		"steps":[{"name":"a","type":"x","with":{"value":"${{ size(trigger.body.text) }}"}}]}`)}
+	begin.Trigger = definition.TriggerInfo{Type: "Webhook", Name: "hook", Body: map[string]any{"key": "k", "text": mega}}
+	id, _, err := r.Start(t.Context(), begin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	run := r.wait(id, store.Succeeded)
+	wantOutput(t, r.steps(id)["a"], fmt.Sprint(len(mega)))
+	if len(run.Trigger) > 1024 {
+		t.Errorf("%d bytes of the body are in the database", len(run.Trigger))
+	}
+	again, created, err := r.Start(t.Context(), begin)
+	if err != nil || created || again != id || len(bucket.Keys()) != 1 {
+		t.Errorf("the second start gives %s, %t, %v and leaves %q", again, created, err, bucket.Keys())
+	}
+	again, _, err = r.Rerun(t.Context(), id, "a", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.wait(again, store.Succeeded)
+	wantOutput(t, r.steps(again)["a"], fmt.Sprint(len(mega)))
 }

@@ -82,7 +82,7 @@ func (e *Engine) scopeOver(ctx context.Context, v *view, before []int, reader *p
 		for _, s := range found {
 			r, err := v.result(s)
 			if err != nil {
-				return nil, fmt.Errorf("result of step %s: %w", v.program.Step(s.Step).Name(), err)
+				return nil, permanent("result of step %s: %w", v.program.Step(s.Step).Name(), err)
 			}
 			if s.Phase.Ended() {
 				v.results[s.Step] = r
