@@ -206,7 +206,7 @@ func (e *Engine) Rerun(ctx context.Context, run, from, idempotencyKey string) (i
 		return "", false, err
 	}
 	n := store.NewRun{Graph: p.graph, IdempotencyKey: idempotencyKey}
-	reader := e.payloads.Reader(ctx, folders(&r), e.largest(), nil)
+	reader := e.payloads.Reader(ctx, Folders(&r), e.largest(), nil)
 	if n.Concurrency, err = concurrency(p.Program, v.begin(reader)); err != nil {
 		return "", false, fmt.Errorf("%w: %w", backend.ErrInvalid, err)
 	}
@@ -248,7 +248,7 @@ func (e *Engine) Outputs(ctx context.Context, run string) (map[string]any, error
 	if err != nil {
 		return nil, err
 	}
-	reader := e.payloads.Reader(ctx, folders(&r), e.store.Options().MaxOutput, nil)
+	reader := e.payloads.Reader(ctx, Folders(&r), e.store.Options().MaxOutput, nil)
 	scope, err := e.scopeOver(ctx, v, p.all, reader)
 	if err != nil {
 		return nil, err

@@ -105,7 +105,7 @@ func readTrigger(run *store.Run) (t definition.TriggerInfo, body payloads.Value,
 	if k.ScheduledAt != nil {
 		t.ScheduledAt = *k.ScheduledAt
 	}
-	body, err = payloads.Parse(k.Body, false, folders(run))
+	body, err = payloads.Parse(k.Body, false, Folders(run))
 	return t, body, err
 }
 

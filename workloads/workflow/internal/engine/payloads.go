@@ -75,12 +75,9 @@ func (e *Engine) keepBody(ctx context.Context, k *kept) (folders []string, err e
 	return []string{folder}, err
 }
 
-// folders are those that the rows of a run may refer to.
-func folders(r *store.Run) []string { return append([]string{r.ID}, r.Objects...) }
-
 // reader reads for one step, which is begun again rather than failed when object storage is away.
 func (e *Engine) reader(x *execution) *payloads.Reader {
-	return e.payloads.Reader(x.ctx, folders(x.run), e.largest(), pause)
+	return e.payloads.Reader(x.ctx, Folders(x.run), e.largest(), pause)
 }
 
 // largest bounds what one evaluation reads of object storage.
@@ -95,8 +92,8 @@ type result struct {
 func (v *view) result(s store.Step) (r result, err error) {
 	r.StepResult = definition.StepResult{Status: string(s.Phase), Error: s.Error, Attempts: s.Attempt}
 	var errNamed error
-	r.output, err = payloads.Parse(s.Output, v.program.Step(s.Step).ForEach(), folders(v.run))
-	r.outputs, errNamed = payloads.Parse(s.Outputs, false, folders(v.run))
+	r.output, err = payloads.Parse(s.Output, v.program.Step(s.Step).ForEach(), Folders(v.run))
+	r.outputs, errNamed = payloads.Parse(s.Outputs, false, Folders(v.run))
 	return r, errors.Join(err, errNamed)
 }
 
@@ -106,6 +103,31 @@ func (r result) open(reader *payloads.Reader) definition.StepResult {
 	out.Output, out.Outputs = reader.Open(r.output), reader.Open(r.outputs)
 	return out
 }
+
+// Output is what a step gave, whole, as JSON: its output, or its named outputs. Item is -1 without forEach. backend.ErrNotFound:
+// it gave none.
+func (e *Engine) Output(ctx context.Context, run, step string, item int, named bool) (json.RawMessage, error) {
+	r, p, i, err := e.find(ctx, run, step)
+	if err != nil {
+		return nil, err
+	}
+	s, err := e.store.StepAt(ctx, run, i, item)
+	if err != nil {
+		return nil, err
+	}
+	data := s.Output
+	if named {
+		data = s.Outputs
+	}
+	if data == nil {
+		return nil, fmt.Errorf("step %s has no such output: %w", step, backend.ErrNotFound)
+	}
+	reader := e.payloads.Reader(ctx, Folders(&r), e.store.Options().MaxOutput, nil)
+	return reader.Whole(data, !named && item < 0 && p.Step(i).ForEach())
+}
+
+// Folders are those of object storage that a run's rows may refer to.
+func Folders(r *store.Run) []string { return append([]string{r.ID}, r.Objects...) }
 
 // SweepPayloads deletes what no run refers to from object storage, as if it were at a time, and tells how many folders.
 func (e *Engine) SweepPayloads(ctx context.Context, at time.Time) (int, error) {

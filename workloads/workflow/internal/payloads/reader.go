@@ -114,14 +114,7 @@ func (r *Reader) load(ref Ref) (any, error) {
 	if value, ok := r.loaded[ref.Key]; ok {
 		return value, nil
 	}
-	if r.store == nil {
-		return nil, without(r.ctx, r.again)
-	}
-	// One value is read whatever the bound: it was kept when that was another.
-	if r.bytes > 0 && ref.Bytes > r.limit-r.bytes {
-		return nil, fmt.Errorf("more than %d bytes of object storage would be read at a time: read less of it, or raise maxOutputBytes", r.limit)
-	}
-	data, err := r.store.get(r.ctx, ref, r.again)
+	data, err := r.fetch(ref)
 	if err != nil {
 		return nil, err
 	}
@@ -129,14 +122,59 @@ func (r *Reader) load(ref Ref) (any, error) {
 	if err != nil {
 		return nil, errAltered
 	}
-	r.bytes += len(data)
 	r.loaded[ref.Key] = value
 	return value, nil
 }
 
+func (r *Reader) fetch(ref Ref) (json.RawMessage, error) {
+	if r.store == nil {
+		return nil, without(r.ctx, r.again)
+	}
+	// One value is read whatever the bound: it was kept when that was another.
+	if r.bytes > 0 && ref.Bytes > r.limit-r.bytes {
+		return nil, fmt.Errorf("%w of %d bytes: read less of it, or raise maxOutputBytes", ErrTooMuch, r.limit)
+	}
+	data, err := r.store.get(r.ctx, ref, r.again)
+	r.bytes += len(data)
+	return data, err
+}
+
+// Whole is what is kept in a row as it was before: references are what they stand for.
+func (r *Reader) Whole(data json.RawMessage, list bool) (json.RawMessage, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	v, err := Parse(data, list, r.folders)
+	switch {
+	case err != nil:
+		return nil, err
+	case v.ref != nil:
+		return r.fetch(*v.ref)
+	case v.list == nil:
+		return data, nil
+	}
+	var items []json.RawMessage
+	if err := json.Unmarshal(data, &items); err != nil {
+		return nil, errBroken
+	}
+	for i, item := range v.list {
+		if item.ref == nil {
+			continue
+		}
+		if items[i], err = r.fetch(*item.ref); err != nil {
+			return nil, fmt.Errorf("item %d: %w", i, err)
+		}
+	}
+	return json.Marshal(items)
+}
+
 var (
-	errAltered = errors.New("what was kept in object storage is not there as it was: it was altered")
-	errGone    = errors.New("what was kept in object storage is not there any more")
+	// ErrTooMuch means that values have more bytes together than are read at a time.
+	ErrTooMuch = errors.New("what is in object storage is more than the bound")
+	// ErrSpoiled means that a value is not in the bucket as it was kept there. No repetition helps.
+	ErrSpoiled = errors.New("what was kept in object storage")
+
+	errAltered = fmt.Errorf("%w is not there as it was: it was altered", ErrSpoiled)
+	errGone    = fmt.Errorf("%w is not there any more", ErrSpoiled)
 	errNoStore = fmt.Errorf("the value is in object storage, and none is configured here: %w", backend.ErrUnavailable)
 )
 

@@ -85,3 +85,35 @@ func parse(data json.RawMessage, folders []string) (r Ref, ok bool, err error) {
 	}
 	return r, true, nil
 }
+
+// Summary is what is kept in a row as callers see it: of what is in the bucket they are told how large it is, and where they get it. Item is
+// -1, or an index in a list of values as they are kept.
+func Summary(data json.RawMessage, folders []string, href func(item int) string) json.RawMessage {
+	if !bytes.Contains(data, []byte(`{"`+field+`":`)) {
+		return data // as most are
+	}
+	if r, isRef, _ := parse(data, folders); isRef {
+		return r.summary(href(-1))
+	}
+	var items []json.RawMessage
+	if json.Unmarshal(data, &items) != nil {
+		return data
+	}
+	some := false
+	for i, item := range items {
+		// Within a list that a step gave by itself such an object stands for nothing, and is one of its own run at most.
+		if r, isRef, err := parse(item, folders); isRef && err == nil {
+			items[i], some = r.summary(href(i)), true
+		}
+	}
+	if !some {
+		return data
+	}
+	out, _ := json.Marshal(items) // each is JSON
+	return out
+}
+
+func (r Ref) summary(href string) json.RawMessage {
+	data, _ := json.Marshal(map[string]any{field: map[string]any{"bytes": r.Bytes, "href": href}}) // texts and a number
+	return data
+}

@@ -201,7 +201,7 @@ func (s *Service) resume(ctx context.Context, in *resumeInput) (*reply[Run], err
 	return s.change(ctx, action, &in.RunInput, in.object(), func() error {
 		err := s.Engine.Resume(ctx, in.ID, in.Step, item, data)
 		if errors.Is(err, backend.ErrInvalid) {
-			return api.Because(api.Invalid("body.data", "it is larger than an output may be"), err)
+			return api.Because(api.Invalid("body.data", "it is larger than a row may be, or has the field $object alone"), err)
 		}
 		return err
 	})

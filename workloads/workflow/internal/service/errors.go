@@ -13,6 +13,7 @@ import (
 	"github.com/itechsmart/operator/workloads/internal/db"
 	"github.com/itechsmart/operator/workloads/workflow/internal/engine"
 	"github.com/itechsmart/operator/workloads/workflow/internal/launch"
+	"github.com/itechsmart/operator/workloads/workflow/internal/payloads"
 	"github.com/itechsmart/operator/workloads/workflow/internal/store"
 	"github.com/itechsmart/operator/workloads/workflow/worker/config/definition"
 )
@@ -33,6 +34,8 @@ var known = []struct {
 	{store.ErrNotFound, http.StatusNotFound, "not_found", "no such run"},
 	{backend.ErrNotFound, http.StatusNotFound, "not_found", "no such run or step"},
 	{engine.ErrNoProgram, http.StatusConflict, "not_executable", "the definition that the run began with cannot be executed any more"},
+	{payloads.ErrSpoiled, http.StatusGone, "gone", "the value is not in object storage any more as it was kept"},
+	{payloads.ErrTooMuch, http.StatusConflict, "too_large", "the outputs of all items are more than is given at a time: ask for each"},
 	{store.ErrConflict, http.StatusConflict, "conflict", "the run or the step is not in a state in which this can be done"},
 }
 
@@ -58,9 +61,9 @@ func answer(err error) error {
 	switch {
 	case errors.Is(err, backend.ErrInvalid):
 		// The text tells fields and bounds of the workflow's author, and may quote what came.
-		return api.Because(api.Invalid("body", "the workflow does not take it: it is too large, or an expression of the trigger or of spec.concurrency fails on it"), err)
+		return api.Because(api.Invalid("body", "the workflow does not take it: it is too large, a value has the field $object alone, or an expression of the trigger or of spec.concurrency fails on it"), err)
 	case errors.Is(err, backend.ErrUnavailable):
-		return api.Because(api.Unavailable(retryAfter, "queue or database take nothing now; try again"), err)
+		return api.Because(api.Unavailable(retryAfter, "queue, database or object storage take nothing now; try again"), err)
 	case db.Unavailable(err):
 		return api.Because(api.Unavailable(retryAfter, "the database does not answer; try again"), err)
 	default:

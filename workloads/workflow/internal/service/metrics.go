@@ -34,6 +34,9 @@ func (c *collector) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{c.started, c.ended, c.connected, c.workflows, c.followers} {
 		out <- d
 	}
+	if p := c.s.Engine.Payloads(); p != nil {
+		p.Describe(out)
+	}
 }
 
 // Collect implements prometheus.Collector.
@@ -60,4 +63,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	gauge(c.workflows, proven[true], "true")
 	gauge(c.workflows, proven[false], "false")
 	gauge(c.followers, c.s.Streams.Open())
+	if p := c.s.Engine.Payloads(); p != nil {
+		p.Collect(out)
+	}
 }

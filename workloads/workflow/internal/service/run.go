@@ -88,6 +88,7 @@ func (d *Deps) alone(ctx context.Context) {
 	var group sync.WaitGroup
 	group.Go(func() { d.Triggers.RunAlone(ctx) })
 	group.Go(func() { d.Status.Run(ctx) })
+	group.Go(func() { d.Engine.RunPayloads(ctx) })
 	group.Wait()
 }
 

@@ -268,7 +268,8 @@ func (s *Service) listSteps(ctx context.Context, in *listStepsInput) (*reply[api
 	if err := s.Cursors.Decode(scope, in.Cursor, &after); err != nil {
 		return nil, err
 	}
-	if _, err := s.Engine.Store().Get(ctx, in.ID); err != nil {
+	r, err := s.Engine.Store().Get(ctx, in.ID)
+	if err != nil {
 		return nil, answer(err)
 	}
 	list, more, err := s.Engine.Store().Steps(ctx, in.ID, after, in.Limit)
@@ -277,7 +278,7 @@ func (s *Service) listSteps(ctx context.Context, in *listStepsInput) (*reply[api
 	}
 	page, bytes := api.List[Step]{Items: []Step{}}, 0
 	for i := range list {
-		step := stepOf(&list[i])
+		step := stepOf(&r, &list[i])
 		if bytes += step.size(); bytes > pageBytes && i > 0 {
 			list, more = list[:i], true
 			break

@@ -37,17 +37,19 @@ type Service struct {
 	Options
 	answers *api.PostgresStore // which signatures came already
 	decoy   []byte             // the key of webhooks that there are not
+	sending chan struct{}      // holds one for each output that is sent
 }
 
 // New makes a service.
 func New(o Options) *Service {
-	return &Service{Options: o, answers: api.NewPostgresStore(o.Pool), decoy: newDecoy()}
+	return &Service{Options: o, answers: api.NewPostgresStore(o.Pool), decoy: newDecoy(), sending: make(chan struct{}, outputsAtOnce)}
 }
 
 // Register adds all operations.
 func (s *Service) Register(rest huma.API) {
 	s.registerWorkflows(rest)
 	s.registerRuns(rest)
+	s.registerOutputs(rest)
 	s.registerControl(rest)
 	s.registerLive(rest)
 	s.registerWebhooks(rest)

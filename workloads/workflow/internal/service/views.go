@@ -11,6 +11,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	workflowv1 "github.com/itechsmart/operator/api/workflow/v1alpha1"
+	"github.com/itechsmart/operator/internal/backend"
 	"github.com/itechsmart/operator/workloads/workflow/internal/catalog"
 	"github.com/itechsmart/operator/workloads/workflow/internal/store"
 	"github.com/itechsmart/operator/workloads/workflow/worker/config/definition"
@@ -107,7 +108,11 @@ func (s *Service) run(ctx context.Context, id string) (Run, int64, error) {
 	switch {
 	case r.Phase == store.Succeeded:
 		// What was recorded does not change; that a value is missing is the author's error, and the run's outcome stays.
-		if out.Outputs, err = s.Engine.Outputs(ctx, id); err != nil && out.Error == "" {
+		out.Outputs, err = s.Engine.Outputs(ctx, id)
+		if errors.Is(err, backend.ErrUnavailable) {
+			return Run{}, 0, err
+		}
+		if err != nil && out.Error == "" {
 			s.Log.WarnContext(ctx, "the outputs of a run cannot be told", "run", id, "error", err)
 		}
 	case !r.Phase.Ended():
@@ -124,8 +129,8 @@ type Step struct {
 	Item       *int            `json:"item,omitempty" doc:"index within forEach"`
 	Phase      string          `json:"phase" enum:"Pending,Ready,Running,Waiting,Succeeded,Failed,Skipped,Cancelled"`
 	Attempt    int             `json:"attempt"`
-	Output     json.RawMessage `json:"output,omitempty"`
-	Outputs    json.RawMessage `json:"outputs,omitempty"`
+	Output     json.RawMessage `json:"output,omitempty" doc:"what is large is told by {\"$object\": {bytes, href}}; href is where it is to be had"`
+	Outputs    json.RawMessage `json:"outputs,omitempty" doc:"by name; when they are large, likewise"`
 	Error      string          `json:"error,omitempty"`
 	WaitsFor   json.RawMessage `json:"waitsFor,omitempty" doc:"of an approval: approvers and message"`
 	Resumable  bool            `json:"resumable" doc:"whether somebody may resume it or decide"`
@@ -134,9 +139,9 @@ type Step struct {
 	FinishedAt *time.Time      `json:"finishedAt,omitempty"`
 }
 
-func stepOf(x *store.Step) Step {
+func stepOf(r *store.Run, x *store.Step) Step {
 	out := Step{
-		Name: x.Name, Phase: string(x.Phase), Attempt: x.Attempt, Output: x.Output, Outputs: x.Outputs, Error: x.Error, Resumable: x.Resumable,
+		Name: x.Name, Phase: string(x.Phase), Attempt: x.Attempt, Output: shown(r, x, x.Output, "/output"), Outputs: shown(r, x, x.Outputs, "/outputs"), Error: x.Error, Resumable: x.Resumable,
 		Due: x.Due, StartedAt: x.Started, FinishedAt: x.Finished,
 	}
 	if x.Phase == store.Waiting {

@@ -4,10 +4,13 @@ package script_test
 
 import (
 	"context"
+	"errors"
 	"reflect"
 	"testing"
 	"time"
 
+	"github.com/itechsmart/operator/internal/backend"
+	"github.com/itechsmart/operator/workloads/workflow/internal/engine"
 	"github.com/itechsmart/operator/workloads/workflow/internal/script"
 	"github.com/itechsmart/operator/workloads/workflow/internal/steps"
 	"github.com/itechsmart/operator/workloads/workflow/internal/steps/step"
@@ -56,4 +59,57 @@ def main(inputs, steps, item, index, run, trigger):
 func TestLine(t *testing.T) {
 	_, err := steps.New(step.Env{}).Execute(context.Background(), steptest.Call("script", map[string]any{"source": "def main():\n\n  return [0] * 1000000000"}))
 	steptest.Permanent(t, err, "with.source: line 3: more than 64 MiB of memory")
+}
+
+// lazy counts how often it is loaded.
+type lazy struct {
+	value any
+	err   error
+	n     *int
+}
+
+func (l lazy) Load() (any, error) {
+	*l.n++
+	return l.value, l.err
+}
+
+// TestLarge: what a script does not look at is not loaded; what cannot be loaded is an error, which passes with object storage.
+func TestLarge(t *testing.T) {
+	for source, want := range map[string]struct {
+		loads  int
+		output any
+		fails  bool
+		later  bool
+	}{
+		`result = 1`:                              {output: int64(1)},
+		`result = steps["a"]["output"]`:           {loads: 2, output: "large"}, // output and outputs
+		`result = steps["b"]["status"]`:           {output: "ok"},
+		`result = len(steps)`:                     {loads: 3, fails: true},
+		`result = trigger["name"]`:                {output: "hook"},
+		`result = steps["c"]["output"]`:           {loads: 1, fails: true},
+		`result = trigger["body"]`:                {loads: 1, fails: true, later: true},
+		"def main(steps):\n  return str(steps)\n": {loads: 3, fails: true},
+	} {
+		n := 0
+		call := steptest.Call("script", map[string]any{"source": source})
+		call.Scope = &definition.Scope{
+			Steps: map[string]definition.StepResult{
+				"a": {Output: lazy{value: "large", n: &n}, Outputs: lazy{value: map[string]any{"x": "y"}, n: &n}},
+				"b": {Status: "ok"}, "c": {Output: lazy{err: errors.New("it is gone"), n: &n}},
+			},
+			Trigger: definition.TriggerInfo{Name: "hook", Body: lazy{err: backend.ErrUnavailable, n: &n}},
+		}
+		got, err := steps.New(step.Env{}).Execute(t.Context(), call)
+		if want.fails {
+			var permanent *engine.Permanent
+			if err == nil || errors.As(err, &permanent) == want.later {
+				t.Errorf("%s: %v, want an error, and one that passes: %t", source, err, want.later)
+			}
+		} else if err != nil || got.Output.(map[string]any)["result"] != want.output {
+			t.Errorf("%s gives %v, %v", source, got.Output, err)
+		}
+		if n != want.loads && !(want.fails && n <= want.loads && n > 0) {
+			t.Errorf("%s loads %d values, want %d", source, n, want.loads)
+		}
+	}
 }

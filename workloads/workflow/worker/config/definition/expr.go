@@ -223,7 +223,7 @@ func (a *activation) results() map[string]any {
 		}
 		value, err := r.Map(func(field string) bool { return a.fields[[2]string{step, field}] || a.fields[[2]string{step, ""}] })
 		if err != nil {
-			a.fail(&FieldError{"steps", &FieldError{step, err}})
+			a.fail(fmt.Errorf("steps.%s.%w", step, err)) // no field of the definition
 		}
 		out[step] = value
 	}
@@ -242,7 +242,7 @@ func (a *activation) trigger() map[string]any {
 	if a.body {
 		var err error
 		if out["body"], err = Load(t.Body); err != nil {
-			a.fail(&FieldError{"trigger", &FieldError{"body", err}})
+			a.fail(fmt.Errorf("trigger.body: %w", err))
 		}
 	}
 	return out
