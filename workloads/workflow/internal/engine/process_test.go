@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/itechsmart/operator/internal/backend"
 	"github.com/itechsmart/operator/internal/backend/backendtest/servers"
+	"github.com/itechsmart/operator/internal/backend/s3"
 	"github.com/itechsmart/operator/workloads/internal/db"
 	"github.com/itechsmart/operator/workloads/workflow/internal/queue"
 	"github.com/itechsmart/operator/workloads/workflow/internal/store"
@@ -29,6 +31,9 @@ const asWorker = "WORKFLOW_TEST_AS_WORKER"
 
 // crashLease is short, so that a test of many deaths ends soon.
 const crashLease = time.Second
+
+// crashBytes is what an output of a step has that says "large".
+const crashBytes = 300 << 10
 
 // effects is an Executor whose effect is a row that may exist once: it uses its key as every step should.
 type effects struct{ pool *pgxpool.Pool }
@@ -53,6 +58,9 @@ func (e effects) Execute(ctx context.Context, call Call) (Result, error) {
 	case <-time.After(rand.N(20 * time.Millisecond)):
 	case <-ctx.Done():
 	}
+	if call.Config["value"] == "large" {
+		return Result{Output: strings.Repeat("x", crashBytes)}, ctx.Err()
+	}
 	return Result{Output: call.Key}, ctx.Err()
 }
 
@@ -75,10 +83,18 @@ func serve(settings string) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	e := New(Options{
+	o := Options{
 		Pool: pool, Queue: q, Compile: compile, Executor: effects{pool}, Sweep: 100 * time.Millisecond, Drain: 5 * time.Second,
 		Store: store.Options{Lease: crashLease, MaxClaims: 1000},
-	})
+	}
+	if p.Bucket != nil {
+		if o.Bucket, err = s3.Open(backend.ParseBinding(p.Bucket)); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		o.Store.MaxOutput = 8 << 20
+	}
+	e := New(o)
 	if p.Ticks {
 		go tick(ctx, e, pool)
 	}

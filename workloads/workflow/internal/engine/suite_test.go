@@ -42,6 +42,8 @@ type place struct {
 	Database config.Database
 	Rabbit   map[string]string
 	Queue    string
+	// Bucket is the binding of object storage that workers have; none: they have none.
+	Bucket map[string]string
 	// Ticks: a worker starts a run each second, too, as a scheduler does.
 	Ticks bool
 }
