@@ -18,6 +18,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/itechsmart/operator/internal/backend"
+	"github.com/itechsmart/operator/internal/backend/s3"
 )
 
 // Inline is how many bytes of JSON a value may have that stays in the database although there is a bucket.
@@ -32,6 +33,21 @@ type Bucket interface {
 	DeleteFolder(ctx context.Context, folder string) error
 	// Folders is the names behind one, in order, and whether there are more.
 	Folders(ctx context.Context, after string, limit int) (names []string, more bool, err error)
+	// Ping tells whether it can be reached.
+	Ping(ctx context.Context) (version string, err error)
+	Close() error
+}
+
+// Open is the bucket of a binding; nil without one.
+func Open(binding map[string]string) (Bucket, error) {
+	if len(binding) == 0 {
+		return nil, nil
+	}
+	bucket, err := s3.Open(backend.ParseBinding(binding))
+	if err != nil {
+		return nil, fmt.Errorf("objects: %w", err)
+	}
+	return bucket, nil
 }
 
 // Again waits before the n-th repetition of what failed; false: do not repeat it. nil never repeats.

@@ -25,6 +25,7 @@ import (
 	"github.com/itechsmart/operator/workloads/workflow/internal/delegate"
 	"github.com/itechsmart/operator/workloads/workflow/internal/engine"
 	"github.com/itechsmart/operator/workloads/workflow/internal/launch"
+	"github.com/itechsmart/operator/workloads/workflow/internal/payloads"
 	"github.com/itechsmart/operator/workloads/workflow/internal/queue"
 	"github.com/itechsmart/operator/workloads/workflow/internal/status"
 	"github.com/itechsmart/operator/workloads/workflow/internal/store"
@@ -151,8 +152,19 @@ func prepare(parts *product.Parts, bindingsDir string) (*Deps, error) {
 	if d.Queue, err = queue.New(queue.Options{Binding: backend.ParseBinding(d.Settings.Queue), Name: d.Settings.QueueName, Log: d.Log}); err != nil {
 		return nil, err
 	}
+	bucket, err := payloads.Open(d.Settings.Objects)
+	if err != nil {
+		return nil, err
+	}
+	if bucket != nil {
+		d.Closer(func() { _ = bucket.Close() })
+		d.CheckOptional("objectStorage", func(ctx context.Context) error {
+			_, err := bucket.Ping(ctx)
+			return err
+		})
+	}
 	d.Engine = engine.New(engine.Options{
-		Pool: d.Pool, Queue: d.Queue, Store: store.Options{MaxOutput: d.Settings.MaxOutputBytes}, Namespace: d.Config.Namespace, Log: d.Log,
+		Pool: d.Pool, Queue: d.Queue, Bucket: bucket, Store: store.Options{MaxOutput: d.Settings.MaxOutputBytes}, Namespace: d.Config.Namespace, Log: d.Log,
 	})
 	d.Bindings = bindings.Open(bindingsDir, d.Log)
 	d.Catalog = catalog.New(catalog.Options{Resources: d.Resources, Platform: d.Config.Platform, Bindings: d.Bindings, Log: d.Log})

@@ -27,10 +27,12 @@ import (
 	"github.com/itechsmart/operator/workloads/internal/db"
 	"github.com/itechsmart/operator/workloads/internal/product/producttest"
 	"github.com/itechsmart/operator/workloads/workflow/internal/engine"
+	"github.com/itechsmart/operator/workloads/workflow/internal/payloads"
 	"github.com/itechsmart/operator/workloads/workflow/internal/queue"
 	"github.com/itechsmart/operator/workloads/workflow/internal/rigtest"
 	"github.com/itechsmart/operator/workloads/workflow/internal/steps"
 	"github.com/itechsmart/operator/workloads/workflow/internal/steps/step"
+	"github.com/itechsmart/operator/workloads/workflow/internal/store"
 	"github.com/itechsmart/operator/workloads/workflow/internal/storetest"
 	workerconfig "github.com/itechsmart/operator/workloads/workflow/worker/config"
 )
@@ -82,8 +84,13 @@ func work(t *testing.T, settings *config.Service) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	set := steps.New(step.Env{})
-	e := engine.New(engine.Options{Pool: pool, Queue: q, Executor: set, Namespace: settings.Namespace, Sweep: 20 * time.Millisecond})
+	bucket, err := payloads.Open(settings.Workflow.Objects)
+	if err != nil {
+		t.Fatal(err)
+	}
+	set := steps.New(step.Env{MaxOutput: settings.Workflow.MaxOutputBytes})
+	e := engine.New(engine.Options{Pool: pool, Queue: q, Bucket: bucket, Executor: set, Store: store.Options{MaxOutput: settings.Workflow.MaxOutputBytes},
+		Namespace: settings.Namespace, Sweep: 20 * time.Millisecond})
 	ctx, cancel := context.WithCancel(context.Background())
 	var group sync.WaitGroup
 	group.Go(func() { e.Run(ctx) })

@@ -20,6 +20,7 @@ import (
 	"github.com/itechsmart/operator/workloads/internal/server"
 	"github.com/itechsmart/operator/workloads/workflow/internal/bindings"
 	"github.com/itechsmart/operator/workloads/workflow/internal/engine"
+	"github.com/itechsmart/operator/workloads/workflow/internal/payloads"
 	"github.com/itechsmart/operator/workloads/workflow/internal/queue"
 	"github.com/itechsmart/operator/workloads/workflow/internal/steps"
 	"github.com/itechsmart/operator/workloads/workflow/internal/steps/step"
@@ -69,6 +70,13 @@ func (p *Process) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("queue: %w", err)
 	}
+	bucket, err := payloads.Open(p.Config.Objects)
+	if err != nil {
+		return err
+	}
+	if bucket != nil {
+		defer bucket.Close() //nolint:errcheck // idle connections
+	}
 	registry := prometheus.NewRegistry()
 	count := newMetrics()
 	registry.MustRegister(count, db.NewCollector(pool, "database"))
@@ -89,8 +97,11 @@ func (p *Process) Run(ctx context.Context) error {
 	defer set.Close() //nolint:errcheck // the connections of steps that have ended
 	e := engine.New(engine.Options{
 		Pool: pool, Queue: p.queue, Store: store.Options{MaxOutput: p.Config.MaxOutputBytes}, Namespace: p.Config.Namespace,
-		Executor: count.around(ofWorkflow{steps: set, known: known, now: time.Now}), Log: p.Log,
+		Bucket: bucket, Executor: count.around(ofWorkflow{steps: set, known: known, now: time.Now}), Log: p.Log,
 	})
+	if e.Payloads() != nil {
+		registry.MustRegister(e.Payloads())
+	}
 	if !p.awaitTables(ctx, pool) {
 		return nil
 	}
@@ -149,7 +160,7 @@ func (p *Process) serve(registry *prometheus.Registry, pool *pgxpool.Pool) (*ser
 // awaitTables waits for what the service makes; false when ctx ends before.
 func (p *Process) awaitTables(ctx context.Context, pool *pgxpool.Pool) bool {
 	for wait := firstLook; ; wait = min(2*wait, lastLook) {
-		_, err := pool.Exec(ctx, `SELECT FROM outbox LIMIT 0`)
+		_, err := pool.Exec(ctx, `SELECT FROM outbox, owner LIMIT 0`)
 		if err == nil {
 			return true
 		}
