@@ -66,8 +66,8 @@ func (e *Engine) Start(ctx context.Context, s Start) (id string, created bool, e
 		return "", false, err
 	}
 	id, created, err = e.store.Start(ctx, n)
-	if err == nil && !created && len(n.Objects) > 0 {
-		e.payloads.Drop(ctx, n.Objects[0]) // the run has a body already
+	if len(n.Objects) > 0 && (err == nil && !created || errors.Is(err, store.ErrBusy)) {
+		e.payloads.Drop(ctx, n.Objects[0]) // the run has a body already, or there is none
 	}
 	if err != nil || !created || n.Concurrency == nil {
 		return id, created, err

@@ -21,7 +21,7 @@ func newCounts() *counts {
 		failed: prometheus.NewCounterVec(options("_failures_total", "Requests to object storage that failed, by operation: write, read, list, delete. "+
 			"A value that is gone or altered counts, too."), []string{"operation"}),
 	}
-	for _, op := range []string{"write", "read", "list", "delete"} {
+	for _, op := range []string{opWrite, opRead, opList, opDelete} {
 		c.failed.WithLabelValues(op) // zero, so that the first failure is seen as one
 	}
 	return c

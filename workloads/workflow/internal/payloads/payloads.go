@@ -28,7 +28,7 @@ const Inline = 256 << 10
 // package backend.
 type Bucket interface {
 	Put(ctx context.Context, key string, data []byte) error
-	// Get is backend.ErrNotFound for what is not there, and backend.ErrInvalid for what is larger than limit.
+	// Get is backend.ErrNotFound for what is not there. It reads at most limit bytes.
 	Get(ctx context.Context, key string, limit int64) ([]byte, error)
 	DeleteFolder(ctx context.Context, folder string) error
 	// Folders is the names behind one, in order, and whether there are more.
@@ -85,11 +85,19 @@ func NewFolder() (string, error) {
 // Takes tells whether a value of so many bytes goes into the bucket.
 func (s *Store) Takes(bytes int) bool { return s != nil && bytes > Inline }
 
+// Operations, as metrics and logs name them.
+const (
+	opWrite  = "write"
+	opRead   = "read"
+	opList   = "list"
+	opDelete = "delete"
+)
+
 // Put keeps a value and gives its reference. Nothing is written over: each call makes an object of its own. An error wraps
 // backend.ErrUnavailable, or the end of ctx.
 func (s *Store) Put(ctx context.Context, folder, name string, data []byte, again Again) (json.RawMessage, error) {
 	r := Ref{Key: folder + "/" + name + "-" + rand.Text(), Bytes: len(data), SHA256: sum(data)}
-	err := s.insist(ctx, "write", again, func() error {
+	err := s.insist(ctx, opWrite, again, func() error {
 		key, err := s.folder(ctx, r.Key)
 		if err != nil {
 			return err
@@ -97,7 +105,7 @@ func (s *Store) Put(ctx context.Context, folder, name string, data []byte, again
 		return s.bucket.Put(ctx, key, data)
 	})
 	if err != nil {
-		return nil, fmt.Errorf("object storage takes nothing: %w: %w", backend.ErrUnavailable, err)
+		return nil, away("object storage takes nothing", err)
 	}
 	s.counts.written.Add(float64(len(data)))
 	return r.encode(), nil
@@ -110,15 +118,21 @@ func (s *Store) Drop(ctx context.Context, folder string) {
 		err = s.bucket.DeleteFolder(ctx, name)
 	}
 	if err != nil {
-		s.fail(ctx, "delete", err)
+		s.fail(ctx, opDelete, err)
 	}
 }
 
-// insist repeats what another try may heal: the bucket does not answer, or does not take our credentials any more.
+// away is an error that passes, whatever the bucket says: that it takes neither our credentials nor our request is for its
+// owner to heal, and no fault of the value.
+func away(what string, err error) error {
+	return fmt.Errorf("%s: %w: %s", what, backend.ErrUnavailable, err.Error())
+}
+
+// insist repeats what another try may heal.
 func (s *Store) insist(ctx context.Context, op string, again Again, try func() error) error {
 	for n := 0; ; n++ {
 		err := try()
-		if err == nil || errors.Is(err, backend.ErrNotFound) && op == "read" || errors.Is(err, backend.ErrInvalid) {
+		if err == nil || errors.Is(err, backend.ErrNotFound) && op == opRead {
 			return err
 		}
 		s.fail(ctx, op, err)

@@ -3,6 +3,7 @@
 package payloads
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -48,7 +49,7 @@ func Parse(data json.RawMessage, list bool, folders []string) (Value, error) {
 	switch {
 	case isRef && err == nil:
 		return Value{ref: &ref}, nil
-	case err != nil || !list:
+	case err != nil || !list || !bytes.Contains(data, prefix):
 		return plain(data, err)
 	}
 	var items []json.RawMessage
@@ -178,28 +179,29 @@ var (
 	errNoStore = fmt.Errorf("the value is in object storage, and none is configured here: %w", backend.ErrUnavailable)
 )
 
+// longest is how much is read of an object, so that one of another length is known as what it is.
+const longest = 64 << 20
+
 // get is what a reference names. An error that does not wrap backend.ErrUnavailable is for good.
 func (s *Store) get(ctx context.Context, ref Ref, again Again) ([]byte, error) {
 	var data []byte
-	err := s.insist(ctx, "read", again, func() error {
+	err := s.insist(ctx, opRead, again, func() error {
 		key, err := s.folder(ctx, ref.Key)
 		if err == nil {
-			data, err = s.bucket.Get(ctx, key, int64(ref.Bytes))
+			data, err = s.bucket.Get(ctx, key, max(longest, int64(ref.Bytes)))
 		}
 		return err
 	})
 	switch {
 	case errors.Is(err, backend.ErrNotFound):
 		err = errGone
-	case errors.Is(err, backend.ErrInvalid):
-		err = errAltered
 	case err != nil:
-		return nil, fmt.Errorf("object storage does not answer: %w: %w", backend.ErrUnavailable, err)
+		return nil, away("object storage does not answer", err)
 	case len(data) != ref.Bytes || sum(data) != ref.SHA256:
 		err = errAltered
 	}
 	if err != nil {
-		s.fail(ctx, "read", err)
+		s.fail(ctx, opRead, err)
 		return nil, err
 	}
 	s.counts.read.Add(float64(len(data)))

@@ -20,6 +20,9 @@ type Ref struct {
 	SHA256 string `json:"sha256"`
 }
 
+// prefix is how a reference begins, and nothing else that was marshalled and checked.
+var prefix = []byte(`{"` + field + `":`)
+
 func (r Ref) encode() json.RawMessage {
 	data, _ := json.Marshal(map[string]Ref{field: r}) // texts and a number
 	return data
@@ -74,6 +77,9 @@ var errBroken = errors.New("it refers to object storage by what is no reference 
 
 // parse reads a reference to something in the folders. ok: it is one, or ought to be.
 func parse(data json.RawMessage, folders []string) (r Ref, ok bool, err error) {
+	if !bytes.HasPrefix(data, prefix) {
+		return r, false, nil
+	}
 	of, ok := inner(data)
 	if !ok {
 		return r, false, nil
@@ -89,7 +95,7 @@ func parse(data json.RawMessage, folders []string) (r Ref, ok bool, err error) {
 // Summary is what is kept in a row as callers see it: of what is in the bucket they are told how large it is, and where they get it. Item is
 // -1, or an index in a list of values as they are kept.
 func Summary(data json.RawMessage, folders []string, href func(item int) string) json.RawMessage {
-	if !bytes.Contains(data, []byte(`{"`+field+`":`)) {
+	if !bytes.Contains(data, prefix) {
 		return data // as most are
 	}
 	if r, isRef, _ := parse(data, folders); isRef {

@@ -28,7 +28,7 @@ func (s *Store) Sweep(ctx context.Context, now time.Time, unused func(context.Co
 	for after, more := ours, true; more; {
 		var names []string
 		if names, more, err = s.bucket.Folders(ctx, after, sweepAtOnce); err != nil {
-			s.fail(ctx, "list", err)
+			s.fail(ctx, opList, err)
 			return deleted, fmt.Errorf("list object storage: %w", err)
 		}
 		var old []string
@@ -44,7 +44,7 @@ func (s *Store) Sweep(ctx context.Context, now time.Time, unused func(context.Co
 		}
 		for _, id := range old {
 			if err := s.bucket.DeleteFolder(ctx, ours+id); err != nil {
-				s.fail(ctx, "delete", err)
+				s.fail(ctx, opDelete, err)
 				return deleted, fmt.Errorf("empty object storage: %w", err)
 			}
 			s.counts.swept.Inc()

@@ -59,12 +59,19 @@ type system struct {
 
 func launch(t *testing.T, slots int) *system {
 	t.Helper()
+	return launchWith(t, slots, func(*config.Worker) {})
+}
+
+// launchWith lets the test change the worker's configuration.
+func launchWith(t *testing.T, slots int, change func(*config.Worker)) *system {
+	t.Helper()
 	g := NewWithT(t)
 	s := &system{T: t, bindings: t.TempDir()}
 	c := &config.Worker{
 		Platform: "main", Namespace: "shop", Database: storetest.Database(t), Queue: servers.RabbitMQ(t).Data(), QueueName: backendtest.Name("worker"), Slots: slots,
 		PrivateCIDRs: []string{"127.0.0.0/8"}, // the tests' own servers
 	}
+	change(c)
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
 	p := &Process{Config: c, BindingsDir: s.bindings, Addr: "127.0.0.1:0", MetricsAddr: "127.0.0.1:0", Log: log}
 	listening := make(chan [2]string, 1)
@@ -210,6 +217,23 @@ func TestEndsWhatRuns(t *testing.T) {
 	run, _ := s.ended(id)
 	if run.Phase != store.Succeeded || len(arrived) != 0 {
 		t.Errorf("%s, and the step was begun %d times more", run.Phase, len(arrived))
+	}
+}
+
+// Outputs that are too large for the database go to the bucket that the worker is given, and come from there.
+func TestLargeOutputs(t *testing.T) {
+	s := launchWith(t, 1, func(c *config.Worker) { c.Objects, c.MaxOutputBytes = servers.Bucket(t, servers.MinIO(t)).Data(), 8<<20 })
+	id := s.start("large", `{"steps":[{"name":"a","type":"script","with":{"source":"result = 'x' * 5000000"}},
+		{"name":"b","needs":["a"],"type":"transform","with":{"value":"${{ size(steps.a.output.result) }}"}}],"outputs":{"size":"${{ steps.b.output }}"}}`)
+	if run, outputs := s.ended(id); run.Phase != store.Succeeded || outputs["size"] != int64(5000000) {
+		t.Errorf("%s: %s, outputs %v", run.Phase, run.Error, outputs)
+	}
+	metrics := s.get(s.metrics + "/metrics")
+	for _, line := range []string{"itechsmart_workflow_payload_written_bytes_total 5.0000", "itechsmart_workflow_payload_read_bytes_total 5.0000",
+		`itechsmart_workflow_payload_failures_total{operation="read"} 0`} {
+		if !strings.Contains(metrics, line) {
+			t.Errorf("the metrics do not tell %s", line)
+		}
 	}
 }
 
