@@ -97,7 +97,9 @@ func (e *Engine) outcome(x *execution, scope *definition.Scope, value any) (outp
 		return nil, nil, err
 	}
 	// Whoever comes later gets what was kept, and so does the step itself.
-	if value, err = decode(output); err != nil {
+	if e.payloads.Takes(len(output)) {
+		value = &written{data: output}
+	} else if value, err = decode(output); err != nil {
 		return nil, nil, permanent("the output: %w", err)
 	}
 	named, err := x.step.Outputs(scope, value)

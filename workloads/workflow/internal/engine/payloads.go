@@ -49,6 +49,24 @@ func (e *Engine) encodeKept(what string, value any) (json.RawMessage, error) {
 	return data, nil
 }
 
+// written is a large value that is read again only if somebody looks at it: that takes several times its memory.
+type written struct {
+	data  json.RawMessage
+	value any
+}
+
+// Load implements definition.Large.
+func (w *written) Load() (any, error) {
+	if w.data == nil {
+		return w.value, nil
+	}
+	value, err := decode(w.data)
+	if err == nil {
+		w.value, w.data = value, nil
+	}
+	return value, err
+}
+
 // keepLarge is what stands in the row of a step for an output: itself, or where it is.
 func (e *Engine) keepLarge(x *execution, data json.RawMessage) (json.RawMessage, error) {
 	if !e.payloads.Takes(len(data)) {

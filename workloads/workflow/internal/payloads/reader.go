@@ -121,7 +121,7 @@ func (r *Reader) load(ref Ref) (any, error) {
 	}
 	value, err := definition.Decode(data)
 	if err != nil {
-		return nil, errAltered
+		return nil, err
 	}
 	r.loaded[ref.Key] = value
 	return value, nil

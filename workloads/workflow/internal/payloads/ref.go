@@ -59,6 +59,9 @@ func CheckEach(values map[string]any) error {
 
 // inner is what an object holds whose only field is that of references.
 func inner(data json.RawMessage) (of json.RawMessage, looks bool) {
+	if data = bytes.TrimLeft(data, " \t\r\n"); !bytes.HasPrefix(data, []byte("{")) {
+		return nil, false
+	}
 	decoder := json.NewDecoder(bytes.NewReader(data))
 	opening, _ := decoder.Token()
 	if first, err := decoder.Token(); err != nil || opening != json.Delim('{') || first != field {

@@ -268,7 +268,11 @@ func (a *activation) ResolveName(name string) (any, bool) {
 	case "index":
 		return int64(s.ItemIndex), s.InItem
 	case "result":
-		return s.result, true
+		value, err := Load(s.result)
+		if err != nil {
+			a.fail(fmt.Errorf("result: %w", err))
+		}
+		return value, true
 	}
 	return nil, false
 }

@@ -171,7 +171,7 @@ func (s *Step) Config(scope *Scope) (map[string]any, error) {
 	return config, nil
 }
 
-// Outputs are the step's `outputs`, from its result; nil without.
+// Outputs are the step's `outputs`, from its result, which may be Large; nil without.
 func (s *Step) Outputs(scope *Scope, result any) (map[string]any, error) {
 	if s.outputs == nil {
 		return nil, nil
