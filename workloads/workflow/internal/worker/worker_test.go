@@ -222,7 +222,9 @@ func TestEndsWhatRuns(t *testing.T) {
 
 // Outputs that are too large for the database go to the bucket that the worker is given, and come from there.
 func TestLargeOutputs(t *testing.T) {
-	s := launchWith(t, 1, func(c *config.Worker) { c.Objects, c.MaxOutputBytes = servers.Bucket(t, servers.MinIO(t)).Data(), 8<<20 })
+	s := launchWith(t, 1, func(c *config.Worker) {
+		c.Objects, c.MaxOutputBytes = servers.Bucket(t, servers.MinIO(t)).Data(), 8<<20
+	})
 	id := s.start("large", `{"steps":[{"name":"a","type":"script","with":{"source":"result = 'x' * 5000000"}},
 		{"name":"b","needs":["a"],"type":"transform","with":{"value":"${{ size(steps.a.output.result) }}"}}],"outputs":{"size":"${{ steps.b.output }}"}}`)
 	if run, outputs := s.ended(id); run.Phase != store.Succeeded || outputs["size"] != int64(5000000) {
