@@ -12,6 +12,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
+	"github.com/itechsmart/operator/workloads/internal/api"
 	"github.com/itechsmart/operator/workloads/internal/api/problem"
 	"github.com/itechsmart/operator/workloads/workflow/internal/engine"
 	"github.com/itechsmart/operator/workloads/workflow/internal/payloads"
@@ -39,6 +40,7 @@ func (s *Service) registerOutputs(rest huma.API) {
 		op := operation(of.id, http.MethodGet, of.path, of.summary, http.StatusGone)
 		op.Description = "The value itself, without an envelope. Large ones come from object storage; 410: one is not there any more as it was kept. 409: the outputs of " +
 			"all items are more than is given at a time; ask for each."
+		op.Metadata = map[string]any{api.Bare: true}
 		op.Responses = map[string]*huma.Response{"200": {Description: "The value", Content: map[string]*huma.MediaType{problem.TypeJSON: {Schema: &huma.Schema{}}}}}
 		huma.Register(rest, op, func(ctx context.Context, in *outputInput) (*huma.StreamResponse, error) {
 			return s.output(ctx, in, of.named)
