@@ -44,14 +44,14 @@ func TestPayloads(t *testing.T) {
 	f.define("e2e-large", `triggers: [{name: hand, type: Manual}]
 steps:
 - {name: make, type: script, with: {source: "def main(inputs):\n  return \"x\" * 5242880"}}
-- {name: pass, needs: [make], type: transform, with: {value: "${{ steps.make.output }}"}}
+- {name: pass, needs: [make], type: transform, with: {value: "${{ steps.make.output.result }}"}}
 - {name: size, needs: [pass], type: transform, with: {value: "${{ size(steps.pass.output) }}"}}
 outputs: {size: "${{ steps.size.output }}"}`)
 	r := f.ended(f.start("e2e-large", nil), "Succeeded")
 	f.Expect(r.Outputs).To(HaveKeyWithValue("size", BeNumerically("==", size)))
 	folders, _, err := bucket.Folders(f.ctx, "", 10)
 	f.Expect(err).NotTo(HaveOccurred())
-	f.Expect(folders).To(ContainElement(r.ID))
+	f.Expect(folders).To(ContainElement(HaveSuffix("." + r.ID)))
 
 	request, err := http.NewRequestWithContext(f.ctx, http.MethodGet, f.address+"/runs/"+r.ID+"/steps/pass/output", nil)
 	f.Expect(err).NotTo(HaveOccurred())
