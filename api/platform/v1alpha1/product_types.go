@@ -31,8 +31,8 @@ type WorkflowProduct struct {
 	// +optional
 	Worker WorkflowWorker `json:"worker,omitzero"`
 
-	// maxOutputBytes bounds the output of one step, and the inputs of a run. With the backend objectStorage it may be up
-	// to 64 MiB, else up to 8 MiB.
+	// maxOutputBytes bounds the output of one step, and, up to 8 MiB, the inputs of a run. With the backend objectStorage
+	// it may be up to 64 MiB, else up to 8 MiB.
 	// +kubebuilder:default=262144
 	// +kubebuilder:validation:Minimum=1024
 	// +kubebuilder:validation:Maximum=67108864

@@ -95,7 +95,16 @@ func (e *Engine) keepBody(ctx context.Context, k *kept) (folders []string, err e
 
 // reader reads for one step, which is begun again rather than failed when object storage is away.
 func (e *Engine) reader(x *execution) *payloads.Reader {
-	return e.payloads.Reader(x.ctx, Folders(x.run), e.largest(), pause)
+	again := pause
+	if e.payloads == nil {
+		again = func(ctx context.Context, n int) bool {
+			if n == 0 {
+				e.log.WarnContext(ctx, "a value is in object storage, and none is configured here: the step waits", "run", x.run.ID, "step", x.step.Name())
+			}
+			return pause(ctx, n)
+		}
+	}
+	return e.payloads.Reader(x.ctx, Folders(x.run), e.largest(), again)
 }
 
 // largest bounds what one evaluation reads of object storage.

@@ -128,6 +128,9 @@ func away(what string, err error) error {
 	return fmt.Errorf("%s: %w: %s", what, backend.ErrUnavailable, err.Error())
 }
 
+// logEach is how many failures of one request make a line in the log: a hundred steps may wait for the same.
+const logEach = 60
+
 // insist repeats what another try may heal.
 func (s *Store) insist(ctx context.Context, op string, again Again, try func() error) error {
 	for n := 0; ; n++ {
@@ -135,7 +138,9 @@ func (s *Store) insist(ctx context.Context, op string, again Again, try func() e
 		if err == nil || errors.Is(err, backend.ErrNotFound) && op == opRead {
 			return err
 		}
-		s.fail(ctx, op, err)
+		if s.counts.failed.WithLabelValues(op).Inc(); n%logEach == 0 {
+			s.log.WarnContext(ctx, "object storage fails", "operation", op, "error", err)
+		}
 		if ctx.Err() != nil || again == nil || !again(ctx, n) {
 			return err
 		}

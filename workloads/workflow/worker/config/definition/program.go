@@ -230,19 +230,24 @@ type StepResult struct {
 // Map is what is read of the result, by the fields' names: of output and outputs, which may be large, those that reads says.
 func (r *StepResult) Map(reads func(field string) bool) (map[string]any, error) {
 	out := map[string]any{"output": nil, "outputs": map[string]any{}, "status": r.Status, "error": r.Error, "attempts": int64(r.Attempts)}
-	for field, value := range map[string]any{"output": r.Output, "outputs": r.Outputs} {
-		if !reads(field) {
-			continue
-		}
-		value, err := Load(value)
-		if err != nil {
-			return nil, &FieldError{field, err}
-		}
-		if value != nil {
-			out[field] = value
-		}
+	err := load(out, "output", r.Output, reads)
+	if err == nil {
+		err = load(out, "outputs", r.Outputs, reads)
 	}
-	return out, nil
+	return out, err
+}
+
+// load fills in a field that is read.
+func load(out map[string]any, field string, value any, reads func(field string) bool) error {
+	if value == nil || !reads(field) {
+		return nil
+	}
+	value, err := Load(value)
+	if err != nil {
+		return &FieldError{field, err}
+	}
+	out[field] = value
+	return nil
 }
 
 // RunInfo is what expressions see of the run.
