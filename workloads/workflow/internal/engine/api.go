@@ -207,6 +207,7 @@ func (e *Engine) Rerun(ctx context.Context, run, from, idempotencyKey string) (i
 	}
 	n := store.NewRun{Graph: p.graph, IdempotencyKey: idempotencyKey}
 	reader := e.payloads.Reader(ctx, Folders(&r), e.largest(), nil)
+	defer reader.Close()
 	if n.Concurrency, err = concurrency(p.Program, v.begin(reader)); err != nil {
 		return "", false, fmt.Errorf("%w: %w", backend.ErrInvalid, err)
 	}
@@ -249,6 +250,7 @@ func (e *Engine) Outputs(ctx context.Context, run string) (map[string]any, error
 		return nil, err
 	}
 	reader := e.payloads.Reader(ctx, Folders(&r), e.store.Options().MaxOutput, nil)
+	defer reader.Close()
 	scope, err := e.scopeOver(ctx, v, p.all, reader)
 	if err != nil {
 		return nil, err

@@ -150,6 +150,7 @@ func (e *Engine) Output(ctx context.Context, run, step string, item int, named b
 		return nil, fmt.Errorf("step %s has no such output: %w", step, backend.ErrNotFound)
 	}
 	reader := e.payloads.Reader(ctx, Folders(&r), e.store.Options().MaxOutput, nil)
+	defer reader.Close()
 	return reader.Whole(data, !named && item < 0 && p.Step(i).ForEach())
 }
 

@@ -53,12 +53,16 @@ func Open(binding map[string]string) (Bucket, error) {
 // Again waits before the n-th repetition of what failed; false: do not repeat it. nil never repeats.
 type Again func(ctx context.Context, n int) bool
 
+// requestsAtOnce bounds the readers that answer requests: workers bound the steps that run, and nothing else bounds these.
+const requestsAtOnce = 4
+
 // Store keeps values. A nil one keeps none, and knows a reference when it sees one. It is safe for concurrent use.
 type Store struct {
 	bucket Bucket
 	owner  func(context.Context) (string, error)
 	log    *slog.Logger
 	counts *counts
+	gate   chan struct{} // holds one for each reader that does not wait for the bucket, and has read
 }
 
 // New makes a store on a bucket; nil on none. owner is the id of the database whose values these are: others may have the same
@@ -67,7 +71,7 @@ func New(bucket Bucket, owner func(context.Context) (string, error), log *slog.L
 	if bucket == nil {
 		return nil
 	}
-	return &Store{bucket: bucket, owner: owner, log: log, counts: newCounts()}
+	return &Store{bucket: bucket, owner: owner, log: log, counts: newCounts(), gate: make(chan struct{}, requestsAtOnce)}
 }
 
 // folder is the name in the bucket of a folder of ours.

@@ -23,11 +23,13 @@ type Reader struct {
 	again   Again
 
 	mu     sync.Mutex
+	gated  bool
 	bytes  int
 	loaded map[string]any
 }
 
-// Reader reads values in some folders: one, or several that have at most limit bytes. It reads while ctx lasts.
+// Reader reads values in some folders: one, or several that have at most limit bytes. It reads while ctx lasts. Without again it
+// is one of a few, and is to be closed.
 func (s *Store) Reader(ctx context.Context, folders []string, limit int, again Again) *Reader {
 	return &Reader{store: s, ctx: ctx, folders: folders, limit: limit, again: again, loaded: map[string]any{}}
 }
@@ -131,6 +133,9 @@ func (r *Reader) fetch(ref Ref) (json.RawMessage, error) {
 	if r.store == nil {
 		return nil, without(r.ctx, r.again)
 	}
+	if err := r.enter(); err != nil {
+		return nil, err
+	}
 	// One value is read whatever the bound: it was kept when that was another.
 	if r.bytes > 0 && ref.Bytes > r.limit-r.bytes {
 		return nil, fmt.Errorf("%w of %d bytes: read less of it, or raise maxOutputBytes", ErrTooMuch, r.limit)
@@ -138,6 +143,30 @@ func (r *Reader) fetch(ref Ref) (json.RawMessage, error) {
 	data, err := r.store.get(r.ctx, ref, r.again)
 	r.bytes += len(data)
 	return data, err
+}
+
+// enter waits for its turn.
+func (r *Reader) enter() error {
+	if r.again != nil || r.gated {
+		return nil
+	}
+	select {
+	case r.store.gate <- struct{}{}:
+		r.gated = true
+		return nil
+	case <-r.ctx.Done():
+		return away("too many read from object storage", r.ctx.Err())
+	}
+}
+
+// Close lets others read.
+func (r *Reader) Close() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.gated {
+		r.gated = false
+		<-r.store.gate
+	}
 }
 
 // Whole is what is kept in a row as it was before: references are what they stand for.

@@ -94,7 +94,9 @@ func TestWholeAndSummary(t *testing.T) {
 		"a list that a step gave": {forged, false, string(forged), string(forged)},
 		"nothing":                 {nil, false, ``, ``},
 	} {
-		whole, err := s.Reader(t.Context(), folders, 1000, nil).Whole(c.data, c.list)
+		reader := s.Reader(t.Context(), folders, 1000, nil)
+		whole, err := reader.Whole(c.data, c.list)
+		reader.Close()
 		if err != nil || string(whole) != c.whole {
 			t.Errorf("%s: whole it is %s, %v", name, whole, err)
 		}
@@ -108,6 +110,38 @@ func TestWholeAndSummary(t *testing.T) {
 	bucket.Fail("Get", context.Canceled)
 	if _, err := s.Reader(t.Context(), folders, 1000, nil).Whole(one, false); err == nil {
 		t.Error("it is read from nowhere")
+	}
+}
+
+// TestRequestsTakeTurns: of those that answer requests a few read at a time; steps do not wait for them.
+func TestRequestsTakeTurns(t *testing.T) {
+	s, bucket := newStore(t)
+	ref := put(t, s, `"x"`)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var readers []*payloads.Reader
+	for {
+		r := s.Reader(t.Context(), []string{folder}, 1000, nil)
+		if len(readers) == 4 {
+			cancel()
+			r = s.Reader(ctx, []string{folder}, 1000, nil)
+		}
+		if _, err := r.Whole(ref, false); err != nil {
+			break
+		}
+		readers = append(readers, r)
+	}
+	if len(readers) != 4 || bucket.Calls("Get") != 4 {
+		t.Fatalf("%d read at a time", len(readers))
+	}
+	step := s.Reader(t.Context(), []string{folder}, 1000, func(context.Context, int) bool { return false })
+	if _, err := step.Whole(ref, false); err != nil {
+		t.Errorf("a step waits for requests: %v", err)
+	}
+	readers[0].Close()
+	readers[0].Close()
+	if _, err := s.Reader(t.Context(), []string{folder}, 1000, nil).Whole(ref, false); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -36,6 +36,8 @@ var operations = []struct {
 	{"viewer", "GET", "/runs", "", 200},
 	{"viewer", "GET", noRun, "", 404},
 	{"viewer", "GET", noRun + "/steps", "", 404},
+	{"viewer", "GET", noRun + "/steps/a/output", "", 404},
+	{"viewer", "GET", noRun + "/steps/a/outputs", "", 404},
 	{"viewer", "GET", noRun + "/events", "", 404},
 	{"viewer", "GET", noRun + "/live", "", 404},
 	{"editor", "POST", noRun + "/cancel", "", 404},
