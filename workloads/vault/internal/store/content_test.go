@@ -337,6 +337,40 @@ func TestContentLifecycle(t *testing.T) {
 	}
 }
 
+// TestContentGoneWhileRead: to be destroyed is no damage, and to be wrapped anew is nothing to a reader.
+func TestContentGoneWhileRead(t *testing.T) {
+	for name, c := range map[string]struct {
+		meanwhile func(t *testing.T, v Vault, pool *pgxpool.Pool)
+		err       error
+	}{
+		"version destroyed": {func(t *testing.T, v Vault, _ *pgxpool.Pool) { must(t, v.DestroyVersion(t.Context(), "a", 1)) }, ErrDestroyed},
+		"secret destroyed":  {func(t *testing.T, v Vault, _ *pgxpool.Pool) { must(t, v.Destroy(t.Context(), "a")) }, ErrNotFound},
+		"another one at its path": {func(t *testing.T, v Vault, _ *pgxpool.Pool) {
+			must(t, v.Destroy(t.Context(), "a"))
+			mustUpload(t, v, "a", Upload{}, file(2, 2*mib))
+		}, ErrDestroyed},
+		"wrapped anew": {func(t *testing.T, v Vault, _ *pgxpool.Pool) {
+			must(t, failed(v.RotateRoot(t.Context(), []byte(passphrase))))
+			must(t, v.Rewrap(t.Context()))
+		}, nil},
+		"damaged": {func(t *testing.T, _ Vault, pool *pgxpool.Pool) { exec(t, pool, "DELETE FROM chunks") }, ErrCorrupt},
+	} {
+		t.Run(name, func(t *testing.T) {
+			v, pool := newVault(t)
+			mustUpload(t, v, "a", Upload{}, file(1, 2*mib))
+			content, err := v.Content(t.Context(), "a", 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer content.Close()
+			c.meanwhile(t, v, pool)
+			if n, err := io.Copy(io.Discard, content); !errors.Is(err, c.err) || (n == 2*mib) != (c.err == nil) {
+				t.Errorf("%d bytes, %v, want %v", n, err, c.err)
+			}
+		})
+	}
+}
+
 // TestTamperedContent is an attacker with the right to write to the database. What is wrong is told before the first byte,
 // or else before the last: never does a changed file look whole.
 func TestTamperedContent(t *testing.T) {

@@ -79,7 +79,7 @@ func (v *store) openParts(ctx context.Context, keys *keyring.Keyring, path strin
 		return nil, err
 	}
 	if err := v.countParts(ctx, m); err != nil {
-		return nil, err
+		return nil, v.destroyed(ctx, path, x, err)
 	}
 	key, err := x.key.open(keys)
 	if err != nil {
@@ -87,7 +87,10 @@ func (v *store) openParts(ctx context.Context, keys *keyring.Keyring, path strin
 	}
 	p := &parts{
 		manifest: m, key: key, at: keyring.Chunk{Binding: v.binding(path, x.Version.Version, x.Type), Content: m.Content},
-		read: func(at keyring.Chunk) ([]byte, error) { return v.part(ctx, key, m, at) },
+		read: func(at keyring.Chunk) ([]byte, error) {
+			part, err := v.part(ctx, key, m, at)
+			return part, v.destroyed(ctx, path, x, err)
+		},
 	}
 	if err := p.load(); err != nil {
 		_ = p.Close()
@@ -95,6 +98,21 @@ func (v *store) openParts(ctx context.Context, keys *keyring.Keyring, path strin
 	}
 	x.Size = m.Size // what the row says is nobody's word
 	return &Content{Version: x.Version, Filename: m.Filename, Size: m.Size, ReadCloser: p}, nil
+}
+
+// destroyed tells a version that was destroyed while it was read from one that is damaged: only the latter is ErrCorrupt.
+func (v *store) destroyed(ctx context.Context, path string, x stored, err error) error {
+	if !errors.Is(err, ErrCorrupt) {
+		return err
+	}
+	now, gone := v.version(ctx, v.pool, path, x.Version.Version)
+	switch {
+	case errors.Is(gone, ErrNotFound), errors.Is(gone, ErrDestroyed):
+		return gone
+	case gone == nil && !bytes.Equal(now.ciphertext, x.ciphertext): // the path is another secret's by now
+		return ErrDestroyed
+	}
+	return err
 }
 
 // countParts tells at once what is missing, too much, or of another length.

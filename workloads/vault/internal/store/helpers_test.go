@@ -114,6 +114,13 @@ func wantField(t testing.TB, what string, err error, field string) {
 	}
 }
 
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 func exec(t testing.TB, pool *pgxpool.Pool, sql string, args ...any) int64 {
 	t.Helper()
 	tag, err := pool.Exec(t.Context(), sql, args...)
