@@ -25,7 +25,8 @@ import (
 type Store interface {
 	// Put writes an object, whole or not at all, in place of the one that was there.
 	Put(ctx context.Context, key string, data []byte) error
-	// Get reads an object. ErrNotFound; ErrInvalid, and nothing read, when it has more than limit bytes.
+	// Get reads an object. ErrNotFound is the object's alone: without its bucket, which may come back, it is ErrUnavailable.
+	// ErrInvalid, and nothing read, when it has more than limit bytes.
 	Get(ctx context.Context, key string, limit int64) ([]byte, error)
 	// Delete removes objects; those that are not there count as done.
 	Delete(ctx context.Context, keys ...string) error
@@ -134,6 +135,9 @@ func (b *Bucket) Get(ctx context.Context, key string, limit int64) ([]byte, erro
 	defer cancel()
 	// The plain request: minio's own reader asks for the size before.
 	body, info, _, err := minio.Core{Client: b.client}.GetObject(ctx, b.name, b.prefix+key, minio.GetObjectOptions{})
+	if minio.ToErrorResponse(err).Code == minio.NoSuchBucket {
+		return nil, b.binding.Error("s3: "+op, backend.ErrUnavailable, err)
+	}
 	if err != nil {
 		return nil, b.error(op, err)
 	}
