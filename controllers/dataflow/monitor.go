@@ -84,7 +84,7 @@ func (m *Monitor) Start(ctx context.Context) error {
 // round asks every running worker once.
 func (m *Monitor) round(ctx context.Context) error {
 	var pods corev1.PodList
-	if err := m.Reader.List(ctx, &pods, client.MatchingLabels{common.LabelComponent: componentWorker, common.LabelOwnerKind: ownerKind}); err != nil {
+	if err := m.Reader.List(ctx, &pods, client.MatchingLabels{common.LabelComponent: componentWorker, common.LabelOwnerKind: ownerKind}, client.UnsafeDisableDeepCopy); err != nil {
 		return fmt.Errorf("list workers: %w", err)
 	}
 	byPipeline := map[client.ObjectKey][]string{}

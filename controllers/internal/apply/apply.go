@@ -241,7 +241,7 @@ func (a *Applier) current(ctx context.Context, obj client.Object, gvk schema.Gro
 		}
 		current = typed.(client.Object)
 	}
-	err := reader.Get(ctx, client.ObjectKeyFromObject(obj), current)
+	err := reader.Get(ctx, client.ObjectKeyFromObject(obj), current, client.UnsafeDisableDeepCopy) // it is only compared
 	if apierrors.IsNotFound(err) {
 		return nil, nil
 	}
@@ -251,7 +251,11 @@ func (a *Applier) current(ctx context.Context, obj client.Object, gvk schema.Gro
 	return current, nil
 }
 
+// asUnstructured is obj to be read: of an unstructured one the cache has a share.
 func asUnstructured(obj client.Object, gvk schema.GroupVersionKind) (*unstructured.Unstructured, error) {
+	if u, ok := obj.(*unstructured.Unstructured); ok {
+		return u, nil
+	}
 	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(obj)
 	if err != nil {
 		return nil, fmt.Errorf("read %s %q: %w", gvk.Kind, obj.GetName(), err)
@@ -292,11 +296,11 @@ func (a *Applier) Key(obj client.Object) string {
 	return gvk.Kind + "/" + obj.GetName()
 }
 
-// each visits the owner's children of the cached kinds.
+// each visits the owner's children of the cached kinds, which are the cache's own: visit changes none.
 func (a *Applier) each(ctx context.Context, owner client.Object, visit func(kind string, child client.Object) error) error {
 	kinds := Kinds()
 	for i, list := range Lists() {
-		err := a.Client.List(ctx, list, client.InNamespace(owner.GetNamespace()), client.MatchingFields{IndexOwner: string(owner.GetUID())})
+		err := a.Client.List(ctx, list, client.InNamespace(owner.GetNamespace()), client.MatchingFields{IndexOwner: string(owner.GetUID())}, client.UnsafeDisableDeepCopy)
 		if err != nil {
 			return fmt.Errorf("list children: %w", err)
 		}

@@ -7,11 +7,8 @@ import (
 	"context"
 	"fmt"
 	"time"
-	"unique"
 
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	networkingv1 "k8s.io/api/networking/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/util/workqueue"
@@ -77,38 +74,6 @@ func CacheOptions(namespaces []string) cache.Options {
 	}
 	options.DefaultNamespaces = defaultNamespaces(namespaces)
 	return options
-}
-
-// slim drops what no controller reads, and lets equal texts of thousands of children share their memory.
-func slim(obj any) (any, error) {
-	o, ok := obj.(client.Object)
-	if !ok {
-		return obj, nil
-	}
-	o.SetManagedFields(nil)
-	o.SetLabels(shared(o.GetLabels()))
-	o.SetNamespace(unique.Make(o.GetNamespace()).Value())
-	switch o := obj.(type) {
-	case *appsv1.Deployment:
-		o.Spec.Selector.MatchLabels = shared(o.Spec.Selector.MatchLabels)
-		o.Spec.Template.Labels = shared(o.Spec.Template.Labels)
-	case *networkingv1.NetworkPolicy:
-		o.Spec.PodSelector.MatchLabels = shared(o.Spec.PodSelector.MatchLabels)
-	case *corev1.Service:
-		o.Spec.Selector = shared(o.Spec.Selector)
-	}
-	return obj, nil
-}
-
-func shared(labels map[string]string) map[string]string {
-	if labels == nil {
-		return nil
-	}
-	out := make(map[string]string, len(labels))
-	for key, value := range labels {
-		out[unique.Make(key).Value()] = unique.Make(value).Value()
-	}
-	return out
 }
 
 func defaultNamespaces(namespaces []string) map[string]cache.Config {
