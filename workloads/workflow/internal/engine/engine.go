@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/time/rate"
 
 	"github.com/itechsmart/operator/workloads/workflow/internal/payloads"
 	"github.com/itechsmart/operator/workloads/workflow/internal/queue"
@@ -57,6 +58,7 @@ type Engine struct {
 	log      *slog.Logger
 	store    *store.Store
 	payloads *payloads.Store
+	noBucket rate.Sometimes // a line in the log about that
 	relay    relay
 	programs programs
 
@@ -86,7 +88,7 @@ func New(o Options) *Engine {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	e := &Engine{options: o, clock: o.Clock, log: o.Log, name: rand.Text(), admit: make(chan struct{}, 1), held: map[string]*execution{}}
+	e := &Engine{options: o, clock: o.Clock, log: o.Log, name: rand.Text(), admit: make(chan struct{}, 1), held: map[string]*execution{}, noBucket: rate.Sometimes{Interval: time.Minute}}
 	e.relay.signal, e.relay.sent = make(chan struct{}, 1), make(chan struct{}, 1)
 	o.Store.Now, o.Store.Publish = o.Clock.Now, e.relay.add
 	e.store = store.New(o.Pool, o.Store)

@@ -38,6 +38,9 @@ func (e *Engine) execute(x *execution) store.Transition {
 		return store.Stop{Target: x.program.target(x.run.ID, -1, -1), Phase: store.TimedOut, Due: true}
 	case errors.Is(cause, errTimeout):
 		err = fmt.Errorf("%w after %s", errTimeout, x.step.Timeout())
+	case cause == nil && !x.begun && errors.Is(err, backend.ErrUnavailable):
+		// What it needs is away: others have its place meanwhile.
+		return store.Release{Target: target, By: *x.claimed, At: e.clock.Now().Add(awayFor + rand.N(awayFor))}
 	}
 	var final *Permanent
 	if delay, again := e.retry(x, err); again && !errors.As(err, &final) {
@@ -207,6 +210,7 @@ func (e *Engine) call(x *execution, scope *definition.Scope) (Result, error) {
 	if x.run.Deadline != nil && x.program.graph.Nodes[x.claimed.Step].Role == store.Main { // handlers have a time of their own
 		defer e.clock.AfterFunc(max(0, x.run.Deadline.Sub(now)), func() { x.cancel(errDeadline) })()
 	}
+	x.begun = true
 	return e.bounded(x, call)
 }
 

@@ -93,16 +93,23 @@ func (e *Engine) keepBody(ctx context.Context, k *kept) (folders []string, err e
 	return []string{folder}, err
 }
 
-// reader reads for one step, which is begun again rather than failed when object storage is away.
+const (
+	// patience is how often a step that has not begun tries to read before it gives its place to others.
+	patience = 4
+	// awayFor is for how long at least, and for twice that at most.
+	awayFor = 5 * time.Second
+)
+
+// reader reads for one step, which waits rather than fails when object storage is away: without a place until it has begun, and
+// in its place from then on.
 func (e *Engine) reader(x *execution) *payloads.Reader {
-	again := pause
-	if e.payloads == nil {
-		again = func(ctx context.Context, n int) bool {
-			if n == 0 {
-				e.log.WarnContext(ctx, "a value is in object storage, and none is configured here: the step waits", "run", x.run.ID, "step", x.step.Name())
-			}
-			return pause(ctx, n)
+	again := func(ctx context.Context, n int) bool {
+		if e.payloads == nil {
+			e.noBucket.Do(func() {
+				e.log.WarnContext(ctx, "a value is in object storage, and none is configured here: steps wait", "run", x.run.ID, "step", x.step.Name())
+			})
 		}
+		return (x.begun || n < patience) && pause(ctx, n)
 	}
 	return e.payloads.Reader(x.ctx, Folders(x.run), e.largest(), again)
 }

@@ -130,6 +130,8 @@ type execution struct {
 	ctx     context.Context
 	cancel  context.CancelCauseFunc
 	since   time.Time
+	// begun tells that what the step does has begun: from then on it is not to begin again for what can be awaited.
+	begun bool
 }
 
 // hold renews the claim from now on.

@@ -14,8 +14,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/google/uuid"
+	"golang.org/x/time/rate"
 
 	"github.com/itechsmart/operator/internal/backend"
 	"github.com/itechsmart/operator/internal/backend/s3"
@@ -63,6 +65,7 @@ type Store struct {
 	log    *slog.Logger
 	counts *counts
 	gate   chan struct{} // holds one for each reader that does not wait for the bucket, and has read
+	logged map[string]*rate.Sometimes
 }
 
 // New makes a store on a bucket; nil on none. owner is the id of the database whose values these are: others may have the same
@@ -71,7 +74,10 @@ func New(bucket Bucket, owner func(context.Context) (string, error), log *slog.L
 	if bucket == nil {
 		return nil
 	}
-	return &Store{bucket: bucket, owner: owner, log: log, counts: newCounts(), gate: make(chan struct{}, requestsAtOnce)}
+	return &Store{
+		bucket: bucket, owner: owner, log: log, counts: newCounts(), gate: make(chan struct{}, requestsAtOnce),
+		logged: map[string]*rate.Sometimes{opRead: {Interval: logEvery}, opWrite: {Interval: logEvery}},
+	}
 }
 
 // folder is the name in the bucket of a folder of ours.
@@ -132,8 +138,8 @@ func away(what string, err error) error {
 	return fmt.Errorf("%s: %w: %s", what, backend.ErrUnavailable, err.Error())
 }
 
-// logEach is how many failures of one request make a line in the log: a hundred steps may wait for the same.
-const logEach = 60
+// logEvery bounds the lines in the log about reads, and those about writes: a hundred steps may wait for the same.
+const logEvery = time.Minute
 
 // insist repeats what another try may heal.
 func (s *Store) insist(ctx context.Context, op string, again Again, try func() error) error {
@@ -142,9 +148,8 @@ func (s *Store) insist(ctx context.Context, op string, again Again, try func() e
 		if err == nil || errors.Is(err, backend.ErrNotFound) && op == opRead {
 			return err
 		}
-		if s.counts.failed.WithLabelValues(op).Inc(); n%logEach == 0 {
-			s.log.WarnContext(ctx, "object storage fails", "operation", op, "error", err)
-		}
+		s.counts.failed.WithLabelValues(op).Inc()
+		s.logged[op].Do(func() { s.log.WarnContext(ctx, "object storage fails", "operation", op, "error", err) })
 		if ctx.Err() != nil || again == nil || !again(ctx, n) {
 			return err
 		}

@@ -20,7 +20,8 @@ import (
 )
 
 const (
-	defaultPrefetch       = 64
+	// DefaultPrefetch is how many deliveries a consumer holds at a time.
+	DefaultPrefetch       = 64
 	defaultPublishTimeout = 5 * time.Second
 
 	firstPause, lastPause = 50 * time.Millisecond, 2 * time.Second
@@ -52,7 +53,7 @@ func New(o Options) (*Queue, error) {
 		return nil, fmt.Errorf("queue %s: %w", o.Name, err)
 	}
 	if o.Prefetch == 0 {
-		o.Prefetch = defaultPrefetch
+		o.Prefetch = DefaultPrefetch
 	}
 	if o.PublishTimeout == 0 {
 		o.PublishTimeout = defaultPublishTimeout

@@ -131,7 +131,11 @@ func (w *wanderer) act(c *Claimed) {
 	case 1:
 		_, err = w.Apply(ctx, Suspend{Target: target, By: *c, Until: w.Now().Add(time.Second), Resumable: true})
 	case 2:
-		_, err = w.Apply(ctx, Release{Target: target, By: *c})
+		release := Release{Target: target, By: *c}
+		if w.random.IntN(2) == 0 {
+			release.At = w.Now().Add(time.Second)
+		}
+		_, err = w.Apply(ctx, release)
 	case 3, 4:
 		if c.Item == -1 && w.graph.Nodes[c.Step].Role == Main {
 			n := w.random.IntN(5)

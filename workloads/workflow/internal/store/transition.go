@@ -196,10 +196,12 @@ func (e Expand) apply(l *locked) (Result, error) {
 	return Result{Claimed: l.follow(e.Next)}, nil
 }
 
-// Release gives a claim back: the worker ends, and another one shall begin the attempt again.
+// Release gives a claim back, so that somebody begins the attempt again.
 type Release struct {
 	Target
 	By Claimed
+	// At is not before when; zero: at once.
+	At time.Time
 }
 
 func (t Release) apply(l *locked) (Result, error) {
@@ -208,7 +210,12 @@ func (t Release) apply(l *locked) (Result, error) {
 		return Result{}, err
 	}
 	r.claims = max(0, r.claims-1)
-	l.again(r)
+	if t.At.IsZero() || l.machine.stage == stageFailing {
+		l.again(r)
+		return Result{}, nil
+	}
+	l.move(r, Ready)
+	r.ready(t.At) // Wake dispatches it
 	return Result{}, nil
 }
 
