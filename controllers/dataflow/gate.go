@@ -93,16 +93,25 @@ func jobIs(job *batchv1.Job, condition batchv1.JobConditionType) bool {
 	return false
 }
 
-// testFailures reads what the worker wrote about the tests that failed.
+// testFailures reads what the worker wrote about the tests that failed. The cache may have the Job's end before the Pod's:
+// no later event would mend what is told now, so the API server is asked then.
 func (p *pass) testFailures(ctx context.Context, job *batchv1.Job) string {
-	fallback := "the tests could not be run; see the log of Job " + job.Name
-	var pods corev1.PodList
-	err := p.c.Client.List(ctx, &pods, client.InNamespace(job.Namespace), client.MatchingLabels{"batch.kubernetes.io/job-name": job.Name})
-	if err != nil {
-		return fallback
+	for _, reader := range []client.Reader{p.c.Client, p.c.Refs.Live} {
+		var pods corev1.PodList
+		err := reader.List(ctx, &pods, client.InNamespace(job.Namespace), client.MatchingLabels{"batch.kubernetes.io/job-name": job.Name})
+		if err != nil {
+			break
+		}
+		if message := terminated(pods.Items); message != "" {
+			return message
+		}
 	}
-	for i := range pods.Items {
-		for _, container := range pods.Items[i].Status.ContainerStatuses {
+	return "the tests could not be run; see the log of Job " + job.Name
+}
+
+func terminated(pods []corev1.Pod) string {
+	for i := range pods {
+		for _, container := range pods[i].Status.ContainerStatuses {
 			if container.State.Terminated == nil {
 				continue
 			}
@@ -111,7 +120,7 @@ func (p *pass) testFailures(ctx context.Context, job *batchv1.Job) string {
 			}
 		}
 	}
-	return fallback
+	return ""
 }
 
 func readFailures(terminationMessage string) string {

@@ -347,6 +347,15 @@ func (p *pass) trouble(ctx context.Context, otherwise string) string {
 
 // prune removes configurations and test Jobs of earlier generations, once nothing uses them.
 func (p *pass) prune(ctx context.Context) error {
+	// Once the cache has the current configuration it has those before it, too: what it has not could not be removed.
+	current := client.ObjectKey{Namespace: p.pipeline.Namespace, Name: configName(p.pipeline, p.desired.hash)}
+	err := p.c.Client.Get(ctx, current, &corev1.Secret{}, client.UnsafeDisableDeepCopy)
+	if apierrors.IsNotFound(err) {
+		return &reconcile.Waiting{Reason: common.ReasonProgressing, Message: "The configuration is being written.", After: 200 * time.Millisecond}
+	}
+	if err != nil {
+		return fmt.Errorf("read the configuration: %w", err)
+	}
 	keep := map[string]bool{"Secret/" + configName(p.pipeline, p.desired.hash): true}
 	for _, child := range p.desired.children() {
 		keep[p.c.Applier.Key(child)] = true

@@ -279,7 +279,9 @@ func TestLostPassphraseIsNotReplaced(t *testing.T) {
 	w.edit("main", func(p *v1alpha1.Platform) { p.Spec.Products.Vault = nil })
 	w.gone("main-vault", &appsv1.Deployment{})
 	w.ready("main", metav1.ConditionTrue, common.ReasonSucceeded)
-	w.Expect(w.client.Delete(ctx, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "main-vault-unseal", Namespace: w.namespace}})).To(Succeed())
+	lost := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "main-vault-unseal", Namespace: w.namespace}}
+	w.Expect(w.client.Delete(ctx, lost)).To(Succeed())
+	ctrltest.Unseen(t, w.cache, lost)
 	w.edit("main", func(p *v1alpha1.Platform) { p.Spec.Products.Vault = &v1alpha1.VaultProduct{} })
 	condition := w.ready("main", metav1.ConditionFalse, common.ReasonReferenceNotFound)
 	w.Expect(condition.Message).To(ContainSubstring("restore it from a copy"))

@@ -91,6 +91,7 @@ type world struct {
 	client    client.Client
 	namespace string
 	logins    *logins
+	cache     client.Reader // the manager's
 	stop      func()
 }
 
@@ -115,7 +116,10 @@ func (w *world) start(cfg *rest.Config, more ...string) {
 	w.stop = ctrltest.Start(w.t, cfg, setup.Options{
 		Namespaces: append([]string{w.namespace}, more...), ManagerNamespace: "itechsmart-system", DriftInterval: time.Hour,
 		ManagerServiceAccount: "itechsmart", TokenReviewerRole: "itechsmart-token-reviewer",
-	}, func(d *setup.Deps) error { return setupWith(d, w.logins.probe, w.logins.stores()) })
+	}, func(d *setup.Deps) error {
+		w.cache = d.Manager.GetCache()
+		return setupWith(d, w.logins.probe, w.logins.stores())
+	})
 }
 
 func (w *world) create(obj client.Object) {

@@ -261,10 +261,11 @@ func (p *pass) leave(ctx context.Context) error {
 	return nil
 }
 
-// remove deletes a core Secret that this resource owns: the owner reference says which policy it was made with.
+// remove deletes a core Secret that this resource owns: the owner reference says which policy it was made with. It asks
+// the API server, for there is no second time: one that the cache has not seen yet would stay, with its value.
 func (p *pass) remove(ctx context.Context, name string) error {
 	var found corev1.Secret
-	err := p.c.Client.Get(ctx, client.ObjectKey{Namespace: p.secret.Namespace, Name: name}, &found)
+	err := p.c.Refs.Live.Get(ctx, client.ObjectKey{Namespace: p.secret.Namespace, Name: name}, &found)
 	if apierrors.IsNotFound(err) {
 		return nil
 	}

@@ -39,6 +39,7 @@ type world struct {
 	vault     *vault.Fake
 	clock     *ctrltest.Clock
 	requests  *ctrltest.Requests
+	cache     client.Reader // the manager's
 	stop      func()
 }
 
@@ -60,6 +61,7 @@ func (w *world) start() {
 	counted, requests := ctrltest.Count(cfg)
 	w.requests = requests
 	w.stop = ctrltest.Start(w.t, counted, setup.Options{Namespaces: []string{w.namespace}}, func(d *setup.Deps) error {
+		w.cache = d.Manager.GetCache()
 		return SetupWith(d, func(string) (vault.Client, error) { return w.vault, nil }, w.clock.Now)
 	})
 }
@@ -98,6 +100,9 @@ func (w *world) vaultReady(p *platformv1alpha1.Platform, ready bool) {
 	w.Expect(w.client.Get(w.ctx, client.ObjectKeyFromObject(p), p)).To(Succeed())
 	p.Status.Products = []platformv1alpha1.ProductStatus{{Name: platformv1alpha1.ProductVault, Ready: ready, Message: "as the test says"}}
 	w.Expect(w.client.Status().Update(w.ctx, p)).To(Succeed())
+	if w.cache != nil { // a manager runs: what is made next meets it
+		ctrltest.Seen(w.t, w.cache, p)
+	}
 }
 
 // generated is a Secret with a random text and a destination.

@@ -121,6 +121,7 @@ func TestCertificateExpires(t *testing.T) {
 	w.Expect(string(core.Type)).To(Equal("kubernetes.io/tls"))
 	w.Expect(core.Data).To(And(HaveKey("tls.crt"), HaveKey("tls.key"), HaveKey("ca.crt")))
 	w.condition(s, vaultv1alpha1.ConditionExpiring, metav1.ConditionFalse, vaultv1alpha1.ReasonValid)
+	ctrltest.Seen(t, w.cache, got) // metrics tell what the cache has
 	w.Expect(metric(t, "itechsmart_vault_secret_expiry_timestamp_seconds", w.namespace, "tls")).To(Equal(float64(got.Status.ExpiresAt.Unix())))
 	w.clock.Add(220 * time.Hour)
 	w.poke(s)

@@ -20,6 +20,7 @@ import (
 
 	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	apiruntime "k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
@@ -177,7 +178,7 @@ func Start(t testing.TB, cfg *rest.Config, options setup.Options, sets ...func(*
 	if options.Webhooks != nil {
 		options.Webhooks.Serve(&managed)
 	}
-	mgr, err := ctrl.NewManager(cfg, managed)
+	mgr, err := ctrl.NewManager(late(cfg), managed)
 	if err != nil {
 		t.Fatalf("manager: %v", err)
 	}
@@ -206,4 +207,33 @@ func Start(t testing.TB, cfg *rest.Config, options setup.Options, sets ...func(*
 	}
 	t.Cleanup(stop)
 	return stop
+}
+
+// Seen waits until a manager's cache has an object as it was last written: only then do controllers count on it,
+// whatever else has come to them meanwhile.
+func Seen(t testing.TB, cache client.Reader, written client.Object) {
+	t.Helper()
+	wait(t, cache, written, func(found client.Object, err error) bool {
+		return err == nil && found.GetResourceVersion() == written.GetResourceVersion()
+	})
+}
+
+// Unseen waits until a manager's cache has an object no more.
+func Unseen(t testing.TB, cache client.Reader, deleted client.Object) {
+	t.Helper()
+	wait(t, cache, deleted, func(_ client.Object, err error) bool { return apierrors.IsNotFound(err) })
+}
+
+func wait(t testing.TB, cache client.Reader, obj client.Object, ok func(found client.Object, err error) bool) {
+	t.Helper()
+	for deadline := time.Now().Add(Timeout); ; time.Sleep(Interval) {
+		found := obj.DeepCopyObject().(client.Object)
+		err := cache.Get(context.Background(), client.ObjectKeyFromObject(obj), found)
+		if ok(found, err) {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the cache does not come to have what was done to %T %q: version %q, %v", obj, obj.GetName(), found.GetResourceVersion(), err)
+		}
+	}
 }

@@ -17,6 +17,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
 	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -62,7 +63,17 @@ type Reconciler[T Object] struct {
 
 	mu    sync.Mutex
 	begun map[client.ObjectKey]time.Time // the first pass over a resource whose status says nothing yet
+	wrote map[client.ObjectKey]written   // the last status, until the cache has it
 }
+
+// written is which version of a resource a status patch made.
+type written struct {
+	version string
+	at      time.Time
+}
+
+// longestLag bounds how long a cache is waited for: after a restore of etcd versions begin anew.
+const longestLag = time.Minute
 
 // firstWord is how long a new resource may take to become Ready before its status says what is awaited: most are
 // sooner, and one write tells it all. Until then status.observedGeneration is -1, which kstatus reads as in progress.
@@ -76,6 +87,9 @@ func (r *Reconciler[T]) Reconcile(ctx context.Context, req ctrl.Request) (result
 			r.forget(req.NamespacedName)
 		}
 		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	if r.behind(obj) {
+		return behindResult(), nil
 	}
 	before := obj.DeepCopyObject().(T)
 	pass := r.NewPass(obj)
@@ -123,9 +137,37 @@ func (r *Reconciler[T]) silence(obj T, err error) time.Duration {
 	return soonest(left, waiting.After)
 }
 
+// behind tells that the cache has not seen yet what the last pass wrote. A pass that compared with the status before that
+// would find nothing to write where things are again as they were, and leave what the last pass wrote.
+func (r *Reconciler[T]) behind(obj T) bool {
+	key := client.ObjectKeyFromObject(obj)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	last, ok := r.wrote[key]
+	if !ok {
+		return false
+	}
+	order, err := resourceversion.CompareResourceVersion(obj.GetResourceVersion(), last.version)
+	if err == nil && order < 0 && time.Since(last.at) < longestLag {
+		return true
+	}
+	delete(r.wrote, key)
+	return false
+}
+
+func (r *Reconciler[T]) note(obj T) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.wrote == nil {
+		r.wrote = map[client.ObjectKey]written{}
+	}
+	r.wrote[client.ObjectKeyFromObject(obj)] = written{obj.GetResourceVersion(), time.Now()}
+}
+
 func (r *Reconciler[T]) forget(key client.ObjectKey) {
 	r.mu.Lock()
 	delete(r.begun, key)
+	delete(r.wrote, key)
 	r.mu.Unlock()
 	if r.Forget != nil {
 		r.Forget(key)
@@ -144,10 +186,13 @@ func run(ctx context.Context, steps []Step) error {
 // unpatched looks again at once when the cache was behind what an earlier pass wrote.
 func unpatched(err error) (ctrl.Result, error) {
 	if apierrors.IsConflict(err) {
-		return ctrl.Result{RequeueAfter: jitter(50 * time.Millisecond)}, nil
+		return behindResult(), nil
 	}
 	return ctrl.Result{}, err
 }
+
+// behindResult gives the cache the time to catch up.
+func behindResult() ctrl.Result { return ctrl.Result{RequeueAfter: jitter(50 * time.Millisecond)} }
 
 // decide is the one place where an error becomes a requeue.
 func decide(err error, again time.Duration) (ctrl.Result, error) {
@@ -232,6 +277,7 @@ func (r *Reconciler[T]) patchStatus(ctx context.Context, obj, before T) error {
 	if err := r.Client.Status().Patch(ctx, obj, client.MergeFromWithOptions(base, client.MergeFromWithOptimisticLock{})); err != nil {
 		return client.IgnoreNotFound(fmt.Errorf("patch status: %w", err))
 	}
+	r.note(obj)
 	if event != nil && r.Recorder != nil {
 		kind := corev1.EventTypeNormal
 		if event.Status != metav1.ConditionTrue && meta.IsStatusConditionTrue(*obj.GetConditions(), common.ConditionStalled) {
