@@ -163,17 +163,19 @@ func TestObjectStorageOnMinIO(t *testing.T) {
 	secret := binding("lake", data)
 	w.create(secret)
 	w.edit("main", func(p *v1alpha1.Platform) { p.Spec.Backends.ObjectStorage = externalAt("lake") })
-	condition := w.ready("main", metav1.ConditionFalse, common.ReasonReferenceNotFound)
-	w.Expect(condition.Message).To(ContainSubstring(fmt.Sprintf(`objectstorage: Object storage at %s cannot be used: s3: list bucket "no-such-bucket": not found`, b.Address())))
-	w.Expect(condition.Message).To(ContainSubstring("create it, or correct the Secret"))
-	w.Expect(condition.Message).To(ContainSubstring("spec.products.workflow: Object storage is awaited"))
+	// Until the Secret is seen, it is what was not found.
+	w.Eventually(func() string { return w.ready("main", metav1.ConditionFalse, common.ReasonReferenceNotFound).Message }).Should(And(
+		ContainSubstring(fmt.Sprintf(`objectstorage: Object storage at %s cannot be used: s3: list bucket "no-such-bucket": not found`, b.Address())),
+		ContainSubstring("create it, or correct the Secret"),
+		ContainSubstring("spec.products.workflow: Object storage is awaited"),
+	))
 	service, worker := w.objects()
 	w.Expect(service).To(BeNil())
 	w.Expect(worker).To(BeNil())
 
 	secret.StringData = map[string]string{"bucket": b.Extra[s3.KeyBucket], "secret-key": "wr0ng-" + b.Password}
 	w.Expect(w.client.Update(ctx, secret)).To(Succeed())
-	condition = w.ready("main", metav1.ConditionFalse, common.ReasonAccessDenied)
+	condition := w.ready("main", metav1.ConditionFalse, common.ReasonAccessDenied)
 	w.Expect(condition.Message).NotTo(ContainSubstring(b.Password))
 
 	secret.StringData = map[string]string{"secret-key": b.Password}

@@ -31,8 +31,7 @@ var ctx = context.Background()
 func TestManagedBecomesReady(t *testing.T) {
 	w := newWorld(t)
 	w.create(newPlatform(allManaged()))
-	condition := w.ready("main", metav1.ConditionFalse, common.ReasonProgressing)
-	w.Expect(condition.Message).To(ContainSubstring("kafka: the pod starts"))
+	w.Eventually(func() string { return w.ready("main", metav1.ConditionFalse, common.ReasonProgressing).Message }).Should(ContainSubstring("kafka: the pod starts"))
 	w.Expect(w.platform("main").Status.Ready).To(Equal("0/5"))
 	for i, kind := range managedTypes() {
 		w.run("main-" + kind.name)

@@ -193,8 +193,8 @@ func TestProductWaitsForEveryReplica(t *testing.T) {
 		}).Should(Succeed())
 	}
 	set(appsv1.DeploymentStatus{Replicas: 3, UpdatedReplicas: 3, ReadyReplicas: 2, AvailableReplicas: 2})
-	condition := w.ready("main", metav1.ConditionFalse, common.ReasonProgressing)
-	w.Expect(condition.Message).To(Equal("vault: the rollout goes on"))
+	// Before that, its own objects may still be on their way through the cache.
+	w.Eventually(func() string { return w.ready("main", metav1.ConditionFalse, common.ReasonProgressing).Message }).Should(Equal("vault: the rollout goes on"))
 	w.Eventually(func() int32 { return w.platform("main").Status.Product("vault").Replicas }).Should(Equal(int32(2)))
 	set(appsv1.DeploymentStatus{Replicas: 4, UpdatedReplicas: 3, ReadyReplicas: 4, AvailableReplicas: 4})
 	w.ready("main", metav1.ConditionFalse, common.ReasonProgressing)
