@@ -37,10 +37,10 @@ func TestKeysAreReplacedInTwoRollouts(t *testing.T) {
 	done, ended := make(chan struct{}), make(chan struct{})
 	go func() { // every configuration that a Deployment had
 		defer close(ended)
-		for {
+		for last := false; !last; {
 			select {
 			case <-done:
-				return
+				last = true
 			case <-time.After(5 * time.Millisecond):
 			}
 			var d appsv1.Deployment

@@ -106,8 +106,10 @@ func TestHistoryIsBounded(t *testing.T) {
 	w.end("kept", workflowv1alpha1.RunSucceeded, 20*time.Minute)
 	w.end("orphan", workflowv1alpha1.RunSucceeded, 30*time.Minute)
 	w.Eventually(w.names).Should(Equal([]string{"active", "bad-3", "good-2", "good-3", "kept", "orphan"}))
-	condition(w, active, common.ConditionReady, metav1.ConditionFalse, common.ReasonReferenceNotReady)
-	condition(w, of, common.ConditionReady, metav1.ConditionFalse, common.ReasonProgressing)
+	why := condition(w, of, common.ConditionReady, metav1.ConditionFalse, common.ReasonProgressing)
+	w.Eventually(func() string {
+		return condition(w, active, common.ConditionReady, metav1.ConditionFalse, common.ReasonReferenceNotReady)
+	}).Should(ContainSubstring(why))
 	w.quiet()
 	w.requests.Reset()
 	w.Consistently(w.requests.Writes, time.Second).Should(BeEmpty())
