@@ -22,7 +22,7 @@ import (
 	vaultv1alpha1 "github.com/itechsmart/operator/api/vault/v1alpha1"
 	"github.com/itechsmart/operator/controllers/internal/reconcile"
 	"github.com/itechsmart/operator/internal/backend"
-	"github.com/itechsmart/operator/internal/backend/vault"
+	vault "github.com/itechsmart/operator/workloads/vault/client"
 )
 
 func (p *pass) synced(status metav1.ConditionStatus, reason, message string) {

@@ -25,8 +25,8 @@ import (
 	vaultv1alpha1 "github.com/itechsmart/operator/api/vault/v1alpha1"
 	"github.com/itechsmart/operator/controllers/internal/ctrltest"
 	"github.com/itechsmart/operator/controllers/internal/setup"
-	"github.com/itechsmart/operator/internal/backend/vault"
 	"github.com/itechsmart/operator/test/kube"
+	vault "github.com/itechsmart/operator/workloads/vault/client"
 )
 
 // faultScenario is one thing that happens to a Secret, whose manager dies at any of its writes.

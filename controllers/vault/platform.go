@@ -15,7 +15,7 @@ import (
 	"github.com/itechsmart/operator/controllers/internal/reconcile"
 	"github.com/itechsmart/operator/controllers/internal/refs"
 	"github.com/itechsmart/operator/internal/backend"
-	"github.com/itechsmart/operator/internal/backend/vault"
+	vault "github.com/itechsmart/operator/workloads/vault/client"
 )
 
 // platformOf is the Platform that a reference names, or the namespace's only one; it runs a Vault.

@@ -12,7 +12,7 @@ import (
 
 	vaultv1alpha1 "github.com/itechsmart/operator/api/vault/v1alpha1"
 	"github.com/itechsmart/operator/controllers/internal/ctrltest"
-	"github.com/itechsmart/operator/internal/backend/vault"
+	vault "github.com/itechsmart/operator/workloads/vault/client"
 )
 
 // TestSamplesRender checks what no API server does: templates and conditions of the samples.

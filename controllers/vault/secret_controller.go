@@ -14,7 +14,7 @@ import (
 	vaultv1alpha1 "github.com/itechsmart/operator/api/vault/v1alpha1"
 	"github.com/itechsmart/operator/controllers/internal/reconcile"
 	"github.com/itechsmart/operator/controllers/internal/refs"
-	"github.com/itechsmart/operator/internal/backend/vault"
+	vault "github.com/itechsmart/operator/workloads/vault/client"
 )
 
 // +kubebuilder:rbac:groups=vault.itechsmart.dev,resources=secrets,verbs=get;list;watch;patch;update

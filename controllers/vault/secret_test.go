@@ -18,7 +18,7 @@ import (
 	vaultv1alpha1 "github.com/itechsmart/operator/api/vault/v1alpha1"
 	"github.com/itechsmart/operator/controllers/internal/ctrltest"
 	"github.com/itechsmart/operator/internal/backend"
-	"github.com/itechsmart/operator/internal/backend/vault"
+	vault "github.com/itechsmart/operator/workloads/vault/client"
 )
 
 func TestSecretBecomesReady(t *testing.T) {

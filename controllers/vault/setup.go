@@ -25,7 +25,7 @@ import (
 	"github.com/itechsmart/operator/controllers/internal/reconcile"
 	"github.com/itechsmart/operator/controllers/internal/refs"
 	"github.com/itechsmart/operator/controllers/internal/setup"
-	"github.com/itechsmart/operator/internal/backend/vault"
+	vault "github.com/itechsmart/operator/workloads/vault/client"
 )
 
 // Setup adds the product's controllers to the manager.

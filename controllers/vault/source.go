@@ -18,7 +18,7 @@ import (
 	vaultv1alpha1 "github.com/itechsmart/operator/api/vault/v1alpha1"
 	"github.com/itechsmart/operator/controllers/internal/reconcile"
 	"github.com/itechsmart/operator/controllers/internal/refs"
-	"github.com/itechsmart/operator/internal/backend/vault"
+	vault "github.com/itechsmart/operator/workloads/vault/client"
 )
 
 // conflicts refuses a path that an older Secret declares. Those that only read it are welcome.

@@ -25,7 +25,7 @@ import (
 	"github.com/itechsmart/operator/controllers/internal/external"
 	"github.com/itechsmart/operator/controllers/internal/reconcile"
 	"github.com/itechsmart/operator/internal/backend"
-	"github.com/itechsmart/operator/internal/backend/vault"
+	vault "github.com/itechsmart/operator/workloads/vault/client"
 )
 
 // settled: the last pass over this generation, perhaps of an earlier manager, found all in order.

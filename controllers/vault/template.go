@@ -16,7 +16,7 @@ import (
 	"text/template/parse"
 
 	vaultv1alpha1 "github.com/itechsmart/operator/api/vault/v1alpha1"
-	"github.com/itechsmart/operator/internal/backend/vault"
+	vault "github.com/itechsmart/operator/workloads/vault/client"
 )
 
 // maxRendered bounds what a template writes, and maxWork what its functions make on the way: together with a language

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	vaultv1alpha1 "github.com/itechsmart/operator/api/vault/v1alpha1"
-	"github.com/itechsmart/operator/internal/backend/vault"
+	vault "github.com/itechsmart/operator/workloads/vault/client"
 )
 
 func templated(text string) (string, error) {

@@ -13,9 +13,9 @@ import (
 	"testing"
 
 	"github.com/itechsmart/operator/internal/backend"
-	wire "github.com/itechsmart/operator/internal/backend/vault"
 	"github.com/itechsmart/operator/test/load"
 	"github.com/itechsmart/operator/workloads/config"
+	wire "github.com/itechsmart/operator/workloads/vault/client"
 )
 
 const (

@@ -18,7 +18,7 @@ import (
 
 	platformv1alpha1 "github.com/itechsmart/operator/api/platform/v1alpha1"
 	vaultv1alpha1 "github.com/itechsmart/operator/api/vault/v1alpha1"
-	"github.com/itechsmart/operator/internal/backend/vault"
+	vault "github.com/itechsmart/operator/workloads/vault/client"
 )
 
 // changePlatform edits the quickstart's Platform, waits until it is Ready, and undoes the edit at the end of the test.

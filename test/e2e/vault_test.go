@@ -31,7 +31,7 @@ import (
 	common "github.com/itechsmart/operator/api/common/v1alpha1"
 	dataflowv1alpha1 "github.com/itechsmart/operator/api/dataflow/v1alpha1"
 	vaultv1alpha1 "github.com/itechsmart/operator/api/vault/v1alpha1"
-	"github.com/itechsmart/operator/internal/backend/vault"
+	vault "github.com/itechsmart/operator/workloads/vault/client"
 )
 
 var vaultPods = map[string]string{"app.kubernetes.io/name": "vault", "app.kubernetes.io/instance": "main"}

@@ -29,31 +29,32 @@ func Context(t testing.TB) context.Context {
 // Name is a fresh lower-case identifier, for the suites share one server.
 func Name(prefix string) string { return prefix + "_" + strings.ToLower(rand.Text()[:10]) }
 
-func must(t testing.TB, err error) {
+// Must fails the test on an error.
+func Must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
 	}
 }
 
-// wantIs fails unless err wraps want.
-func wantIs(t testing.TB, err, want error) {
+// WantIs fails unless err wraps want.
+func WantIs(t testing.TB, err, want error) {
 	t.Helper()
 	if !errors.Is(err, want) {
 		t.Fatalf("got error %v, want one that is %q", err, want)
 	}
 }
 
-// ended checks that a method that is called with an ended context answers at
+// Ended checks that a method that is called with an ended context answers at
 // once and as unavailable.
-func ended(t testing.TB, call func(context.Context) error) {
+func Ended(t testing.TB, call func(context.Context) error) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	start := time.Now()
 	err := call(ctx)
-	wantIs(t, err, backend.ErrUnavailable)
-	wantIs(t, err, context.Canceled)
+	WantIs(t, err, backend.ErrUnavailable)
+	WantIs(t, err, context.Canceled)
 	if took := time.Since(start); took > 5*time.Second {
 		t.Fatalf("answered after %s with an ended context", took)
 	}

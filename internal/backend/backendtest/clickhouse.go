@@ -15,7 +15,7 @@ import (
 // ClickHouse is the suite of clickhouse.Admin.
 func ClickHouse(t *testing.T, open func(testing.TB) clickhouse.Admin) {
 	s := clickhouseSuite{admin: open(t), database: Name("db")}
-	t.Cleanup(func() { must(t, s.admin.Close()) })
+	t.Cleanup(func() { Must(t, s.admin.Close()) })
 	t.Run("Ping", s.ping)
 	t.Run("Database", s.ensure)
 	for name, test := range map[string]func(*testing.T){
@@ -52,7 +52,7 @@ func (s clickhouseSuite) table() clickhouse.Table {
 // create makes the table and drops it after the test.
 func (s clickhouseSuite) create(t *testing.T, table clickhouse.Table) {
 	t.Helper()
-	must(t, s.admin.CreateTable(Context(t), table))
+	Must(t, s.admin.CreateTable(Context(t), table))
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), timeout)
 		defer cancel()
@@ -65,7 +65,7 @@ func (s clickhouseSuite) create(t *testing.T, table clickhouse.Table) {
 func (s clickhouseSuite) wantTable(t *testing.T, want clickhouse.Table) clickhouse.Table {
 	t.Helper()
 	got, err := s.admin.Table(Context(t), want.Database, want.Name)
-	must(t, err)
+	Must(t, err)
 	if drift := want.Drift(got); !drift.None() {
 		t.Errorf("drift %+v\ngot  %+v\nwant %+v", drift, got, want)
 	}
@@ -74,18 +74,18 @@ func (s clickhouseSuite) wantTable(t *testing.T, want clickhouse.Table) clickhou
 
 func (s clickhouseSuite) ping(t *testing.T) {
 	version, err := s.admin.Ping(Context(t))
-	must(t, err)
+	Must(t, err)
 	if strings.Count(version, ".") < 2 {
 		t.Errorf("version %q, want three numbers", version)
 	}
-	ended(t, func(ctx context.Context) error { _, err := s.admin.Ping(ctx); return err })
+	Ended(t, func(ctx context.Context) error { _, err := s.admin.Ping(ctx); return err })
 }
 
 func (s clickhouseSuite) ensure(t *testing.T) {
 	ctx := Context(t)
-	wantIs(t, s.admin.CreateTable(ctx, s.table()), backend.ErrNotFound)
-	must(t, s.admin.EnsureDatabase(ctx, s.database))
-	must(t, s.admin.EnsureDatabase(ctx, s.database))
+	WantIs(t, s.admin.CreateTable(ctx, s.table()), backend.ErrNotFound)
+	Must(t, s.admin.EnsureDatabase(ctx, s.database))
+	Must(t, s.admin.EnsureDatabase(ctx, s.database))
 }
 
 func (s clickhouseSuite) lifecycle(t *testing.T) {
@@ -95,10 +95,10 @@ func (s clickhouseSuite) lifecycle(t *testing.T) {
 	if len(got.Columns) != len(want.Columns) || got.Columns[1].Name != "time" {
 		t.Errorf("columns %v", got.Columns)
 	}
-	wantIs(t, s.admin.CreateTable(ctx, want), backend.ErrExists)
-	must(t, s.admin.DropTable(ctx, want.Database, want.Name))
+	WantIs(t, s.admin.CreateTable(ctx, want), backend.ErrExists)
+	Must(t, s.admin.DropTable(ctx, want.Database, want.Name))
 	_, err := s.admin.Table(ctx, want.Database, want.Name)
-	wantIs(t, err, backend.ErrNotFound)
+	WantIs(t, err, backend.ErrNotFound)
 	s.create(t, want) // the name is free again
 }
 
@@ -120,16 +120,16 @@ func (s clickhouseSuite) columns(t *testing.T) {
 	added := []clickhouse.Column{{Name: "extra", Type: "Float64", Default: "1.5"}, {Name: "more", Type: "Array(String)"}}
 	want.Columns = append(want.Columns, added...)
 	got, err := s.admin.Table(ctx, want.Database, want.Name)
-	must(t, err)
+	Must(t, err)
 	if drift := want.Drift(got); len(drift.Missing) != 2 {
 		t.Errorf("drift %+v, want both columns as missing", drift)
 	}
-	must(t, s.admin.AddColumns(ctx, want.Database, want.Name, added))
-	must(t, s.admin.AddColumns(ctx, want.Database, want.Name, added))
-	must(t, s.admin.AddColumns(ctx, want.Database, want.Name, nil))
+	Must(t, s.admin.AddColumns(ctx, want.Database, want.Name, added))
+	Must(t, s.admin.AddColumns(ctx, want.Database, want.Name, added))
+	Must(t, s.admin.AddColumns(ctx, want.Database, want.Name, nil))
 	s.wantTable(t, want)
 	bad := []clickhouse.Column{{Name: "bad", Type: "NoSuchType"}}
-	wantIs(t, s.admin.AddColumns(ctx, want.Database, want.Name, bad), backend.ErrInvalid)
+	WantIs(t, s.admin.AddColumns(ctx, want.Database, want.Name, bad), backend.ErrInvalid)
 }
 
 func (s clickhouseSuite) modify(t *testing.T) {
@@ -146,15 +146,15 @@ func (s clickhouseSuite) modify(t *testing.T) {
 			}
 		}
 		got, err := s.admin.Table(ctx, want.Database, want.Name)
-		must(t, err)
+		Must(t, err)
 		if drift := want.Drift(got); len(drift.Changed) != 1 || drift.Changed[0] != change {
 			t.Errorf("drift %+v, want %v as changed", drift, change)
 		}
-		must(t, s.admin.ModifyColumn(ctx, want.Database, want.Name, change))
+		Must(t, s.admin.ModifyColumn(ctx, want.Database, want.Name, change))
 		s.wantTable(t, want)
 	}
 	missing := clickhouse.Column{Name: "missing", Type: "String"}
-	wantIs(t, s.admin.ModifyColumn(ctx, want.Database, want.Name, missing), backend.ErrNotFound)
+	WantIs(t, s.admin.ModifyColumn(ctx, want.Database, want.Name, missing), backend.ErrNotFound)
 }
 
 func (s clickhouseSuite) settings(t *testing.T) {
@@ -162,12 +162,12 @@ func (s clickhouseSuite) settings(t *testing.T) {
 	s.create(t, want)
 	for _, ttl := range []string{"toDateTime(time) + toIntervalDay(7)", "", "", "toDateTime(time) + interval 2 month"} {
 		want.TTL = ttl
-		must(t, s.admin.ModifyTTL(ctx, want.Database, want.Name, ttl))
+		Must(t, s.admin.ModifyTTL(ctx, want.Database, want.Name, ttl))
 		s.wantTable(t, want)
 	}
 	for _, comment := range []string{"other", "", `'; DROP TABLE x -- \`} {
 		want.Comment = comment
-		must(t, s.admin.SetComment(ctx, want.Database, want.Name, comment))
+		Must(t, s.admin.SetComment(ctx, want.Database, want.Name, comment))
 		s.wantTable(t, want)
 	}
 }
@@ -217,5 +217,5 @@ func (s clickhouseSuite) invalid(t *testing.T) {
 			t.Errorf("%s: got %v, want ErrInvalid", name, err)
 		}
 	}
-	wantIs(t, s.admin.EnsureDatabase(ctx, "a-b"), backend.ErrInvalid)
+	WantIs(t, s.admin.EnsureDatabase(ctx, "a-b"), backend.ErrInvalid)
 }

@@ -32,10 +32,10 @@ func Encrypted[A Pinger](t *testing.T, secure backend.Binding, otherCA string, o
 			b := secure
 			b.CA = test.ca
 			admin, err := open(b)
-			must(t, err)
+			Must(t, err)
 			defer admin.Close() //nolint:errcheck // the test is over
 			_, err = admin.Ping(Context(t))
-			wantIs(t, err, test.want)
+			WantIs(t, err, test.want)
 			if err != nil && !strings.Contains(err.Error(), "certificate") {
 				t.Errorf("the error does not say why: %v", err)
 			}
@@ -47,12 +47,12 @@ func Encrypted[A Pinger](t *testing.T, secure backend.Binding, otherCA string, o
 // connection and says nothing. b lacks nothing but the address.
 func Silent[A Pinger](t *testing.T, b backend.Binding, open func(backend.Binding) (A, error)) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
+	Must(t, err)
 	defer l.Close() //nolint:errcheck // the test is over
 	b.Host, b.Port, err = net.SplitHostPort(l.Addr().String())
-	must(t, err)
+	Must(t, err)
 	admin, err := open(b)
-	must(t, err)
+	Must(t, err)
 	defer admin.Close() //nolint:errcheck // the test is over
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
@@ -61,7 +61,7 @@ func Silent[A Pinger](t *testing.T, b backend.Binding, open func(backend.Binding
 	if took := time.Since(start); took > 5*time.Second {
 		t.Errorf("took %s", took)
 	}
-	wantIs(t, err, backend.ErrUnavailable)
+	WantIs(t, err, backend.ErrUnavailable)
 	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v, want DeadlineExceeded", err)
 	}

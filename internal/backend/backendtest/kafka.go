@@ -17,7 +17,7 @@ import (
 // records to a topic.
 func Kafka(t *testing.T, open func(testing.TB) kafka.Admin, produce func(t testing.TB, topic string, n int)) {
 	s := kafkaSuite{admin: open(t), produce: produce}
-	t.Cleanup(func() { must(t, s.admin.Close()) })
+	t.Cleanup(func() { Must(t, s.admin.Close()) })
 	for name, test := range map[string]func(*testing.T){
 		"Ping": s.ping, "Lifecycle": s.lifecycle, "Missing": s.missing, "Invalid": s.invalid,
 		"Update": s.update, "Topics": s.topics, "Lag": s.lag, "Reset": s.reset, "Concurrent": s.concurrent,
@@ -37,7 +37,7 @@ func (s kafkaSuite) create(t *testing.T, topic kafka.Topic) kafka.Topic {
 	if topic.Name == "" {
 		topic.Name = Name("topic")
 	}
-	must(t, s.admin.CreateTopic(Context(t), topic))
+	Must(t, s.admin.CreateTopic(Context(t), topic))
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), timeout)
 		defer cancel()
@@ -50,27 +50,27 @@ func (s kafkaSuite) create(t *testing.T, topic kafka.Topic) kafka.Topic {
 
 func (s kafkaSuite) ping(t *testing.T) {
 	version, err := s.admin.Ping(Context(t))
-	must(t, err)
+	Must(t, err)
 	if version == "" || version == "unknown" {
 		t.Errorf("version %q, want the release", version)
 	}
-	ended(t, func(ctx context.Context) error { _, err := s.admin.Ping(ctx); return err })
+	Ended(t, func(ctx context.Context) error { _, err := s.admin.Ping(ctx); return err })
 }
 
 func (s kafkaSuite) lifecycle(t *testing.T) {
 	ctx := Context(t)
 	want := s.create(t, kafka.Topic{Partitions: 3, ReplicationFactor: 1, Config: map[string]string{"retention.ms": "60000"}})
 	got, err := s.admin.Topic(ctx, want.Name)
-	must(t, err)
+	Must(t, err)
 	if drift := want.Drift(got); len(drift) > 0 || got.ReplicationFactor != 1 || len(got.Config) != 1 {
 		t.Errorf("got %+v, want %+v: %v", got, want, drift)
 	}
-	wantIs(t, s.admin.CreateTopic(ctx, want), backend.ErrExists)
-	must(t, s.admin.DeleteTopic(ctx, want.Name))
+	WantIs(t, s.admin.CreateTopic(ctx, want), backend.ErrExists)
+	Must(t, s.admin.DeleteTopic(ctx, want.Name))
 	_, err = s.admin.Topic(ctx, want.Name)
-	wantIs(t, err, backend.ErrNotFound)
-	wantIs(t, s.admin.DeleteTopic(ctx, want.Name), backend.ErrNotFound)
-	must(t, s.admin.CreateTopic(ctx, want)) // the name is free again
+	WantIs(t, err, backend.ErrNotFound)
+	WantIs(t, s.admin.DeleteTopic(ctx, want.Name), backend.ErrNotFound)
+	Must(t, s.admin.CreateTopic(ctx, want)) // the name is free again
 }
 
 func (s kafkaSuite) missing(t *testing.T) {
@@ -119,20 +119,20 @@ func (s kafkaSuite) update(t *testing.T) {
 	ctx := Context(t)
 	topic := s.create(t, kafka.Topic{Partitions: 2, Config: map[string]string{"retention.ms": "60000"}})
 	want := kafka.Topic{Name: topic.Name, Partitions: 5, Config: map[string]string{"cleanup.policy": "compact"}}
-	must(t, s.admin.UpdateTopic(ctx, want))
+	Must(t, s.admin.UpdateTopic(ctx, want))
 	got, err := s.admin.Topic(ctx, topic.Name)
-	must(t, err)
+	Must(t, err)
 	if drift := want.Drift(got); len(drift) > 0 {
 		t.Errorf("after the update: %v", drift)
 	}
 	if got.Config["retention.ms"] != "60000" {
 		t.Errorf("retention.ms is %q, an update must keep what it does not name", got.Config["retention.ms"])
 	}
-	wantIs(t, s.admin.UpdateTopic(ctx, kafka.Topic{Name: topic.Name, Partitions: 4}), backend.ErrInvalid)
-	must(t, s.admin.UpdateTopic(ctx, kafka.Topic{Name: topic.Name, Config: map[string]string{"retention.ms": "1000"}}))
-	must(t, s.admin.ResetConfig(ctx, topic.Name, []string{"cleanup.policy", "max.message.bytes"}))
+	WantIs(t, s.admin.UpdateTopic(ctx, kafka.Topic{Name: topic.Name, Partitions: 4}), backend.ErrInvalid)
+	Must(t, s.admin.UpdateTopic(ctx, kafka.Topic{Name: topic.Name, Config: map[string]string{"retention.ms": "1000"}}))
+	Must(t, s.admin.ResetConfig(ctx, topic.Name, []string{"cleanup.policy", "max.message.bytes"}))
 	got, err = s.admin.Topic(ctx, topic.Name)
-	must(t, err)
+	Must(t, err)
 	if got.Partitions != 5 || got.Config["retention.ms"] != "1000" || len(got.Config) != 1 {
 		t.Errorf("got %+v, want 5 partitions and retention.ms=1000 alone", got)
 	}
@@ -142,20 +142,20 @@ func (s kafkaSuite) topics(t *testing.T) {
 	ctx := Context(t)
 	one, two := s.create(t, kafka.Topic{Partitions: 1}), s.create(t, kafka.Topic{Partitions: 2})
 	got, err := s.admin.Topics(ctx, []string{one.Name, Name("missing"), two.Name})
-	must(t, err)
+	Must(t, err)
 	if len(got) != 2 || got[one.Name].Partitions != 1 || got[two.Name].Partitions != 2 {
 		t.Errorf("got %v", got)
 	}
 	if got, err = s.admin.Topics(ctx, nil); err != nil || len(got) != 0 {
 		t.Errorf("no names gave %v, %v", got, err)
 	}
-	ended(t, func(ctx context.Context) error { _, err := s.admin.Topics(ctx, []string{one.Name}); return err })
+	Ended(t, func(ctx context.Context) error { _, err := s.admin.Topics(ctx, []string{one.Name}); return err })
 }
 
 func (s kafkaSuite) wantLag(t *testing.T, group, topic string, want int64) {
 	t.Helper()
 	got, err := s.admin.GroupLag(Context(t), group, topic)
-	must(t, err)
+	Must(t, err)
 	if got != want {
 		t.Errorf("lag %d, want %d", got, want)
 	}
@@ -166,7 +166,7 @@ func (s kafkaSuite) lag(t *testing.T) {
 	s.wantLag(t, group, topic, 0)
 	s.produce(t, topic, 10)
 	s.wantLag(t, group, topic, 10)
-	must(t, s.admin.ResetGroup(Context(t), group, topic, kafka.Latest))
+	Must(t, s.admin.ResetGroup(Context(t), group, topic, kafka.Latest))
 	s.wantLag(t, group, topic, 0)
 	s.produce(t, topic, 4)
 	s.wantLag(t, group, topic, 4)
@@ -176,11 +176,11 @@ func (s kafkaSuite) reset(t *testing.T) {
 	ctx := Context(t)
 	topic, group := s.create(t, kafka.Topic{Partitions: 2}).Name, Name("group")
 	s.produce(t, topic, 6)
-	must(t, s.admin.ResetGroup(ctx, group, topic, kafka.Latest))
+	Must(t, s.admin.ResetGroup(ctx, group, topic, kafka.Latest))
 	s.wantLag(t, group, topic, 0)
-	must(t, s.admin.ResetGroup(ctx, group, topic, kafka.Earliest))
+	Must(t, s.admin.ResetGroup(ctx, group, topic, kafka.Earliest))
 	s.wantLag(t, group, topic, 6)
-	must(t, s.admin.ResetGroup(ctx, group, topic, time.Now().Add(time.Hour).UnixMilli()))
+	Must(t, s.admin.ResetGroup(ctx, group, topic, time.Now().Add(time.Hour).UnixMilli()))
 	s.wantLag(t, group, topic, 0)
 }
 

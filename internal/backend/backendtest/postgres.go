@@ -16,7 +16,7 @@ import (
 // given name.
 func Postgres(t *testing.T, login string, open func(testing.TB) postgres.Admin) {
 	s := postgresSuite{admin: open(t), login: login}
-	t.Cleanup(func() { must(t, s.admin.Close()) })
+	t.Cleanup(func() { Must(t, s.admin.Close()) })
 	for name, test := range map[string]func(*testing.T){
 		"Ping": s.ping, "Schema": s.schema, "Role": s.role, "Grant": s.grant, "Table": s.table, "Types": s.types,
 		"Columns": s.columns, "Comments": s.comments, "Missing": s.missing, "Invalid": s.invalid,
@@ -44,7 +44,7 @@ func after(t *testing.T, drop func(context.Context) error) {
 func (s postgresSuite) newSchema(t *testing.T, owner string) string {
 	t.Helper()
 	name := Name("schema")
-	must(t, s.admin.EnsureSchema(Context(t), name, owner))
+	Must(t, s.admin.EnsureSchema(Context(t), name, owner))
 	after(t, func(ctx context.Context) error { return s.admin.DropSchema(ctx, name) })
 	return name
 }
@@ -52,40 +52,40 @@ func (s postgresSuite) newSchema(t *testing.T, owner string) string {
 func (s postgresSuite) newRole(t *testing.T) string {
 	t.Helper()
 	name := Name("role")
-	must(t, s.admin.EnsureRole(Context(t), name, "first password"))
+	Must(t, s.admin.EnsureRole(Context(t), name, "first password"))
 	after(t, func(ctx context.Context) error { return s.admin.DropRole(ctx, name) })
 	return name
 }
 
 func (s postgresSuite) ping(t *testing.T) {
 	version, err := s.admin.Ping(Context(t))
-	must(t, err)
+	Must(t, err)
 	if strings.Count(version, ".") != 1 || strings.Contains(version, " ") {
 		t.Errorf("version %q, want two numbers", version)
 	}
-	ended(t, func(ctx context.Context) error { _, err := s.admin.Ping(ctx); return err })
+	Ended(t, func(ctx context.Context) error { _, err := s.admin.Ping(ctx); return err })
 }
 
 func (s postgresSuite) schema(t *testing.T) {
 	ctx := Context(t)
 	role := s.newRole(t)
 	name := s.newSchema(t, role)
-	must(t, s.admin.EnsureSchema(ctx, name, role))
-	must(t, s.admin.EnsureSchema(ctx, name, ""))
+	Must(t, s.admin.EnsureSchema(ctx, name, role))
+	Must(t, s.admin.EnsureSchema(ctx, name, ""))
 	got, err := s.admin.Schema(ctx, name)
-	must(t, err)
+	Must(t, err)
 	if want := (postgres.Schema{Name: name, Owner: role}); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
-	wantIs(t, s.admin.EnsureSchema(ctx, name, s.newRole(t)), backend.ErrExists)
-	wantIs(t, s.admin.EnsureSchema(ctx, Name("schema"), Name("missing")), backend.ErrNotFound)
-	must(t, s.admin.DropSchema(ctx, name))
+	WantIs(t, s.admin.EnsureSchema(ctx, name, s.newRole(t)), backend.ErrExists)
+	WantIs(t, s.admin.EnsureSchema(ctx, Name("schema"), Name("missing")), backend.ErrNotFound)
+	Must(t, s.admin.DropSchema(ctx, name))
 	_, err = s.admin.Schema(ctx, name)
-	wantIs(t, err, backend.ErrNotFound)
+	WantIs(t, err, backend.ErrNotFound)
 
 	own := s.newSchema(t, "")
 	got, err = s.admin.Schema(ctx, own)
-	must(t, err)
+	Must(t, err)
 	if got.Owner != s.login {
 		t.Errorf("owner %q, want the login %q", got.Owner, s.login)
 	}
@@ -94,35 +94,35 @@ func (s postgresSuite) schema(t *testing.T) {
 func (s postgresSuite) role(t *testing.T) {
 	ctx := Context(t)
 	role := s.newRole(t)
-	must(t, s.admin.EnsureRole(ctx, role, "first password"))
-	must(t, s.admin.EnsureRole(ctx, role, "second 'password' €"))
+	Must(t, s.admin.EnsureRole(ctx, role, "first password"))
+	Must(t, s.admin.EnsureRole(ctx, role, "second 'password' €"))
 	schema := s.newSchema(t, role)
-	must(t, s.admin.DropRole(ctx, role))
+	Must(t, s.admin.DropRole(ctx, role))
 	got, err := s.admin.Schema(ctx, schema)
-	must(t, err)
+	Must(t, err)
 	if got.Owner != s.login {
 		t.Errorf("the dropped role's schema belongs to %q, want %q", got.Owner, s.login)
 	}
-	wantIs(t, s.admin.DropRole(ctx, role), backend.ErrNotFound)
-	wantIs(t, s.admin.EnsureRole(ctx, s.login, "taken over"), backend.ErrExists)
-	wantIs(t, s.admin.DropRole(ctx, s.login), backend.ErrExists)
+	WantIs(t, s.admin.DropRole(ctx, role), backend.ErrNotFound)
+	WantIs(t, s.admin.EnsureRole(ctx, s.login, "taken over"), backend.ErrExists)
+	WantIs(t, s.admin.DropRole(ctx, s.login), backend.ErrExists)
 }
 
 func (s postgresSuite) grant(t *testing.T) {
 	ctx := Context(t)
 	role, schema := s.newRole(t), s.newSchema(t, "")
 	for _, access := range []postgres.Access{postgres.ReadOnly, postgres.ReadWrite, postgres.ReadWrite, postgres.ReadOnly} {
-		must(t, s.admin.GrantSchema(ctx, schema, role, access))
+		Must(t, s.admin.GrantSchema(ctx, schema, role, access))
 	}
-	must(t, s.admin.RevokeSchema(ctx, schema, role))
-	must(t, s.admin.RevokeSchema(ctx, schema, role))
-	wantIs(t, s.admin.GrantSchema(ctx, schema, role, "Everything"), backend.ErrInvalid)
+	Must(t, s.admin.RevokeSchema(ctx, schema, role))
+	Must(t, s.admin.RevokeSchema(ctx, schema, role))
+	WantIs(t, s.admin.GrantSchema(ctx, schema, role, "Everything"), backend.ErrInvalid)
 	for _, call := range []func(schema, role string) error{
 		func(schema, role string) error { return s.admin.GrantSchema(ctx, schema, role, postgres.ReadOnly) },
 		func(schema, role string) error { return s.admin.RevokeSchema(ctx, schema, role) },
 	} {
-		wantIs(t, call(Name("missing"), role), backend.ErrNotFound)
-		wantIs(t, call(schema, Name("missing")), backend.ErrNotFound)
+		WantIs(t, call(Name("missing"), role), backend.ErrNotFound)
+		WantIs(t, call(schema, Name("missing")), backend.ErrNotFound)
 	}
 }
 
@@ -144,7 +144,7 @@ func (s postgresSuite) newTable(schema string) postgres.Table {
 func (s postgresSuite) wantTable(t *testing.T, want postgres.Table) {
 	t.Helper()
 	got, err := s.admin.Table(Context(t), want.Schema, want.Name)
-	must(t, err)
+	Must(t, err)
 	if drift := want.Drift(got); !drift.None() {
 		t.Errorf("drift %+v\ngot  %+v\nwant %+v", drift, got, want)
 	}
@@ -153,16 +153,16 @@ func (s postgresSuite) wantTable(t *testing.T, want postgres.Table) {
 func (s postgresSuite) table(t *testing.T) {
 	ctx := Context(t)
 	want := s.newTable(s.newSchema(t, ""))
-	must(t, s.admin.CreateTable(ctx, want))
+	Must(t, s.admin.CreateTable(ctx, want))
 	s.wantTable(t, want)
-	wantIs(t, s.admin.CreateTable(ctx, want), backend.ErrExists)
-	must(t, s.admin.DropTable(ctx, want.Schema, want.Name))
+	WantIs(t, s.admin.CreateTable(ctx, want), backend.ErrExists)
+	Must(t, s.admin.DropTable(ctx, want.Schema, want.Name))
 	_, err := s.admin.Table(ctx, want.Schema, want.Name)
-	wantIs(t, err, backend.ErrNotFound)
-	must(t, s.admin.CreateTable(ctx, want)) // the name is free again
-	must(t, s.admin.DropSchema(ctx, want.Schema))
+	WantIs(t, err, backend.ErrNotFound)
+	Must(t, s.admin.CreateTable(ctx, want)) // the name is free again
+	Must(t, s.admin.DropSchema(ctx, want.Schema))
 	_, err = s.admin.Table(ctx, want.Schema, want.Name)
-	wantIs(t, err, backend.ErrNotFound)
+	WantIs(t, err, backend.ErrNotFound)
 }
 
 func (s postgresSuite) types(t *testing.T) {
@@ -174,28 +174,28 @@ func (s postgresSuite) types(t *testing.T) {
 	} {
 		table.Columns = append(table.Columns, postgres.Column{Name: "c" + strings.Repeat("x", i), Type: kind})
 	}
-	must(t, s.admin.CreateTable(Context(t), table))
+	Must(t, s.admin.CreateTable(Context(t), table))
 	s.wantTable(t, table)
 }
 
 func (s postgresSuite) columns(t *testing.T) {
 	ctx := Context(t)
 	want := s.newTable(s.newSchema(t, ""))
-	must(t, s.admin.CreateTable(ctx, want))
+	Must(t, s.admin.CreateTable(ctx, want))
 	added := []postgres.Column{{Name: "extra", Type: "double precision", NotNull: true, Default: "1.5"}, {Name: "more", Type: "text[]"}}
 	want.Columns = append(want.Columns, added...)
 	got, err := s.admin.Table(ctx, want.Schema, want.Name)
-	must(t, err)
+	Must(t, err)
 	if drift := want.Drift(got); len(drift.Missing) != 2 || len(drift.Fixed) != 0 {
 		t.Errorf("drift %+v, want both columns as missing and no more", drift)
 	}
-	must(t, s.admin.AddColumns(ctx, want.Schema, want.Name, added))
-	must(t, s.admin.AddColumns(ctx, want.Schema, want.Name, added))
-	must(t, s.admin.AddColumns(ctx, want.Schema, want.Name, nil))
+	Must(t, s.admin.AddColumns(ctx, want.Schema, want.Name, added))
+	Must(t, s.admin.AddColumns(ctx, want.Schema, want.Name, added))
+	Must(t, s.admin.AddColumns(ctx, want.Schema, want.Name, nil))
 	s.wantTable(t, want)
 	want.Columns[3].Type, want.Columns[4].Default, want.PrimaryKey = "integer", "", nil
 	got, err = s.admin.Table(ctx, want.Schema, want.Name)
-	must(t, err)
+	Must(t, err)
 	// The key made its columns NOT NULL, except the serial one that is so by itself.
 	if drift := want.Drift(got); len(drift.Fixed) != 4 {
 		t.Errorf("drift %q, want four", drift.Fixed)
@@ -205,16 +205,16 @@ func (s postgresSuite) columns(t *testing.T) {
 func (s postgresSuite) comments(t *testing.T) {
 	ctx := Context(t)
 	table := s.newTable(s.newSchema(t, ""))
-	must(t, s.admin.CreateTable(ctx, table))
+	Must(t, s.admin.CreateTable(ctx, table))
 	for _, comment := range []string{"owner: a/b", "", `'; DROP TABLE x; -- \`} {
-		must(t, s.admin.SetComment(ctx, table.Schema, "", comment))
+		Must(t, s.admin.SetComment(ctx, table.Schema, "", comment))
 		got, err := s.admin.Schema(ctx, table.Schema)
-		must(t, err)
+		Must(t, err)
 		if got.Comment != comment {
 			t.Errorf("comment %q, want %q", got.Comment, comment)
 		}
 		table.Comment = comment
-		must(t, s.admin.SetComment(ctx, table.Schema, table.Name, comment))
+		Must(t, s.admin.SetComment(ctx, table.Schema, table.Name, comment))
 		s.wantTable(t, table)
 	}
 }
@@ -236,9 +236,9 @@ func (s postgresSuite) missing(t *testing.T) {
 			}
 		}
 	}
-	wantIs(t, s.admin.CreateTable(ctx, s.newTable(name)), backend.ErrNotFound)
-	wantIs(t, s.admin.SetComment(ctx, name, "", "text"), backend.ErrNotFound)
-	wantIs(t, s.admin.DropSchema(ctx, name), backend.ErrNotFound)
+	WantIs(t, s.admin.CreateTable(ctx, s.newTable(name)), backend.ErrNotFound)
+	WantIs(t, s.admin.SetComment(ctx, name, "", "text"), backend.ErrNotFound)
+	WantIs(t, s.admin.DropSchema(ctx, name), backend.ErrNotFound)
 }
 
 func (s postgresSuite) invalid(t *testing.T) {
@@ -264,8 +264,8 @@ func (s postgresSuite) invalid(t *testing.T) {
 			t.Errorf("%s: got %v, want ErrInvalid", name, err)
 		}
 	}
-	wantIs(t, s.admin.EnsureSchema(ctx, "a-b", ""), backend.ErrInvalid)
-	wantIs(t, s.admin.DropSchema(ctx, "information_schema"), backend.ErrInvalid)
-	wantIs(t, s.admin.EnsureRole(ctx, "pg_monitor", "password"), backend.ErrInvalid)
-	wantIs(t, s.admin.EnsureRole(ctx, Name("role"), ""), backend.ErrInvalid)
+	WantIs(t, s.admin.EnsureSchema(ctx, "a-b", ""), backend.ErrInvalid)
+	WantIs(t, s.admin.DropSchema(ctx, "information_schema"), backend.ErrInvalid)
+	WantIs(t, s.admin.EnsureRole(ctx, "pg_monitor", "password"), backend.ErrInvalid)
+	WantIs(t, s.admin.EnsureRole(ctx, Name("role"), ""), backend.ErrInvalid)
 }

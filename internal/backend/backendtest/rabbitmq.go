@@ -17,7 +17,7 @@ import (
 // and returns when they are there.
 func RabbitMQ(t *testing.T, open func(testing.TB) rabbitmq.Admin, publish func(t testing.TB, queue string, n int)) {
 	s := rabbitmqSuite{admin: open(t), publish: publish}
-	t.Cleanup(func() { must(t, s.admin.Close()) })
+	t.Cleanup(func() { Must(t, s.admin.Close()) })
 	for name, test := range map[string]func(*testing.T){
 		"Ping": s.ping, "Queue": s.queue, "QueueConflict": s.queueConflict, "Exchange": s.exchange,
 		"WorkQueue": s.workQueue, "Binding": s.binding, "Missing": s.missing, "Invalid": s.invalid, "Concurrent": s.concurrent,
@@ -33,13 +33,13 @@ type rabbitmqSuite struct {
 
 func (s rabbitmqSuite) ping(t *testing.T) {
 	version, err := s.admin.Ping(Context(t))
-	must(t, err)
+	Must(t, err)
 	if strings.Count(version, ".") < 2 {
 		t.Errorf("version %q, want three numbers", version)
 	}
-	ended(t, func(ctx context.Context) error { _, err := s.admin.Ping(ctx); return err })
+	Ended(t, func(ctx context.Context) error { _, err := s.admin.Ping(ctx); return err })
 	_, err = s.admin.Ping(Context(t))
-	must(t, err) // an ended call must not spoil the next
+	Must(t, err) // an ended call must not spoil the next
 }
 
 func (s rabbitmqSuite) queue(t *testing.T) {
@@ -50,43 +50,43 @@ func (s rabbitmqSuite) queue(t *testing.T) {
 		{Name: Name("quorum"), Durable: true, Type: "quorum", Arguments: map[string]any{"x-delivery-limit": 5}},
 		{Name: Name("ttl"), Durable: true, Arguments: map[string]any{"x-message-ttl": float64(60000), "x-dead-letter-exchange": "dead"}},
 	} {
-		must(t, s.admin.EnsureQueue(ctx, queue))
-		must(t, s.admin.EnsureQueue(ctx, queue)) // again changes nothing
+		Must(t, s.admin.EnsureQueue(ctx, queue))
+		Must(t, s.admin.EnsureQueue(ctx, queue)) // again changes nothing
 		s.publish(t, queue.Name, 3)
 		got, err := s.admin.Queue(ctx, queue.Name)
-		must(t, err)
+		Must(t, err)
 		if got.Name != queue.Name || got.Messages != 3 || got.Consumers != 0 {
 			t.Errorf("got %+v, want 3 messages and no consumer", got)
 		}
-		must(t, s.admin.DeleteQueue(ctx, queue.Name))
+		Must(t, s.admin.DeleteQueue(ctx, queue.Name))
 		_, err = s.admin.Queue(ctx, queue.Name)
-		wantIs(t, err, backend.ErrNotFound)
+		WantIs(t, err, backend.ErrNotFound)
 	}
 }
 
 func (s rabbitmqSuite) workQueue(t *testing.T) {
 	ctx := Context(t)
 	queue := rabbitmq.WorkQueue{Name: Name("tasks")}
-	must(t, queue.Ensure(ctx, s.admin))
-	must(t, queue.Ensure(ctx, s.admin)) // again changes nothing
-	must(t, s.admin.DeleteExchange(ctx, queue.Dead()))
-	must(t, queue.Ensure(ctx, s.admin)) // what is missing is made
-	must(t, s.admin.Exchange(ctx, queue.Dead()))
-	wantIs(t, rabbitmq.WorkQueue{Name: queue.Name, DeliveryLimit: 3}.Ensure(ctx, s.admin), backend.ErrExists)
-	wantIs(t, rabbitmq.WorkQueue{Name: strings.Repeat("a", 253)}.Ensure(ctx, s.admin), backend.ErrInvalid)
-	must(t, queue.Delete(ctx, s.admin))
-	must(t, queue.Delete(ctx, s.admin)) // what is missing counts as done
+	Must(t, queue.Ensure(ctx, s.admin))
+	Must(t, queue.Ensure(ctx, s.admin)) // again changes nothing
+	Must(t, s.admin.DeleteExchange(ctx, queue.Dead()))
+	Must(t, queue.Ensure(ctx, s.admin)) // what is missing is made
+	Must(t, s.admin.Exchange(ctx, queue.Dead()))
+	WantIs(t, rabbitmq.WorkQueue{Name: queue.Name, DeliveryLimit: 3}.Ensure(ctx, s.admin), backend.ErrExists)
+	WantIs(t, rabbitmq.WorkQueue{Name: strings.Repeat("a", 253)}.Ensure(ctx, s.admin), backend.ErrInvalid)
+	Must(t, queue.Delete(ctx, s.admin))
+	Must(t, queue.Delete(ctx, s.admin)) // what is missing counts as done
 	for _, name := range []string{queue.Name, queue.Dead()} {
 		_, err := s.admin.Queue(ctx, name)
-		wantIs(t, err, backend.ErrNotFound)
+		WantIs(t, err, backend.ErrNotFound)
 	}
 }
 
 func (s rabbitmqSuite) queueConflict(t *testing.T) {
 	ctx := Context(t)
 	queue := rabbitmq.Queue{Name: Name("queue"), Durable: true, Type: "quorum"}
-	must(t, s.admin.EnsureQueue(ctx, queue))
-	defer func() { must(t, s.admin.DeleteQueue(ctx, queue.Name)) }()
+	Must(t, s.admin.EnsureQueue(ctx, queue))
+	defer func() { Must(t, s.admin.DeleteQueue(ctx, queue.Name)) }()
 	for name, other := range map[string]rabbitmq.Queue{
 		"type":      {Name: queue.Name, Durable: true, Type: "classic"},
 		"durable":   {Name: queue.Name},
@@ -102,40 +102,40 @@ func (s rabbitmqSuite) exchange(t *testing.T) {
 	ctx := Context(t)
 	for _, kind := range []string{"", "fanout", "topic", "headers"} {
 		exchange := rabbitmq.Exchange{Name: Name("exchange"), Durable: true, Type: kind}
-		must(t, s.admin.EnsureExchange(ctx, exchange))
-		must(t, s.admin.EnsureExchange(ctx, exchange))
-		must(t, s.admin.Exchange(ctx, exchange.Name))
+		Must(t, s.admin.EnsureExchange(ctx, exchange))
+		Must(t, s.admin.EnsureExchange(ctx, exchange))
+		Must(t, s.admin.Exchange(ctx, exchange.Name))
 		other := exchange
 		other.Durable = false
-		wantIs(t, s.admin.EnsureExchange(ctx, other), backend.ErrExists)
-		must(t, s.admin.DeleteExchange(ctx, exchange.Name))
-		wantIs(t, s.admin.Exchange(ctx, exchange.Name), backend.ErrNotFound)
+		WantIs(t, s.admin.EnsureExchange(ctx, other), backend.ErrExists)
+		Must(t, s.admin.DeleteExchange(ctx, exchange.Name))
+		WantIs(t, s.admin.Exchange(ctx, exchange.Name), backend.ErrNotFound)
 	}
 }
 
 func (s rabbitmqSuite) binding(t *testing.T) {
 	ctx := Context(t)
 	queue, exchange := Name("queue"), Name("exchange")
-	must(t, s.admin.EnsureQueue(ctx, rabbitmq.Queue{Name: queue, Durable: true}))
-	wantIs(t, s.admin.BindQueue(ctx, queue, exchange, "key"), backend.ErrNotFound)
-	must(t, s.admin.EnsureExchange(ctx, rabbitmq.Exchange{Name: exchange, Durable: true}))
-	wantIs(t, s.admin.BindQueue(ctx, Name("missing"), exchange, "key"), backend.ErrNotFound)
-	must(t, s.admin.BindQueue(ctx, queue, exchange, "key"))
-	must(t, s.admin.BindQueue(ctx, queue, exchange, "key"))
-	must(t, s.admin.BindQueue(ctx, queue, "amq.topic", "a.*"))
-	must(t, s.admin.UnbindQueue(ctx, queue, exchange, "key"))
-	must(t, s.admin.UnbindQueue(ctx, queue, exchange, "key"))
-	must(t, s.admin.DeleteExchange(ctx, exchange))
-	must(t, s.admin.DeleteQueue(ctx, queue))
+	Must(t, s.admin.EnsureQueue(ctx, rabbitmq.Queue{Name: queue, Durable: true}))
+	WantIs(t, s.admin.BindQueue(ctx, queue, exchange, "key"), backend.ErrNotFound)
+	Must(t, s.admin.EnsureExchange(ctx, rabbitmq.Exchange{Name: exchange, Durable: true}))
+	WantIs(t, s.admin.BindQueue(ctx, Name("missing"), exchange, "key"), backend.ErrNotFound)
+	Must(t, s.admin.BindQueue(ctx, queue, exchange, "key"))
+	Must(t, s.admin.BindQueue(ctx, queue, exchange, "key"))
+	Must(t, s.admin.BindQueue(ctx, queue, "amq.topic", "a.*"))
+	Must(t, s.admin.UnbindQueue(ctx, queue, exchange, "key"))
+	Must(t, s.admin.UnbindQueue(ctx, queue, exchange, "key"))
+	Must(t, s.admin.DeleteExchange(ctx, exchange))
+	Must(t, s.admin.DeleteQueue(ctx, queue))
 }
 
 func (s rabbitmqSuite) missing(t *testing.T) {
 	ctx, name := Context(t), Name("missing")
 	_, err := s.admin.Queue(ctx, name)
-	wantIs(t, err, backend.ErrNotFound)
-	wantIs(t, s.admin.DeleteQueue(ctx, name), backend.ErrNotFound)
-	wantIs(t, s.admin.Exchange(ctx, name), backend.ErrNotFound)
-	wantIs(t, s.admin.DeleteExchange(ctx, name), backend.ErrNotFound)
+	WantIs(t, err, backend.ErrNotFound)
+	WantIs(t, s.admin.DeleteQueue(ctx, name), backend.ErrNotFound)
+	WantIs(t, s.admin.Exchange(ctx, name), backend.ErrNotFound)
+	WantIs(t, s.admin.DeleteExchange(ctx, name), backend.ErrNotFound)
 }
 
 func (s rabbitmqSuite) invalid(t *testing.T) {
@@ -154,7 +154,7 @@ func (s rabbitmqSuite) invalid(t *testing.T) {
 		}
 	}
 	err := s.admin.EnsureExchange(ctx, rabbitmq.Exchange{Name: Name("e"), Type: "no-such-type"})
-	wantIs(t, err, backend.ErrInvalid)
+	WantIs(t, err, backend.ErrInvalid)
 }
 
 func (s rabbitmqSuite) concurrent(t *testing.T) {
@@ -172,5 +172,5 @@ func (s rabbitmqSuite) concurrent(t *testing.T) {
 		})
 	}
 	group.Wait()
-	must(t, s.admin.DeleteQueue(ctx, queue.Name))
+	Must(t, s.admin.DeleteQueue(ctx, queue.Name))
 }

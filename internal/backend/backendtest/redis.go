@@ -13,11 +13,11 @@ import (
 // Redis is the suite of redis.Admin.
 func Redis(t *testing.T, open func(testing.TB) redis.Admin) {
 	admin := open(t)
-	t.Cleanup(func() { must(t, admin.Close()) })
+	t.Cleanup(func() { Must(t, admin.Close()) })
 	version, err := admin.Ping(Context(t))
-	must(t, err)
+	Must(t, err)
 	if strings.Count(version, ".") != 2 {
 		t.Errorf("version %q, want three numbers", version)
 	}
-	ended(t, func(ctx context.Context) error { _, err := admin.Ping(ctx); return err })
+	Ended(t, func(ctx context.Context) error { _, err := admin.Ping(ctx); return err })
 }

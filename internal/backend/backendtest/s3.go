@@ -23,7 +23,7 @@ func S3(t *testing.T, open func(testing.TB) s3.Store) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			store := open(t)
-			t.Cleanup(func() { must(t, store.Close()) })
+			t.Cleanup(func() { Must(t, store.Close()) })
 			test(t, store)
 		})
 	}
@@ -33,7 +33,7 @@ func S3(t *testing.T, open func(testing.TB) s3.Store) {
 func holds(t testing.TB, store s3.Store, key string, want []byte) {
 	t.Helper()
 	got, err := store.Get(Context(t), key, int64(len(want)))
-	must(t, err)
+	Must(t, err)
 	if !bytes.Equal(got, want) {
 		t.Fatalf("%s holds %d bytes, want the %d that were written", key, len(got), len(want))
 	}
@@ -42,7 +42,7 @@ func holds(t testing.TB, store s3.Store, key string, want []byte) {
 func lacks(t testing.TB, store s3.Store, key string) {
 	t.Helper()
 	_, err := store.Get(Context(t), key, 1<<20)
-	wantIs(t, err, backend.ErrNotFound)
+	WantIs(t, err, backend.ErrNotFound)
 }
 
 func s3Objects(t *testing.T, store s3.Store) {
@@ -52,44 +52,44 @@ func s3Objects(t *testing.T, store s3.Store) {
 	}
 	lacks(t, store, "a/b")
 	data := []byte("first")
-	must(t, store.Put(ctx, "a/b", data))
+	Must(t, store.Put(ctx, "a/b", data))
 	data[0] = 'x' // what was written is a copy
 	holds(t, store, "a/b", []byte("first"))
-	must(t, store.Put(ctx, "a/b", []byte("second one")))
+	Must(t, store.Put(ctx, "a/b", []byte("second one")))
 	holds(t, store, "a/b", []byte("second one"))
-	must(t, store.Put(ctx, "empty", nil))
+	Must(t, store.Put(ctx, "empty", nil))
 	holds(t, store, "empty", nil)
 	_, err := store.Get(ctx, "a/b", int64(len("second one"))-1)
-	wantIs(t, err, backend.ErrInvalid)
-	must(t, store.Delete(ctx, "a/b", "a/missing", "empty"))
+	WantIs(t, err, backend.ErrInvalid)
+	Must(t, store.Delete(ctx, "a/b", "a/missing", "empty"))
 	lacks(t, store, "a/b")
 	lacks(t, store, "empty")
-	must(t, store.Delete(ctx, "a/b"))
-	must(t, store.Delete(ctx))
+	Must(t, store.Delete(ctx, "a/b"))
+	Must(t, store.Delete(ctx))
 }
 
 // Above what a client sends in one part by default.
 func s3Large(t *testing.T, store s3.Store) {
 	data := bytes.Repeat([]byte("0123456789abcdef"), 20<<20/16)
-	must(t, store.Put(Context(t), "large/object", data))
+	Must(t, store.Put(Context(t), "large/object", data))
 	holds(t, store, "large/object", data)
 }
 
 func s3Keys(t *testing.T, store s3.Store) {
 	ctx := Context(t)
 	const odd = `run/step "a" & <b>+%2F ü~.json`
-	must(t, store.Put(ctx, odd, []byte("odd")))
+	Must(t, store.Put(ctx, odd, []byte("odd")))
 	holds(t, store, odd, []byte("odd"))
-	must(t, store.Delete(ctx, odd))
+	Must(t, store.Delete(ctx, odd))
 	lacks(t, store, odd)
 	for _, key := range []string{"", "/a", "a/", "a//b", "../a", "a/..", "./a"} {
-		wantIs(t, store.Put(ctx, key, nil), backend.ErrInvalid)
-		wantIs(t, store.Delete(ctx, "fine", key), backend.ErrInvalid)
+		WantIs(t, store.Put(ctx, key, nil), backend.ErrInvalid)
+		WantIs(t, store.Delete(ctx, "fine", key), backend.ErrInvalid)
 		_, err := store.Get(ctx, key, 1)
-		wantIs(t, err, backend.ErrInvalid)
-		wantIs(t, store.DeleteFolder(ctx, key), backend.ErrInvalid)
+		WantIs(t, err, backend.ErrInvalid)
+		WantIs(t, store.DeleteFolder(ctx, key), backend.ErrInvalid)
 	}
-	wantIs(t, store.DeleteFolder(ctx, "a/b"), backend.ErrInvalid)
+	WantIs(t, store.DeleteFolder(ctx, "a/b"), backend.ErrInvalid)
 }
 
 func s3Folders(t *testing.T, store s3.Store) {
@@ -97,14 +97,14 @@ func s3Folders(t *testing.T, store s3.Store) {
 	folders := func(after string, limit int, more bool, want ...string) {
 		t.Helper()
 		names, others, err := store.Folders(ctx, after, limit)
-		must(t, err)
+		Must(t, err)
 		if !slices.Equal(names, want) || others != more {
 			t.Errorf("folders after %q, at most %d: %v, more %v; want %v, %v", after, limit, names, others, want, more)
 		}
 	}
 	folders("", 10, false)
 	for _, key := range []string{"beside", "a/1", "a/2", "a/deep/er", "a-b/1", "ab/1", "a0/1", "b/1"} {
-		must(t, store.Put(ctx, key, []byte(key)))
+		Must(t, store.Put(ctx, key, []byte(key)))
 	}
 	folders("", 10, false, "a-b", "a", "a0", "ab", "b") // by the order of "a-b/", "a/", …
 	folders("", 2, true, "a-b", "a")
@@ -112,8 +112,8 @@ func s3Folders(t *testing.T, store s3.Store) {
 	folders("ab", 1, false, "b")
 	folders("a1", 10, false, "ab", "b") // one that is not there
 	folders("b", 10, false)
-	must(t, store.DeleteFolder(ctx, "a"))
-	must(t, store.DeleteFolder(ctx, "missing"))
+	Must(t, store.DeleteFolder(ctx, "a"))
+	Must(t, store.DeleteFolder(ctx, "missing"))
 	folders("", 10, false, "a-b", "a0", "ab", "b")
 	lacks(t, store, "a/deep/er")
 	holds(t, store, "beside", []byte("beside"))
@@ -131,29 +131,29 @@ func s3Many(t *testing.T, store s3.Store) {
 		group.Go(func() error { return store.Put(ctx, keys[i], nil) })
 		group.Go(func() error { return store.Put(ctx, fmt.Sprintf("one/%04d", i), nil) })
 	}
-	must(t, group.Wait())
+	Must(t, group.Wait())
 	found, after := 0, ""
 	for more := true; more; {
 		var names []string
 		var err error
 		names, more, err = store.Folders(ctx, after, 500)
-		must(t, err)
+		Must(t, err)
 		found, after = found+len(names), names[len(names)-1]
 	}
 	if found != len(keys)+1 {
 		t.Errorf("%d folders, want %d", found, len(keys)+1)
 	}
-	must(t, store.Delete(ctx, keys...))
-	must(t, store.DeleteFolder(ctx, "one"))
+	Must(t, store.Delete(ctx, keys...))
+	Must(t, store.DeleteFolder(ctx, "one"))
 	names, more, err := store.Folders(ctx, "", 10)
-	must(t, err)
+	Must(t, err)
 	if len(names) > 0 || more {
 		t.Errorf("left: %v", names)
 	}
 }
 
 func s3Ended(t *testing.T, store s3.Store) {
-	must(t, store.Put(Context(t), "a/b", []byte("there")))
+	Must(t, store.Put(Context(t), "a/b", []byte("there")))
 	for name, call := range map[string]func(context.Context) error{
 		"Put":          func(ctx context.Context) error { return store.Put(ctx, "a/b", nil) },
 		"Get":          func(ctx context.Context) error { _, err := store.Get(ctx, "a/b", 10); return err },
@@ -162,7 +162,7 @@ func s3Ended(t *testing.T, store s3.Store) {
 		"Folders":      func(ctx context.Context) error { _, _, err := store.Folders(ctx, "", 1); return err },
 		"Ping":         func(ctx context.Context) error { _, err := store.Ping(ctx); return err },
 	} {
-		t.Run(name, func(t *testing.T) { ended(t, call) })
+		t.Run(name, func(t *testing.T) { Ended(t, call) })
 	}
 	holds(t, store, "a/b", []byte("there"))
 }

@@ -13,7 +13,7 @@ import (
 // Tenants is the suite of what postgres.Tenants adds to Admin.
 func Tenants(t *testing.T, login string, open func(testing.TB) postgres.Tenants) {
 	s := tenantSuite{admin: open(t), login: login}
-	t.Cleanup(func() { must(t, s.admin.Close()) })
+	t.Cleanup(func() { Must(t, s.admin.Close()) })
 	for name, test := range map[string]func(*testing.T){
 		"Made": s.made, "Mark": s.mark, "Foreign": s.foreign, "Repaired": s.repaired, "Invalid": s.invalid,
 	} {
@@ -37,7 +37,7 @@ func (s tenantSuite) tenant(t *testing.T, mark string) postgres.Tenant {
 func (s tenantSuite) read(t *testing.T, name string) postgres.Tenant {
 	t.Helper()
 	got, err := s.admin.Tenant(Context(t), name)
-	must(t, err)
+	Must(t, err)
 	return got
 }
 
@@ -45,34 +45,34 @@ func (s tenantSuite) made(t *testing.T) {
 	ctx := Context(t)
 	tenant := s.tenant(t, "mark one")
 	_, err := s.admin.Tenant(ctx, tenant.Name)
-	wantIs(t, err, backend.ErrNotFound)
+	WantIs(t, err, backend.ErrNotFound)
 	for range 2 { // the second finds it
-		must(t, s.admin.EnsureTenant(ctx, tenant, "secret one", ""))
+		Must(t, s.admin.EnsureTenant(ctx, tenant, "secret one", ""))
 		if got := s.read(t, tenant.Name); got != tenant {
 			t.Errorf("got %+v, want %+v", got, tenant)
 		}
 	}
 	schema, err := s.admin.Schema(ctx, tenant.Name)
-	must(t, err)
+	Must(t, err)
 	if schema.Owner != tenant.Name {
 		t.Errorf("the schema belongs to %s", schema.Owner)
 	}
-	ended(t, func(ctx context.Context) error { return s.admin.EnsureTenant(ctx, tenant, "secret one", "") })
+	Ended(t, func(ctx context.Context) error { return s.admin.EnsureTenant(ctx, tenant, "secret one", "") })
 }
 
 // mark: another mark is refused, unless it is the former one.
 func (s tenantSuite) mark(t *testing.T) {
 	ctx := Context(t)
 	tenant := s.tenant(t, "it's mine")
-	must(t, s.admin.EnsureTenant(ctx, tenant, "secret", ""))
+	Must(t, s.admin.EnsureTenant(ctx, tenant, "secret", ""))
 	other := tenant
 	other.Mark = "another's"
-	wantIs(t, s.admin.EnsureTenant(ctx, other, "stolen", ""), backend.ErrExists)
-	wantIs(t, s.admin.EnsureTenant(ctx, other, "stolen", "neither"), backend.ErrExists)
+	WantIs(t, s.admin.EnsureTenant(ctx, other, "stolen", ""), backend.ErrExists)
+	WantIs(t, s.admin.EnsureTenant(ctx, other, "stolen", "neither"), backend.ErrExists)
 	if got := s.read(t, tenant.Name); got.Mark != tenant.Mark {
 		t.Errorf("the mark is %q", got.Mark)
 	}
-	must(t, s.admin.EnsureTenant(ctx, other, "secret", tenant.Mark))
+	Must(t, s.admin.EnsureTenant(ctx, other, "secret", tenant.Mark))
 	if got := s.read(t, tenant.Name); got.Mark != other.Mark {
 		t.Errorf("the mark is %q, want %q", got.Mark, other.Mark)
 	}
@@ -82,29 +82,29 @@ func (s tenantSuite) mark(t *testing.T) {
 func (s tenantSuite) foreign(t *testing.T) {
 	ctx := Context(t)
 	role := s.tenant(t, "mine")
-	must(t, s.admin.EnsureRole(ctx, role.Name, "theirs"))
-	wantIs(t, s.admin.EnsureTenant(ctx, role, "secret", ""), backend.ErrExists)
+	Must(t, s.admin.EnsureRole(ctx, role.Name, "theirs"))
+	WantIs(t, s.admin.EnsureTenant(ctx, role, "secret", ""), backend.ErrExists)
 	if got := s.read(t, role.Name); got.Mark != "" {
 		t.Errorf("a role without a comment has mark %q", got.Mark)
 	}
 	schema := s.tenant(t, "mine")
-	must(t, s.admin.EnsureSchema(ctx, schema.Name, ""))
-	wantIs(t, s.admin.EnsureTenant(ctx, schema, "secret", ""), backend.ErrExists)
-	wantIs(t, s.admin.EnsureRole(ctx, s.login, "secret"), backend.ErrExists)
-	wantIs(t, s.admin.EnsureTenant(ctx, postgres.Tenant{Name: s.login, Mark: "mine"}, "secret", ""), backend.ErrExists)
+	Must(t, s.admin.EnsureSchema(ctx, schema.Name, ""))
+	WantIs(t, s.admin.EnsureTenant(ctx, schema, "secret", ""), backend.ErrExists)
+	WantIs(t, s.admin.EnsureRole(ctx, s.login, "secret"), backend.ErrExists)
+	WantIs(t, s.admin.EnsureTenant(ctx, postgres.Tenant{Name: s.login, Mark: "mine"}, "secret", ""), backend.ErrExists)
 }
 
 // repaired: what was removed by hand is made again.
 func (s tenantSuite) repaired(t *testing.T) {
 	ctx := Context(t)
 	tenant := s.tenant(t, "mine")
-	must(t, s.admin.EnsureTenant(ctx, tenant, "secret", ""))
-	must(t, s.admin.DropSchema(ctx, tenant.Name))
-	must(t, s.admin.EnsureTenant(ctx, tenant, "secret", ""))
-	must(t, s.admin.DropRole(ctx, tenant.Name)) // its schema goes to the login
-	must(t, s.admin.EnsureTenant(ctx, tenant, "secret", ""))
+	Must(t, s.admin.EnsureTenant(ctx, tenant, "secret", ""))
+	Must(t, s.admin.DropSchema(ctx, tenant.Name))
+	Must(t, s.admin.EnsureTenant(ctx, tenant, "secret", ""))
+	Must(t, s.admin.DropRole(ctx, tenant.Name)) // its schema goes to the login
+	Must(t, s.admin.EnsureTenant(ctx, tenant, "secret", ""))
 	schema, err := s.admin.Schema(ctx, tenant.Name)
-	must(t, err)
+	Must(t, err)
 	if schema.Owner != tenant.Name || schema.Comment != tenant.Mark {
 		t.Errorf("the schema is %+v", schema)
 	}
@@ -114,11 +114,11 @@ func (s tenantSuite) invalid(t *testing.T) {
 	ctx := Context(t)
 	for _, name := range []string{"", "a b", `a"; DROP SCHEMA public; --`, "pg_mine", "public-1"} {
 		_, err := s.admin.Tenant(ctx, name)
-		wantIs(t, err, backend.ErrInvalid)
-		wantIs(t, s.admin.EnsureTenant(ctx, postgres.Tenant{Name: name, Mark: "m"}, "secret", ""), backend.ErrInvalid)
+		WantIs(t, err, backend.ErrInvalid)
+		WantIs(t, s.admin.EnsureTenant(ctx, postgres.Tenant{Name: name, Mark: "m"}, "secret", ""), backend.ErrInvalid)
 	}
 	tenant := s.tenant(t, "")
-	wantIs(t, s.admin.EnsureTenant(ctx, tenant, "secret", ""), backend.ErrInvalid)
+	WantIs(t, s.admin.EnsureTenant(ctx, tenant, "secret", ""), backend.ErrInvalid)
 	tenant.Mark = "mine"
-	wantIs(t, s.admin.EnsureTenant(ctx, tenant, "", ""), backend.ErrInvalid)
+	WantIs(t, s.admin.EnsureTenant(ctx, tenant, "", ""), backend.ErrInvalid)
 }

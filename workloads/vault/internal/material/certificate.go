@@ -13,7 +13,7 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/itechsmart/operator/internal/backend/vault"
+	vault "github.com/itechsmart/operator/workloads/vault/client"
 )
 
 // maxChain bounds the certificates of one bundle.

@@ -8,7 +8,7 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/itechsmart/operator/internal/backend/vault"
+	vault "github.com/itechsmart/operator/workloads/vault/client"
 )
 
 // shape is which fields a type has: the first ones must be there.

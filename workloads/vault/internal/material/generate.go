@@ -5,7 +5,7 @@ package material
 import (
 	"crypto/rand"
 
-	"github.com/itechsmart/operator/internal/backend/vault"
+	vault "github.com/itechsmart/operator/workloads/vault/client"
 )
 
 // Bounds of what Generate makes, in characters; the prefix comes on top.

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/itechsmart/operator/internal/backend/vault"
+	vault "github.com/itechsmart/operator/workloads/vault/client"
 )
 
 func TestGenerate(t *testing.T) {

@@ -19,7 +19,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/itechsmart/operator/internal/backend/vault"
+	vault "github.com/itechsmart/operator/workloads/vault/client"
 )
 
 // Bounds of what Issue makes.

@@ -18,7 +18,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/itechsmart/operator/internal/backend/vault"
+	vault "github.com/itechsmart/operator/workloads/vault/client"
 )
 
 func issue(t testing.TB, i vault.Issue, ca vault.Value) vault.Value {

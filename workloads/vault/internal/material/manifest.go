@@ -5,7 +5,7 @@ package material
 import (
 	"encoding/binary"
 
-	"github.com/itechsmart/operator/internal/backend/vault"
+	vault "github.com/itechsmart/operator/workloads/vault/client"
 )
 
 // manifestFormat is the first byte of an encoded Manifest, as valueFormat is that of a value.

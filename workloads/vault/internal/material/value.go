@@ -12,7 +12,7 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/itechsmart/operator/internal/backend/vault"
+	vault "github.com/itechsmart/operator/workloads/vault/client"
 )
 
 const (

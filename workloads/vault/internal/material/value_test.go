@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/itechsmart/operator/internal/backend/vault"
+	vault "github.com/itechsmart/operator/workloads/vault/client"
 )
 
 func TestEncode(t *testing.T) {

@@ -17,7 +17,7 @@ import (
 	"regexp"
 	"strings"
 
-	"github.com/itechsmart/operator/internal/backend/vault"
+	vault "github.com/itechsmart/operator/workloads/vault/client"
 	"github.com/itechsmart/operator/workloads/vault/internal/material"
 )
 

@@ -20,9 +20,9 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/itechsmart/operator/internal/backend/backendtest/servers"
-	wire "github.com/itechsmart/operator/internal/backend/vault"
 	"github.com/itechsmart/operator/workloads/config"
 	"github.com/itechsmart/operator/workloads/internal/product/producttest"
+	wire "github.com/itechsmart/operator/workloads/vault/client"
 )
 
 // snapshot is all that the vault's own tables hold: a refused request leaves it as it was.

@@ -5,21 +5,21 @@ package service
 import (
 	"testing"
 
-	"github.com/itechsmart/operator/internal/backend/backendtest"
 	"github.com/itechsmart/operator/internal/backend/backendtest/servers"
-	"github.com/itechsmart/operator/internal/backend/vault"
+	vault "github.com/itechsmart/operator/workloads/vault/client"
+	"github.com/itechsmart/operator/workloads/vault/client/clienttest"
 	"github.com/itechsmart/operator/workloads/vault/internal/seal"
 )
 
 // TestConformance runs the suite that the client and its fake pass against the service itself.
 func TestConformance(t *testing.T) {
 	r := start(t, settingsOn(t, servers.Postgres(t)), nil)
-	backendtest.Vault(t, func(t testing.TB) backendtest.VaultUnderTest {
+	clienttest.Run(t, func(t testing.TB) clienttest.UnderTest {
 		client, err := vault.New(vault.Options{Endpoint: r.URL, Token: vault.StaticToken(r.Admin)})
 		if err != nil {
 			t.Fatal(err)
 		}
-		return backendtest.VaultUnderTest{Client: client, Namespace: namespace, Seal: func(t testing.TB, namespace, name string, value vault.Value) string {
+		return clienttest.UnderTest{Client: client, Namespace: namespace, Seal: func(t testing.TB, namespace, name string, value vault.Value) string {
 			t.Helper()
 			key, err := client.SealingKey(t.Context())
 			if err != nil {

@@ -17,10 +17,10 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	vaultv1 "github.com/itechsmart/operator/api/vault/v1alpha1"
-	wire "github.com/itechsmart/operator/internal/backend/vault"
 	"github.com/itechsmart/operator/workloads/internal/api"
 	"github.com/itechsmart/operator/workloads/internal/api/problem"
 	"github.com/itechsmart/operator/workloads/internal/audited"
+	wire "github.com/itechsmart/operator/workloads/vault/client"
 	"github.com/itechsmart/operator/workloads/vault/internal/material"
 	"github.com/itechsmart/operator/workloads/vault/internal/store"
 )

@@ -19,11 +19,11 @@ import (
 	"time"
 
 	"github.com/itechsmart/operator/internal/backend/backendtest/servers"
-	wire "github.com/itechsmart/operator/internal/backend/vault"
 	"github.com/itechsmart/operator/workloads/internal/api"
 	"github.com/itechsmart/operator/workloads/internal/audit"
 	"github.com/itechsmart/operator/workloads/internal/product/producttest"
 	"github.com/itechsmart/operator/workloads/internal/server"
+	wire "github.com/itechsmart/operator/workloads/vault/client"
 )
 
 const mib = 1 << 20

@@ -9,10 +9,10 @@ import (
 	"strings"
 	"time"
 
-	wire "github.com/itechsmart/operator/internal/backend/vault"
 	"github.com/itechsmart/operator/workloads/internal/api"
 	"github.com/itechsmart/operator/workloads/internal/api/problem"
 	"github.com/itechsmart/operator/workloads/internal/db"
+	wire "github.com/itechsmart/operator/workloads/vault/client"
 	"github.com/itechsmart/operator/workloads/vault/internal/material"
 	"github.com/itechsmart/operator/workloads/vault/internal/store"
 )

@@ -11,9 +11,9 @@ import (
 	"testing"
 
 	"github.com/itechsmart/operator/internal/backend/backendtest/servers"
-	wire "github.com/itechsmart/operator/internal/backend/vault"
 	"github.com/itechsmart/operator/workloads/internal/audit"
 	"github.com/itechsmart/operator/workloads/internal/audited"
+	wire "github.com/itechsmart/operator/workloads/vault/client"
 )
 
 // The way of the guide: register, token, write, read, diff, rotate, and the audit log holds all of it.

@@ -25,9 +25,9 @@ import (
 	"github.com/go-jose/go-jose/v4/jwt"
 
 	"github.com/itechsmart/operator/internal/backend/backendtest/servers"
-	wire "github.com/itechsmart/operator/internal/backend/vault"
 	"github.com/itechsmart/operator/workloads/config"
 	"github.com/itechsmart/operator/workloads/internal/product/producttest"
+	wire "github.com/itechsmart/operator/workloads/vault/client"
 )
 
 // zeros is a body without end.

@@ -16,11 +16,11 @@ import (
 	"time"
 
 	"github.com/itechsmart/operator/internal/backend/backendtest/servers"
-	wire "github.com/itechsmart/operator/internal/backend/vault"
 	"github.com/itechsmart/operator/workloads/config"
 	"github.com/itechsmart/operator/workloads/internal/audit"
 	"github.com/itechsmart/operator/workloads/internal/audited"
 	"github.com/itechsmart/operator/workloads/internal/product/producttest"
+	wire "github.com/itechsmart/operator/workloads/vault/client"
 )
 
 // ledger is what the writers know.

@@ -24,8 +24,8 @@ import (
 
 	vaultv1 "github.com/itechsmart/operator/api/vault/v1alpha1"
 	"github.com/itechsmart/operator/internal/backend/backendtest/servers"
-	wire "github.com/itechsmart/operator/internal/backend/vault"
 	"github.com/itechsmart/operator/workloads/config"
+	wire "github.com/itechsmart/operator/workloads/vault/client"
 )
 
 // apiServer starts a real one with Vault's kinds.

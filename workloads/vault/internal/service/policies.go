@@ -16,11 +16,11 @@ import (
 
 	common "github.com/itechsmart/operator/api/common/v1alpha1"
 	vaultv1 "github.com/itechsmart/operator/api/vault/v1alpha1"
-	wire "github.com/itechsmart/operator/internal/backend/vault"
 	"github.com/itechsmart/operator/workloads/internal/api"
 	"github.com/itechsmart/operator/workloads/internal/audited"
 	"github.com/itechsmart/operator/workloads/internal/auth"
 	"github.com/itechsmart/operator/workloads/internal/crs"
+	wire "github.com/itechsmart/operator/workloads/vault/client"
 )
 
 func (s *Service) registerPolicies(rest huma.API) {

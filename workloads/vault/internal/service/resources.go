@@ -21,9 +21,9 @@ import (
 
 	common "github.com/itechsmart/operator/api/common/v1alpha1"
 	vaultv1 "github.com/itechsmart/operator/api/vault/v1alpha1"
-	wire "github.com/itechsmart/operator/internal/backend/vault"
 	"github.com/itechsmart/operator/workloads/internal/api"
 	"github.com/itechsmart/operator/workloads/internal/crs"
+	wire "github.com/itechsmart/operator/workloads/vault/client"
 	"github.com/itechsmart/operator/workloads/vault/internal/store"
 )
 

@@ -15,8 +15,8 @@ import (
 	"time"
 
 	"github.com/itechsmart/operator/internal/backend/backendtest/servers"
-	wire "github.com/itechsmart/operator/internal/backend/vault"
 	"github.com/itechsmart/operator/workloads/internal/product/producttest"
+	wire "github.com/itechsmart/operator/workloads/vault/client"
 )
 
 // balancer hands connections to the replicas that said they were ready, as a Service of Kubernetes does: it knows nothing

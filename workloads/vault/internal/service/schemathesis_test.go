@@ -8,8 +8,8 @@ import (
 	"testing"
 
 	"github.com/itechsmart/operator/internal/backend/backendtest/servers"
-	wire "github.com/itechsmart/operator/internal/backend/vault"
 	"github.com/itechsmart/operator/workloads/internal/product/producttest"
+	wire "github.com/itechsmart/operator/workloads/vault/client"
 )
 
 // TestSchemathesis tries every operation of the OpenAPI document.

@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"github.com/itechsmart/operator/internal/backend/backendtest/servers"
-	wire "github.com/itechsmart/operator/internal/backend/vault"
+	wire "github.com/itechsmart/operator/workloads/vault/client"
 )
 
 // TestMassAssignment: nobody gives himself a role, a namespace or an id, neither when he registers nor later.

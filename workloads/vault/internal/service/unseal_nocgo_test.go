@@ -9,8 +9,8 @@ import (
 	"testing"
 
 	"github.com/itechsmart/operator/internal/backend/backendtest/servers"
-	wire "github.com/itechsmart/operator/internal/backend/vault"
 	"github.com/itechsmart/operator/workloads/config"
+	wire "github.com/itechsmart/operator/workloads/vault/client"
 	"github.com/itechsmart/operator/workloads/vault/internal/hsm"
 )
 

@@ -13,8 +13,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	wire "github.com/itechsmart/operator/internal/backend/vault"
 	"github.com/itechsmart/operator/workloads/internal/db"
+	wire "github.com/itechsmart/operator/workloads/vault/client"
 	"github.com/itechsmart/operator/workloads/vault/internal/keyring"
 	"github.com/itechsmart/operator/workloads/vault/internal/material"
 )

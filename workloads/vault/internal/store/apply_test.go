@@ -11,7 +11,7 @@ import (
 	"sync"
 	"testing"
 
-	wire "github.com/itechsmart/operator/internal/backend/vault"
+	wire "github.com/itechsmart/operator/workloads/vault/client"
 	"github.com/itechsmart/operator/workloads/vault/internal/seal"
 )
 

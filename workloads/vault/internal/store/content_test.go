@@ -16,7 +16,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	wire "github.com/itechsmart/operator/internal/backend/vault"
+	wire "github.com/itechsmart/operator/workloads/vault/client"
 )
 
 // file is a content of so many bytes, the same for the same seed.

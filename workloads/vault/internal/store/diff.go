@@ -8,7 +8,7 @@ import (
 	"maps"
 	"slices"
 
-	wire "github.com/itechsmart/operator/internal/backend/vault"
+	wire "github.com/itechsmart/operator/workloads/vault/client"
 	"github.com/itechsmart/operator/workloads/vault/internal/keyring"
 	"github.com/itechsmart/operator/workloads/vault/internal/material"
 )

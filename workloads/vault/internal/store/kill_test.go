@@ -14,7 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	wire "github.com/itechsmart/operator/internal/backend/vault"
+	wire "github.com/itechsmart/operator/workloads/vault/client"
 )
 
 // killer fires once, at the n-th message that the pool sends.

@@ -11,7 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	wire "github.com/itechsmart/operator/internal/backend/vault"
+	wire "github.com/itechsmart/operator/workloads/vault/client"
 )
 
 // fill makes so many secrets, and gives what reads all of them.

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	wire "github.com/itechsmart/operator/internal/backend/vault"
+	wire "github.com/itechsmart/operator/workloads/vault/client"
 )
 
 func TestWriteAndRead(t *testing.T) {

@@ -11,7 +11,7 @@ import (
 	"io"
 	"time"
 
-	wire "github.com/itechsmart/operator/internal/backend/vault"
+	wire "github.com/itechsmart/operator/workloads/vault/client"
 )
 
 // Migrations are the goose migrations of Vault's schema, in directory "migrations".

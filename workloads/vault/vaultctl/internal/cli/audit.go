@@ -15,8 +15,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	wire "github.com/itechsmart/operator/internal/backend/vault"
 	"github.com/itechsmart/operator/workloads/internal/audit"
+	wire "github.com/itechsmart/operator/workloads/vault/client"
 )
 
 func auditCommand(s *settings) *cobra.Command {

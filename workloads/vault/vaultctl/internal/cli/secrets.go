@@ -15,7 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	wire "github.com/itechsmart/operator/internal/backend/vault"
+	wire "github.com/itechsmart/operator/workloads/vault/client"
 	"github.com/itechsmart/operator/workloads/vault/vaultctl/internal/client"
 )
 

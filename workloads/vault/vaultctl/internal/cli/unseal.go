@@ -8,7 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	wire "github.com/itechsmart/operator/internal/backend/vault"
+	wire "github.com/itechsmart/operator/workloads/vault/client"
 )
 
 func unsealCommand(s *settings) *cobra.Command {

@@ -12,7 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	wire "github.com/itechsmart/operator/internal/backend/vault"
+	wire "github.com/itechsmart/operator/workloads/vault/client"
 )
 
 // valueInput is where a value is read from. There is no flag that holds one.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package vault_test
+package client_test
 
 import (
 	"context"
@@ -17,7 +17,8 @@ import (
 
 	"github.com/itechsmart/operator/internal/backend"
 	"github.com/itechsmart/operator/internal/backend/backendtest"
-	"github.com/itechsmart/operator/internal/backend/vault"
+	vault "github.com/itechsmart/operator/workloads/vault/client"
+	"github.com/itechsmart/operator/workloads/vault/client/clienttest"
 )
 
 func sealFake(_ testing.TB, namespace, name string, value vault.Value) string {
@@ -25,17 +26,17 @@ func sealFake(_ testing.TB, namespace, name string, value vault.Value) string {
 }
 
 func TestFake(t *testing.T) {
-	backendtest.Vault(t, func(testing.TB) backendtest.VaultUnderTest {
-		return backendtest.VaultUnderTest{Client: vault.NewFake("tenant"), Namespace: "tenant", Seal: sealFake}
+	clienttest.Run(t, func(testing.TB) clienttest.UnderTest {
+		return clienttest.UnderTest{Client: vault.NewFake("tenant"), Namespace: "tenant", Seal: sealFake}
 	})
 }
 
 // TestClient runs the suite through the client and a server that serves the fake as the contract says.
 func TestClient(t *testing.T) {
-	backendtest.Vault(t, func(t testing.TB) backendtest.VaultUnderTest {
+	clienttest.Run(t, func(t testing.TB) clienttest.UnderTest {
 		server := httptest.NewServer(serve(vault.NewFake("tenant")))
 		t.Cleanup(server.Close)
-		return backendtest.VaultUnderTest{Client: open(t, server.URL), Namespace: "tenant", Seal: sealFake}
+		return clienttest.UnderTest{Client: open(t, server.URL), Namespace: "tenant", Seal: sealFake}
 	})
 }
 

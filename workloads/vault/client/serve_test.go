@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package vault_test
+package client_test
 
 import (
 	"encoding/json"
@@ -10,7 +10,7 @@ import (
 	"strconv"
 
 	"github.com/itechsmart/operator/internal/backend"
-	"github.com/itechsmart/operator/internal/backend/vault"
+	vault "github.com/itechsmart/operator/workloads/vault/client"
 )
 
 // serve is the contract's REST over a fake: what the client is tested with where the service is not there.

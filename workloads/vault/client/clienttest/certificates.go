@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package backendtest
+package clienttest
 
 import (
 	"crypto/tls"
 	"crypto/x509"
 	"testing"
 
-	"github.com/itechsmart/operator/internal/backend/vault"
+	vault "github.com/itechsmart/operator/workloads/vault/client"
 )
 
 // verify checks that a certificate has its key, is signed by the authority's and good for the name.

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package vault is the client of the Vault service's REST API, which the
+// Package client is the client of the Vault service's REST API, which the
 // service and its command line share the wire types of.
-package vault
+package client
 
 import "time"
 
