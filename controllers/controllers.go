@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package controllers is the one list of all controllers.
+// Package controllers is the one list of all products, and what the manager makes of it.
 package controllers
 
 import (
@@ -12,12 +12,10 @@ import (
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	gatewayv1beta1 "sigs.k8s.io/gateway-api/apis/v1beta1"
 
-	dataflowv1alpha1 "github.com/itechsmart/operator/api/dataflow/v1alpha1"
-	platformv1alpha1 "github.com/itechsmart/operator/api/platform/v1alpha1"
-	vaultv1alpha1 "github.com/itechsmart/operator/api/vault/v1alpha1"
-	workflowv1alpha1 "github.com/itechsmart/operator/api/workflow/v1alpha1"
 	"github.com/itechsmart/operator/controllers/dataflow"
 	"github.com/itechsmart/operator/controllers/internal/admission"
+	"github.com/itechsmart/operator/controllers/internal/product"
+	"github.com/itechsmart/operator/controllers/internal/service"
 	"github.com/itechsmart/operator/controllers/internal/setup"
 	"github.com/itechsmart/operator/controllers/platform"
 	"github.com/itechsmart/operator/controllers/vault"
@@ -36,21 +34,31 @@ var NewWebhooks = admission.New
 // CacheOptions makes the manager's cache hold no more than controllers need.
 var CacheOptions = setup.CacheOptions
 
-// sets is the list: a product adds one line.
-var sets = []func(*setup.Deps) error{
-	platform.Setup,
-	dataflow.Setup,
-	vault.Setup,
-	workflow.Setup,
+// Products is the one list: a product adds its value.
+var Products = []product.Product{
+	platform.Product,
+	dataflow.Product,
+	vault.Product,
+	workflow.Product,
+}
+
+// Programs are the programs whose images the manager runs, in the order of the list.
+func Programs() []string {
+	var out []string
+	for i := range Products {
+		out = append(out, Products[i].Programs()...)
+	}
+	return out
 }
 
 // AddToScheme registers every kind that controllers use.
 func AddToScheme(scheme *runtime.Scheme) error {
-	for _, add := range []func(*runtime.Scheme) error{
-		clientgoscheme.AddToScheme, gatewayv1beta1.Install,
-		platformv1alpha1.AddToScheme, dataflowv1alpha1.AddToScheme, vaultv1alpha1.AddToScheme, workflowv1alpha1.AddToScheme,
-	} {
-		if err := add(scheme); err != nil {
+	add := []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, gatewayv1beta1.Install}
+	for i := range Products {
+		add = append(add, Products[i].AddToScheme)
+	}
+	for _, register := range add {
+		if err := register(scheme); err != nil {
 			return fmt.Errorf("scheme: %w", err)
 		}
 	}
@@ -63,8 +71,20 @@ func Setup(mgr ctrl.Manager, options Options) error {
 	if err != nil {
 		return err
 	}
-	for _, set := range sets {
-		if err := set(deps); err != nil {
+	for i := range Products {
+		if s := Products[i].Service; s != nil {
+			deps.Services = append(deps.Services, s.Listed())
+		}
+	}
+	for i := range Products {
+		p := &Products[i]
+		if err := p.Setup(deps); err != nil {
+			return err
+		}
+		if p.Service == nil {
+			continue
+		}
+		if err := service.Setup(deps, p.Service); err != nil {
 			return err
 		}
 	}

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package config is the contract between the Platform's controller, which
-// renders one file per product service, and the service, which reads it. The
+// Package config is the contract between the controller of product services,
+// which renders one file per service, and the service, which reads it. The
 // file is a Secret: it holds credentials and signing keys.
 package config
 
@@ -38,7 +38,7 @@ const (
 
 // Service is everything that a product service is told.
 type Service struct {
-	// Product is the service's name: vault. Platform and Namespace are whose it is; Generation is the Platform's.
+	// Product is the product's name. Platform and Namespace are whose it is; Generation is that of its resource.
 	Product    string `json:"product"`
 	Platform   string `json:"platform"`
 	Namespace  string `json:"namespace"`
@@ -59,9 +59,13 @@ type Service struct {
 	TrustedProxies []string `json:"trustedProxies,omitempty"`
 	LogLevel       string   `json:"logLevel,omitempty"` // debug, info, warn, error
 	Pprof          bool     `json:"pprof,omitempty"`
-	// Vault is what only Vault needs, Workflow what only Workflow does.
-	Vault    *Vault    `json:"vault,omitempty"`
-	Workflow *Workflow `json:"workflow,omitempty"`
+	// URL is where the service answers inside of the cluster, without a path.
+	URL string `json:"url,omitempty"`
+	// Queue is the product's queue of tasks; nil: it has none. Objects is the binding of the bucket for what is large; nil: none.
+	Queue   *Queue            `json:"queue,omitempty"`
+	Objects map[string]string `json:"objects,omitempty"`
+	// Settings are the product's own part, which workloads/<product>/config decodes.
+	Settings json.RawMessage `json:"settings,omitempty"`
 }
 
 // Database is a schema in PostgreSQL, in the Service Binding format plus the schema's name.
@@ -174,38 +178,10 @@ type Audit struct {
 	Key string `json:"key,omitempty"`
 }
 
-// Vault is how Vault is unsealed, and how large its files may be.
-type Vault struct {
-	// MaxFileBytes bounds a File; 64 MiB when zero.
-	MaxFileBytes int64 `json:"maxFileBytes,omitempty"`
-	// Passphrase derives the root key; empty: PKCS11 tells it, or Shamir shares come over REST.
-	Passphrase string `json:"passphrase,omitempty"`
-	// Shares and Threshold of Shamir's scheme, when there is no passphrase.
-	Shares    int `json:"shares,omitempty"`
-	Threshold int `json:"threshold,omitempty"`
-	// PKCS11 is the key in an HSM that unseals, when there is one.
-	PKCS11 *PKCS11 `json:"pkcs11,omitempty"`
-}
-
-// PKCS11 is one key of a PKCS #11 token.
-type PKCS11 struct {
-	Module     string `json:"module"` // path of the library in the image
-	TokenLabel string `json:"tokenLabel"`
-	KeyLabel   string `json:"keyLabel"`
-	PIN        string `json:"pin"` // of the token's user
-}
-
-// Workflow is what only the Workflow service needs.
-type Workflow struct {
-	// Queue is the binding of RabbitMQ; QueueName the queue of tasks, which the controller keeps as declared.
-	Queue     map[string]string `json:"queue"`
-	QueueName string            `json:"queueName"`
-	// Objects is the binding of the bucket that large payloads go to; nil: there is none.
-	Objects map[string]string `json:"objects,omitempty"`
-	// MaxOutputBytes bounds a step's output, and inputs; 256 KiB when zero.
-	MaxOutputBytes int `json:"maxOutputBytes,omitempty"`
-	// URL is where webhooks are called, without the path.
-	URL string `json:"url,omitempty"`
+// Queue is a queue of tasks in RabbitMQ, which the controller keeps as declared.
+type Queue struct {
+	Binding map[string]string `json:"binding"`
+	Name    string            `json:"name"`
 }
 
 // Duration is a time.Duration as "24h".

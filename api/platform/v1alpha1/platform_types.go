@@ -11,15 +11,10 @@ import (
 )
 
 // PlatformSpec is what a tenant's platform consists of.
-// +kubebuilder:validation:XValidation:rule="!has(self.products) || !has(self.products.workflow) || self.products.workflow.maxOutputBytes <= 8388608 || has(self.backends) && has(self.backends.objectStorage)",message="above 8388608 (8 MiB) outputs are kept in object storage: add spec.backends.objectStorage, or ask for less",fieldPath=".products.workflow.maxOutputBytes"
 type PlatformSpec struct {
 	// backends are the systems that products store and move data with.
 	// +optional
 	Backends Backends `json:"backends,omitzero"`
-
-	// products are the services that the Platform runs.
-	// +optional
-	Products Products `json:"products,omitzero"`
 
 	// auth is how users and programs log in to the products: one login holds on all.
 	// +kubebuilder:default={}
@@ -46,7 +41,7 @@ type PlatformSpec struct {
 	Tracing *Tracing `json:"tracing,omitempty"`
 
 	// deletionPolicy says what becomes of the volumes of managed backends, of the resources of operated
-	// ones, and of the products' schemas in external ones, when the Platform is deleted.
+	// ones, and of the users' schema in an external one, when the Platform is deleted.
 	// +kubebuilder:default=Retain
 	// +optional
 	DeletionPolicy common.DeletionPolicy `json:"deletionPolicy,omitempty"`
@@ -220,16 +215,6 @@ type PlatformStatus struct {
 	// +optional
 	Backends []BackendStatus `json:"backends,omitempty"`
 
-	// readyProducts is how many products are Ready of how many there are: "1/1".
-	// +optional
-	ReadyProducts string `json:"readyProducts,omitempty"`
-
-	// products has a row per product.
-	// +listType=map
-	// +listMapKey=name
-	// +optional
-	Products []ProductStatus `json:"products,omitempty"`
-
 	// conditions are Ready, Reconciling and Stalled.
 	// +listType=map
 	// +listMapKey=type
@@ -268,14 +253,13 @@ type BackendStatus struct {
 	Message string `json:"message,omitempty"`
 }
 
-// Platform is a tenant's backends and products.
+// Platform is the ground that a tenant's products stand on: backends, identity and keys.
 //
 // +kubebuilder:validation:XValidation:rule="self.metadata.name.matches('^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$')",message="a Platform's name has at most 40 lower-case letters, digits and hyphens and begins with a letter, since the names of Services derive from it"
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:categories=itechsmart
 // +kubebuilder:printcolumn:name="Backends",type=string,JSONPath=`.status.ready`
-// +kubebuilder:printcolumn:name="Products",type=string,JSONPath=`.status.readyProducts`
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
 // +kubebuilder:printcolumn:name="Message",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].message`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`

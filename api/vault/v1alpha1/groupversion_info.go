@@ -16,7 +16,7 @@ var (
 	// GroupVersion is this API's group and version.
 	GroupVersion  = schema.GroupVersion{Group: "vault.itechsmart.dev", Version: "v1alpha1"}
 	schemeBuilder = runtime.NewSchemeBuilder(func(scheme *runtime.Scheme) error {
-		scheme.AddKnownTypes(GroupVersion, &Secret{}, &SecretList{}, &AccessPolicy{}, &AccessPolicyList{})
+		scheme.AddKnownTypes(GroupVersion, &Secret{}, &SecretList{}, &VaultService{}, &VaultServiceList{}, &AccessPolicy{}, &AccessPolicyList{})
 		metav1.AddToGroupVersion(scheme, GroupVersion)
 		return nil
 	})

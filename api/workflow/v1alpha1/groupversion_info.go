@@ -16,7 +16,7 @@ var (
 	// GroupVersion is this API's group and version.
 	GroupVersion  = schema.GroupVersion{Group: "workflow.itechsmart.dev", Version: "v1alpha1"}
 	schemeBuilder = runtime.NewSchemeBuilder(func(scheme *runtime.Scheme) error {
-		scheme.AddKnownTypes(GroupVersion, &Workflow{}, &WorkflowList{}, &WorkflowRun{}, &WorkflowRunList{})
+		scheme.AddKnownTypes(GroupVersion, &WorkflowService{}, &WorkflowServiceList{}, &Workflow{}, &WorkflowList{}, &WorkflowRun{}, &WorkflowRunList{})
 		metav1.AddToGroupVersion(scheme, GroupVersion)
 		return nil
 	})

@@ -29,12 +29,10 @@ import (
 type Options struct {
 	// Namespaces to watch; empty means all.
 	Namespaces []string
-	// WorkerImage is the pipeline worker's image.
-	WorkerImage string
+	// Images are the operator's own programs.
+	Images Images
 	// BackendImages replaces the default image of a managed backend, by its name.
 	BackendImages map[string]string
-	// ProductImages replaces the image of a product service, or of its worker such as workflow-worker, by that name.
-	ProductImages map[string]string
 	// Concurrency is MaxConcurrentReconciles of each controller.
 	Concurrency int
 	// AllowPrivateAddresses lets connectors call loopback, link-local and private addresses that a tenant names.
@@ -48,8 +46,33 @@ type Options struct {
 	// TokenReviewerRole is the ClusterRole that the products are bound to, so that they can have tokens reviewed. Empty:
 	// the manager binds nobody, and who installed the operator does.
 	TokenReviewerRole string
+	// ServiceRolePrefix begins the names of the ClusterRoles of product services: <prefix>-<product>-service.
+	ServiceRolePrefix string
 	// Webhooks answer the API server before it takes a resource; nil: it asks nobody.
 	Webhooks *admission.Keeper
+}
+
+// Images are where the operator's own programs come from.
+type Images struct {
+	// Registry and Tag are those of every program that Overrides does not name.
+	Registry, Tag string
+	// Overrides are whole images, by the program's name.
+	Overrides map[string]string
+}
+
+// Of is the image of a program.
+func (i Images) Of(program string) string {
+	if image := i.Overrides[program]; image != "" {
+		return image
+	}
+	return i.Registry + "/" + program + ":" + i.Tag
+}
+
+// ServiceKind is a service kind, without what its product knows of it.
+type ServiceKind struct {
+	Product string
+	New     func() client.Object
+	NewList func() client.ObjectList
 }
 
 // Deps is what every controller set is given.
@@ -58,6 +81,8 @@ type Deps struct {
 	Applier *apply.Applier
 	Refs    *refs.Resolver
 	Options Options
+	// Services are the service kinds of all products.
+	Services []ServiceKind
 }
 
 // CacheOptions makes the manager's cache hold the operator's own children and no foreign Secret or Pod.

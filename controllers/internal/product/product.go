@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package product is what the manager knows of a product. The list of them is controllers.Products.
+package product
+
+import (
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/itechsmart/operator/controllers/internal/service"
+	"github.com/itechsmart/operator/controllers/internal/setup"
+)
+
+// Product is all that the manager knows of one product.
+type Product struct {
+	// Name is the first part of its API group.
+	Name string
+	// AddToScheme registers its kinds.
+	AddToScheme func(*runtime.Scheme) error
+	// Setup adds the controllers of its own kinds to the manager.
+	Setup func(*setup.Deps) error
+	// Service is its service; nil: it has none.
+	Service *service.Type
+	// Workers are the programs that its controllers run beside the service and the service's own worker.
+	Workers []string
+}
+
+// Programs are the programs whose images the product's controllers run.
+func (p *Product) Programs() []string {
+	if p.Service == nil {
+		return p.Workers
+	}
+	return append(p.Service.Components(), p.Workers...)
+}

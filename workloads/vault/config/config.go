@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package config is Vault's own part of its service's configuration.
+package config
+
+// Settings are how Vault is unsealed, and how large its files may be.
+type Settings struct {
+	// MaxFileBytes bounds a File; 64 MiB when zero.
+	MaxFileBytes int64 `json:"maxFileBytes,omitempty"`
+	// Passphrase derives the root key; empty: PKCS11 tells it, or Shamir shares come over REST.
+	Passphrase string `json:"passphrase,omitempty"`
+	// Shares and Threshold of Shamir's scheme, when there is no passphrase.
+	Shares    int `json:"shares,omitempty"`
+	Threshold int `json:"threshold,omitempty"`
+	// PKCS11 is the key in an HSM that unseals, when there is one.
+	PKCS11 *PKCS11 `json:"pkcs11,omitempty"`
+}
+
+// PKCS11 is one key of a PKCS #11 token.
+type PKCS11 struct {
+	Module     string `json:"module"` // path of the library in the image
+	TokenLabel string `json:"tokenLabel"`
+	KeyLabel   string `json:"keyLabel"`
+	PIN        string `json:"pin"` // of the token's user
+}

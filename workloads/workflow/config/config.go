@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package config is Workflow's own part of its service's configuration.
+package config
+
+// Settings are what only the Workflow service needs.
+type Settings struct {
+	// MaxOutputBytes bounds a step's output, and inputs; 256 KiB when zero.
+	MaxOutputBytes int `json:"maxOutputBytes,omitempty"`
+}
