@@ -45,7 +45,7 @@ type options struct {
 func parse(args []string) (*options, error) {
 	// These come from the Pod itself; outside of a cluster there are none.
 	o := &options{controllers: controllers.Options{
-		BackendImages: map[string]string{},
+		BackendImages:    map[string]string{},
 		ManagerNamespace: os.Getenv("POD_NAMESPACE"), ManagerServiceAccount: os.Getenv("POD_SERVICE_ACCOUNT"),
 	}}
 	o.controllers.Images.Overrides = map[string]string{}
