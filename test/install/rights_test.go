@@ -189,7 +189,7 @@ func TestManagerBinds(t *testing.T) {
 	if bound == 0 {
 		t.Error("no product has a service")
 	}
-	for _, role := range []string{"cluster-admin", "admin", "itechsmart-nobody-service"} {
+	for _, role := range []string{"cluster-admin", "system:kube-controller-manager", "itechsmart-nobody-service"} {
 		if err := bind(role); err == nil || !apierrors.IsForbidden(err) && !apierrors.IsNotFound(err) {
 			t.Errorf("binding of %s: %v, want a refusal", role, err)
 		}
