@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package platform
+package service
 
 import (
 	"maps"
@@ -15,31 +15,34 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/utils/ptr"
 
-	v1alpha1 "github.com/itechsmart/operator/api/platform/v1alpha1"
+	common "github.com/itechsmart/operator/api/common/v1alpha1"
+	platformv1alpha1 "github.com/itechsmart/operator/api/platform/v1alpha1"
+	"github.com/itechsmart/operator/controllers/internal/dynamic"
+	"github.com/itechsmart/operator/controllers/internal/workload"
 	"github.com/itechsmart/operator/internal/backend"
 	"github.com/itechsmart/operator/workloads/config"
 )
 
-// Kinds of a product's children that a cluster may lack, with their versions by preference.
+// Kinds of children that a cluster may lack, with their versions by preference.
 var (
-	routeKind      = operatedKind{group: "gateway.networking.k8s.io", kind: "HTTPRoute", versions: []string{"v1", "v1beta1"}}
-	monitorKind    = operatedKind{group: "monitoring.coreos.com", kind: "ServiceMonitor", versions: []string{"v1"}}
-	podMonitorKind = operatedKind{group: "monitoring.coreos.com", kind: "PodMonitor", versions: []string{"v1"}} // workers have no Service
+	routeKind      = dynamic.Kind{Group: "gateway.networking.k8s.io", Kind: "HTTPRoute", Versions: []string{"v1", "v1beta1"}}
+	monitorKind    = dynamic.Kind{Group: "monitoring.coreos.com", Kind: "ServiceMonitor", Versions: []string{"v1"}}
+	podMonitorKind = dynamic.Kind{Group: "monitoring.coreos.com", Kind: "PodMonitor", Versions: []string{"v1"}} // workers have no Service
 )
 
-func (in *serviceInput) servicePorts() corev1.ServiceSpec {
-	return corev1.ServiceSpec{Type: corev1.ServiceTypeClusterIP, Selector: in.selector(), Ports: []corev1.ServicePort{
+func (in *input) servicePorts() corev1.ServiceSpec {
+	return corev1.ServiceSpec{Type: corev1.ServiceTypeClusterIP, Selector: in.selector(in.kind.Product), Ports: []corev1.ServicePort{
 		{Name: portHTTP, Port: config.Port, TargetPort: intstr.FromString(portHTTP), Protocol: corev1.ProtocolTCP, AppProtocol: ptr.To("http")},
 		{Name: portMetrics, Port: config.MetricsPort, TargetPort: intstr.FromString(portMetrics), Protocol: corev1.ProtocolTCP, AppProtocol: ptr.To("http")},
 	}}
 }
 
 // network lets in the namespace's Pods, the manager and whom the specification names, and out to what the service needs.
-func (in *serviceInput) network() networkingv1.NetworkPolicySpec {
+func (in *input) network() networkingv1.NetworkPolicySpec {
 	callers := []networkingv1.NetworkPolicyPeer{{PodSelector: &metav1.LabelSelector{}}}
-	if in.defaults.managerNamespace != "" {
+	if in.options.ManagerNamespace != "" {
 		callers = append(callers, networkingv1.NetworkPolicyPeer{NamespaceSelector: &metav1.LabelSelector{
-			MatchLabels: map[string]string{corev1.LabelMetadataName: in.defaults.managerNamespace},
+			MatchLabels: map[string]string{corev1.LabelMetadataName: in.options.ManagerNamespace},
 		}})
 	}
 	callers = append(callers, in.spec.AllowFrom...)
@@ -49,37 +52,32 @@ func (in *serviceInput) network() networkingv1.NetworkPolicySpec {
 		collectors = []networkingv1.NetworkPolicyPeer{{NamespaceSelector: &metav1.LabelSelector{}}}
 	}
 	return networkingv1.NetworkPolicySpec{
-		PodSelector: metav1.LabelSelector{MatchLabels: in.selector()},
+		PodSelector: metav1.LabelSelector{MatchLabels: in.selector(in.kind.Product)},
 		PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress},
 		Ingress: []networkingv1.NetworkPolicyIngressRule{
-			{From: callers, Ports: ports(corev1.ProtocolTCP, config.Port)},
-			{From: collectors, Ports: ports(corev1.ProtocolTCP, config.MetricsPort)},
+			{From: callers, Ports: workload.Ports(corev1.ProtocolTCP, config.Port)},
+			{From: collectors, Ports: workload.Ports(corev1.ProtocolTCP, config.MetricsPort)},
 		},
 		Egress: in.egresses(),
 	}
 }
 
-func (in *serviceInput) egresses() []networkingv1.NetworkPolicyEgressRule {
-	if in.kind.calls {
+func (in *input) egresses() []networkingv1.NetworkPolicyEgressRule {
+	if in.kind.OpenEgress {
 		return []networkingv1.NetworkPolicyEgressRule{{}} // a server that a tenant names may be anywhere
 	}
 	out := []networkingv1.NetworkPolicyEgressRule{
-		{Ports: append(ports(corev1.ProtocolUDP, 53), ports(corev1.ProtocolTCP, 53)...)},
+		{Ports: append(workload.Ports(corev1.ProtocolUDP, 53), workload.Ports(corev1.ProtocolTCP, 53)...)},
 		// The API server is outside of the Pods' network, behind its Service's port or its own.
-		{Ports: ports(corev1.ProtocolTCP, 443, 6443)},
-		in.egress(postgresqlBackend, in.postgres),
+		{Ports: workload.Ports(corev1.ProtocolTCP, 443, 6443)},
 	}
-	if in.redis.Type != "" {
-		out = append(out, in.egress(redisBackend, in.redis))
-	}
-	if in.rabbitmq.Type != "" {
-		out = append(out, in.egress(rabbitmqBackend, in.rabbitmq))
-	}
-	if in.objects.Type != "" {
-		out = append(out, in.egress(objectStorageBackend, in.objects))
+	for _, server := range in.servers.all() {
+		if rule := in.egress(server); rule != nil {
+			out = append(out, *rule)
+		}
 	}
 	if t := in.platform.Spec.Tracing; t != nil {
-		out = append(out, networkingv1.NetworkPolicyEgressRule{Ports: ports(corev1.ProtocolTCP, portOf(t.Endpoint))})
+		out = append(out, networkingv1.NetworkPolicyEgressRule{Ports: workload.Ports(corev1.ProtocolTCP, portOf(t.Endpoint))})
 	}
 	return out
 }
@@ -100,39 +98,29 @@ func portOf(text string) int32 {
 }
 
 // egress lets out to a backend: to its Pods where the operator runs them, else to its port anywhere.
-func (in *serviceInput) egress(kind *backendType, b backend.Binding) networkingv1.NetworkPolicyEgressRule {
-	if b.Provider == v1alpha1.ModeManaged {
-		return networkingv1.NetworkPolicyEgressRule{
-			Ports: ports(corev1.ProtocolTCP, kind.port),
-			To:    []networkingv1.NetworkPolicyPeer{{PodSelector: &metav1.LabelSelector{MatchLabels: selectorLabels(in.platform.Name, kind.name)}}},
-		}
+func (in *input) egress(server backend.Binding) *networkingv1.NetworkPolicyEgressRule {
+	port, err := strconv.ParseInt(server.Port, 10, 32)
+	if err != nil { // a binding is checked before it is written
+		return nil
 	}
-	port, err := strconv.ParseInt(b.Port, 10, 32)
-	if err != nil { // a binding is checked before it is used
-		port = int64(kind.port)
+	rule := &networkingv1.NetworkPolicyEgressRule{Ports: workload.Ports(corev1.ProtocolTCP, int32(port))}
+	if server.Provider == platformv1alpha1.ModeManaged {
+		rule.To = []networkingv1.NetworkPolicyPeer{{PodSelector: &metav1.LabelSelector{MatchLabels: selectorLabels(in.platform.Name, server.Type)}}}
 	}
-	return networkingv1.NetworkPolicyEgressRule{Ports: ports(corev1.ProtocolTCP, int32(port))}
+	return rule
 }
 
-func ports(protocol corev1.Protocol, numbers ...int32) []networkingv1.NetworkPolicyPort {
-	var out []networkingv1.NetworkPolicyPort
-	for _, number := range numbers {
-		out = append(out, networkingv1.NetworkPolicyPort{Protocol: ptr.To(protocol), Port: ptr.To(intstr.FromInt32(number))})
-	}
-	return out
-}
-
-func (in *serviceInput) ingress() *networkingv1.Ingress {
+func (in *input) ingress() *networkingv1.Ingress {
 	want := in.spec.Ingress
 	if want == nil {
 		return nil
 	}
-	out := &networkingv1.Ingress{ObjectMeta: in.meta(), Spec: networkingv1.IngressSpec{Rules: []networkingv1.IngressRule{{
+	out := &networkingv1.Ingress{ObjectMeta: in.meta(in.kind.Product), Spec: networkingv1.IngressSpec{Rules: []networkingv1.IngressRule{{
 		Host: want.Host,
 		IngressRuleValue: networkingv1.IngressRuleValue{HTTP: &networkingv1.HTTPIngressRuleValue{Paths: []networkingv1.HTTPIngressPath{{
 			Path: "/", PathType: ptr.To(networkingv1.PathTypePrefix),
 			Backend: networkingv1.IngressBackend{Service: &networkingv1.IngressServiceBackend{
-				Name: in.name(), Port: networkingv1.ServiceBackendPort{Name: portHTTP},
+				Name: in.name(in.kind.Product), Port: networkingv1.ServiceBackendPort{Name: portHTTP},
 			}},
 		}}}},
 	}}}}
@@ -147,7 +135,7 @@ func (in *serviceInput) ingress() *networkingv1.Ingress {
 }
 
 // route is an HTTPRoute, of the version that the cluster serves.
-func (in *serviceInput) route() *unstructured.Unstructured {
+func (in *input) route() *unstructured.Unstructured {
 	want := in.spec.HTTPRoute
 	if want == nil {
 		return nil
@@ -170,22 +158,29 @@ func (in *serviceInput) route() *unstructured.Unstructured {
 		"parentRefs": parents,
 		"rules": []any{map[string]any{
 			"matches":     []any{map[string]any{"path": map[string]any{"type": "PathPrefix", "value": "/"}}},
-			"backendRefs": []any{map[string]any{"name": in.name(), "port": int64(config.Port)}},
+			"backendRefs": []any{map[string]any{"name": in.name(in.kind.Product), "port": int64(config.Port)}},
 		}},
 	}
 	if len(hostnames) > 0 {
 		spec["hostnames"] = hostnames
 	}
-	return objectOf(routeKind, in.meta(), spec, nil)
+	return objectOf(routeKind, in.meta(in.kind.Product), spec, nil)
 }
 
-// monitor is a ServiceMonitor of the Prometheus operator.
-func (in *serviceInput) monitor() *unstructured.Unstructured {
-	return monitorOf(monitorKind, "endpoints", in.spec, in.meta(), in.selector())
+// workerNetwork lets metrics be read and nothing else in. What a tenant's work connects to may be anywhere: egress is left open.
+func (in *input) workerNetwork() networkingv1.NetworkPolicySpec {
+	return networkingv1.NetworkPolicySpec{
+		PodSelector: metav1.LabelSelector{MatchLabels: in.selector(in.kind.Worker.Name)},
+		PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress},
+		Ingress: []networkingv1.NetworkPolicyIngressRule{{
+			From:  []networkingv1.NetworkPolicyPeer{{NamespaceSelector: &metav1.LabelSelector{}}},
+			Ports: workload.Ports(corev1.ProtocolTCP, config.MetricsPort),
+		}},
+	}
 }
 
-// monitorOf has the metrics of what selector finds read; nil when the product asks for none.
-func monitorOf(kind operatedKind, endpoints string, spec *v1alpha1.ProductSpec, meta metav1.ObjectMeta, labels map[string]string) *unstructured.Unstructured {
+// monitorOf has the metrics of what selector finds read; nil when the specification asks for none.
+func monitorOf(kind dynamic.Kind, endpoints string, spec *common.ServiceSpec, meta metav1.ObjectMeta, labels map[string]string) *unstructured.Unstructured {
 	want := spec.ServiceMonitor
 	if want == nil {
 		return nil
@@ -202,9 +197,9 @@ func monitorOf(kind operatedKind, endpoints string, spec *v1alpha1.ProductSpec, 
 }
 
 // objectOf makes a resource of a kind that Go has no type for; more labels do not replace ours.
-func objectOf(kind operatedKind, meta metav1.ObjectMeta, spec map[string]any, more map[string]string) *unstructured.Unstructured {
+func objectOf(kind dynamic.Kind, meta metav1.ObjectMeta, spec map[string]any, more map[string]string) *unstructured.Unstructured {
 	obj := &unstructured.Unstructured{Object: map[string]any{"spec": spec}}
-	obj.SetGroupVersionKind(schema.GroupVersionKind{Group: kind.group, Version: kind.versions[0], Kind: kind.kind})
+	obj.SetGroupVersionKind(schema.GroupVersionKind{Group: kind.Group, Version: kind.Versions[0], Kind: kind.Kind})
 	obj.SetName(meta.Name)
 	obj.SetNamespace(meta.Namespace)
 	labels := maps.Clone(more)
