@@ -24,6 +24,7 @@ import (
 	vaultv1alpha1 "github.com/itechsmart/operator/api/vault/v1alpha1"
 	"github.com/itechsmart/operator/controllers/internal/reconcile"
 	"github.com/itechsmart/operator/controllers/internal/refs"
+	"github.com/itechsmart/operator/controllers/internal/service"
 	"github.com/itechsmart/operator/controllers/internal/setup"
 	vault "github.com/itechsmart/operator/workloads/vault/client"
 )
@@ -89,7 +90,8 @@ func (c *Controller) setupSecrets(d *setup.Deps, workloads cache.Cache) error {
 		For(&vaultv1alpha1.Secret{}, builder.WithPredicates(predicate.Or[client.Object](predicate.GenerationChangedPredicate{}, deletion(), told()))).
 		Watches(&vaultv1alpha1.Secret{}, handler.EnqueueRequestsFromMapFunc(c.rivals), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Watches(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(ownerOf), builder.WithPredicates(setup.NotOwnCreate())).
-		Watches(&platformv1alpha1.Platform{}, handler.EnqueueRequestsFromMapFunc(c.platformUsers), builder.WithPredicates(refs.ServingChanged(platformv1alpha1.ProductVault))).
+		Watches(&platformv1alpha1.Platform{}, handler.EnqueueRequestsFromMapFunc(c.platformUsers), builder.WithPredicates(setup.Existence())).
+		Watches(&vaultv1alpha1.VaultService{}, service.ByPlatform(c.platformUsers), builder.WithPredicates(service.ServingChanged())).
 		WatchesRawSource(d.Refs.Names.Source(c.secretUsers))
 	for _, kind := range workloadKinds() {
 		b = b.WatchesRawSource(source.Kind(workloads, kind, handler.EnqueueRequestsFromMapFunc(c.usedBy), slimChanged()))
@@ -111,7 +113,8 @@ func (c *Controller) setupPolicies(d *setup.Deps) error {
 	}
 	err := ctrl.NewControllerManagedBy(mgr).
 		For(&vaultv1alpha1.AccessPolicy{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
-		Watches(&platformv1alpha1.Platform{}, handler.EnqueueRequestsFromMapFunc(c.platformPolicies), builder.WithPredicates(refs.ServingChanged(platformv1alpha1.ProductVault))).
+		Watches(&platformv1alpha1.Platform{}, handler.EnqueueRequestsFromMapFunc(c.platformPolicies), builder.WithPredicates(setup.Existence())).
+		Watches(&vaultv1alpha1.VaultService{}, service.ByPlatform(c.platformPolicies), builder.WithPredicates(service.ServingChanged())).
 		WithOptions(d.ControllerOptions()).Named("vault-accesspolicy").Complete(reconciler)
 	if err != nil {
 		return fmt.Errorf("AccessPolicy controller: %w", err)

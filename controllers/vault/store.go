@@ -274,14 +274,14 @@ func (p *pass) destroy(ctx context.Context, claim external.Claim) error {
 		return reconcile.Stall(common.ReasonInvalidSpec,
 			"annotation %s names %s %q on %q, which cannot be understood; remove that entry to go on", external.AnnotationClaims, claim.Kind, claim.Name, claim.Connection)
 	}
-	platform, err := platformOf(ctx, p.c.Client, p.secret.Namespace, &common.PlatformReference{Name: parts[2]})
+	platform, vaultService, err := platformOf(ctx, p.c.Client, p.secret.Namespace, &common.PlatformReference{Name: parts[2]})
 	if reason, _ := classify(err); reason == common.ReasonReferenceNotFound {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	p.platform, p.client = platform, nil
+	p.platform, p.service, p.client = platform, vaultService, nil
 	if _, err := p.vault(); err != nil {
 		return err
 	}

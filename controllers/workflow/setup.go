@@ -11,7 +11,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -26,6 +25,7 @@ import (
 	"github.com/itechsmart/operator/controllers/internal/connections"
 	"github.com/itechsmart/operator/controllers/internal/reconcile"
 	"github.com/itechsmart/operator/controllers/internal/refs"
+	"github.com/itechsmart/operator/controllers/internal/service"
 	"github.com/itechsmart/operator/controllers/internal/setup"
 )
 
@@ -61,11 +61,11 @@ func (c *Controller) setupWorkflows(d *setup.Deps) error {
 		Client: mgr.GetClient(), Recorder: mgr.GetEventRecorder("workflow"),
 		New: func() *workflowv1alpha1.Workflow { return &workflowv1alpha1.Workflow{} }, NewPass: c.NewPass, Forget: c.Forget,
 	}
-	platform := predicate.Or(connections.BackendsChanged(), refs.ServingChanged(platformv1alpha1.ProductWorkflow))
 	b := ctrl.NewControllerManagedBy(mgr).
 		For(&workflowv1alpha1.Workflow{}, builder.WithPredicates(predicate.Or[client.Object](predicate.GenerationChangedPredicate{}, told()))).
 		Watches(&workflowv1alpha1.Workflow{}, handler.EnqueueRequestsFromMapFunc(c.rivals), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
-		Watches(&platformv1alpha1.Platform{}, handler.EnqueueRequestsFromMapFunc(users.OfPlatform), builder.WithPredicates(platform)).
+		Watches(&platformv1alpha1.Platform{}, handler.EnqueueRequestsFromMapFunc(users.OfPlatform), builder.WithPredicates(connections.BackendsChanged())).
+		Watches(&workflowv1alpha1.WorkflowService{}, service.ByPlatform(users.OfPlatform), builder.WithPredicates(service.ServingChanged())).
 		WithOptions(d.ControllerOptions()).Named("workflow")
 	if err := users.Watch(b, d.Refs.Names, nil).Complete(reconciler); err != nil {
 		return fmt.Errorf("workflow controller: %w", err)
@@ -79,6 +79,7 @@ func (c *Controller) setupBindings(d *setup.Deps) error {
 		For(&platformv1alpha1.Platform{}, builder.WithPredicates(connections.BackendsChanged())).
 		Watches(&platformv1alpha1.Platform{}, handler.EnqueueRequestsFromMapFunc(c.concerned), builder.WithPredicates(connections.BackendsChanged())).
 		Watches(&workflowv1alpha1.Workflow{}, handler.EnqueueRequestsFromMapFunc(c.neighbours), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		Watches(&workflowv1alpha1.WorkflowService{}, handler.EnqueueRequestsFromMapFunc(c.neighbours), builder.WithPredicates(setup.Existence())).
 		Watches(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(whoseBindings)).
 		WithOptions(d.ControllerOptions()).Named("workflow-bindings")
 	err := c.users().Watch(b, d.Refs.Names, c.platformsOf).Complete(&bindings{Controller: c, recorder: mgr.GetEventRecorder("workflow-bindings")})
@@ -205,16 +206,11 @@ func (c *Controller) platformsOf(ctx context.Context, workflows []ctrlreconcile.
 
 // whoseBindings is the Platform of a bindings Secret, which was written, or which somebody changed or removed.
 func whoseBindings(_ context.Context, secret client.Object) []ctrlreconcile.Request {
-	owner := metav1.GetControllerOf(secret)
-	if owner == nil || owner.Kind != "Platform" {
+	platform := secret.GetLabels()[common.LabelPlatform]
+	if secret.GetName() != common.BindingsName(platform, workflowv1alpha1.Product) {
 		return nil
 	}
-	platform := &platformv1alpha1.Platform{}
-	platform.Namespace, platform.Name = secret.GetNamespace(), owner.Name
-	if secret.GetName() != platform.ProductBindingsName(platformv1alpha1.ProductWorkflow) {
-		return nil
-	}
-	return []ctrlreconcile.Request{{NamespacedName: client.ObjectKeyFromObject(platform)}}
+	return []ctrlreconcile.Request{{NamespacedName: client.ObjectKey{Namespace: secret.GetNamespace(), Name: platform}}}
 }
 
 // awaiting are the WorkflowRuns of a Workflow that the service has not taken yet.
