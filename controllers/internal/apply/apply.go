@@ -28,6 +28,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
 	common "github.com/itechsmart/operator/api/common/v1alpha1"
+	"github.com/itechsmart/operator/controllers/internal/memo"
 	"github.com/itechsmart/operator/controllers/internal/reconcile"
 )
 
@@ -87,7 +88,13 @@ type Applier struct {
 	// Cache reads children of kinds that Go has no type for, which Client would read live; nil: Client.
 	Cache client.Reader
 
-	memo memo
+	// equal holds which desired state was last found equal to which version of the live object.
+	equal *memo.Lately[childKey]
+}
+
+// New returns an Applier that has applied nothing yet. cache may be nil.
+func New(c client.Client, scheme *runtime.Scheme, cache client.Reader) *Applier {
+	return &Applier{Client: c, Scheme: scheme, Cache: cache, equal: memo.New[childKey](0)}
 }
 
 // Apply makes each child as desired, in order. A desired object needs name, namespace and the fields that matter;
@@ -161,13 +168,12 @@ func (a *Applier) differing(ctx context.Context, owner, obj client.Object, kept 
 	if current == nil {
 		return a.render(owner, obj, gvk, kept)
 	}
-	sum, err := digest(owner, obj, kept)
+	key := keyOf(obj, gvk)
+	sum, err := digest(owner, obj, current, kept)
 	if err != nil {
 		return nil, err
 	}
-	key := memoKey{kind: gvk.String(), namespace: obj.GetNamespace(), name: obj.GetName()}
-	same := memoValue{desired: sum, uid: current.GetUID(), version: current.GetResourceVersion()}
-	if a.memo.knows(key, same) {
+	if due, _ := a.equal.Due(key, sum); !due {
 		return nil, nil
 	}
 	want, err := a.render(owner, obj, gvk, kept)
@@ -183,7 +189,7 @@ func (a *Applier) differing(ctx context.Context, owner, obj client.Object, kept 
 			"%s %q exists and belongs to something else; rename this resource, or remove that object", gvk.Kind, obj.GetName())}
 	}
 	if live.GetAnnotations()[annotationHash] == want.GetAnnotations()[annotationHash] && contains(want.Object, live.Object) {
-		a.memo.note(key, same)
+		a.equal.Done(key, sum)
 		return nil, nil
 	}
 	return want, nil
