@@ -9,7 +9,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -80,13 +79,8 @@ func workloadCache(d *setup.Deps) (cache.Cache, error) {
 }
 
 func (c *Controller) setupSecrets(d *setup.Deps, workloads cache.Cache) error {
-	mgr := d.Manager
-	reconciler := &reconcile.Reconciler[*vaultv1alpha1.Secret]{
-		Client: mgr.GetClient(), Recorder: mgr.GetEventRecorder("vault-secret"),
-		New: func() *vaultv1alpha1.Secret { return &vaultv1alpha1.Secret{} }, NewPass: c.NewPass, Forget: c.Forget,
-	}
-	b := ctrl.NewControllerManagedBy(mgr).
-		For(&vaultv1alpha1.Secret{}, builder.WithPredicates(predicate.Or[client.Object](predicate.GenerationChangedPredicate{}, deletion(), told()))).
+	secrets := setup.Kind[*vaultv1alpha1.Secret]{Name: "vault-secret", Like: &vaultv1alpha1.Secret{}, NewPass: c.NewPass, Forget: c.Forget}
+	b := secrets.Builder(d, setup.Deletion(), told()).
 		Watches(&vaultv1alpha1.Secret{}, handler.EnqueueRequestsFromMapFunc(c.rivals), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Watches(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(ownerOf), builder.WithPredicates(setup.NotOwnCreate())).
 		Watches(&platformv1alpha1.Platform{}, handler.EnqueueRequestsFromMapFunc(c.platformUsers), builder.WithPredicates(refs.ServingChanged(platformv1alpha1.ProductVault))).
@@ -94,45 +88,23 @@ func (c *Controller) setupSecrets(d *setup.Deps, workloads cache.Cache) error {
 	for _, kind := range workloadKinds() {
 		b = b.WatchesRawSource(source.Kind(workloads, kind, handler.EnqueueRequestsFromMapFunc(c.usedBy), slimChanged()))
 	}
-	if err := b.WithOptions(d.ControllerOptions()).Named("vault-secret").Complete(reconciler); err != nil {
-		return fmt.Errorf("vault Secret controller: %w", err)
-	}
-	return nil
+	return secrets.Complete(d, b)
 }
 
 func (c *Controller) setupPolicies(d *setup.Deps) error {
-	mgr := d.Manager
-	reconciler := &reconcile.Reconciler[*vaultv1alpha1.AccessPolicy]{
-		Client: mgr.GetClient(), Recorder: mgr.GetEventRecorder("vault-accesspolicy"),
-		New: func() *vaultv1alpha1.AccessPolicy { return &vaultv1alpha1.AccessPolicy{} },
-		NewPass: func(p *vaultv1alpha1.AccessPolicy) reconcile.Pass {
-			return &policyPass{client: mgr.GetClient(), policy: p}
-		},
+	policies := setup.Kind[*vaultv1alpha1.AccessPolicy]{
+		Name: "vault-accesspolicy", Like: &vaultv1alpha1.AccessPolicy{},
+		NewPass: func(p *vaultv1alpha1.AccessPolicy) reconcile.Pass { return &policyPass{client: c.Client, policy: p} },
 	}
-	err := ctrl.NewControllerManagedBy(mgr).
-		For(&vaultv1alpha1.AccessPolicy{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
-		Watches(&platformv1alpha1.Platform{}, handler.EnqueueRequestsFromMapFunc(c.platformPolicies), builder.WithPredicates(refs.ServingChanged(platformv1alpha1.ProductVault))).
-		WithOptions(d.ControllerOptions()).Named("vault-accesspolicy").Complete(reconciler)
-	if err != nil {
-		return fmt.Errorf("AccessPolicy controller: %w", err)
-	}
-	return nil
-}
-
-// deletion lets the start of a deletion through, which changes no generation of a resource without finalizers.
-func deletion() predicate.Predicate {
-	return predicate.NewPredicateFuncs(func(obj client.Object) bool { return !obj.GetDeletionTimestamp().IsZero() })
+	return policies.Complete(d, policies.Builder(d).
+		Watches(&platformv1alpha1.Platform{}, handler.EnqueueRequestsFromMapFunc(c.platformPolicies), builder.WithPredicates(refs.ServingChanged(platformv1alpha1.ProductVault))))
 }
 
 // told lets the service's annotation through.
 func told() predicate.Predicate {
-	return predicate.Funcs{
-		CreateFunc: func(event.CreateEvent) bool { return false }, DeleteFunc: func(event.DeleteEvent) bool { return false },
-		GenericFunc: func(event.GenericEvent) bool { return false },
-		UpdateFunc: func(e event.UpdateEvent) bool {
-			return e.ObjectOld.GetAnnotations()[vaultv1alpha1.AnnotationVersion] != e.ObjectNew.GetAnnotations()[vaultv1alpha1.AnnotationVersion]
-		},
-	}
+	return setup.Updated(func(was, is client.Object) bool {
+		return was.GetAnnotations()[vaultv1alpha1.AnnotationVersion] != is.GetAnnotations()[vaultv1alpha1.AnnotationVersion]
+	})
 }
 
 // slimChanged lets a workload through when what is known of it here has changed.
@@ -143,7 +115,7 @@ func slimChanged() predicate.Predicate {
 }
 
 func (c *Controller) index(indexer client.FieldIndexer) error {
-	for field, extract := range map[string]func(*vaultv1alpha1.Secret) []string{
+	err := refs.Index(context.Background(), indexer, &vaultv1alpha1.Secret{}, refs.Fields[*vaultv1alpha1.Secret]{
 		indexPath: func(s *vaultv1alpha1.Secret) []string { return []string{s.Namespace + "/" + s.StorePath()} },
 		indexPlatform: func(s *vaultv1alpha1.Secret) []string {
 			return []string{refs.PlatformKey(s.Namespace, s.Spec.PlatformRef)}
@@ -155,29 +127,15 @@ func (c *Controller) index(indexer client.FieldIndexer) error {
 			}
 			return []string{s.Namespace + "/" + s.DestinationName()}
 		},
-	} {
-		err := indexer.IndexField(context.Background(), &vaultv1alpha1.Secret{}, field, func(obj client.Object) []string {
-			s, ok := obj.(*vaultv1alpha1.Secret)
-			if !ok {
-				return nil
-			}
-			return extract(s)
-		})
-		if err != nil {
-			return fmt.Errorf("index Secrets by %s: %w", field, err)
-		}
-	}
-	err := indexer.IndexField(context.Background(), &vaultv1alpha1.AccessPolicy{}, indexPlatform, func(obj client.Object) []string {
-		p, ok := obj.(*vaultv1alpha1.AccessPolicy)
-		if !ok {
-			return nil
-		}
-		return []string{refs.PlatformKey(p.Namespace, p.Spec.PlatformRef)}
 	})
 	if err != nil {
-		return fmt.Errorf("index AccessPolicies by Platform: %w", err)
+		return err
 	}
-	return nil
+	return refs.Index(context.Background(), indexer, &vaultv1alpha1.AccessPolicy{}, refs.Fields[*vaultv1alpha1.AccessPolicy]{
+		indexPlatform: func(p *vaultv1alpha1.AccessPolicy) []string {
+			return []string{refs.PlatformKey(p.Namespace, p.Spec.PlatformRef)}
+		},
+	})
 }
 
 // sourceKeys are the core Secrets that a Secret copies.
@@ -201,21 +159,13 @@ func (c *Controller) platformPolicies(ctx context.Context, platform client.Objec
 	return refs.PlatformUsers(ctx, c.Client, &vaultv1alpha1.AccessPolicyList{}, indexPlatform, platform)
 }
 
-// rivals are the Secrets that declare the same path, or want the same destination: when the older one goes or changes, a
-// younger may win.
+// rivals are the Secrets that declare the same path: when the older one goes or changes, a younger may win.
 func (c *Controller) rivals(ctx context.Context, obj client.Object) []ctrlreconcile.Request {
 	secret, ok := obj.(*vaultv1alpha1.Secret)
 	if !ok {
 		return nil
 	}
-	found := c.matching(ctx, indexPath, secret.Namespace+"/"+secret.StorePath())
-	var out []ctrlreconcile.Request
-	for _, request := range found {
-		if request.NamespacedName != client.ObjectKeyFromObject(secret) {
-			out = append(out, request)
-		}
-	}
-	return out
+	return refs.Others(ctx, c.Client, secret, &vaultv1alpha1.SecretList{}, indexPath, secret.Namespace+"/"+secret.StorePath())
 }
 
 // ownerOf is the Secret that wrote a destination.

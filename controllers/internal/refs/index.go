@@ -4,12 +4,40 @@ package refs
 
 import (
 	"context"
+	"fmt"
+	"slices"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	ctrlreconcile "sigs.k8s.io/controller-runtime/pkg/reconcile"
 )
+
+// Fields are field indexes of one kind: the values that an object has under each name.
+type Fields[T client.Object] map[string]func(T) []string
+
+// Index registers field indexes of the kind of like.
+func Index[T client.Object](ctx context.Context, indexer client.FieldIndexer, like T, fields Fields[T]) error {
+	for name, values := range fields {
+		err := indexer.IndexField(ctx, like, name, func(obj client.Object) []string {
+			typed, ok := obj.(T)
+			if !ok {
+				return nil
+			}
+			return values(typed)
+		})
+		if err != nil {
+			return fmt.Errorf("index %T by %s: %w", like, name, err)
+		}
+	}
+	return nil
+}
+
+// Others is Matching without a request for obj itself: the objects that may win, or lose, when obj changes.
+func Others(ctx context.Context, reader client.Reader, obj client.Object, list client.ObjectList, field string, values ...string) []ctrlreconcile.Request {
+	self := ctrlreconcile.Request{NamespacedName: client.ObjectKeyFromObject(obj)}
+	return slices.DeleteFunc(Matching(ctx, reader, list, field, values...), func(r ctrlreconcile.Request) bool { return r == self })
+}
 
 // Matching asks for a pass of each object whose indexed field has one of the values; list is an empty list of its kind.
 func Matching(ctx context.Context, reader client.Reader, list client.ObjectList, field string, values ...string) []ctrlreconcile.Request {
