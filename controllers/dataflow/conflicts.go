@@ -54,7 +54,7 @@ func (p *pass) conflicts(ctx context.Context) error {
 		}
 		for i := range others.Items {
 			other := &others.Items[i]
-			if other.UID == p.pipeline.UID || !older(other, p.pipeline) || !other.DeletionTimestamp.IsZero() {
+			if !common.Older(other, p.pipeline) || !other.DeletionTimestamp.IsZero() {
 				continue
 			}
 			if err := p.compare(ctx, d, other); err != nil {
@@ -89,11 +89,4 @@ func (p *pass) compare(ctx context.Context, mine declaration, other *dataflowv1a
 		}
 	}
 	return nil
-}
-
-func older(a, b *dataflowv1alpha1.Pipeline) bool {
-	if !a.CreationTimestamp.Equal(&b.CreationTimestamp) {
-		return a.CreationTimestamp.Before(&b.CreationTimestamp)
-	}
-	return a.Namespace+"/"+a.Name < b.Namespace+"/"+b.Name
 }

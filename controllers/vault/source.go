@@ -33,18 +33,11 @@ func (p *pass) conflicts(ctx context.Context) error {
 	}
 	for i := range rivals.Items {
 		rival := &rivals.Items[i]
-		if rival.UID != p.secret.UID && rival.Spec.Source.External == nil && older(rival, p.secret) {
+		if rival.Spec.Source.External == nil && common.Older(rival, p.secret) {
 			return reconcile.Stall(common.ReasonConflict, "spec.path: %q is declared by Secret %s, which is older; choose another path", p.secret.StorePath(), rival.Name)
 		}
 	}
 	return nil
-}
-
-func older(a, b *vaultv1alpha1.Secret) bool {
-	if !a.CreationTimestamp.Equal(&b.CreationTimestamp) {
-		return a.CreationTimestamp.Before(&b.CreationTimestamp)
-	}
-	return a.Name < b.Name
 }
 
 // reference is one key of a core Secret, as the field that names it says.
