@@ -3,6 +3,7 @@
 package dataflow
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -56,24 +57,13 @@ func targetOf(p *dataflowv1alpha1.Pipeline, c component, only string) (connectio
 	case !platformv1alpha1.IsBackend(info.Binding):
 		return connections.Target{}, reconcile.Stall(common.ReasonInvalidSpec, "%s.connectionRef: type %s needs one: name a Secret of type %s", c.path, c.typ, info.Binding)
 	case p.Spec.PlatformRef != nil:
-		return platformTarget(or(p.Spec.PlatformRef.Namespace, p.Namespace), p.Spec.PlatformRef.Name, info.Binding), nil
+		return connections.PlatformTarget(cmp.Or(p.Spec.PlatformRef.Namespace, p.Namespace), p.Spec.PlatformRef.Name, info.Binding), nil
 	case only != "":
-		return platformTarget(p.Namespace, only, info.Binding), nil
+		return connections.PlatformTarget(p.Namespace, only, info.Binding), nil
 	default:
 		return connections.Target{}, reconcile.Wait(common.ReasonReferenceNotFound,
 			"%s: namespace %s has no Platform, or several; create one, or set spec.platformRef or %s.connectionRef", c.path, p.Namespace, c.path)
 	}
-}
-
-func platformTarget(namespace, name, backend string) connections.Target {
-	return connections.Target{Kind: string(common.ConnectionPlatform), Namespace: namespace, Name: name, Backend: backend}
-}
-
-func or(value, fallback string) string {
-	if value == "" {
-		return fallback
-	}
-	return value
 }
 
 // onlyPlatform is the name of the namespace's only Platform; "" when there is none or more than one.

@@ -7,10 +7,8 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"math/rand/v2"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -18,14 +16,13 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	common "github.com/itechsmart/operator/api/common/v1alpha1"
 	dataflowv1alpha1 "github.com/itechsmart/operator/api/dataflow/v1alpha1"
 	"github.com/itechsmart/operator/controllers/internal/apply"
 	"github.com/itechsmart/operator/controllers/internal/connections"
-	"github.com/itechsmart/operator/controllers/internal/external"
+	"github.com/itechsmart/operator/controllers/internal/memo"
 	"github.com/itechsmart/operator/controllers/internal/reconcile"
 	"github.com/itechsmart/operator/controllers/internal/refs"
 	"github.com/itechsmart/operator/internal/backend"
@@ -67,16 +64,8 @@ type Controller struct {
 	AllowPrivate  bool // workers may call private addresses
 	DriftInterval time.Duration
 
-	mu      sync.Mutex
-	checked map[types.UID]check
-	valid   map[types.UID]string // the configuration that was last found valid
-}
-
-// check remembers when external objects were last compared, with what, and what was found.
-type check struct {
-	of      string
-	at      time.Time
-	objects []common.ExternalObject
+	// checked holds the external objects that were compared lately, and valid the configurations that were last found valid.
+	checked, valid *memo.Lately[client.ObjectKey]
 }
 
 // pass is one pass over one Pipeline.
@@ -96,16 +85,10 @@ func (c *Controller) NewPass(p *dataflowv1alpha1.Pipeline) reconcile.Pass {
 	return &pass{c: c, pipeline: p}
 }
 
-// Forget drops what is remembered of a Pipeline that is gone: its UID is not known any more, so old checks are aged out.
-func (c *Controller) Forget(client.ObjectKey) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for uid, last := range c.checked {
-		if time.Since(last.at) > 3*c.DriftInterval {
-			delete(c.checked, uid)
-			delete(c.valid, uid)
-		}
-	}
+// Forget drops what is remembered of a Pipeline that is gone.
+func (c *Controller) Forget(key client.ObjectKey) {
+	c.checked.Delete(key)
+	c.valid.Delete(key)
 }
 
 // Steps lead from the specification to running workers.
@@ -173,34 +156,22 @@ func (p *pass) configure(context.Context) error {
 // validate checks a configuration once: compiling expressions and schemas is most of what a pass without changes would
 // cost. A fresh manager trusts the one that runs.
 func (p *pass) validate(rendered *config.Pipeline, hash, tested string) []config.FieldError {
-	of := tested
+	sum := string(p.pipeline.UID) + "|" + tested
 	for _, name := range slices.Sorted(maps.Keys(rendered.Connections)) {
-		of += "|" + name + "=" + rendered.Connections[name]["type"]
+		sum += "|" + name + "=" + rendered.Connections[name]["type"]
 	}
-	known, ok := p.c.validated(p.pipeline.UID)
-	runs := p.deployment != nil && p.deployment.Annotations[annotationConfigHash] == hash && p.deployment.Annotations[annotationTested] == tested
-	if known == of || !ok && runs {
-		p.c.noteValid(p.pipeline.UID, of)
+	key := client.ObjectKeyFromObject(p.pipeline)
+	if p.deployment != nil && p.deployment.Annotations[annotationConfigHash] == hash && p.deployment.Annotations[annotationTested] == tested {
+		p.c.valid.Assume(key, sum, 0)
+	}
+	if due, _ := p.c.valid.Due(key, sum); !due {
 		return nil
 	}
 	invalid := config.Validate(rendered)
 	if len(invalid) == 0 {
-		p.c.noteValid(p.pipeline.UID, of)
+		p.c.valid.Done(key, sum)
 	}
 	return invalid
-}
-
-func (c *Controller) validated(uid types.UID) (of string, ok bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	of, ok = c.valid[uid]
-	return of, ok
-}
-
-func (c *Controller) noteValid(uid types.UID, of string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.valid[uid] = of
 }
 
 // describe names every wrong field, with the path that it has in the resource.
@@ -219,26 +190,39 @@ func describe(invalid []config.FieldError) string {
 
 // ensure makes topics and tables as declared: when the declaration or a connection changed, and else every drift interval.
 func (p *pass) ensure(ctx context.Context) error {
-	of, uid := p.fingerprint(), p.pipeline.UID
-	objects, fresh := p.c.recentlyChecked(uid, of, p.externalReady(), p.pipeline.Status.ExternalObjects)
-	if !fresh {
-		var err error
-		owner := external.Owner{Client: p.c.Client, Object: p.pipeline}
-		if objects, err = p.c.ensureExternal(ctx, owner, p.declared, p.connections); err != nil {
-			p.c.noteChecked(uid, check{})
-			reason, message := reconcile.Classify(err)
-			reconcile.Set(p.pipeline, dataflowv1alpha1.ConditionExternalObjectsReady, metav1.ConditionFalse, reason, message)
-			return err
-		}
-		p.c.noteChecked(uid, check{of: of, at: time.Now(), objects: objects})
+	key, sum := client.ObjectKeyFromObject(p.pipeline), p.fingerprint()
+	if p.externalReady() {
+		p.c.checked.Assume(key, sum, p.c.DriftInterval)
+	}
+	objects, err := p.external(ctx, key, sum)
+	if err != nil {
+		reason, message := reconcile.Classify(err)
+		reconcile.Set(p.pipeline, dataflowv1alpha1.ConditionExternalObjectsReady, metav1.ConditionFalse, reason, message)
+		return err
 	}
 	p.pipeline.Status.ExternalObjects = objects
 	reconcile.Set(p.pipeline, dataflowv1alpha1.ConditionExternalObjectsReady, metav1.ConditionTrue, common.ReasonSucceeded, "Topics and tables are as declared.")
 	return nil
 }
 
+// external returns the external objects, which it compares with the servers only when that is due.
+func (p *pass) external(ctx context.Context, key client.ObjectKey, sum string) ([]common.ExternalObject, error) {
+	if due, _ := p.c.checked.Due(key, sum); !due {
+		return knownExternal(p.owner(), p.declared)
+	}
+	objects, err := p.c.ensureExternal(ctx, p.owner(), p.declared, p.connections)
+	if err != nil {
+		p.c.checked.DoneFor(key, sum, 0) // whatever an old status says, the next pass compares
+		return nil, err
+	}
+	p.c.checked.Done(key, sum)
+	return objects, nil
+}
+
+// fingerprint identifies what is declared, and the connections.
 func (p *pass) fingerprint() string {
 	var out strings.Builder
+	out.WriteString(string(p.pipeline.UID) + ";")
 	for _, d := range p.declared {
 		name := d.target.String()
 		fmt.Fprintf(&out, "%s|%s|%+v|%s;", d.kind, name, d.shape, p.connections[name].Version)
@@ -250,27 +234,6 @@ func (p *pass) fingerprint() string {
 func (p *pass) externalReady() bool {
 	condition := meta.FindStatusCondition(p.pipeline.Status.Conditions, dataflowv1alpha1.ConditionExternalObjectsReady)
 	return condition != nil && condition.Status == metav1.ConditionTrue && condition.ObservedGeneration == p.pipeline.Generation
-}
-
-// recentlyChecked gives what the last comparison found, unless another is due. ready: status says that all was in order, and status what.
-func (c *Controller) recentlyChecked(uid types.UID, of string, ready bool, status []common.ExternalObject) ([]common.ExternalObject, bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	last, ok := c.checked[uid]
-	if !ok && ready {
-		// A fresh manager trusts the status, and spreads the first comparison over the interval.
-		age := time.Duration(rand.Int64N(int64(c.DriftInterval))) //nolint:gosec // G404: spreading timers needs no secrecy
-		last = check{of: of, at: time.Now().Add(-age), objects: status}
-		c.checked[uid] = last
-		return status, true
-	}
-	return last.objects, ok && last.of == of && time.Since(last.at) < c.DriftInterval
-}
-
-func (c *Controller) noteChecked(uid types.UID, last check) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.checked[uid] = last
 }
 
 // roll applies what runs the workers.

@@ -3,6 +3,7 @@
 package dataflow
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -175,7 +176,7 @@ func (p *pass) connected(condition, what string, rows []dataflowv1alpha1.Compone
 			reason = dataflowv1alpha1.ReasonRetrying
 			trouble = append(trouble, fmt.Sprintf("%s %s: %s", what, row.Name, row.LastError))
 		case config.StateConnecting:
-			trouble = append(trouble, fmt.Sprintf("%s %s: %s", what, row.Name, or(row.LastError, "is being connected")))
+			trouble = append(trouble, fmt.Sprintf("%s %s: %s", what, row.Name, cmp.Or(row.LastError, "is being connected")))
 		}
 	}
 	if len(trouble) == 0 {

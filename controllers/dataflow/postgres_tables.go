@@ -3,6 +3,7 @@
 package dataflow
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"reflect"
@@ -48,7 +49,7 @@ func readPostgresTable(c component) ([]declaration, error) {
 	if cfg.Create && len(cfg.Columns) == 0 {
 		return nil, reconcile.Stall(dataflowv1alpha1.ReasonInvalidConfig, "%s.config.columns: create needs at least one column", c.path)
 	}
-	table := postgres.Table{Schema: or(cfg.Schema, "public"), Name: cfg.Table, Columns: cfg.Columns, PrimaryKey: cfg.PrimaryKey}
+	table := postgres.Table{Schema: cmp.Or(cfg.Schema, "public"), Name: cfg.Table, Columns: cfg.Columns, PrimaryKey: cfg.PrimaryKey}
 	return []declaration{{
 		path: c.path + ".config", kind: kindPostgresTable, name: table.Schema + "." + table.Name, shape: &postgresShape{table, cfg.Create},
 	}}, nil

@@ -3,6 +3,7 @@
 package dataflow
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -12,7 +13,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
@@ -23,6 +23,7 @@ import (
 	dataflowv1alpha1 "github.com/itechsmart/operator/api/dataflow/v1alpha1"
 	platformv1alpha1 "github.com/itechsmart/operator/api/platform/v1alpha1"
 	"github.com/itechsmart/operator/controllers/internal/connections"
+	"github.com/itechsmart/operator/controllers/internal/memo"
 	"github.com/itechsmart/operator/controllers/internal/refs"
 	"github.com/itechsmart/operator/controllers/internal/setup"
 	"github.com/itechsmart/operator/internal/backend/clickhouse"
@@ -45,7 +46,7 @@ func SetupWith(d *setup.Deps, backends Backends, ask Ask) error {
 	c := &Controller{
 		Client: mgr.GetClient(), Applier: d.Applier, Refs: d.Refs, Backends: backends, Monitor: monitor,
 		WorkerImage: d.Options.WorkerImage, AllowPrivate: d.Options.AllowPrivateAddresses, DriftInterval: d.Options.DriftInterval,
-		checked: map[types.UID]check{}, valid: map[types.UID]string{},
+		checked: memo.New[client.ObjectKey](d.Options.DriftInterval), valid: memo.New[client.ObjectKey](0),
 	}
 	if err := c.index(mgr.GetFieldIndexer()); err != nil {
 		return err
@@ -87,7 +88,7 @@ func references(p *dataflowv1alpha1.Pipeline) []connections.Target {
 func platformKeys(p *dataflowv1alpha1.Pipeline) []string {
 	out := connections.PlatformKeys(references(p))
 	if p.Spec.PlatformRef != nil {
-		out = append(out, or(p.Spec.PlatformRef.Namespace, p.Namespace)+"/"+p.Spec.PlatformRef.Name)
+		out = append(out, cmp.Or(p.Spec.PlatformRef.Namespace, p.Namespace)+"/"+p.Spec.PlatformRef.Name)
 	}
 	for _, comp := range components(p) {
 		info, known := connectorInfo(comp.kind, comp.typ)

@@ -3,6 +3,7 @@
 package dataflow
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"reflect"
@@ -48,7 +49,7 @@ func readTable(c component) ([]declaration, error) {
 		return nil, reconcile.Stall(dataflowv1alpha1.ReasonInvalidConfig, "%s.config.columns: create needs at least one column", c.path)
 	}
 	table := clickhouse.Table{
-		Database: or(cfg.Database, "default"), Name: cfg.Table, Columns: cfg.Columns, Engine: or(cfg.Engine, "MergeTree"),
+		Database: cmp.Or(cfg.Database, "default"), Name: cfg.Table, Columns: cfg.Columns, Engine: cmp.Or(cfg.Engine, "MergeTree"),
 		OrderBy: orderBy(cfg.OrderBy), PartitionBy: cfg.PartitionBy, TTL: cfg.TTL,
 	}
 	return []declaration{{

@@ -4,14 +4,13 @@
 package vault
 
 import (
-	"sync"
 	"time"
 
-	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	platformv1alpha1 "github.com/itechsmart/operator/api/platform/v1alpha1"
 	vaultv1alpha1 "github.com/itechsmart/operator/api/vault/v1alpha1"
+	"github.com/itechsmart/operator/controllers/internal/memo"
 	"github.com/itechsmart/operator/controllers/internal/reconcile"
 	"github.com/itechsmart/operator/controllers/internal/refs"
 	vault "github.com/itechsmart/operator/workloads/vault/client"
@@ -52,16 +51,8 @@ type Controller struct {
 	// Now is the clock.
 	Now func() time.Time
 
-	mu     sync.Mutex
-	looked map[types.UID]look
-}
-
-// look remembers when the store was last asked about a Secret, which annotation of the service had been seen then, and
-// which version was the newest.
-type look struct {
-	at         time.Time
-	annotation string
-	latest     int64 // 0: this manager has not looked yet
+	// looked holds the Secrets that the store was asked about lately.
+	looked *memo.Lately[client.ObjectKey]
 }
 
 // pass is one pass over one Secret.
@@ -82,16 +73,8 @@ func (c *Controller) NewPass(s *vaultv1alpha1.Secret) reconcile.Pass {
 	return &pass{c: c, secret: s}
 }
 
-// Forget drops what is remembered of Secrets that are gone: which one is not known any more, so old looks are aged out.
-func (c *Controller) Forget(client.ObjectKey) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for uid, last := range c.looked {
-		if c.Now().Sub(last.at) > 3*lookInterval {
-			delete(c.looked, uid)
-		}
-	}
-}
+// Forget drops what is remembered of a Secret that is gone.
+func (c *Controller) Forget(key client.ObjectKey) { c.looked.Delete(key) }
 
 // Steps lead from the declaration to a destination that holds its value.
 func (p *pass) Steps() []reconcile.Step {

@@ -21,6 +21,7 @@ import (
 	common "github.com/itechsmart/operator/api/common/v1alpha1"
 	platformv1alpha1 "github.com/itechsmart/operator/api/platform/v1alpha1"
 	vaultv1alpha1 "github.com/itechsmart/operator/api/vault/v1alpha1"
+	"github.com/itechsmart/operator/controllers/internal/memo"
 	"github.com/itechsmart/operator/controllers/internal/reconcile"
 	"github.com/itechsmart/operator/controllers/internal/refs"
 	"github.com/itechsmart/operator/controllers/internal/setup"
@@ -42,7 +43,8 @@ func SetupWith(d *setup.Deps, open Open, now func() time.Time) error {
 	if err != nil {
 		return err
 	}
-	c := &Controller{Client: mgr.GetClient(), Refs: d.Refs, Open: open, Workloads: workloads, Now: now}
+	c := &Controller{Client: mgr.GetClient(), Refs: d.Refs, Open: open, Workloads: workloads, Now: now, looked: memo.New[client.ObjectKey](lookInterval)}
+	c.looked.Now = now
 	if err := c.index(mgr.GetFieldIndexer()); err != nil {
 		return err
 	}

@@ -4,24 +4,20 @@ package vault
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
 	common "github.com/itechsmart/operator/api/common/v1alpha1"
 	platformv1alpha1 "github.com/itechsmart/operator/api/platform/v1alpha1"
 	vaultv1alpha1 "github.com/itechsmart/operator/api/vault/v1alpha1"
+	"github.com/itechsmart/operator/controllers/internal/connections"
 	"github.com/itechsmart/operator/controllers/internal/external"
 	"github.com/itechsmart/operator/controllers/internal/reconcile"
 	"github.com/itechsmart/operator/internal/backend"
@@ -35,24 +31,26 @@ func (p *pass) settled() bool {
 }
 
 // store makes the stored value as declared, and notes what is known of it. It asks the Vault only when the declaration
-// changed, a rotation is due, the service told of a new version, or the last look is long ago.
+// changed, a rotation is due, the service reported a new version, or the last look is long ago.
 func (p *pass) store(ctx context.Context) error {
 	p.schedule()
 	p.rotating = p.rotationToken()
-	told, old := p.lookDue()
+	key, sum := client.ObjectKeyFromObject(p.secret), p.lookSum(p.news())
+	p.c.looked.Assume(key, p.lookSum(""), p.lookEvery()) // a new manager trusts the status, but for what is newer than it
+	changed := p.c.looked.Differs(key, sum)
+	due, _ := p.c.looked.Due(key, sum)
 	same := p.settled() && p.hash == p.secret.Status.SourceHash && p.rotating == ""
-	if same && !told && !old {
+	if same && !due {
 		return nil
 	}
 	err := p.ask(ctx)
-	now := look{at: p.c.Now(), annotation: p.secret.Annotations[vaultv1alpha1.AnnotationVersion], latest: p.secret.Status.LatestVersion}
-	if err != nil && same && !told && transient(err) {
+	if err != nil && same && !changed && transient(err) {
 		// Nothing asked for this look: what works does not stop working because the Vault is away for a moment.
-		now.at = now.at.Add(staleInterval - p.lookEvery())
-		err = nil
+		p.c.looked.DoneFor(key, sum, staleInterval)
+		return nil
 	}
 	if err == nil {
-		p.c.noteLook(p.secret.UID, now)
+		p.c.looked.DoneFor(key, p.lookSum(p.news()), p.lookEvery())
 	}
 	return err
 }
@@ -115,12 +113,13 @@ func (p *pass) stored(ctx context.Context) (vault.Secret, error) {
 // claim notes, before anything is stored, that the value is this resource's. A value that is there already is not taken
 // over, unless a resource of this name had stored it.
 func (p *pass) claim(ctx context.Context) error {
-	claims, err := external.Owner{Client: p.c.Client, Object: p.secret}.Claims()
+	owner := external.Owner{Client: p.c.Client, Object: p.secret}
+	claimed, err := owner.Claimed()
 	if err != nil {
 		return err
 	}
 	mine := p.claimOf(p.platform)
-	if slices.Contains(claims, mine) && controllerutil.ContainsFinalizer(p.secret, common.Finalizer) {
+	if claimed(mine) && controllerutil.ContainsFinalizer(p.secret, common.Finalizer) {
 		return nil
 	}
 	found, err := p.client.Secret(ctx, mine.Name)
@@ -128,24 +127,11 @@ func (p *pass) claim(ctx context.Context) error {
 	case errors.Is(err, backend.ErrNotFound):
 	case err != nil:
 		return err
-	case found.Metadata[metadataOwner] != p.secret.Namespace+"/"+p.secret.Name && !slices.Contains(claims, mine):
+	case found.Metadata[metadataOwner] != p.secret.Namespace+"/"+p.secret.Name && !claimed(mine):
 		return reconcile.Stall(common.ReasonNotOwned,
 			"spec.path: a value is stored at %q that this resource did not declare; choose another path, set source.external to use it as it is, or destroy it", mine.Name)
 	}
-	return reconcile.PatchMetadata(ctx, p.c.Client, p.secret, func(obj client.Object) {
-		annotations := map[string]string{}
-		for key, value := range obj.GetAnnotations() {
-			annotations[key] = value
-		}
-		if !slices.Contains(claims, mine) {
-			claims = append(claims, mine)
-		}
-		// Marshalling plain strings cannot fail.
-		data, _ := json.Marshal(claims)
-		annotations[external.AnnotationClaims] = string(data)
-		obj.SetAnnotations(annotations)
-		controllerutil.AddFinalizer(obj, common.Finalizer)
-	})
+	return owner.Claim(ctx, mine)
 }
 
 func (p *pass) claimOf(platform *platformv1alpha1.Platform) external.Claim {
@@ -199,15 +185,19 @@ func (p *pass) wanted() int64 {
 	return p.secret.Status.LatestVersion
 }
 
-// lookDue tells whether the service told of a version that is not known here, and whether the last look is long ago. A status
-// that lacks what the last look found was not written, or is not in the cache yet: what it says is not to be gone by.
-func (p *pass) lookDue() (told, old bool) {
-	annotation := p.secret.Annotations[vaultv1alpha1.AnnotationVersion]
-	last := p.c.lastLook(p.secret.UID, p.lookEvery())
-	known := p.secret.Status.LatestVersion
-	told = annotation != "" && annotation != strconv.FormatInt(known, 10) && annotation != last.annotation
-	told = told || last.latest != 0 && last.latest != known
-	return told, p.c.Now().Sub(last.at) >= p.lookEvery()
+// news is the version that the service reported, when the status does not have it; else "".
+func (p *pass) news() string {
+	reported := p.secret.Annotations[vaultv1alpha1.AnnotationVersion]
+	if reported == strconv.FormatInt(p.secret.Status.LatestVersion, 10) {
+		return ""
+	}
+	return reported
+}
+
+// lookSum identifies what is known of the stored value, and the version that the service reported. A status that lacks what
+// the last look found was not written, or is not in the cache yet: it has another sum, and is not to be gone by.
+func (p *pass) lookSum(news string) string {
+	return fmt.Sprintf("%s %d %s", p.secret.UID, p.secret.Status.LatestVersion, news)
 }
 
 // lookEvery is how often the store is asked without a reason.
@@ -224,31 +214,6 @@ func (p *pass) lookEvery() time.Duration {
 	default:
 		return lookInterval
 	}
-}
-
-// lastLook is when a Secret was last looked at. A fresh manager trusts the status, and spreads its first looks over the interval.
-func (c *Controller) lastLook(uid types.UID, every time.Duration) look {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	last, ok := c.looked[uid]
-	if !ok {
-		last = look{at: c.Now().Add(-time.Duration(rand.Int64N(int64(every))))} //nolint:gosec // G404: spreading timers needs no secrecy
-		c.remember(uid, last)
-	}
-	return last
-}
-
-func (c *Controller) noteLook(uid types.UID, last look) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.remember(uid, last)
-}
-
-func (c *Controller) remember(uid types.UID, last look) {
-	if c.looked == nil {
-		c.looked = map[types.UID]look{}
-	}
-	c.looked[uid] = last
 }
 
 // Finalize removes the stored value, when deletionPolicy says so and this resource declared it. A Platform that is gone took its store along.
@@ -269,12 +234,11 @@ func (p *pass) Finalize(ctx context.Context) error {
 }
 
 func (p *pass) destroy(ctx context.Context, claim external.Claim) error {
-	parts := strings.Split(claim.Connection, "/")
-	if claim.Kind != claimKind || len(parts) != 4 || parts[1] != p.secret.Namespace {
-		return reconcile.Stall(common.ReasonInvalidSpec,
-			"annotation %s names %s %q on %q, which cannot be understood; remove that entry to go on", external.AnnotationClaims, claim.Kind, claim.Name, claim.Connection)
+	target, ok := connections.ParseTarget(claim.Connection)
+	if claim.Kind != claimKind || !ok || target.Kind != string(common.ConnectionPlatform) || target.Namespace != p.secret.Namespace {
+		return claim.Unreadable()
 	}
-	platform, err := platformOf(ctx, p.c.Client, p.secret.Namespace, &common.PlatformReference{Name: parts[2]})
+	platform, err := platformOf(ctx, p.c.Client, p.secret.Namespace, &common.PlatformReference{Name: target.Name})
 	if reason, _ := classify(err); reason == common.ReasonReferenceNotFound {
 		return nil
 	}

@@ -7,6 +7,7 @@ package connections
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -24,6 +25,11 @@ import (
 type Target struct {
 	// Kind is one of common.ConnectionKind; Backend is set for a Platform alone.
 	Kind, Namespace, Name, Backend string
+}
+
+// PlatformTarget is a backend of a Platform.
+func PlatformTarget(namespace, name, backend string) Target {
+	return Target{Kind: string(common.ConnectionPlatform), Namespace: namespace, Name: name, Backend: backend}
 }
 
 // TargetOf is what a reference of a resource in namespace names; backend is which one of a Platform.
@@ -51,6 +57,21 @@ func (t Target) String() string {
 		parts = append(parts, t.Backend)
 	}
 	return strings.Join(parts, "/")
+}
+
+// ParseTarget is the reverse of Target.String; ok is false for what names no target.
+func ParseTarget(text string) (t Target, ok bool) {
+	parts := strings.Split(text, "/")
+	platform := parts[0] == string(common.ConnectionPlatform)
+	switch {
+	case slices.Contains(parts, ""):
+		return Target{}, false
+	case len(parts) == 4 && platform:
+		return Target{Kind: parts[0], Namespace: parts[1], Name: parts[2], Backend: parts[3]}, true
+	case len(parts) == 3 && (parts[0] == string(common.ConnectionSecret) || parts[0] == string(common.ConnectionVaultSecret)):
+		return Target{Kind: parts[0], Namespace: parts[1], Name: parts[2]}, true
+	}
+	return Target{}, false
 }
 
 // key is the target in an index.

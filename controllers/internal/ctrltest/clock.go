@@ -4,8 +4,21 @@ package ctrltest
 
 import (
 	"sync"
+	"testing"
 	"time"
+
+	"github.com/onsi/gomega"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 )
+
+// Outlast waits until what is made from now on is younger than obj: times of creation have seconds, and of two resources of
+// one second the UID decides which is older.
+func Outlast(t *testing.T, obj client.Object) {
+	t.Helper()
+	made := obj.GetCreationTimestamp()
+	gomega.NewWithT(t).Eventually(func() bool { return time.Now().Unix() > made.Unix() }, Timeout, Interval).
+		Should(gomega.BeTrue(), "the clock of this machine is behind that of the API server")
+}
 
 // Clock is the time plus what a test adds.
 type Clock struct {

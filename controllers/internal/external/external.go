@@ -33,6 +33,12 @@ type Claim struct {
 	Connection string `json:"connection"`
 }
 
+// Unreadable is the error of a claim that names no object which its owner could have created.
+func (c Claim) Unreadable() error {
+	return reconcile.Stall(common.ReasonInvalidSpec, "annotation %s names %s %q on %q, which cannot be understood; remove that entry to go on",
+		AnnotationClaims, c.Kind, c.Name, c.Connection)
+}
+
 // Driver makes one kind of external object as specified. S is its specification.
 type Driver[S any] struct {
 	Kind string
@@ -71,13 +77,27 @@ func (o Owner) Claims() ([]Claim, error) {
 	return claims, nil
 }
 
-// claim adds claims and the finalizer, in one write and before anything is created.
-func (o Owner) claim(ctx context.Context, added []Claim) error {
+// Claimed returns what reports whether the owner has created an object, or is about to.
+func (o Owner) Claimed() (func(Claim) bool, error) {
+	claims, err := o.Claims()
+	if err != nil {
+		return nil, err
+	}
+	return func(c Claim) bool { return slices.Contains(claims, c) }, nil
+}
+
+// Claim adds the claims that are missing, and the finalizer. It is one write, which comes before anything is created.
+func (o Owner) Claim(ctx context.Context, added ...Claim) error {
 	claims, err := o.Claims()
 	if err != nil {
 		return err
 	}
-	return o.write(ctx, append(claims, added...), true)
+	for _, claim := range added {
+		if !slices.Contains(claims, claim) {
+			claims = append(claims, claim)
+		}
+	}
+	return o.write(ctx, claims, true)
 }
 
 // Release removes claims: of objects that are gone, or that turned out to be somebody else's.
@@ -138,14 +158,14 @@ type change[S any] struct{ want, have S }
 
 // Look compares the wanted objects on one connection with those that exist, and changes nothing.
 func Look[S any](ctx context.Context, owner Owner, driver Driver[S], connection string, wants []S) (Plan, error) {
-	claims, err := owner.Claims()
+	claimed, err := owner.Claimed()
 	if err != nil {
 		return nil, err
 	}
 	p := &plan[S]{driver: driver, connection: connection}
 	for _, want := range wants {
 		claim := p.claim(want)
-		owned := slices.Contains(claims, claim)
+		owned := claimed(claim)
 		have, err := driver.Get(ctx, want)
 		switch {
 		case errors.Is(err, backend.ErrNotFound):
@@ -180,7 +200,7 @@ func Make(ctx context.Context, owner Owner, plans ...Plan) ([]common.ExternalObj
 		out = append(out, p.objects()...)
 	}
 	if len(added) > 0 {
-		if err := owner.claim(ctx, added); err != nil {
+		if err := owner.Claim(ctx, added...); err != nil {
 			return nil, err
 		}
 	}
@@ -227,6 +247,17 @@ func (p *plan[S]) create(ctx context.Context, owner Owner, want S, fresh []Claim
 		return nil
 	}
 	return Explain(claim.Kind, claim.Name, err)
+}
+
+// Drop removes claimed objects. One that is missing counts as removed.
+func Drop[S any](ctx context.Context, driver Driver[S], claims ...Claim) error {
+	for _, claim := range claims {
+		err := driver.Drop(ctx, claim.Name)
+		if err != nil && !errors.Is(err, backend.ErrNotFound) {
+			return Explain(claim.Kind, claim.Name, fmt.Errorf("delete: %w; or set spec.deletionPolicy to Retain to leave it", err))
+		}
+	}
+	return nil
 }
 
 // Explain turns a backend's error into the typed error that says what to do.
