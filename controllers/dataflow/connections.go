@@ -18,7 +18,7 @@ import (
 	"github.com/itechsmart/operator/workloads/dataflow/worker/config"
 )
 
-// component is a source, a sink or the dead letter: what all of them share.
+// component is what a source, a sink and the dead letter have in common.
 type component struct {
 	path   string // spec.sources[0]
 	kind   string // source or sink
@@ -42,12 +42,12 @@ func components(p *dataflowv1alpha1.Pipeline) []component {
 	return out
 }
 
-// targetOf tells which server a component connects to; the zero target when it needs none.
-// only is the namespace's only Platform, "" when there is none or more than one.
+// targetOf returns the server that a component connects to, or the zero Target when it needs none.
+// only is the namespace's only Platform, or "" when there is none or more than one.
 func targetOf(p *dataflowv1alpha1.Pipeline, c component, only string) (connections.Target, error) {
 	info, ok := connectorInfo(c.kind, c.typ)
 	if !ok || info.Binding == "" {
-		return connections.Target{}, nil // an unknown type is reported by validation
+		return connections.Target{}, nil // validation reports an unknown type
 	}
 	switch {
 	case c.ref != nil:
@@ -66,7 +66,7 @@ func targetOf(p *dataflowv1alpha1.Pipeline, c component, only string) (connectio
 	}
 }
 
-// onlyPlatform is the name of the namespace's only Platform; "" when there is none or more than one.
+// onlyPlatform returns the name of the namespace's only Platform, or "" when there is none or more than one.
 func onlyPlatform(ctx context.Context, c client.Reader, namespace string) (string, error) {
 	var platforms platformv1alpha1.PlatformList
 	if err := c.List(ctx, &platforms, client.InNamespace(namespace)); err != nil {
@@ -114,7 +114,7 @@ const (
 	kindSink   = "sink"
 )
 
-// connectorInfo is what the catalogue says of a connector; false when it is unknown.
+// connectorInfo returns a connector's entry in the catalogue. It returns false for an unknown one.
 func connectorInfo(kind, typ string) (*config.ConnectorInfo, bool) {
 	catalogue, err := config.LoadCatalogue()
 	if err != nil {

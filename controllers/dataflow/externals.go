@@ -21,7 +21,7 @@ import (
 const (
 	kindTopic = "Topic"
 	kindTable = "Table"
-	// kindPostgresTable tells a table of PostgreSQL from one of ClickHouse.
+	// kindPostgresTable distinguishes a table in PostgreSQL from one in ClickHouse.
 	kindPostgresTable = "PostgreSQLTable"
 )
 
@@ -37,33 +37,33 @@ type declaration struct {
 
 // shape is the specification of an external object.
 type shape interface {
-	// declared: the Pipeline says how the object is to look, not only its name.
+	// declared reports whether the Pipeline specifies the object, and does not only name it.
 	declared() bool
-	// same: the other is satisfied by the same object.
+	// same reports whether one object satisfies both.
 	same(other shape) bool
 }
 
 // reader turns a component's configuration into the external objects that it names.
 type reader func(c component) ([]declaration, error)
 
-// readers are the connectors whose external objects the controller ensures: a connector adds one line.
+// readers has the connectors whose external objects the controller creates. A new connector adds a line.
 var readers = map[string]reader{
 	"kafka":      readTopics,
 	"clickhouse": readTable,
 	"postgres":   readPostgresTable,
 }
 
-// opener logs in to where one kind of external object is held.
+// opener connects to the server of one kind of external object.
 type opener func(c *Controller, b backend.Binding) (external.Driver[declaration], io.Closer, error)
 
-// openers are the kinds of external objects.
+// openers has the kinds of external objects.
 var openers = map[string]opener{
 	kindTopic:         openTopics,
 	kindTable:         openTables,
 	kindPostgresTable: openPostgresTables,
 }
 
-// declarations are all external objects that a Pipeline names, one per object. Components that differ about one object are refused.
+// declarations returns the external objects that a Pipeline names, each once. It refuses components that differ about one.
 func declarations(p *dataflowv1alpha1.Pipeline, only string) ([]declaration, error) {
 	byKey := map[string]int{}
 	var out []declaration
@@ -107,7 +107,7 @@ func normalName(kind, name string) string {
 	return name
 }
 
-// decode reads the part of a connector's configuration that concerns external objects; unknown keys are validation's to report.
+// decode reads the part of a connector's configuration that concerns external objects. Validation reports unknown keys.
 func decode(c component, into any) error {
 	if len(c.config) == 0 {
 		return nil
@@ -118,7 +118,7 @@ func decode(c component, into any) error {
 	return nil
 }
 
-// groups are the declarations of one kind on one server each, in an order of their own.
+// groups splits declarations by kind and server, in a stable order.
 func groups(declared []declaration) [][]declaration {
 	byKey := map[string][]declaration{}
 	for _, d := range declared {
@@ -167,7 +167,7 @@ func knownExternal(owner external.Owner, declared []declaration) ([]common.Exter
 	return out, nil
 }
 
-// drop removes what the Pipeline created. A server whose connection no longer exists took its objects along.
+// drop removes what the Pipeline created. When a connection no longer exists, its objects count as removed with the server.
 func (p *pass) drop(ctx context.Context) error {
 	claims, err := p.owner().Claims()
 	if err != nil {
@@ -204,7 +204,7 @@ func (c *Controller) dropOne(ctx context.Context, open opener, b backend.Binding
 
 func (p *pass) owner() external.Owner { return external.Owner{Client: p.c.Client, Object: p.pipeline} }
 
-// gone tells that a connection does not exist any more, rather than that it cannot be read now.
+// gone reports whether a connection no longer exists, rather than cannot be read now.
 func gone(err error) bool {
 	if err == nil {
 		return false

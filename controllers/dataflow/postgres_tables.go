@@ -18,7 +18,7 @@ import (
 	"github.com/itechsmart/operator/internal/backend/postgres"
 )
 
-// postgresShape is what a postgres sink says of a table.
+// postgresShape is a table as a postgres sink specifies it.
 type postgresShape struct {
 	postgres.Table
 	create bool
@@ -31,7 +31,7 @@ func (s *postgresShape) same(other shape) bool {
 	return ok && reflect.DeepEqual(s.Table, o.Table)
 }
 
-// readPostgresTable: a source only reads, and its worker says what is missing.
+// readPostgresTable returns the table of a sink. A source only reads, and its worker reports what is missing.
 func readPostgresTable(c component) ([]declaration, error) {
 	if c.kind != kindSink {
 		return nil, nil

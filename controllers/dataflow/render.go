@@ -14,7 +14,7 @@ import (
 	"github.com/itechsmart/operator/workloads/dataflow/worker/config"
 )
 
-// render is the worker's configuration for a Pipeline. targets tells the connection of each component's path.
+// render returns the worker's configuration for a Pipeline. targets has the connection of each component, by its path.
 func render(p *dataflowv1alpha1.Pipeline, targets map[string]string, found map[string]connections.Found) *config.Pipeline {
 	spec := &p.Spec
 	out := &config.Pipeline{

@@ -36,7 +36,7 @@ func Setup(d *setup.Deps) error {
 	return SetupWith(d, Backends{Kafka: kafka.New, ClickHouse: clickhouse.New, Postgres: postgres.New}, AskHTTP())
 }
 
-// SetupWith is Setup with other ways to reach backends and workers.
+// SetupWith is Setup with other clients of backends and workers.
 func SetupWith(d *setup.Deps, backends Backends, ask Ask) error {
 	mgr := d.Manager
 	monitor := NewMonitor(mgr.GetClient(), ask)
@@ -73,7 +73,7 @@ func (c *Controller) index(indexer client.FieldIndexer) error {
 	})
 }
 
-// references are what a Pipeline's components name.
+// references returns the connections that a Pipeline's components name.
 func references(p *dataflowv1alpha1.Pipeline) []connections.Target {
 	var out []connections.Target
 	for _, comp := range components(p) {
@@ -84,7 +84,7 @@ func references(p *dataflowv1alpha1.Pipeline) []connections.Target {
 	return out
 }
 
-// platformKeys are the Platforms that a Pipeline names; "namespace/" stands for the only one of its namespace.
+// platformKeys returns the Platforms that a Pipeline uses; "namespace/" stands for the only one of its namespace.
 func platformKeys(p *dataflowv1alpha1.Pipeline) []string {
 	out := connections.PlatformKeys(references(p))
 	if p.Spec.PlatformRef != nil {
@@ -100,7 +100,7 @@ func platformKeys(p *dataflowv1alpha1.Pipeline) []string {
 	return slices.Compact(out)
 }
 
-// rivals are the Pipelines that name the same external objects: when the older one goes or changes, a younger may win.
+// rivals returns requests for the Pipelines that name the same external objects: one may win when this one changes.
 func (c *Controller) rivals(ctx context.Context, obj client.Object) []ctrlreconcile.Request {
 	pipeline, ok := obj.(*dataflowv1alpha1.Pipeline)
 	if !ok {

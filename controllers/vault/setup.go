@@ -36,7 +36,7 @@ func Setup(d *setup.Deps) error {
 	}, time.Now)
 }
 
-// SetupWith is Setup with another way to reach Vaults, and another clock.
+// SetupWith is Setup with another client of Vaults, and another clock.
 func SetupWith(d *setup.Deps, open Open, now func() time.Time) error {
 	mgr := d.Manager
 	workloads, err := workloadCache(d)
@@ -57,7 +57,7 @@ func SetupWith(d *setup.Deps, open Open, now func() time.Time) error {
 	return c.setupPolicies(d)
 }
 
-// workloadCache knows, of each workload in the watched namespaces, which core Secrets its Pods refer to.
+// workloadCache returns a cache that has, for each workload in the watched namespaces, the core Secrets that its Pods refer to.
 func workloadCache(d *setup.Deps) (cache.Cache, error) {
 	mgr := d.Manager
 	options := cache.Options{
@@ -82,7 +82,7 @@ func workloadCache(d *setup.Deps) (cache.Cache, error) {
 
 func (c *Controller) setupSecrets(d *setup.Deps, workloads cache.Cache) error {
 	secrets := setup.Kind[*vaultv1alpha1.Secret]{Name: "vault-secret", Like: &vaultv1alpha1.Secret{}, NewPass: c.NewPass, Forget: c.Forget}
-	b := secrets.Builder(d, setup.Deletion(), told()).
+	b := secrets.Builder(d, setup.Deletion(), reported()).
 		Watches(&vaultv1alpha1.Secret{}, handler.EnqueueRequestsFromMapFunc(c.rivals), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Watches(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(ownerOf), builder.WithPredicates(setup.NotOwnCreate())).
 		Watches(&platformv1alpha1.Platform{}, handler.EnqueueRequestsFromMapFunc(c.platformUsers), builder.WithPredicates(refs.ServingChanged(platformv1alpha1.ProductVault))).
@@ -102,14 +102,14 @@ func (c *Controller) setupPolicies(d *setup.Deps) error {
 		Watches(&platformv1alpha1.Platform{}, handler.EnqueueRequestsFromMapFunc(c.platformPolicies), builder.WithPredicates(refs.ServingChanged(platformv1alpha1.ProductVault))))
 }
 
-// told lets the service's annotation through.
-func told() predicate.Predicate {
+// reported selects a new version in the service's annotation.
+func reported() predicate.Predicate {
 	return setup.Updated(func(was, is client.Object) bool {
 		return was.GetAnnotations()[vaultv1alpha1.AnnotationVersion] != is.GetAnnotations()[vaultv1alpha1.AnnotationVersion]
 	})
 }
 
-// slimChanged lets a workload through when what is known of it here has changed.
+// slimChanged selects workloads whose cached part has changed.
 func slimChanged() predicate.Predicate {
 	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 		return !maps.Equal(e.ObjectOld.GetAnnotations(), e.ObjectNew.GetAnnotations())
@@ -140,7 +140,7 @@ func (c *Controller) index(indexer client.FieldIndexer) error {
 	})
 }
 
-// sourceKeys are the core Secrets that a Secret copies.
+// sourceKeys returns the core Secrets that a Secret copies.
 func sourceKeys(s *vaultv1alpha1.Secret) []string {
 	var out []string
 	for _, r := range references(s) {
@@ -161,7 +161,7 @@ func (c *Controller) platformPolicies(ctx context.Context, platform client.Objec
 	return refs.PlatformUsers(ctx, c.Client, &vaultv1alpha1.AccessPolicyList{}, indexPlatform, platform)
 }
 
-// rivals are the Secrets that declare the same path: when the older one goes or changes, a younger may win.
+// rivals returns requests for the Secrets that declare the same path: one may win when this one changes.
 func (c *Controller) rivals(ctx context.Context, obj client.Object) []ctrlreconcile.Request {
 	secret, ok := obj.(*vaultv1alpha1.Secret)
 	if !ok {
@@ -170,7 +170,7 @@ func (c *Controller) rivals(ctx context.Context, obj client.Object) []ctrlreconc
 	return refs.Others(ctx, c.Client, secret, &vaultv1alpha1.SecretList{}, indexPath, secret.Namespace+"/"+secret.StorePath())
 }
 
-// ownerOf is the Secret that wrote a destination.
+// ownerOf returns a request for the Secret that wrote a destination.
 func ownerOf(_ context.Context, obj client.Object) []ctrlreconcile.Request {
 	name := obj.GetAnnotations()[vaultv1alpha1.AnnotationSecret]
 	if obj.GetLabels()[common.LabelOwnerKind] != ownerKind || name == "" {
@@ -179,8 +179,8 @@ func ownerOf(_ context.Context, obj client.Object) []ctrlreconcile.Request {
 	return []ctrlreconcile.Request{{NamespacedName: client.ObjectKey{Namespace: obj.GetNamespace(), Name: name}}}
 }
 
-// secretUsers are the Secrets that copy a core Secret, or, when it has gone, want to write one of its name. What happens to
-// the destinations that are there is for ownerOf.
+// secretUsers returns requests for the Secrets that copy a core Secret and, when it was deleted, for those that write one of
+// its name. Existing destinations are for ownerOf.
 func (c *Controller) secretUsers(ctx context.Context, secret client.ObjectKey) []ctrlreconcile.Request {
 	out := c.matching(ctx, indexSource, secret.String())
 	if c.Refs.Version(secret) != "" {
@@ -189,7 +189,7 @@ func (c *Controller) secretUsers(ctx context.Context, secret client.ObjectKey) [
 	return append(out, c.matching(ctx, indexDestination, secret.String())...)
 }
 
-// usedBy are the Secrets whose destinations a workload's Pods refer to.
+// usedBy returns requests for the Secrets whose destinations a workload's Pods refer to.
 func (c *Controller) usedBy(ctx context.Context, workload client.Object) []ctrlreconcile.Request {
 	var out []ctrlreconcile.Request
 	for name := range parseUses(workload) {

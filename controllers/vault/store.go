@@ -24,19 +24,19 @@ import (
 	vault "github.com/itechsmart/operator/workloads/vault/client"
 )
 
-// settled: the last pass over this generation, perhaps of an earlier manager, found all in order.
+// settled reports whether the last pass over this generation, perhaps of an earlier manager, found all as declared.
 func (p *pass) settled() bool {
 	found := meta.FindStatusCondition(p.secret.Status.Conditions, vaultv1alpha1.ConditionSynced)
 	return found != nil && found.Status == metav1.ConditionTrue && found.ObservedGeneration == p.secret.Generation && p.secret.Status.StoredAt != nil
 }
 
-// store makes the stored value as declared, and notes what is known of it. It asks the Vault only when the declaration
-// changed, a rotation is due, the service reported a new version, or the last look is long ago.
+// store stores the declared value, and records what the Vault says of it. It asks the Vault only when the declaration
+// changed, a rotation is due, the service reported a new version, or it has not asked for long.
 func (p *pass) store(ctx context.Context) error {
 	p.schedule()
 	p.rotating = p.rotationToken()
 	key, sum := client.ObjectKeyFromObject(p.secret), p.lookSum(p.news())
-	p.c.looked.Assume(key, p.lookSum(""), p.lookEvery()) // a new manager trusts the status, but for what is newer than it
+	p.c.looked.Assume(key, p.lookSum(""), p.lookEvery()) // a new manager trusts the status
 	changed := p.c.looked.Differs(key, sum)
 	due, _ := p.c.looked.Due(key, sum)
 	same := p.settled() && p.hash == p.secret.Status.SourceHash && p.rotating == ""
@@ -45,7 +45,7 @@ func (p *pass) store(ctx context.Context) error {
 	}
 	err := p.ask(ctx)
 	if err != nil && same && !changed && transient(err) {
-		// Nothing asked for this look: what works does not stop working because the Vault is away for a moment.
+		// Nothing has changed: the Secret stays Ready while the Vault is unavailable for a moment.
 		p.c.looked.DoneFor(key, sum, staleInterval)
 		return nil
 	}
@@ -55,13 +55,13 @@ func (p *pass) store(ctx context.Context) error {
 	return err
 }
 
-// transient tells whether an error may pass without anybody's doing.
+// transient reports whether an error may pass without anybody's doing.
 func transient(err error) bool {
 	reason, _ := reconcile.Classify(err)
 	return reason == common.ReasonBackendUnavailable || reason == common.ReasonReferenceNotReady || reason == vaultv1alpha1.ReasonSealed
 }
 
-// ask stores or reads, and notes the answer.
+// ask stores or reads the value, and records the answer.
 func (p *pass) ask(ctx context.Context) error {
 	if _, err := p.vault(); err != nil {
 		return err
@@ -80,7 +80,7 @@ func (p *pass) ask(ctx context.Context) error {
 	return nil
 }
 
-// stored is what the Vault has now: declared, or written by others.
+// stored returns what the Vault has now: as declared, or as others wrote it.
 func (p *pass) stored(ctx context.Context) (vault.Secret, error) {
 	path := p.secret.StorePath()
 	if p.secret.Spec.Source.External != nil {
@@ -110,8 +110,8 @@ func (p *pass) stored(ctx context.Context) (vault.Secret, error) {
 	return applied.Secret, nil
 }
 
-// claim notes, before anything is stored, that the value is this resource's. A value that is there already is not taken
-// over, unless a resource of this name had stored it.
+// claim records, before anything is stored, that the value is this resource's. It does not adopt a value that exists
+// already, unless a resource of this name stored it.
 func (p *pass) claim(ctx context.Context) error {
 	owner := external.Owner{Client: p.c.Client, Object: p.secret}
 	claimed, err := owner.Claimed()
@@ -138,13 +138,13 @@ func (p *pass) claimOf(platform *platformv1alpha1.Platform) external.Claim {
 	return external.Claim{Kind: claimKind, Name: p.secret.StorePath(), Connection: connection(platform)}
 }
 
-// note puts what is known of the stored value into the status.
+// note records the stored value in the status.
 func (p *pass) note(found vault.Secret) {
 	status := &p.secret.Status
 	if found.Version != status.LatestVersion || status.LastRotation == nil || p.rotating != "" {
 		made := found.UpdatedAt
 		if p.rotating != "" && status.LastRotation != nil && !made.After(status.LastRotation.Time) {
-			made = p.c.Now() // the clocks differ: what matters is that this rotation is over
+			made = p.c.Now() // the clocks differ; this rotation is over
 		}
 		status.LastRotation = &metav1.Time{Time: made.Truncate(time.Second)}
 	}
@@ -177,7 +177,7 @@ func timeOf(t *time.Time) *metav1.Time {
 	return &metav1.Time{Time: t.Truncate(time.Second)}
 }
 
-// wanted is the version to use.
+// wanted returns the version to use.
 func (p *pass) wanted() int64 {
 	if p.secret.Spec.Version != 0 {
 		return p.secret.Spec.Version
@@ -185,7 +185,7 @@ func (p *pass) wanted() int64 {
 	return p.secret.Status.LatestVersion
 }
 
-// news is the version that the service reported, when the status does not have it; else "".
+// news returns the version that the service reported, or "" when the status has it.
 func (p *pass) news() string {
 	reported := p.secret.Annotations[vaultv1alpha1.AnnotationVersion]
 	if reported == strconv.FormatInt(p.secret.Status.LatestVersion, 10) {
@@ -194,13 +194,14 @@ func (p *pass) news() string {
 	return reported
 }
 
-// lookSum identifies what is known of the stored value, and the version that the service reported. A status that lacks what
-// the last look found was not written, or is not in the cache yet: it has another sum, and is not to be gone by.
+// lookSum identifies what the status says of the stored value, and the version that the service reported. A status that
+// lacks what the Vault last answered was not written, or is not in the cache yet; it has another sum, so that the Vault is
+// asked again.
 func (p *pass) lookSum(news string) string {
 	return fmt.Sprintf("%s %d %s", p.secret.UID, p.secret.Status.LatestVersion, news)
 }
 
-// lookEvery is how often the store is asked without a reason.
+// lookEvery returns how often the Vault is asked although nothing changed.
 func (p *pass) lookEvery() time.Duration {
 	stale := meta.IsStatusConditionTrue(p.secret.Status.Conditions, vaultv1alpha1.ConditionKeyStale)
 	refresh := p.secret.Spec.Refresh
@@ -216,7 +217,8 @@ func (p *pass) lookEvery() time.Duration {
 	}
 }
 
-// Finalize removes the stored value, when deletionPolicy says so and this resource declared it. A Platform that is gone took its store along.
+// Finalize removes the stored value if deletionPolicy says so and this resource declared it. When the Platform is gone, so is
+// the value.
 func (p *pass) Finalize(ctx context.Context) error {
 	if p.secret.Spec.DeletionPolicy != common.DeletionDelete {
 		return nil
@@ -255,7 +257,7 @@ func (p *pass) destroy(ctx context.Context, claim external.Claim) error {
 	return nil
 }
 
-// classify is reconcile.Classify, and no reason for no error.
+// classify is reconcile.Classify, and returns no reason for no error.
 func classify(err error) (reason, message string) {
 	if err == nil {
 		return "", ""

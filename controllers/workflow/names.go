@@ -10,15 +10,15 @@ import (
 const (
 	// ownerKind is what ReferenceGrants call the kind of Workflows.
 	ownerKind = "Workflow"
-	// annotationBindings is on a Pod the version of the bindings that it was last woken for.
+	// annotationBindings has, on a Pod, the version of the bindings that it was last woken for.
 	annotationBindings = "workflow.itechsmart.dev/bindings-version"
-	// indexWebhook finds Workflows by the paths of their webhooks: "namespace/path".
+	// indexWebhook indexes Workflows by the paths of their webhooks: "namespace/path".
 	indexWebhook = "spec.triggers.webhook.path"
-	// indexWorkflow finds WorkflowRuns by their Workflow: "namespace/name".
+	// indexWorkflow indexes WorkflowRuns by their Workflow: "namespace/name".
 	indexWorkflow = "spec.workflowRef"
 )
 
-// bindingsLabels are on the Secret of a Platform's bindings.
+// bindingsLabels returns the labels of the Secret with a Platform's bindings.
 func bindingsLabels(platform string) map[string]string {
 	return map[string]string{
 		"app.kubernetes.io/name": platformv1alpha1.ProductWorkflow, "app.kubernetes.io/instance": platform,

@@ -57,7 +57,7 @@ func (c *Controller) setupWorkflows(d *setup.Deps) error {
 	users := c.users()
 	workflows := setup.Kind[*workflowv1alpha1.Workflow]{Name: "workflow", Like: &workflowv1alpha1.Workflow{}, NewPass: c.NewPass, Forget: c.Forget}
 	platform := predicate.Or(connections.BackendsChanged(), refs.ServingChanged(platformv1alpha1.ProductWorkflow))
-	b := workflows.Builder(d, told()).
+	b := workflows.Builder(d, reported()).
 		Watches(&workflowv1alpha1.Workflow{}, handler.EnqueueRequestsFromMapFunc(c.rivals), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Watches(&platformv1alpha1.Platform{}, handler.EnqueueRequestsFromMapFunc(users.OfPlatform), builder.WithPredicates(platform))
 	return workflows.Complete(d, users.Watch(b, d.Refs.Names, nil))
@@ -130,7 +130,7 @@ func webhookKeys(w *workflowv1alpha1.Workflow) []string {
 	return slices.Compact(out)
 }
 
-// rivals are the Workflows with one of the same webhook paths: when the older one goes or changes, a younger may win.
+// rivals returns requests for the Workflows with one of the same webhook paths: one may win when this one changes.
 func (c *Controller) rivals(ctx context.Context, obj client.Object) []ctrlreconcile.Request {
 	w, ok := obj.(*workflowv1alpha1.Workflow)
 	if !ok {
@@ -139,7 +139,7 @@ func (c *Controller) rivals(ctx context.Context, obj client.Object) []ctrlreconc
 	return refs.Others(ctx, c.Client, w, &workflowv1alpha1.WorkflowList{}, indexWebhook, webhookKeys(w)...)
 }
 
-// neighbours are the Platforms of an object's namespace.
+// neighbours returns requests for the Platforms of an object's namespace.
 func (c *Controller) neighbours(ctx context.Context, obj client.Object) []ctrlreconcile.Request {
 	return c.platformsOf(ctx, []ctrlreconcile.Request{{NamespacedName: client.ObjectKeyFromObject(obj)}})
 }
@@ -184,7 +184,7 @@ func whoseBindings(_ context.Context, secret client.Object) []ctrlreconcile.Requ
 	return []ctrlreconcile.Request{{NamespacedName: client.ObjectKeyFromObject(platform)}}
 }
 
-// awaiting are the WorkflowRuns of a Workflow that the service has not taken yet.
+// awaiting returns requests for the WorkflowRuns of a Workflow that the service has not accepted yet.
 func (c *Controller) awaiting(ctx context.Context, w client.Object) []ctrlreconcile.Request {
 	var runs workflowv1alpha1.WorkflowRunList
 	if err := c.Client.List(ctx, &runs, client.MatchingFields{indexWorkflow: client.ObjectKeyFromObject(w).String()}); err != nil {
@@ -207,8 +207,8 @@ func workflowOf(_ context.Context, obj client.Object) []ctrlreconcile.Request {
 	return []ctrlreconcile.Request{{NamespacedName: client.ObjectKey{Namespace: run.Namespace, Name: run.Spec.WorkflowRef.Name}}}
 }
 
-// told lets through what the service tells of a Workflow and Ready depends on; what it counts is not.
-func told() predicate.Predicate {
+// reported selects changes of what the service reports and Ready depends on, and not of its counts.
+func reported() predicate.Predicate {
 	state := func(w *workflowv1alpha1.Workflow) []any {
 		out := []any{w.Status.ServedGeneration}
 		for i := range w.Status.Triggers {
@@ -220,7 +220,7 @@ func told() predicate.Predicate {
 	return setup.Updated(func(was, is *workflowv1alpha1.Workflow) bool { return !slices.Equal(state(was), state(is)) })
 }
 
-// readyChanged lets through what WorkflowRuns say of a Workflow that is not Ready.
+// readyChanged selects changes of a Workflow's Ready condition, which WorkflowRuns quote.
 func readyChanged() predicate.Predicate {
 	changed := setup.Updated(func(was, is *workflowv1alpha1.Workflow) bool {
 		before, after := meta.FindStatusCondition(was.Status.Conditions, common.ConditionReady), meta.FindStatusCondition(is.Status.Conditions, common.ConditionReady)
@@ -229,14 +229,14 @@ func readyChanged() predicate.Predicate {
 	return predicate.Funcs{UpdateFunc: changed.Update}
 }
 
-// runChanged lets through what the service tells of a WorkflowRun and the conditions say.
+// runChanged selects changes of what the service reports of a WorkflowRun and conditions show.
 func runChanged() predicate.Predicate {
 	return setup.Updated(func(was, is *workflowv1alpha1.WorkflowRun) bool {
 		return was.Status.Phase != is.Status.Phase || was.Status.Message != is.Status.Message
 	})
 }
 
-// ended lets a WorkflowRun through that has ended: when it does, and when it is kept for another time.
+// ended selects WorkflowRuns that end, and finished ones whose time to live changes.
 func ended() predicate.Predicate {
 	return predicate.Funcs{
 		CreateFunc: func(e event.CreateEvent) bool { return isEnded(e.Object) },

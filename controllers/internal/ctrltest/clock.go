@@ -26,14 +26,14 @@ type Clock struct {
 	added time.Duration
 }
 
-// Now is the time that a controller is to see.
+// Now returns the time that a controller sees.
 func (c *Clock) Now() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return time.Now().Add(c.added)
 }
 
-// Add lets time pass.
+// Add moves the clock forward.
 func (c *Clock) Add(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

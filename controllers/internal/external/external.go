@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package external reconciles objects in backing systems: topics, tables,
-// queues. A kind supplies a Driver; what was created is remembered on the
-// owner before it is created, so that a crash at any point neither orphans an
-// object nor drops one that somebody else made.
+// queues. A kind supplies a Driver. An annotation of the owner claims an object
+// before it is created, so that a crash at any point neither orphans an object
+// nor drops one that somebody else created.
 package external
 
 import (
@@ -25,35 +25,36 @@ import (
 // AnnotationClaims lists, on the owner, the external objects that it created or is about to create.
 const AnnotationClaims = "itechsmart.dev/external-objects"
 
-// Claim is one external object that its owner created.
+// Claim names one external object that its owner created.
 type Claim struct {
 	Kind string `json:"kind"` // Topic, Table, …
 	Name string `json:"name"`
-	// Connection tells which server: "Platform/<namespace>/<name>" or "Secret/<namespace>/<name>".
+	// Connection names the server: "Platform/<namespace>/<name>/<backend>" or "Secret/<namespace>/<name>".
 	Connection string `json:"connection"`
 }
 
-// Unreadable is the error of a claim that names no object which its owner could have created.
+// Unreadable returns the error for a claim that names no object which its owner could have created.
 func (c Claim) Unreadable() error {
 	return reconcile.Stall(common.ReasonInvalidSpec, "annotation %s names %s %q on %q, which cannot be understood; remove that entry to go on",
 		AnnotationClaims, c.Kind, c.Name, c.Connection)
 }
 
-// Driver makes one kind of external object as specified. S is its specification.
+// Driver creates and updates one kind of external object. S is its specification.
 type Driver[S any] struct {
 	Kind string
 	Name func(S) string
-	// Get answers backend.ErrNotFound when the object does not exist.
+	// Get returns backend.ErrNotFound when the object does not exist.
 	Get func(ctx context.Context, want S) (S, error)
-	// Create answers backend.ErrExists when it exists.
+	// Create returns backend.ErrExists when the object exists.
 	Create func(ctx context.Context, want S) error
-	// Update makes an owned object as specified; it writes only what differs. What cannot be made so is a reconcile.Terminal.
+	// Update changes an owned object to its specification. It writes only what differs; a change that the server does not allow
+	// is a reconcile.Terminal.
 	Update func(ctx context.Context, want, have S) error
-	// Usable is nil when an object that the owner did not create serves as it is.
+	// Usable returns nil when an object that the owner did not create can be used as it is.
 	Usable func(want, have S) error
-	// MayCreate is nil when a missing object is to be created, else the error that says what to do.
+	// MayCreate returns nil when a missing object is to be created, else the error that says what to do.
 	MayCreate func(want S) error
-	// Drop removes an object by its claim's name; a missing one may be told as backend.ErrNotFound.
+	// Drop removes an object by its claim's name. It may return backend.ErrNotFound for a missing one.
 	Drop func(ctx context.Context, name string) error
 }
 
@@ -63,7 +64,7 @@ type Owner struct {
 	Object client.Object
 }
 
-// Claims are what the owner has created, from its annotation.
+// Claims reads from the annotation what the owner has created, or is about to create.
 func (o Owner) Claims() ([]Claim, error) {
 	text := o.Object.GetAnnotations()[AnnotationClaims]
 	if text == "" {
@@ -77,7 +78,7 @@ func (o Owner) Claims() ([]Claim, error) {
 	return claims, nil
 }
 
-// Claimed returns what reports whether the owner has created an object, or is about to.
+// Claimed returns a function that reports whether the owner has a claim.
 func (o Owner) Claimed() (func(Claim) bool, error) {
 	claims, err := o.Claims()
 	if err != nil {
@@ -86,7 +87,7 @@ func (o Owner) Claimed() (func(Claim) bool, error) {
 	return func(c Claim) bool { return slices.Contains(claims, c) }, nil
 }
 
-// Claim adds the claims that are missing, and the finalizer. It is one write, which comes before anything is created.
+// Claim adds the claims that are missing, and the finalizer, in one write. Call it before anything is created.
 func (o Owner) Claim(ctx context.Context, added ...Claim) error {
 	claims, err := o.Claims()
 	if err != nil {
@@ -100,7 +101,7 @@ func (o Owner) Claim(ctx context.Context, added ...Claim) error {
 	return o.write(ctx, claims, true)
 }
 
-// Release removes claims: of objects that are gone, or that turned out to be somebody else's.
+// Release removes claims of objects that are gone, or that turned out to be somebody else's.
 func (o Owner) Release(ctx context.Context, removed ...Claim) error {
 	claims, err := o.Claims()
 	if err != nil {
@@ -137,11 +138,11 @@ func (o Owner) write(ctx context.Context, claims []Claim, guard bool) error {
 
 // Plan is what Look found to do about the objects of one kind on one connection.
 type Plan interface {
-	// claims are those that the owner has to make before anything is created.
+	// claims returns what the owner has to claim before anything is created.
 	claims() []Claim
-	// carryOut creates and updates; fresh are the claims made for it.
+	// carryOut creates and updates. fresh are the claims that were just made.
 	carryOut(ctx context.Context, owner Owner, fresh []Claim) error
-	// objects are all wanted ones, and whether the owner created them.
+	// objects returns all wanted ones, and whether the owner created them.
 	objects() []common.ExternalObject
 }
 
@@ -237,7 +238,7 @@ func (p *plan[S]) create(ctx context.Context, owner Owner, want S, fresh []Claim
 	claim := p.claim(want)
 	err := p.driver.Create(ctx, want)
 	if errors.Is(err, backend.ErrExists) && slices.Contains(fresh, claim) {
-		// Somebody made it between our look and our claim: it is theirs.
+		// Somebody created it between our comparison and our claim: it is theirs.
 		if err := owner.Release(ctx, claim); err != nil {
 			return err
 		}

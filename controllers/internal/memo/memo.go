@@ -71,7 +71,7 @@ func (l *Lately[K]) Done(key K, sum string) {
 	l.put(key, finding{sum: sum, until: l.Now().Add(l.interval)})
 }
 
-// DoneFor is Done with an interval of its own. With zero the comparison is due again at once, whatever Assume is told.
+// DoneFor is Done with an interval of its own. With zero the comparison is due again at once, and Assume does not change that.
 func (l *Lately[K]) DoneFor(key K, sum string, interval time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -14,20 +14,20 @@ import (
 	"github.com/itechsmart/operator/controllers/internal/reconcile"
 )
 
-// Kind is the controller of one kind, whose passes are those of package reconcile.
+// Kind builds the controller of one kind, which runs passes of package reconcile.
 type Kind[T reconcile.Object] struct {
 	// Name of the controller, in logs, metrics and events.
 	Name string
 	// Like is an object of the kind.
 	Like T
-	// NewPass makes the pass for an object that it may change.
+	// NewPass returns the pass for an object, which the pass may change.
 	NewPass func(T) reconcile.Pass
 	// Forget drops what is remembered of a resource that is gone; may be nil.
 	Forget func(client.ObjectKey)
 }
 
-// Builder begins the controller. It reconciles a resource when its generation changes, and on the updates that also lets
-// through; more watches are for the caller to add.
+// Builder returns the builder of the controller, to which the caller adds watches. It reconciles a resource when its
+// generation changes, and on the updates that also selects.
 func (k Kind[T]) Builder(d *Deps, also ...predicate.Predicate) *builder.Builder {
 	when := append([]predicate.Predicate{predicate.GenerationChangedPredicate{}}, also...)
 	return ctrl.NewControllerManagedBy(d.Manager).Named(k.Name).WithOptions(d.ControllerOptions()).
@@ -46,12 +46,12 @@ func (k Kind[T]) Complete(d *Deps, b *builder.Builder) error {
 	return nil
 }
 
-// Deletion lets the start of a deletion through, which changes no generation of a resource without finalizers.
+// Deletion selects the start of a deletion, which does not change the generation of a resource without finalizers.
 func Deletion() predicate.Predicate {
 	return predicate.NewPredicateFuncs(func(obj client.Object) bool { return !obj.GetDeletionTimestamp().IsZero() })
 }
 
-// Updated lets updates through that changed reports, and nothing else: to be joined with another predicate.
+// Updated selects the updates that changed reports, and no other events. Combine it with another predicate.
 func Updated[T client.Object](changed func(was, is T) bool) predicate.Funcs {
 	return predicate.Funcs{
 		CreateFunc: func(event.CreateEvent) bool { return false }, DeleteFunc: func(event.DeleteEvent) bool { return false },
