@@ -261,6 +261,7 @@ func TestOlderPathWins(t *testing.T) {
 	w.platform("main")
 	older := w.secret("a-older", func(s *vaultv1alpha1.Secret) { s.Spec.Path, s.Spec.DeletionPolicy = "shared", common.DeletionDelete })
 	w.ready(older)
+	ctrltest.Outlast(t, older)
 	younger := w.secret("b-younger", func(s *vaultv1alpha1.Secret) { s.Spec.Path = "shared" })
 	w.Expect(w.condition(younger, common.ConditionReady, metav1.ConditionFalse, common.ReasonConflict)).To(ContainSubstring("a-older"))
 	reader := w.secret("c-reader", func(s *vaultv1alpha1.Secret) {

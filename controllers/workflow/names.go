@@ -11,15 +11,15 @@ import (
 const (
 	// ownerKind is what ReferenceGrants call the kind of Workflows.
 	ownerKind = "Workflow"
-	// annotationBindings is on a Pod the version of the bindings that it was last woken for.
+	// annotationBindings has, on a Pod, the version of the bindings that it was last woken for.
 	annotationBindings = "workflow.itechsmart.dev/bindings-version"
-	// indexWebhook finds Workflows by the paths of their webhooks: "namespace/path".
+	// indexWebhook indexes Workflows by the paths of their webhooks: "namespace/path".
 	indexWebhook = "spec.triggers.webhook.path"
-	// indexWorkflow finds WorkflowRuns by their Workflow: "namespace/name".
+	// indexWorkflow indexes WorkflowRuns by their Workflow: "namespace/name".
 	indexWorkflow = "spec.workflowRef"
 )
 
-// bindingsLabels are on the Secret of a service's bindings.
+// bindingsLabels returns the labels of the Secret with a service's bindings.
 func bindingsLabels(owner service.Object) map[string]string {
 	platform := owner.ServiceSpec().PlatformRef.Name
 	return map[string]string{

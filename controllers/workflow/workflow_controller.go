@@ -118,7 +118,7 @@ func (p *pass) conflicts(ctx context.Context) error {
 		}
 		for j := range others.Items {
 			other := &others.Items[j]
-			if !older(other, p.workflow) || !runsOn(other, p.platform.Name) || p.c.prove(other) != nil {
+			if !common.Older(other, p.workflow) || !runsOn(other, p.platform.Name) || p.c.prove(other) != nil {
 				continue
 			}
 			return reconcile.Stall(common.ReasonConflict, "spec.triggers[%d].webhook.path: %s is that of the older Workflow %s; choose another path",
@@ -126,14 +126,6 @@ func (p *pass) conflicts(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// older is the order by which the service gives a path away, too.
-func older(a, b *workflowv1alpha1.Workflow) bool {
-	if a.CreationTimestamp.Equal(&b.CreationTimestamp) {
-		return a.UID < b.UID
-	}
-	return a.CreationTimestamp.Before(&b.CreationTimestamp)
 }
 
 func runsOn(w *workflowv1alpha1.Workflow, platform string) bool {

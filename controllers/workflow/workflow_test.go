@@ -254,15 +254,12 @@ func TestOlderWorkflowHasThePath(t *testing.T) {
 	first := w.workflow(hooked("first", "same/path"))
 	w.serve(first)
 	ready(w, first)
-	// The clock of creation has seconds; of two made in one second the lesser UID is the older.
+	ctrltest.Outlast(t, first)
 	second := w.workflow(hooked("second", "same/path"))
 	for _, of := range []*workflowv1alpha1.Workflow{first, second} {
 		w.serve(of)
 	}
 	winner, loser := first, second
-	if older(second, first) {
-		winner, loser = second, first
-	}
 	w.Expect(condition(w, loser, common.ConditionReady, metav1.ConditionFalse, common.ReasonConflict)).
 		To(Equal("spec.triggers[1].webhook.path: same/path is that of the older Workflow " + winner.Name + "; choose another path"))
 	ready(w, winner)

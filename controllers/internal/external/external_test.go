@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -57,6 +58,18 @@ func (s *server) driver() Driver[thing] {
 		Update:    func(_ context.Context, want, _ thing) error { s.objects[want.name] = want.size; return nil },
 		Usable:    func(_, _ thing) error { return nil },
 		MayCreate: func(thing) error { return nil },
+		Drop: func(_ context.Context, name string) error {
+			if _, ok := s.objects[name]; !ok {
+				return backend.ErrNotFound
+			}
+			if s.before != nil {
+				if err := s.before(name); err != nil {
+					return err
+				}
+			}
+			delete(s.objects, name)
+			return nil
+		},
 	}
 }
 
@@ -158,6 +171,54 @@ func TestMakeClaimsForAllPlansInOneWrite(t *testing.T) {
 	got, err := Make(t.Context(), owner, one, two)
 	if err != nil || len(got) != 2 || claims(t, owner) != "[{Thing a here} {Thing b there}]" {
 		t.Errorf("got %v, %v, claims %s", got, err, claims(t, owner))
+	}
+}
+
+func TestClaimAddsWhatIsMissing(t *testing.T) {
+	owner := newOwner(t)
+	a, b := Claim{"Thing", "a", "here"}, Claim{"Thing", "b", "here"}
+	if err := owner.Claim(t.Context(), a); err != nil {
+		t.Fatal(err)
+	}
+	if err := owner.Claim(t.Context(), b, a); err != nil {
+		t.Fatal(err)
+	}
+	version := owner.Object.GetResourceVersion()
+	if err := owner.Claim(t.Context(), a); err != nil {
+		t.Fatal(err)
+	}
+	if claims(t, owner) != "[{Thing a here} {Thing b here}]" || owner.Object.GetResourceVersion() != version {
+		t.Errorf("claims are %s at version %s, want a and b at %s", claims(t, owner), owner.Object.GetResourceVersion(), version)
+	}
+	claimed, err := owner.Claimed()
+	if err != nil || !claimed(a) || claimed(Claim{"Thing", "a", "there"}) {
+		t.Errorf("a is claimed here, and not there: %v", err)
+	}
+}
+
+func TestUnreadableClaimsAreReported(t *testing.T) {
+	owner := newOwner(t)
+	owner.Object.SetAnnotations(map[string]string{AnnotationClaims: "{"})
+	_, read := owner.Claimed()
+	for name, err := range map[string]error{
+		"read": read, "claim": owner.Claim(t.Context(), Claim{"Thing", "a", "here"}), "release": owner.Release(t.Context(), Claim{"Thing", "a", "here"}),
+	} {
+		if reason, message := reconcile.Classify(err); reason != common.ReasonInvalidSpec || !strings.Contains(message, AnnotationClaims) {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+}
+
+func TestDropTakesMissingAsRemoved(t *testing.T) {
+	s := &server{objects: map[string]int{"a": 1, "b": 1}}
+	err := Drop(t.Context(), s.driver(), Claim{"Thing", "gone", "here"}, Claim{"Thing", "a", "here"})
+	if err != nil || len(s.objects) != 1 || s.objects["b"] != 1 {
+		t.Errorf("got %v, objects %v", err, s.objects)
+	}
+	s.before = func(string) error { return backend.ErrUnavailable }
+	err = Drop(t.Context(), s.driver(), Claim{"Thing", "b", "here"})
+	if reason, message := reconcile.Classify(err); reason != common.ReasonBackendUnavailable || !strings.Contains(message, "Retain") {
+		t.Errorf("got %v", err)
 	}
 }
 

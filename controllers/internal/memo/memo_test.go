@@ -62,6 +62,63 @@ func TestNoIntervalHoldsUntilTheSumDiffers(t *testing.T) {
 	wantDue(t, l, "a", "2", true, 0)
 }
 
+func TestDoneForHoldsAsLongAsItSays(t *testing.T) {
+	l, clock := newAt[string](time.Minute)
+	l.DoneFor("a", "1", time.Second)
+	wantDue(t, l, "a", "1", false, time.Second)
+	clock.at = clock.at.Add(time.Second)
+	wantDue(t, l, "a", "1", true, 0)
+	l.DoneFor("a", "1", 0)
+	wantDue(t, l, "a", "1", true, 0)
+}
+
+func TestAssumeSpreadsAndYieldsToWhatIsKnown(t *testing.T) {
+	const interval, keys = time.Hour, 100
+	l, clock := newAt[int](time.Minute)
+	soon := 0
+	for key := range keys {
+		l.Assume(key, "1", interval)
+		due, left := l.Due(key, "1")
+		if due || left <= 0 || left > interval {
+			t.Fatalf("assumed key %d: due %t in %s, want within %s", key, due, left, interval)
+		}
+		if left <= interval/2 {
+			soon++
+		}
+	}
+	if soon == 0 || soon == keys {
+		t.Errorf("%d of %d first comparisons are in the first half of the interval, want some in either", soon, keys)
+	}
+	wantDue(t, l, 0, "2", true, 0)
+	l.DoneFor(1, "1", 0)
+	l.Assume(1, "1", interval)
+	wantDue(t, l, 1, "1", true, 0)
+	l.Assume(-1, "1", 0)
+	clock.at = clock.at.AddDate(10, 0, 0)
+	wantDue(t, l, -1, "1", false, 0)
+}
+
+func TestDiffersOnlyFromWhatIsKnown(t *testing.T) {
+	l, clock := newAt[string](time.Minute)
+	if l.Differs("a", "1") {
+		t.Error("it differs from nothing")
+	}
+	l.Done("a", "1")
+	clock.at = clock.at.Add(time.Hour)
+	if l.Differs("a", "1") || !l.Differs("a", "2") {
+		t.Error("age decides, and not the sum")
+	}
+}
+
+func TestDeleteForgetsOneKey(t *testing.T) {
+	l, _ := newAt[string](time.Minute)
+	l.Done("a", "1")
+	l.Done("b", "1")
+	l.Delete("a")
+	wantDue(t, l, "a", "1", true, 0)
+	wantDue(t, l, "b", "1", false, time.Minute)
+}
+
 func TestForgetDropsWhatMatches(t *testing.T) {
 	type key struct{ resource, part string }
 	l, _ := newAt[key](time.Minute)
