@@ -24,12 +24,21 @@ import (
 	platformv1alpha1 "github.com/itechsmart/operator/api/platform/v1alpha1"
 	"github.com/itechsmart/operator/controllers/internal/connections"
 	"github.com/itechsmart/operator/controllers/internal/memo"
+	"github.com/itechsmart/operator/controllers/internal/product"
 	"github.com/itechsmart/operator/controllers/internal/refs"
 	"github.com/itechsmart/operator/controllers/internal/setup"
 	"github.com/itechsmart/operator/internal/backend/clickhouse"
 	"github.com/itechsmart/operator/internal/backend/kafka"
 	"github.com/itechsmart/operator/internal/backend/postgres"
 )
+
+// workerProgram is the program that the Pods of a Pipeline run.
+const workerProgram = "dataflow-worker"
+
+// Product is DataFlow in the list of products.
+var Product = product.Product{
+	Name: "dataflow", AddToScheme: dataflowv1alpha1.AddToScheme, Setup: Setup, Workers: []string{workerProgram},
+}
 
 // Setup adds the product's controllers to the manager.
 func Setup(d *setup.Deps) error {
@@ -45,7 +54,7 @@ func SetupWith(d *setup.Deps, backends Backends, ask Ask) error {
 	}
 	c := &Controller{
 		Client: mgr.GetClient(), Applier: d.Applier, Refs: d.Refs, Backends: backends, Monitor: monitor,
-		WorkerImage: d.Options.WorkerImage, AllowPrivate: d.Options.AllowPrivateAddresses, DriftInterval: d.Options.DriftInterval,
+		WorkerImage: d.Options.Images.Of(workerProgram), AllowPrivate: d.Options.AllowPrivateAddresses, DriftInterval: d.Options.DriftInterval,
 		checked: memo.New[client.ObjectKey](d.Options.DriftInterval), valid: memo.New[client.ObjectKey](0),
 	}
 	if err := c.index(mgr.GetFieldIndexer()); err != nil {

@@ -20,6 +20,7 @@ import (
 	v1alpha1 "github.com/itechsmart/operator/api/platform/v1alpha1"
 	"github.com/itechsmart/operator/controllers/internal/ctrltest"
 	"github.com/itechsmart/operator/controllers/internal/setup"
+	"github.com/itechsmart/operator/controllers/internal/workload"
 	"github.com/itechsmart/operator/test/kube"
 )
 
@@ -166,7 +167,7 @@ func (f *faultCell) random() []string {
 	for i := range sets.Items {
 		set := &sets.Items[i]
 		out = append(out, set.Annotations[annotationRevision], "REVISION of "+set.Name)
-		if checksum := set.Spec.Template.Annotations[annotationChecksum]; checksum != "" {
+		if checksum := set.Spec.Template.Annotations[workload.AnnotationChecksum]; checksum != "" {
 			out = append(out, checksum, "CHECKSUM of "+set.Name)
 		}
 	}

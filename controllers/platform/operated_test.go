@@ -25,7 +25,7 @@ import (
 
 // install makes CRDs of the other operators' names that accept any content: their own cannot be had from a Go module.
 // They stay until the test server stops.
-func install(t *testing.T, kinds ...operatedKind) {
+func install(t *testing.T, kinds ...dynamic.Kind) {
 	t.Helper()
 	_, cfg := ctrltest.Env(t)
 	var crds []*apiextensionsv1.CustomResourceDefinition

@@ -235,7 +235,7 @@ func managedBackend() *v1alpha1.Backend {
 
 // managedTypes are the backends that the operator can run itself.
 func managedTypes() []*backendType {
-	return slices.DeleteFunc(slices.Clone(backendTypes), func(kind *backendType) bool { return kind.workload == nil })
+	return slices.DeleteFunc(slices.Clone(backendTypes), func(kind *backendType) bool { return kind.server == nil })
 }
 
 func allManaged() v1alpha1.Backends {

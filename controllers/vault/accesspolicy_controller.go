@@ -55,7 +55,7 @@ func (p *policyPass) refuse(reason, message string) error {
 }
 
 func (p *policyPass) findPlatform(ctx context.Context) error {
-	platform, err := platformOf(ctx, p.client, p.policy.Namespace, p.policy.Spec.PlatformRef)
+	platform, _, err := platformOf(ctx, p.client, p.policy.Namespace, p.policy.Spec.PlatformRef)
 	if err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/itechsmart/operator/controllers/internal/memo"
 	"github.com/itechsmart/operator/controllers/internal/reconcile"
 	"github.com/itechsmart/operator/controllers/internal/refs"
+	"github.com/itechsmart/operator/controllers/internal/service"
 	vault "github.com/itechsmart/operator/workloads/vault/client"
 )
 
@@ -60,7 +61,8 @@ type pass struct {
 	c        *Controller
 	secret   *vaultv1alpha1.Secret
 	platform *platformv1alpha1.Platform
-	client   vault.Client // nil until it is needed
+	service  service.Object // the Platform's Vault
+	client   vault.Client   // nil until it is needed
 	// hash identifies the declaration. declared is nil until it is needed.
 	hash     string
 	declared *vault.Apply

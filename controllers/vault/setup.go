@@ -24,6 +24,7 @@ import (
 	"github.com/itechsmart/operator/controllers/internal/memo"
 	"github.com/itechsmart/operator/controllers/internal/reconcile"
 	"github.com/itechsmart/operator/controllers/internal/refs"
+	"github.com/itechsmart/operator/controllers/internal/service"
 	"github.com/itechsmart/operator/controllers/internal/setup"
 	vault "github.com/itechsmart/operator/workloads/vault/client"
 )
@@ -85,7 +86,8 @@ func (c *Controller) setupSecrets(d *setup.Deps, workloads cache.Cache) error {
 	b := secrets.Builder(d, setup.Deletion(), reported()).
 		Watches(&vaultv1alpha1.Secret{}, handler.EnqueueRequestsFromMapFunc(c.rivals), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Watches(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(ownerOf), builder.WithPredicates(setup.NotOwnCreate())).
-		Watches(&platformv1alpha1.Platform{}, handler.EnqueueRequestsFromMapFunc(c.platformUsers), builder.WithPredicates(refs.ServingChanged(platformv1alpha1.ProductVault))).
+		Watches(&platformv1alpha1.Platform{}, handler.EnqueueRequestsFromMapFunc(c.platformUsers), builder.WithPredicates(setup.Existence())).
+		Watches(&vaultv1alpha1.VaultService{}, service.ByPlatform(c.platformUsers), builder.WithPredicates(service.ServingChanged())).
 		WatchesRawSource(d.Refs.Names.Source(c.secretUsers))
 	for _, kind := range workloadKinds() {
 		b = b.WatchesRawSource(source.Kind(workloads, kind, handler.EnqueueRequestsFromMapFunc(c.usedBy), slimChanged()))
@@ -99,7 +101,8 @@ func (c *Controller) setupPolicies(d *setup.Deps) error {
 		NewPass: func(p *vaultv1alpha1.AccessPolicy) reconcile.Pass { return &policyPass{client: c.Client, policy: p} },
 	}
 	return policies.Complete(d, policies.Builder(d).
-		Watches(&platformv1alpha1.Platform{}, handler.EnqueueRequestsFromMapFunc(c.platformPolicies), builder.WithPredicates(refs.ServingChanged(platformv1alpha1.ProductVault))))
+		Watches(&platformv1alpha1.Platform{}, handler.EnqueueRequestsFromMapFunc(c.platformPolicies), builder.WithPredicates(setup.Existence())).
+		Watches(&vaultv1alpha1.VaultService{}, service.ByPlatform(c.platformPolicies), builder.WithPredicates(service.ServingChanged())))
 }
 
 // reported selects a new version in the service's annotation.

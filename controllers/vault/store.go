@@ -240,14 +240,14 @@ func (p *pass) destroy(ctx context.Context, claim external.Claim) error {
 	if claim.Kind != claimKind || !ok || target.Kind != string(common.ConnectionPlatform) || target.Namespace != p.secret.Namespace {
 		return claim.Unreadable()
 	}
-	platform, err := platformOf(ctx, p.c.Client, p.secret.Namespace, &common.PlatformReference{Name: target.Name})
+	platform, vaultService, err := platformOf(ctx, p.c.Client, p.secret.Namespace, &common.PlatformReference{Name: target.Name})
 	if reason, _ := classify(err); reason == common.ReasonReferenceNotFound {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	p.platform, p.client = platform, nil
+	p.platform, p.service, p.client = platform, vaultService, nil
 	if _, err := p.vault(); err != nil {
 		return err
 	}

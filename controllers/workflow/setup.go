@@ -11,7 +11,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -26,6 +25,7 @@ import (
 	"github.com/itechsmart/operator/controllers/internal/connections"
 	"github.com/itechsmart/operator/controllers/internal/reconcile"
 	"github.com/itechsmart/operator/controllers/internal/refs"
+	"github.com/itechsmart/operator/controllers/internal/service"
 	"github.com/itechsmart/operator/controllers/internal/setup"
 )
 
@@ -56,10 +56,10 @@ func (c *Controller) users() connections.Users {
 func (c *Controller) setupWorkflows(d *setup.Deps) error {
 	users := c.users()
 	workflows := setup.Kind[*workflowv1alpha1.Workflow]{Name: "workflow", Like: &workflowv1alpha1.Workflow{}, NewPass: c.NewPass, Forget: c.Forget}
-	platform := predicate.Or(connections.BackendsChanged(), refs.ServingChanged(platformv1alpha1.ProductWorkflow))
 	b := workflows.Builder(d, reported()).
 		Watches(&workflowv1alpha1.Workflow{}, handler.EnqueueRequestsFromMapFunc(c.rivals), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
-		Watches(&platformv1alpha1.Platform{}, handler.EnqueueRequestsFromMapFunc(users.OfPlatform), builder.WithPredicates(platform))
+		Watches(&platformv1alpha1.Platform{}, handler.EnqueueRequestsFromMapFunc(users.OfPlatform), builder.WithPredicates(connections.BackendsChanged())).
+		Watches(&workflowv1alpha1.WorkflowService{}, service.ByPlatform(users.OfPlatform), builder.WithPredicates(service.ServingChanged()))
 	return workflows.Complete(d, users.Watch(b, d.Refs.Names, nil))
 }
 
@@ -69,6 +69,7 @@ func (c *Controller) setupBindings(d *setup.Deps) error {
 		For(&platformv1alpha1.Platform{}, builder.WithPredicates(connections.BackendsChanged())).
 		Watches(&platformv1alpha1.Platform{}, handler.EnqueueRequestsFromMapFunc(c.concerned), builder.WithPredicates(connections.BackendsChanged())).
 		Watches(&workflowv1alpha1.Workflow{}, handler.EnqueueRequestsFromMapFunc(c.neighbours), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		Watches(&workflowv1alpha1.WorkflowService{}, handler.EnqueueRequestsFromMapFunc(c.neighbours), builder.WithPredicates(setup.Existence())).
 		Watches(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(whoseBindings)).
 		WithOptions(d.ControllerOptions()).Named("workflow-bindings")
 	err := c.users().Watch(b, d.Refs.Names, c.platformsOf).Complete(&bindings{Controller: c, recorder: mgr.GetEventRecorder("workflow-bindings")})
@@ -172,16 +173,11 @@ func (c *Controller) platformsOf(ctx context.Context, workflows []ctrlreconcile.
 
 // whoseBindings is the Platform of a bindings Secret, which was written, or which somebody changed or removed.
 func whoseBindings(_ context.Context, secret client.Object) []ctrlreconcile.Request {
-	owner := metav1.GetControllerOf(secret)
-	if owner == nil || owner.Kind != "Platform" {
+	platform := secret.GetLabels()[common.LabelPlatform]
+	if secret.GetName() != common.BindingsName(platform, workflowv1alpha1.Product) {
 		return nil
 	}
-	platform := &platformv1alpha1.Platform{}
-	platform.Namespace, platform.Name = secret.GetNamespace(), owner.Name
-	if secret.GetName() != platform.ProductBindingsName(platformv1alpha1.ProductWorkflow) {
-		return nil
-	}
-	return []ctrlreconcile.Request{{NamespacedName: client.ObjectKeyFromObject(platform)}}
+	return []ctrlreconcile.Request{{NamespacedName: client.ObjectKey{Namespace: secret.GetNamespace(), Name: platform}}}
 }
 
 // awaiting returns requests for the WorkflowRuns of a Workflow that the service has not accepted yet.

@@ -19,6 +19,7 @@ import (
 	"github.com/itechsmart/operator/controllers/internal/apply"
 	"github.com/itechsmart/operator/controllers/internal/reconcile"
 	"github.com/itechsmart/operator/controllers/internal/refs"
+	"github.com/itechsmart/operator/controllers/internal/service"
 )
 
 // +kubebuilder:rbac:groups=workflow.itechsmart.dev,resources=workflows,verbs=get;list;watch
@@ -49,6 +50,7 @@ type pass struct {
 	c        *Controller
 	workflow *workflowv1alpha1.Workflow
 	platform *platformv1alpha1.Platform // nil until it is found
+	service  service.Object             // the Platform's Workflow service
 }
 
 // NewPass implements the frame's contract.
@@ -99,10 +101,8 @@ func (p *pass) findPlatform(ctx context.Context) error {
 		return err
 	}
 	p.platform = platform
-	if !platform.Spec.Products.Has(platformv1alpha1.ProductWorkflow) {
-		return reconcile.Wait(workflowv1alpha1.ReasonWorkflowDisabled, "Platform %s runs no Workflow; set spec.products.workflow on it", platform.Name)
-	}
-	return nil
+	p.service, err = serviceType.On(ctx, p.c.Client, platform)
+	return err
 }
 
 // conflicts: of two Workflows that have one webhook path, the older wins.
@@ -140,7 +140,7 @@ func (p *pass) connections(ctx context.Context) error {
 
 // serving waits for service and workers.
 func (p *pass) serving(context.Context) error {
-	return refs.Serving(p.platform, platformv1alpha1.ProductWorkflow, "the Workflow service")
+	return serviceType.Serving(p.service)
 }
 
 // served waits until the service has taken this generation, and what starts runs of it.

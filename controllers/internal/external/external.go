@@ -277,3 +277,13 @@ func Explain(kind, name string, err error) error {
 		return reconcile.Fail(common.ReasonBackendUnavailable, fmt.Errorf("%s %q: %w", kind, name, err))
 	}
 }
+
+// DropAll removes claimed objects, one after the other.
+func DropAll(ctx context.Context, claims []Claim, drop func(context.Context, string) error) error {
+	for _, claim := range claims {
+		if err := drop(ctx, claim.Name); err != nil && !errors.Is(err, backend.ErrNotFound) {
+			return Explain(claim.Kind, claim.Name, fmt.Errorf("delete: %w; or set spec.deletionPolicy to Retain to leave it", err))
+		}
+	}
+	return nil
+}
