@@ -19,7 +19,7 @@ import (
 	vaultv1 "github.com/itechsmart/operator/api/vault/v1alpha1"
 	"github.com/itechsmart/operator/workloads/internal/api"
 	"github.com/itechsmart/operator/workloads/internal/api/problem"
-	"github.com/itechsmart/operator/workloads/internal/audited"
+	"github.com/itechsmart/operator/workloads/internal/auditlog"
 	wire "github.com/itechsmart/operator/workloads/vault/client"
 	"github.com/itechsmart/operator/workloads/vault/internal/material"
 	"github.com/itechsmart/operator/workloads/vault/internal/store"
@@ -136,7 +136,7 @@ func (s *Service) upload(ctx context.Context, in *uploadInput) (*stored, error) 
 	defer cancel()
 	body := newPaced(in.request.Body, in.writer, stepTime)
 	var out wire.Secret
-	err = s.Trail.Do(ctx, action, object(in.Path, 0), func() (r audited.Result, err error) {
+	err = s.Trail.Do(ctx, action, object(in.Path, 0), func() (r auditlog.Result, err error) {
 		out, err = s.Store.Upload(limited, in.Path, plan, body, caller(ctx))
 		r.Object = object(in.Path, out.Version)
 		if body.err != nil {

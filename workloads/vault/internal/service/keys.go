@@ -10,7 +10,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/itechsmart/operator/workloads/internal/api"
-	"github.com/itechsmart/operator/workloads/internal/audited"
+	"github.com/itechsmart/operator/workloads/internal/auditlog"
 	"github.com/itechsmart/operator/workloads/internal/auth"
 	wire "github.com/itechsmart/operator/workloads/vault/client"
 	"github.com/itechsmart/operator/workloads/vault/internal/store"
@@ -60,7 +60,7 @@ func (s *Service) initialize(ctx context.Context, _ *struct{}) (*secretReply[Sha
 		return nil, api.Conflict("this vault is initialized by what its configuration names: a passphrase, or a key in an HSM")
 	}
 	var out Shares
-	err := s.Trail.Do(ctx, "vault.init", productName, func() (r audited.Result, err error) {
+	err := s.Trail.Do(ctx, "vault.init", productName, func() (r auditlog.Result, err error) {
 		out.Shares, err = s.Store.InitShares(ctx, s.Shares, s.Threshold)
 		return r, err
 	})
@@ -82,7 +82,7 @@ func (s *Service) unseal(ctx context.Context, in *unsealInput) (*reply[wire.Seal
 		return nil, s.Trail.Denied(ctx, "vault.unseal", productName, err)
 	}
 	var out wire.SealStatus
-	err := s.Trail.Do(ctx, "vault.unseal", productName, func() (r audited.Result, err error) {
+	err := s.Trail.Do(ctx, "vault.unseal", productName, func() (r auditlog.Result, err error) {
 		out, err = s.Store.UnsealShare(ctx, in.Body.Share)
 		return r, err
 	})
@@ -96,9 +96,9 @@ func (s *Service) seal(ctx context.Context, _ *struct{}) (*done, error) {
 	if err := s.Trail.Require(ctx, auth.RoleAdmin, "vault.seal", productName); err != nil {
 		return nil, err
 	}
-	return nil, s.Trail.Do(ctx, "vault.seal", productName, func() (audited.Result, error) {
+	return nil, s.Trail.Do(ctx, "vault.seal", productName, func() (auditlog.Result, error) {
 		s.Store.Seal()
-		return audited.Result{}, nil
+		return auditlog.Result{}, nil
 	})
 }
 
@@ -109,9 +109,9 @@ func (s *Service) rewrap(ctx context.Context, _ *struct{}) (*reply[wire.SealStat
 	if s.Store.Sealed() {
 		return nil, answer(store.ErrSealed)
 	}
-	err := s.Trail.Do(ctx, "vault.rewrap", productName, func() (audited.Result, error) {
+	err := s.Trail.Do(ctx, "vault.rewrap", productName, func() (auditlog.Result, error) {
 		s.startRewrap()
-		return audited.Result{}, nil
+		return auditlog.Result{}, nil
 	})
 	if err != nil {
 		return nil, err
@@ -139,7 +139,7 @@ func (s *Service) rotateRoot(ctx context.Context, _ *struct{}) (*secretReply[Sha
 		return nil, err
 	}
 	var out store.Rotated
-	err := s.Trail.Do(ctx, "key.rotate", productName, func() (r audited.Result, err error) {
+	err := s.Trail.Do(ctx, "key.rotate", productName, func() (r auditlog.Result, err error) {
 		if s.Passphrase == nil {
 			out, err = s.Store.RotateRootShares(ctx, s.Shares, s.Threshold)
 		} else {
@@ -168,7 +168,7 @@ func (s *Service) rotateSealing(ctx context.Context, _ *struct{}) (*reply[wire.S
 		return nil, err
 	}
 	var out wire.SealingKey
-	err := s.Trail.Do(ctx, "sealing-key.rotate", productName, func() (r audited.Result, err error) {
+	err := s.Trail.Do(ctx, "sealing-key.rotate", productName, func() (r auditlog.Result, err error) {
 		out, err = s.Store.RotateSealingKey(ctx)
 		r.Details = map[string]string{"keyID": out.ID}
 		return r, err

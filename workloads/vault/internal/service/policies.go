@@ -17,7 +17,7 @@ import (
 	common "github.com/itechsmart/operator/api/common/v1alpha1"
 	vaultv1 "github.com/itechsmart/operator/api/vault/v1alpha1"
 	"github.com/itechsmart/operator/workloads/internal/api"
-	"github.com/itechsmart/operator/workloads/internal/audited"
+	"github.com/itechsmart/operator/workloads/internal/auditlog"
 	"github.com/itechsmart/operator/workloads/internal/auth"
 	"github.com/itechsmart/operator/workloads/internal/crs"
 	wire "github.com/itechsmart/operator/workloads/vault/client"
@@ -215,8 +215,8 @@ func (s *Service) createPolicy(ctx context.Context, in *createPolicyInput) (*tag
 		return nil, err
 	}
 	p := &vaultv1.AccessPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: s.Namespace, Name: name}, Spec: spec}
-	err = s.Trail.Do(ctx, "policy.create", "policy/"+name, func() (audited.Result, error) {
-		return audited.Result{}, fromServer(s.Resources.watch.Client().Create(ctx, p))
+	err = s.Trail.Do(ctx, "policy.create", "policy/"+name, func() (auditlog.Result, error) {
+		return auditlog.Result{}, fromServer(s.Resources.watch.Client().Create(ctx, p))
 	})
 	if err != nil {
 		return nil, err
@@ -250,8 +250,8 @@ func (s *Service) putPolicy(ctx context.Context, in *putPolicyInput) (*tagged[Po
 		return nil, err
 	}
 	p.Spec = spec
-	err = s.Trail.Do(ctx, "policy.update", "policy/"+in.Name, func() (audited.Result, error) {
-		return audited.Result{}, fromServer(s.Resources.watch.Client().Update(ctx, p))
+	err = s.Trail.Do(ctx, "policy.update", "policy/"+in.Name, func() (auditlog.Result, error) {
+		return auditlog.Result{}, fromServer(s.Resources.watch.Client().Update(ctx, p))
 	})
 	if err != nil {
 		return nil, err
@@ -267,7 +267,7 @@ func (s *Service) deletePolicy(ctx context.Context, in *PolicyInput) (*done, err
 	if err != nil {
 		return nil, err
 	}
-	return nil, s.Trail.Do(ctx, "policy.delete", "policy/"+in.Name, func() (audited.Result, error) {
-		return audited.Result{}, fromServer(s.Resources.watch.Client().Delete(ctx, p, client.Preconditions{UID: &p.UID}))
+	return nil, s.Trail.Do(ctx, "policy.delete", "policy/"+in.Name, func() (auditlog.Result, error) {
+		return auditlog.Result{}, fromServer(s.Resources.watch.Client().Delete(ctx, p, client.Preconditions{UID: &p.UID}))
 	})
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/itechsmart/operator/internal/backend"
 	redisbackend "github.com/itechsmart/operator/internal/backend/redis"
 	"github.com/itechsmart/operator/workloads/config"
-	"github.com/itechsmart/operator/workloads/internal/audited"
+	"github.com/itechsmart/operator/workloads/internal/auditlog"
 	"github.com/itechsmart/operator/workloads/internal/product"
 	"github.com/itechsmart/operator/workloads/vault/internal/store"
 )
@@ -65,7 +65,7 @@ func assemble(life context.Context, parts *product.Parts) (product.Service, erro
 	resources := NewResources(p.Resources, p.Config.Platform, p.Log)
 	s := New(life, Options{
 		Namespace: p.Config.Namespace, Store: vault, Cursors: p.Cursors, Log: p.Log, Resources: resources,
-		Trail: &audited.Trail{
+		Trail: &auditlog.Trail{
 			Product: productName, Namespace: p.Config.Namespace, Log: p.Audit, Cursors: p.Cursors, Logger: p.Log, Answer: answer,
 		},
 		Passphrase: passphrase, Shares: p.settings.Shares, Threshold: p.settings.Threshold, WhySealed: p.whySealed,

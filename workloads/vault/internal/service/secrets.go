@@ -10,7 +10,7 @@ import (
 
 	vaultv1 "github.com/itechsmart/operator/api/vault/v1alpha1"
 	"github.com/itechsmart/operator/workloads/internal/api"
-	"github.com/itechsmart/operator/workloads/internal/audited"
+	"github.com/itechsmart/operator/workloads/internal/auditlog"
 	"github.com/itechsmart/operator/workloads/internal/auth"
 	wire "github.com/itechsmart/operator/workloads/vault/client"
 	"github.com/itechsmart/operator/workloads/vault/internal/store"
@@ -106,7 +106,7 @@ func (s *Service) create(ctx context.Context, in *createInput) (*tagged[wire.Sec
 		return nil, err
 	}
 	var out wire.Secret
-	err := s.Trail.Do(ctx, "secret.create", object(path, 0), func() (r audited.Result, err error) {
+	err := s.Trail.Do(ctx, "secret.create", object(path, 0), func() (r auditlog.Result, err error) {
 		if write.CheckAndSet != nil && *write.CheckAndSet != 0 {
 			return r, store.ErrStale
 		}
@@ -170,7 +170,7 @@ func (s *Service) put(ctx context.Context, in *putInput) (*tagged[wire.Secret], 
 // newVersion runs what makes a version, and tells the resource of it.
 func (s *Service) newVersion(ctx context.Context, action, path string, write func() (wire.Secret, error)) (*tagged[wire.Secret], error) {
 	var out wire.Secret
-	err := s.Trail.Do(ctx, action, object(path, 0), func() (r audited.Result, err error) {
+	err := s.Trail.Do(ctx, action, object(path, 0), func() (r auditlog.Result, err error) {
 		out, err = write()
 		r.Object = object(path, out.Version)
 		return r, err
@@ -198,7 +198,7 @@ func (s *Service) remove(ctx context.Context, in *removeInput) (*done, error) {
 	if err := s.allow(ctx, vaultv1.VerbDelete, action, in.Path); err != nil {
 		return nil, err
 	}
-	err := s.Trail.Do(ctx, action, object(in.Path, 0), func() (audited.Result, error) { return audited.Result{}, remove(ctx, in.Path) })
+	err := s.Trail.Do(ctx, action, object(in.Path, 0), func() (auditlog.Result, error) { return auditlog.Result{}, remove(ctx, in.Path) })
 	if err != nil {
 		return nil, err
 	}
@@ -221,7 +221,7 @@ func (s *Service) apply(ctx context.Context, in *applyInput) (*tagged[wire.Appli
 		return nil, err
 	}
 	var out wire.Applied
-	err := s.Trail.Do(ctx, "secret.apply", object(in.Path, 0), func() (r audited.Result, err error) {
+	err := s.Trail.Do(ctx, "secret.apply", object(in.Path, 0), func() (r auditlog.Result, err error) {
 		out, err = s.Store.Apply(ctx, in.Path, in.Body, caller(ctx))
 		r.Object, r.Silent = object(in.Path, out.Version), !out.Changed
 		return r, err

@@ -12,7 +12,7 @@ import (
 
 	vaultv1 "github.com/itechsmart/operator/api/vault/v1alpha1"
 	"github.com/itechsmart/operator/workloads/internal/api"
-	"github.com/itechsmart/operator/workloads/internal/audited"
+	"github.com/itechsmart/operator/workloads/internal/auditlog"
 	"github.com/itechsmart/operator/workloads/internal/auth"
 	"github.com/itechsmart/operator/workloads/vault/internal/store"
 )
@@ -27,7 +27,7 @@ const maxBody = 2 << 20
 type Options struct {
 	Namespace string
 	Store     store.Vault
-	Trail     *audited.Trail
+	Trail     *auditlog.Trail
 	Cursors   *api.Cursors
 	Log       *slog.Logger
 	// Resources are those of this Vault.

@@ -11,7 +11,7 @@ import (
 
 	vaultv1 "github.com/itechsmart/operator/api/vault/v1alpha1"
 	"github.com/itechsmart/operator/workloads/internal/api"
-	"github.com/itechsmart/operator/workloads/internal/audited"
+	"github.com/itechsmart/operator/workloads/internal/auditlog"
 	wire "github.com/itechsmart/operator/workloads/vault/client"
 	"github.com/itechsmart/operator/workloads/vault/internal/material"
 	"github.com/itechsmart/operator/workloads/vault/internal/store"
@@ -151,8 +151,8 @@ func (s *Service) version(ctx context.Context, in *versionInput, verb vaultv1.Ve
 	if err := s.allow(ctx, verb, action, in.Path); err != nil {
 		return nil, err
 	}
-	err := s.Trail.Do(ctx, action, object(in.Path, in.Version), func() (audited.Result, error) {
-		return audited.Result{}, do(ctx, in.Path, in.Version)
+	err := s.Trail.Do(ctx, action, object(in.Path, in.Version), func() (auditlog.Result, error) {
+		return auditlog.Result{}, do(ctx, in.Path, in.Version)
 	})
 	if err == nil {
 		s.Resources.touched(ctx, in.Path)

@@ -13,7 +13,7 @@ import (
 
 	"github.com/itechsmart/operator/internal/backend"
 	"github.com/itechsmart/operator/workloads/internal/api"
-	"github.com/itechsmart/operator/workloads/internal/audited"
+	"github.com/itechsmart/operator/workloads/internal/auditlog"
 	"github.com/itechsmart/operator/workloads/internal/auth"
 	"github.com/itechsmart/operator/workloads/workflow/internal/store"
 	"github.com/itechsmart/operator/workloads/workflow/worker/config/definition"
@@ -52,7 +52,7 @@ func (s *Service) cancelRun(ctx context.Context, in *RunInput) (*reply[Run], err
 
 // change does something to a run and tells what became of it.
 func (s *Service) change(ctx context.Context, action string, in *RunInput, object string, do func() error) (*reply[Run], error) {
-	err := s.Trail.Do(ctx, action, object, func() (audited.Result, error) { return audited.Result{}, do() })
+	err := s.Trail.Do(ctx, action, object, func() (auditlog.Result, error) { return auditlog.Result{}, do() })
 	if err != nil {
 		return nil, err
 	}

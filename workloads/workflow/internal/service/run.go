@@ -16,7 +16,7 @@ import (
 	"github.com/itechsmart/operator/internal/backend"
 	redisbackend "github.com/itechsmart/operator/internal/backend/redis"
 	"github.com/itechsmart/operator/workloads/config"
-	"github.com/itechsmart/operator/workloads/internal/audited"
+	"github.com/itechsmart/operator/workloads/internal/auditlog"
 	"github.com/itechsmart/operator/workloads/internal/db"
 	"github.com/itechsmart/operator/workloads/internal/live"
 	"github.com/itechsmart/operator/workloads/internal/product"
@@ -118,7 +118,7 @@ func assemble(life context.Context, parts *product.Parts, bindingsDir string) (p
 	streams := live.New(live.Options{Origins: d.Config.CORS.Origins, Draining: d.Draining, Log: d.Log})
 	s := New(Options{
 		Deps: d, Streams: streams,
-		Trail: &audited.Trail{
+		Trail: &auditlog.Trail{
 			Product: productName, Namespace: d.Config.Namespace, Log: d.Audit, Cursors: d.Cursors, Logger: d.Log, Answer: answer,
 		},
 	})

@@ -12,7 +12,7 @@ import (
 
 	workflowv1 "github.com/itechsmart/operator/api/workflow/v1alpha1"
 	"github.com/itechsmart/operator/workloads/internal/api"
-	"github.com/itechsmart/operator/workloads/internal/audited"
+	"github.com/itechsmart/operator/workloads/internal/auditlog"
 	"github.com/itechsmart/operator/workloads/internal/auth"
 	"github.com/itechsmart/operator/workloads/workflow/internal/catalog"
 	"github.com/itechsmart/operator/workloads/workflow/internal/launch"
@@ -161,13 +161,13 @@ func owner(ctx context.Context) string {
 func (s *Service) begin(ctx context.Context, action, object string, start func() (id string, created bool, err error)) (*started, error) {
 	out := &started{Status: http.StatusOK}
 	var id string
-	err := s.Trail.Do(ctx, action, object, func() (audited.Result, error) {
+	err := s.Trail.Do(ctx, action, object, func() (auditlog.Result, error) {
 		var created bool
 		var err error
 		if id, created, err = start(); created {
 			out.Status = http.StatusCreated
 		}
-		return audited.Result{Object: "run/" + id, Details: map[string]string{"of": object}, Silent: !created}, err
+		return auditlog.Result{Object: "run/" + id, Details: map[string]string{"of": object}, Silent: !created}, err
 	})
 	if err != nil {
 		return nil, err

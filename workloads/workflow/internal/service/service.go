@@ -11,7 +11,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/itechsmart/operator/workloads/internal/api"
-	"github.com/itechsmart/operator/workloads/internal/audited"
+	"github.com/itechsmart/operator/workloads/internal/auditlog"
 	"github.com/itechsmart/operator/workloads/internal/auth"
 	"github.com/itechsmart/operator/workloads/internal/live"
 )
@@ -28,7 +28,7 @@ const maxBody = 1 << 20
 // Options of a Service.
 type Options struct {
 	*Deps
-	Trail   *audited.Trail
+	Trail   *auditlog.Trail
 	Streams *live.Streams
 }
 

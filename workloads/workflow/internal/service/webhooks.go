@@ -25,7 +25,7 @@ import (
 	"github.com/itechsmart/operator/internal/backend"
 	"github.com/itechsmart/operator/workloads/internal/api"
 	"github.com/itechsmart/operator/workloads/internal/api/problem"
-	"github.com/itechsmart/operator/workloads/internal/audited"
+	"github.com/itechsmart/operator/workloads/internal/auditlog"
 	"github.com/itechsmart/operator/workloads/internal/auth"
 	"github.com/itechsmart/operator/workloads/workflow/internal/catalog"
 	"github.com/itechsmart/operator/workloads/workflow/internal/launch"
@@ -252,10 +252,10 @@ func (s *Service) call(ctx context.Context, h hook, r launch.Request, signature 
 		}
 	}
 	replayed := false
-	err = s.Trail.Do(ctx, "run.start", "workflow/"+h.workflow, func() (audited.Result, error) {
+	err = s.Trail.Do(ctx, "run.start", "workflow/"+h.workflow, func() (auditlog.Result, error) {
 		started, err := s.Launcher.Start(ctx, r)
 		id, replayed = started.ID, err == nil && !started.Created && signature != nil
-		return audited.Result{Object: "run/" + id, Details: map[string]string{"of": "workflow/" + h.workflow, "trigger": h.trigger.Name}, Silent: !started.Created}, err
+		return auditlog.Result{Object: "run/" + id, Details: map[string]string{"of": "workflow/" + h.workflow, "trigger": h.trigger.Name}, Silent: !started.Created}, err
 	})
 	if err != nil {
 		return "", err

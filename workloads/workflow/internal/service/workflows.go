@@ -19,7 +19,7 @@ import (
 	workflowv1 "github.com/itechsmart/operator/api/workflow/v1alpha1"
 	"github.com/itechsmart/operator/workloads/internal/api"
 	"github.com/itechsmart/operator/workloads/internal/api/problem"
-	"github.com/itechsmart/operator/workloads/internal/audited"
+	"github.com/itechsmart/operator/workloads/internal/auditlog"
 	"github.com/itechsmart/operator/workloads/internal/auth"
 	"github.com/itechsmart/operator/workloads/workflow/internal/catalog"
 	"github.com/itechsmart/operator/workloads/workflow/internal/launch"
@@ -151,8 +151,8 @@ func (s *Service) deleteWorkflow(ctx context.Context, in *deleteWorkflowInput) (
 // changeWorkflow writes a resource as it is now, nil: there is none, if its specification is the one that the writer knows of. A
 // status that is written meanwhile makes the write begin again, and fails nobody.
 func (s *Service) changeWorkflow(ctx context.Context, action string, in *WorkflowInput, match *int64, write func(*workflowv1.Workflow) error) error {
-	return s.Trail.Do(ctx, action, in.object(), func() (audited.Result, error) {
-		return audited.Result{}, fromServer(retry.RetryOnConflict(retry.DefaultRetry, func() error {
+	return s.Trail.Do(ctx, action, in.object(), func() (auditlog.Result, error) {
+		return auditlog.Result{}, fromServer(retry.RetryOnConflict(retry.DefaultRetry, func() error {
 			w, err := s.resource(ctx, in.Name)
 			if err == nil {
 				err = matches(match, w)

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package audited lets no operation of a service happen without its event, and
+// Package auditlog lets no operation of a service happen without its event, and
 // gives administrators the audit log by REST.
-package audited
+package auditlog
 
 import (
 	"context"
