@@ -24,7 +24,7 @@ import (
 	"github.com/itechsmart/operator/workloads/config"
 	"github.com/itechsmart/operator/workloads/internal/api"
 	"github.com/itechsmart/operator/workloads/internal/audit"
-	"github.com/itechsmart/operator/workloads/internal/crs"
+	"github.com/itechsmart/operator/workloads/internal/kinds"
 	"github.com/itechsmart/operator/workloads/internal/server"
 )
 
@@ -63,7 +63,7 @@ type Parts struct {
 	Pool   *pgxpool.Pool
 	Audit  *audit.Log
 	// Resources are not watched yet; nil: there is no API server.
-	Resources *crs.Store
+	Resources *kinds.Store
 	// Kubernetes reaches the API server, for what is no resource of the product; nil: there is none.
 	Kubernetes *rest.Config
 	Cursors    *api.Cursors

@@ -23,9 +23,9 @@ import (
 	"github.com/itechsmart/operator/workloads/internal/api"
 	"github.com/itechsmart/operator/workloads/internal/audit"
 	"github.com/itechsmart/operator/workloads/internal/auth"
-	"github.com/itechsmart/operator/workloads/internal/crs"
 	"github.com/itechsmart/operator/workloads/internal/db"
 	"github.com/itechsmart/operator/workloads/internal/identity"
+	"github.com/itechsmart/operator/workloads/internal/kinds"
 	"github.com/itechsmart/operator/workloads/internal/ratelimit"
 	"github.com/itechsmart/operator/workloads/internal/server"
 )
@@ -234,7 +234,7 @@ func (p *Process) derive(purpose string) ([]byte, error) {
 }
 
 // openResources prepares the watch and the review of tokens; without an API server there are neither.
-func (p *Process) openResources(life context.Context) (*crs.Store, identity.TokenReviewer, error) {
+func (p *Process) openResources(life context.Context) (*kinds.Store, identity.TokenReviewer, error) {
 	if p.Kubernetes == nil {
 		return nil, nil, nil
 	}
@@ -242,14 +242,14 @@ func (p *Process) openResources(life context.Context) (*crs.Store, identity.Toke
 	if err := p.Product.AddToScheme(scheme); err != nil {
 		return nil, nil, err
 	}
-	watch, err := crs.Open(life, crs.Options{
+	watch, err := kinds.Open(life, kinds.Options{
 		Config: p.Kubernetes, Scheme: scheme, Namespace: p.Config.Namespace, Log: p.Log,
 		Kinds: p.Product.Kinds,
 	})
 	if err != nil {
 		return nil, nil, err
 	}
-	reviewer, err := crs.NewReviewer(p.Kubernetes)
+	reviewer, err := kinds.NewReviewer(p.Kubernetes)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -19,7 +19,7 @@ import (
 	"github.com/itechsmart/operator/workloads/internal/api"
 	"github.com/itechsmart/operator/workloads/internal/auditlog"
 	"github.com/itechsmart/operator/workloads/internal/auth"
-	"github.com/itechsmart/operator/workloads/internal/crs"
+	"github.com/itechsmart/operator/workloads/internal/kinds"
 	wire "github.com/itechsmart/operator/workloads/vault/client"
 )
 
@@ -151,7 +151,7 @@ func (s *Service) listPolicies(ctx context.Context, _ *struct{}) (*reply[wire.Pa
 	if s.Resources.watch == nil {
 		return &reply[wire.Page[Policy]]{page}, nil
 	}
-	policies, err := crs.List[*vaultv1.AccessPolicy](ctx, s.Resources.watch)
+	policies, err := kinds.List[*vaultv1.AccessPolicy](ctx, s.Resources.watch)
 	if err != nil {
 		return nil, err
 	}
@@ -174,7 +174,7 @@ func (s *Service) policy(ctx context.Context, name string) (*vaultv1.AccessPolic
 	if err := s.writable(); err != nil {
 		return nil, err
 	}
-	p, found, err := crs.Get[*vaultv1.AccessPolicy](ctx, s.Resources.watch, name)
+	p, found, err := kinds.Get[*vaultv1.AccessPolicy](ctx, s.Resources.watch, name)
 	if err != nil {
 		return nil, err
 	}

@@ -22,7 +22,7 @@ import (
 	common "github.com/itechsmart/operator/api/common/v1alpha1"
 	vaultv1 "github.com/itechsmart/operator/api/vault/v1alpha1"
 	"github.com/itechsmart/operator/workloads/internal/api"
-	"github.com/itechsmart/operator/workloads/internal/crs"
+	"github.com/itechsmart/operator/workloads/internal/kinds"
 	wire "github.com/itechsmart/operator/workloads/vault/client"
 	"github.com/itechsmart/operator/workloads/vault/internal/store"
 )
@@ -32,7 +32,7 @@ const promptly = 2 * time.Second
 
 // Resources are the Secrets and AccessPolicies of one Vault: what was seen last, and what is still to be written.
 type Resources struct {
-	watch    *crs.Store // nil: there is no API server
+	watch    *kinds.Store // nil: there is no API server
 	platform string
 	log      *slog.Logger
 	seen     atomic.Pointer[seen]
@@ -48,7 +48,7 @@ type seen struct {
 }
 
 // NewResources follows a watch; nil: no API server is there, and nothing is written to one.
-func NewResources(watch *crs.Store, platform string, log *slog.Logger) *Resources {
+func NewResources(watch *kinds.Store, platform string, log *slog.Logger) *Resources {
 	r := &Resources{watch: watch, platform: platform, log: log, queue: newQueue(), known: make(chan struct{})}
 	r.seen.Store(&seen{byPath: map[string]*vaultv1.Secret{}})
 	return r
@@ -73,10 +73,10 @@ func (r *Resources) Run(ctx context.Context) error {
 			r.log.Error("read the resources", "error", err)
 		}
 	}
-	if err := crs.OnChange[*vaultv1.Secret](ctx, r.watch, look); err != nil {
+	if err := kinds.OnChange[*vaultv1.Secret](ctx, r.watch, look); err != nil {
 		return err
 	}
-	if err := crs.OnChange[*vaultv1.AccessPolicy](ctx, r.watch, look); err != nil {
+	if err := kinds.OnChange[*vaultv1.AccessPolicy](ctx, r.watch, look); err != nil {
 		return err
 	}
 	go func() { // also when there is nothing to see, which is no event
@@ -93,11 +93,11 @@ func (r *Resources) look(ctx context.Context) error {
 	if !r.watch.Synced() {
 		return nil // the first event after that comes here again
 	}
-	secrets, err := crs.List[*vaultv1.Secret](ctx, r.watch)
+	secrets, err := kinds.List[*vaultv1.Secret](ctx, r.watch)
 	if err != nil {
 		return err
 	}
-	policies, err := crs.List[*vaultv1.AccessPolicy](ctx, r.watch)
+	policies, err := kinds.List[*vaultv1.AccessPolicy](ctx, r.watch)
 	if err != nil {
 		return err
 	}

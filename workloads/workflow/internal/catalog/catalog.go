@@ -16,7 +16,7 @@ import (
 	"sync/atomic"
 
 	workflowv1 "github.com/itechsmart/operator/api/workflow/v1alpha1"
-	"github.com/itechsmart/operator/workloads/internal/crs"
+	"github.com/itechsmart/operator/workloads/internal/kinds"
 	"github.com/itechsmart/operator/workloads/workflow/worker/config/definition"
 )
 
@@ -31,7 +31,7 @@ type Entry struct {
 // Options are what a Catalog needs.
 type Options struct {
 	// Resources watches Workflows; nil: there is no API server, and no Workflow.
-	Resources *crs.Store
+	Resources *kinds.Store
 	// Platform is whose Workflows these are: those that name it, and those that name none while it is alone.
 	Platform string
 	// Bindings tell whether it is; nil: it is.
@@ -86,7 +86,7 @@ func (c *Catalog) Run(ctx context.Context) error {
 	if c.options.Bindings != nil {
 		c.options.Bindings.Subscribe(look)
 	}
-	if err := crs.OnChange[*workflowv1.Workflow](ctx, c.options.Resources, look); err != nil {
+	if err := kinds.OnChange[*workflowv1.Workflow](ctx, c.options.Resources, look); err != nil {
 		return err
 	}
 	if err := c.options.Resources.WaitSynced(ctx); err != nil {
@@ -147,7 +147,7 @@ func (c *Catalog) look(ctx context.Context) error {
 	if !c.options.Resources.Synced() {
 		return nil // the first event after that comes here again
 	}
-	all, err := crs.List[*workflowv1.Workflow](ctx, c.options.Resources)
+	all, err := kinds.List[*workflowv1.Workflow](ctx, c.options.Resources)
 	if err != nil {
 		return err
 	}

@@ -30,7 +30,7 @@ import (
 	workflowv1 "github.com/itechsmart/operator/api/workflow/v1alpha1"
 	"github.com/itechsmart/operator/internal/backend/backendtest"
 	"github.com/itechsmart/operator/internal/backend/backendtest/servers"
-	"github.com/itechsmart/operator/workloads/internal/crs"
+	"github.com/itechsmart/operator/workloads/internal/kinds"
 	"github.com/itechsmart/operator/workloads/workflow/internal/catalog"
 	"github.com/itechsmart/operator/workloads/workflow/internal/engine"
 	"github.com/itechsmart/operator/workloads/workflow/internal/launch"
@@ -100,7 +100,7 @@ type Rig struct {
 	Kubernetes *rest.Config
 	Client     client.Client
 	Pool       *pgxpool.Pool
-	Resources  *crs.Store
+	Resources  *kinds.Store
 	Catalog    *catalog.Catalog
 	Launcher   *launch.Launcher
 	Log        *slog.Logger
@@ -125,7 +125,7 @@ func New(t testing.TB) *Rig {
 	r.Client, err = client.New(r.Kubernetes, client.Options{Scheme: kinds})
 	must(t, err)
 	must(t, r.Client.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: r.Namespace}}))
-	r.Resources, err = crs.Open(ctx, crs.Options{
+	r.Resources, err = kinds.Open(ctx, kinds.Options{
 		Config: r.Kubernetes, Scheme: kinds, Namespace: r.Namespace, Kinds: []client.Object{&workflowv1.Workflow{}, &workflowv1.WorkflowRun{}}, Log: r.Log,
 	})
 	must(t, err)

@@ -20,7 +20,7 @@ import (
 
 	common "github.com/itechsmart/operator/api/common/v1alpha1"
 	workflowv1 "github.com/itechsmart/operator/api/workflow/v1alpha1"
-	"github.com/itechsmart/operator/workloads/internal/crs"
+	"github.com/itechsmart/operator/workloads/internal/kinds"
 	"github.com/itechsmart/operator/workloads/workflow/internal/rigtest"
 	"github.com/itechsmart/operator/workloads/workflow/internal/store"
 )
@@ -71,7 +71,7 @@ func newBench(t *testing.T) *bench {
 	b := &bench{Rig: rigtest.New(t), triggers: &triggers{next: time.Now().Add(time.Hour)}}
 	counted := rest.CopyConfig(b.Kubernetes)
 	counted.Wrap(func(rt http.RoundTripper) http.RoundTripper { return counting{rt, &b.writes} })
-	resources, err := crs.Open(t.Context(), crs.Options{
+	resources, err := kinds.Open(t.Context(), kinds.Options{
 		Config: counted, Scheme: b.Client.Scheme(), Namespace: b.Namespace, Kinds: []client.Object{&workflowv1.Workflow{}, &workflowv1.WorkflowRun{}}, Log: b.Log,
 	})
 	b.G.Expect(err).NotTo(HaveOccurred())
@@ -238,7 +238,7 @@ func TestWorkflowRuns(t *testing.T) {
 	foreign.Spec.PlatformRef = &common.PlatformReference{Name: "another"}
 	b.G.Expect(b.Client.Create(t.Context(), foreign)).To(Succeed())
 	b.G.Eventually(func() (bool, error) {
-		_, found, err := crs.Get[*workflowv1.Workflow](t.Context(), b.options.Resources, "foreign")
+		_, found, err := kinds.Get[*workflowv1.Workflow](t.Context(), b.options.Resources, "foreign")
 		return found, err
 	}, rigtest.Long).Should(BeTrue())
 	b.create("foreign", workflowv1.WorkflowRunSpec{WorkflowRef: ref("foreign")})

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package crs gives a service the resources of its own kinds in its own
+// Package kinds gives a service the resources of its own kinds in its own
 // namespace, and goes on giving them while the API server is away.
-package crs
+package kinds
 
 import (
 	"context"
