@@ -28,7 +28,7 @@ const sum = `{
 }`
 
 // dial connects to the events of a run.
-func (r *rig) dial(token, run, query string, header http.Header, protocols ...string) (*websocket.Conn, *http.Response, error) {
+func (r *harness) dial(token, run, query string, header http.Header, protocols ...string) (*websocket.Conn, *http.Response, error) {
 	if header == nil {
 		header = http.Header{}
 	}
@@ -39,7 +39,7 @@ func (r *rig) dial(token, run, query string, header http.Header, protocols ...st
 }
 
 // listen reads messages until the run's end and the close.
-func (r *rig) listen(conn *websocket.Conn) (events []Event, run *Run) {
+func (r *harness) listen(conn *websocket.Conn) (events []Event, run *Run) {
 	r.T.Helper()
 	ctx, cancel := context.WithTimeout(r.T.Context(), time.Minute)
 	defer cancel()

@@ -27,7 +27,7 @@ const largeHook = `{
 	"outputs": {"size":"${{ steps.s.output.result }}"}
 }`
 
-func withObjects(t *testing.T, b backend.Binding) *rig {
+func withObjects(t *testing.T, b backend.Binding) *harness {
 	t.Helper()
 	settings := settingsOn(t, servers.RabbitMQ(t))
 	settings.Workflow.Objects, settings.Workflow.MaxOutputBytes = b.Data(), 8<<20
@@ -37,7 +37,7 @@ func withObjects(t *testing.T, b backend.Binding) *rig {
 }
 
 // stepsOf are the run's steps by name and item.
-func (r *rig) stepsOf(run string) map[string]Step {
+func (r *harness) stepsOf(run string) map[string]Step {
 	r.T.Helper()
 	out := map[string]Step{}
 	for _, s := range producttest.Must[api.List[Step]](r.Running, 200, r.viewer, "GET", "/runs/"+run+"/steps", nil).Items {
@@ -105,7 +105,7 @@ func TestLargePayloads(t *testing.T) {
 }
 
 // emptied deletes all that is in a bucket.
-func (r *rig) emptied(b backend.Binding) {
+func (r *harness) emptied(b backend.Binding) {
 	r.T.Helper()
 	bucket, err := s3.Open(b)
 	if err != nil {

@@ -289,7 +289,7 @@ func TestOtherTenant(t *testing.T) {
 	shop := up(t)
 	theirs := settingsOn(t, servers.RabbitMQ(t))
 	theirs.Identity, theirs.Auth = shop.Settings.Identity, shop.Settings.Auth
-	bank := &rig{bindings: t.TempDir()}
+	bank := &harness{bindings: t.TempDir()}
 	reach, c, namespace := kubernetes(t)
 	theirs.Namespace, bank.kubernetes = namespace, c
 	bank.Running = producttest.Start(t, productOf(bank.bindings), theirs, reach)
