@@ -17,8 +17,8 @@ import (
 )
 
 func (s *Service) registerKeys(rest huma.API) {
-	huma.Register(rest, open(operation("seal-status", http.MethodGet, "/seal-status", "Whether values can be read, and how far a re-wrap is")), s.sealStatus)
-	huma.Register(rest, open(operation("sealing-key", http.MethodGet, "/sealing-key", "The public key that values are sealed to")), s.sealingKey)
+	huma.Register(rest, api.Public(operation("seal-status", http.MethodGet, "/seal-status", "Whether values can be read, and how far a re-wrap is")), s.sealStatus)
+	huma.Register(rest, api.Public(operation("sealing-key", http.MethodGet, "/sealing-key", "The public key that values are sealed to")), s.sealingKey)
 	huma.Register(rest, operation("initialize", http.MethodPost, "/init", "Make the root key of a Vault that is unsealed by shares"), s.initialize)
 	huma.Register(rest, operation("unseal", http.MethodPost, "/unseal", "Give one share of the unseal secret"), s.unseal)
 	huma.Register(rest, operation("seal", http.MethodPost, "/seal", "Forget the root key of this replica"), s.seal)
@@ -27,7 +27,7 @@ func (s *Service) registerKeys(rest huma.API) {
 	huma.Register(rest, operation("rotate-sealing-key", http.MethodPost, "/sealing-key/rotate", "Make a new sealing key; what was sealed before still opens"), s.rotateSealing)
 }
 
-func (s *Service) sealStatus(ctx context.Context, _ *struct{}) (*reply[wire.SealStatus], error) {
+func (s *Service) sealStatus(ctx context.Context, _ *struct{}) (*api.Reply[wire.SealStatus], error) {
 	status, err := s.Store.Status(ctx)
 	if err != nil {
 		return nil, answer(err)
@@ -35,15 +35,15 @@ func (s *Service) sealStatus(ctx context.Context, _ *struct{}) (*reply[wire.Seal
 	if status.Sealed {
 		status.Reason = s.WhySealed()
 	}
-	return &reply[wire.SealStatus]{status}, nil
+	return api.Body(status), nil
 }
 
-func (s *Service) sealingKey(ctx context.Context, _ *struct{}) (*reply[wire.SealingKey], error) {
+func (s *Service) sealingKey(ctx context.Context, _ *struct{}) (*api.Reply[wire.SealingKey], error) {
 	key, err := s.Store.SealingKey(ctx)
 	if err != nil {
 		return nil, answer(err)
 	}
-	return &reply[wire.SealingKey]{key}, nil
+	return api.Body(key), nil
 }
 
 // Shares are those of an unseal secret. They are shown once.
@@ -77,7 +77,7 @@ type unsealInput struct {
 }
 
 // unseal lets anybody with a role give a share: the shares prove the rest.
-func (s *Service) unseal(ctx context.Context, in *unsealInput) (*reply[wire.SealStatus], error) {
+func (s *Service) unseal(ctx context.Context, in *unsealInput) (*api.Reply[wire.SealStatus], error) {
 	if err := auth.Require(ctx, productName, s.Namespace, auth.RoleViewer); err != nil {
 		return nil, s.Trail.Denied(ctx, "vault.unseal", productName, err)
 	}
@@ -89,10 +89,10 @@ func (s *Service) unseal(ctx context.Context, in *unsealInput) (*reply[wire.Seal
 	if err != nil {
 		return nil, err
 	}
-	return &reply[wire.SealStatus]{out}, nil
+	return api.Body(out), nil
 }
 
-func (s *Service) seal(ctx context.Context, _ *struct{}) (*done, error) {
+func (s *Service) seal(ctx context.Context, _ *struct{}) (*api.Empty, error) {
 	if err := s.Trail.Require(ctx, auth.RoleAdmin, "vault.seal", productName); err != nil {
 		return nil, err
 	}
@@ -102,7 +102,7 @@ func (s *Service) seal(ctx context.Context, _ *struct{}) (*done, error) {
 	})
 }
 
-func (s *Service) rewrap(ctx context.Context, _ *struct{}) (*reply[wire.SealStatus], error) {
+func (s *Service) rewrap(ctx context.Context, _ *struct{}) (*api.Reply[wire.SealStatus], error) {
 	if err := s.Trail.Require(ctx, auth.RoleAdmin, "vault.rewrap", productName); err != nil {
 		return nil, err
 	}
@@ -163,7 +163,7 @@ func (s *Service) rotateByPassphrase(ctx context.Context) (store.Rotated, error)
 	return s.Store.RotateRoot(ctx, passphrase)
 }
 
-func (s *Service) rotateSealing(ctx context.Context, _ *struct{}) (*reply[wire.SealingKey], error) {
+func (s *Service) rotateSealing(ctx context.Context, _ *struct{}) (*api.Reply[wire.SealingKey], error) {
 	if err := s.Trail.Require(ctx, auth.RoleAdmin, "sealing-key.rotate", productName); err != nil {
 		return nil, err
 	}
@@ -176,5 +176,5 @@ func (s *Service) rotateSealing(ctx context.Context, _ *struct{}) (*reply[wire.S
 	if err != nil {
 		return nil, err
 	}
-	return &reply[wire.SealingKey]{out}, nil
+	return api.Body(out), nil
 }

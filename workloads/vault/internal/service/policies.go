@@ -25,7 +25,7 @@ import (
 
 func (s *Service) registerPolicies(rest huma.API) {
 	huma.Register(rest, operation("list-policies", http.MethodGet, "/policies", "List access policies"), s.listPolicies)
-	huma.Register(rest, created(operation("create-policy", http.MethodPost, "/policies", "Make an access policy: an AccessPolicy resource")), s.createPolicy)
+	huma.Register(rest, api.Created(operation("create-policy", http.MethodPost, "/policies", "Make an access policy: an AccessPolicy resource")), s.createPolicy)
 	huma.Register(rest, operation("get-policy", http.MethodGet, "/policies/{name}", "One access policy", http.StatusConflict), s.getPolicy)
 	huma.Register(rest, operation("put-policy", http.MethodPut, "/policies/{name}", "Change an access policy", http.StatusConflict, http.StatusPreconditionFailed), s.putPolicy)
 	huma.Register(rest, operation("delete-policy", http.MethodDelete, "/policies/{name}", "Delete an access policy", http.StatusConflict), s.deletePolicy)
@@ -143,13 +143,13 @@ func fromServer(err error) error {
 	}
 }
 
-func (s *Service) listPolicies(ctx context.Context, _ *struct{}) (*reply[wire.Page[Policy]], error) {
+func (s *Service) listPolicies(ctx context.Context, _ *struct{}) (*api.Reply[wire.Page[Policy]], error) {
 	if err := s.Trail.Require(ctx, auth.RoleAdmin, "policy.list", "policy"); err != nil {
 		return nil, err
 	}
 	page := wire.Page[Policy]{Items: []Policy{}}
 	if s.Resources.watch == nil {
-		return &reply[wire.Page[Policy]]{page}, nil
+		return api.Body(page), nil
 	}
 	policies, err := kinds.List[*vaultv1.AccessPolicy](ctx, s.Resources.watch)
 	if err != nil {
@@ -161,7 +161,7 @@ func (s *Service) listPolicies(ctx context.Context, _ *struct{}) (*reply[wire.Pa
 		}
 	}
 	slices.SortFunc(page.Items, func(a, b Policy) int { return strings.Compare(a.Name, b.Name) })
-	return &reply[wire.Page[Policy]]{page}, nil
+	return api.Body(page), nil
 }
 
 // PolicyInput is the policy that a request is about.
@@ -184,7 +184,7 @@ func (s *Service) policy(ctx context.Context, name string) (*vaultv1.AccessPolic
 	return p, nil
 }
 
-func (s *Service) getPolicy(ctx context.Context, in *PolicyInput) (*tagged[Policy], error) {
+func (s *Service) getPolicy(ctx context.Context, in *PolicyInput) (*api.Tagged[Policy], error) {
 	if err := s.Trail.Require(ctx, auth.RoleAdmin, "policy.get", "policy/"+in.Name); err != nil {
 		return nil, err
 	}
@@ -192,7 +192,7 @@ func (s *Service) getPolicy(ctx context.Context, in *PolicyInput) (*tagged[Polic
 	if err != nil {
 		return nil, err
 	}
-	return &tagged[Policy]{api.ETag(p.Generation), policyFrom(p)}, nil
+	return api.Versioned(p.Generation, policyFrom(p)), nil
 }
 
 type createPolicyInput struct {
@@ -202,7 +202,7 @@ type createPolicyInput struct {
 	}
 }
 
-func (s *Service) createPolicy(ctx context.Context, in *createPolicyInput) (*tagged[Policy], error) {
+func (s *Service) createPolicy(ctx context.Context, in *createPolicyInput) (*api.Tagged[Policy], error) {
 	name := in.Body.Name
 	if err := s.Trail.Require(ctx, auth.RoleAdmin, "policy.create", "policy/"+name); err != nil {
 		return nil, err
@@ -221,7 +221,7 @@ func (s *Service) createPolicy(ctx context.Context, in *createPolicyInput) (*tag
 	if err != nil {
 		return nil, err
 	}
-	return &tagged[Policy]{api.ETag(p.Generation), policyFrom(p)}, nil
+	return api.Versioned(p.Generation, policyFrom(p)), nil
 }
 
 type putPolicyInput struct {
@@ -230,7 +230,7 @@ type putPolicyInput struct {
 	Body    PolicyRules
 }
 
-func (s *Service) putPolicy(ctx context.Context, in *putPolicyInput) (*tagged[Policy], error) {
+func (s *Service) putPolicy(ctx context.Context, in *putPolicyInput) (*api.Tagged[Policy], error) {
 	if err := s.Trail.Require(ctx, auth.RoleAdmin, "policy.update", "policy/"+in.Name); err != nil {
 		return nil, err
 	}
@@ -256,10 +256,10 @@ func (s *Service) putPolicy(ctx context.Context, in *putPolicyInput) (*tagged[Po
 	if err != nil {
 		return nil, err
 	}
-	return &tagged[Policy]{api.ETag(p.Generation), policyFrom(p)}, nil
+	return api.Versioned(p.Generation, policyFrom(p)), nil
 }
 
-func (s *Service) deletePolicy(ctx context.Context, in *PolicyInput) (*done, error) {
+func (s *Service) deletePolicy(ctx context.Context, in *PolicyInput) (*api.Empty, error) {
 	if err := s.Trail.Require(ctx, auth.RoleAdmin, "policy.delete", "policy/"+in.Name); err != nil {
 		return nil, err
 	}

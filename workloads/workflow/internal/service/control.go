@@ -35,23 +35,23 @@ func (s *Service) registerControl(rest huma.API) {
 	huma.Register(rest, operation("cancel-run", http.MethodPost, pathRun+"/cancel", "End a run; its handlers still run"), s.cancelRun)
 	rerun := operation("rerun-run", http.MethodPost, pathRerun, "Repeat an ended run from a step on, with its recorded inputs and definition")
 	huma.Register(rest, rerun, s.rerun)
-	statuses(rerun, map[string]string{"201": "A new run"})
+	api.AlsoAnswers(rerun, map[string]string{"201": "A new run"})
 	huma.Register(rest, operation("decide-step", http.MethodPost, pathStep+"/decision", "Approve or reject, as one of the step's approvers"), s.decide)
 	huma.Register(rest, operation("resume-step", http.MethodPost, pathStep+"/resume", "Let a step that waits for an event go on"), s.resume)
 }
 
-func (s *Service) cancelRun(ctx context.Context, in *RunInput) (*reply[Run], error) {
+func (s *Service) cancelRun(ctx context.Context, in *RunInput) (*api.Reply[Run], error) {
 	const action = "run.cancel"
 	if err := s.edits(ctx, action, in.object()); err != nil {
 		return nil, err
 	}
 	return s.change(ctx, action, in, in.object(), func() error {
-		return s.Engine.Cancel(ctx, in.ID, "cancelled by "+caller(ctx))
+		return s.Engine.Cancel(ctx, in.ID, "cancelled by "+auth.Name(ctx))
 	})
 }
 
 // change does something to a run and tells what became of it.
-func (s *Service) change(ctx context.Context, action string, in *RunInput, object string, do func() error) (*reply[Run], error) {
+func (s *Service) change(ctx context.Context, action string, in *RunInput, object string, do func() error) (*api.Reply[Run], error) {
 	err := s.Trail.Do(ctx, action, object, func() (auditlog.Result, error) { return auditlog.Result{}, do() })
 	if err != nil {
 		return nil, err
@@ -60,7 +60,7 @@ func (s *Service) change(ctx context.Context, action string, in *RunInput, objec
 	if err != nil {
 		return nil, answer(err)
 	}
-	return &reply[Run]{r}, nil
+	return api.Body(r), nil
 }
 
 type rerunInput struct {
@@ -119,7 +119,7 @@ type decideInput struct {
 	}
 }
 
-func (s *Service) decide(ctx context.Context, in *decideInput) (*reply[Run], error) {
+func (s *Service) decide(ctx context.Context, in *decideInput) (*api.Reply[Run], error) {
 	action := "step." + in.Body.Decision
 	// Who sees the run may be an approver: the step says who is.
 	if err := s.views(ctx, action, in.object()); err != nil {
@@ -138,7 +138,7 @@ func (s *Service) decide(ctx context.Context, in *decideInput) (*reply[Run], err
 		return nil, s.Trail.Denied(ctx, action, in.object(), api.Forbidden("the step names others as its approvers"))
 	}
 	return s.change(ctx, action, &in.RunInput, in.object(), func() error {
-		return s.Engine.Resume(ctx, in.ID, in.Step, item, map[string]any{"decision": in.Body.Decision, "by": caller(ctx), "comment": in.Body.Comment})
+		return s.Engine.Resume(ctx, in.ID, in.Step, item, map[string]any{"decision": in.Body.Decision, "by": auth.Name(ctx), "comment": in.Body.Comment})
 	})
 }
 
@@ -175,7 +175,7 @@ type resumeInput struct {
 	}
 }
 
-func (s *Service) resume(ctx context.Context, in *resumeInput) (*reply[Run], error) {
+func (s *Service) resume(ctx context.Context, in *resumeInput) (*api.Reply[Run], error) {
 	const action = "step.resume"
 	if err := s.edits(ctx, action, in.object()); err != nil {
 		return nil, err

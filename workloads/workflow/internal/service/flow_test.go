@@ -35,7 +35,7 @@ func (r *harness) dial(token, run, query string, header http.Header, protocols .
 	if token != "" {
 		header.Set("Authorization", "Bearer "+token)
 	}
-	return websocket.Dial(r.T.Context(), "ws"+strings.TrimPrefix(r.URL, "http")+base+"/runs/"+run+"/live"+query, &websocket.DialOptions{HTTPHeader: header, Subprotocols: protocols})
+	return websocket.Dial(r.T.Context(), "ws"+strings.TrimPrefix(r.URL, "http")+producttest.Base+"/runs/"+run+"/live"+query, &websocket.DialOptions{HTTPHeader: header, Subprotocols: protocols})
 }
 
 // listen reads messages until the run's end and the close.

@@ -92,7 +92,7 @@ func send(h huma.Context, data []byte) {
 // shown is an output without what is in object storage, of which it tells where it is to be had.
 func shown(r *store.Run, x *store.Step, data json.RawMessage, kind string) json.RawMessage {
 	return payloads.Summary(data, engine.Folders(r), func(item int) string {
-		href := base + pathRuns + "/" + r.ID + "/steps/" + x.Name + kind
+		href := api.Base + pathRuns + "/" + r.ID + "/steps/" + x.Name + kind
 		if item = max(item, x.Item); item >= 0 {
 			href += "?item=" + strconv.Itoa(item)
 		}

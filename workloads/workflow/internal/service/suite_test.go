@@ -26,6 +26,7 @@ import (
 	"github.com/itechsmart/operator/workloads/config"
 	"github.com/itechsmart/operator/workloads/internal/db"
 	"github.com/itechsmart/operator/workloads/internal/product/producttest"
+	workflowconfig "github.com/itechsmart/operator/workloads/workflow/config"
 	"github.com/itechsmart/operator/workloads/workflow/internal/engine"
 	"github.com/itechsmart/operator/workloads/workflow/internal/enginetest"
 	"github.com/itechsmart/operator/workloads/workflow/internal/payloads"
@@ -51,7 +52,7 @@ type harness struct {
 func settingsOn(t testing.TB, rabbit backend.Binding) *config.Service {
 	t.Helper()
 	s := producttest.Settings(productName, storetest.Database(t), storetest.Database(t))
-	s.Workflow = &config.Workflow{Queue: rabbit.Data(), QueueName: backendtest.Name("tasks"), URL: "http://workflow.shop.svc"}
+	s.Queue, s.URL = &config.Queue{Binding: rabbit.Data(), Name: backendtest.Name("tasks")}, "http://workflow.shop.svc"
 	return s
 }
 
@@ -80,16 +81,20 @@ func work(t *testing.T, settings *config.Service) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	q, err := queue.New(queue.Options{Binding: backend.ParseBinding(settings.Workflow.Queue), Name: settings.Workflow.QueueName})
+	q, err := queue.New(queue.Options{Binding: backend.ParseBinding(settings.Queue.Binding), Name: settings.Queue.Name})
 	if err != nil {
 		t.Fatal(err)
 	}
-	bucket, err := payloads.Open(settings.Workflow.Objects)
+	bucket, err := payloads.Open(settings.Objects)
 	if err != nil {
 		t.Fatal(err)
 	}
-	set := steps.New(step.Env{MaxOutput: settings.Workflow.MaxOutputBytes})
-	e := engine.New(engine.Options{Pool: pool, Queue: q, Bucket: bucket, Executor: set, Store: store.Options{MaxOutput: settings.Workflow.MaxOutputBytes},
+	own, _, err := config.Settings[workflowconfig.Settings](settings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	set := steps.New(step.Env{MaxOutput: own.MaxOutputBytes})
+	e := engine.New(engine.Options{Pool: pool, Queue: q, Bucket: bucket, Executor: set, Store: store.Options{MaxOutput: own.MaxOutputBytes},
 		Namespace: settings.Namespace, Sweep: 20 * time.Millisecond})
 	ctx, cancel := context.WithCancel(context.Background())
 	var group sync.WaitGroup

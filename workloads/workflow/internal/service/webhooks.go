@@ -57,7 +57,7 @@ func (s *Service) registerWebhooks(rest huma.API) {
 	huma.Register(rest, op, s.webhook)
 	// Not before: huma would read it, and the signature is of the bytes.
 	op.RequestBody.Content[problem.TypeJSON] = &huma.MediaType{Schema: &huma.Schema{Description: "trigger.body"}}
-	statuses(op, map[string]string{"202": "The run was started, and may not have ended"})
+	api.AlsoAnswers(op, map[string]string{"202": "The run was started, and may not have ended"})
 }
 
 type webhookInput struct {
@@ -166,7 +166,7 @@ func (s *Service) reject(h hook, err error) {
 }
 
 func accepted(id string) *hooked {
-	return &hooked{Status: http.StatusAccepted, Location: base + pathRuns + "/" + id, Body: Hooked{Run: id}}
+	return &hooked{Status: http.StatusAccepted, Location: api.Base + pathRuns + "/" + id, Body: Hooked{Run: id}}
 }
 
 // read takes the body, up to a bound.
@@ -319,5 +319,5 @@ func (s *Service) result(ctx context.Context, in *webhookInput, id string) (*hoo
 	if r.Phase != string(store.Succeeded) {
 		return nil, api.Error(http.StatusFailedDependency, "run_failed", "the run did not succeed", api.Detail{Field: "run", Message: id + " ended as " + r.Phase})
 	}
-	return &hooked{Status: http.StatusOK, Location: base + pathRuns + "/" + id, Body: Hooked{Run: id, Outputs: r.Outputs}}, nil
+	return &hooked{Status: http.StatusOK, Location: api.Base + pathRuns + "/" + id, Body: Hooked{Run: id, Outputs: r.Outputs}}, nil
 }
