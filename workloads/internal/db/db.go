@@ -43,7 +43,7 @@ var ErrConfig = errors.New("wrong database settings")
 
 var schemaForm = regexp.MustCompile(`^[a-z_][a-z0-9_]{0,62}$`)
 
-// Open is a pool of 10 to 20 connections (or as many as c says) whose search
+// Open returns a pool of 10 to 20 connections (or as many as c says) whose search
 // path is the schema alone. There is no round trip yet: the server may come
 // later. Errors wrap ErrConfig and hold no credential.
 func Open(ctx context.Context, c config.Database, applicationName string) (*pgxpool.Pool, error) {
@@ -123,19 +123,19 @@ func InTx(ctx context.Context, pool *pgxpool.Pool, do func(pgx.Tx) error) error 
 	}
 }
 
-// lostRace tells a serialization failure (40001) and a deadlock (40P01).
+// lostRace reports a serialization failure (40001) or a deadlock (40P01).
 func lostRace(err error) bool {
 	var server *pgconn.PgError
 	return errors.As(err, &server) && (server.Code == "40001" || server.Code == "40P01")
 }
 
-// IsUnique tells whether err is a violation of the named constraint; any when it is empty.
+// IsUnique reports whether err is a violation of the named constraint; any when it is empty.
 func IsUnique(err error, constraint string) bool {
 	var server *pgconn.PgError
 	return errors.As(err, &server) && server.Code == "23505" && (constraint == "" || server.ConstraintName == constraint)
 }
 
-// Unavailable tells whether the database could not be asked, or cannot take a write now: try again later.
+// Unavailable reports whether the database could not be asked, or cannot take a write now: try again later.
 func Unavailable(err error) bool {
 	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
 		switch {

@@ -205,7 +205,7 @@ func (p *paced) Read(buf []byte) (int, error) {
 	}
 	switch {
 	case err == io.EOF: //nolint:errorlint // bare alone: what is wrapped is no end
-		_ = p.control.SetReadDeadline(time.Time{}) // else it would look as if the client had gone
+		_ = p.control.SetReadDeadline(time.Time{}) // otherwise this would count as a client that has gone
 	case err != nil:
 		p.err = err
 	}

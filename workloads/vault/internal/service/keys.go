@@ -157,7 +157,7 @@ func (s *Service) rotateRoot(ctx context.Context, _ *struct{}) (*secretReply[Sha
 func (s *Service) rotateByPassphrase(ctx context.Context) (store.Rotated, error) {
 	passphrase, err := s.Passphrase(ctx)
 	if err != nil {
-		return store.Rotated{}, api.Because(api.Unavailable(promptly, "the key in the HSM cannot be used: the log tells why"), err)
+		return store.Rotated{}, api.Because(api.Unavailable(promptly, "the key in the HSM cannot be used: see the log"), err)
 	}
 	defer clear(passphrase)
 	return s.Store.RotateRoot(ctx, passphrase)

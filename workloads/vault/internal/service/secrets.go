@@ -167,7 +167,7 @@ func (s *Service) put(ctx context.Context, in *putInput) (*api.Tagged[wire.Secre
 	})
 }
 
-// newVersion runs what makes a version, and tells the resource of it.
+// newVersion runs write, which makes a version, and records the version on the resource.
 func (s *Service) newVersion(ctx context.Context, action, path string, write func() (wire.Secret, error)) (*api.Tagged[wire.Secret], error) {
 	var out wire.Secret
 	err := s.Trail.Do(ctx, action, object(path, 0), func() (r auditlog.Result, err error) {

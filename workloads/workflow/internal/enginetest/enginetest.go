@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package enginetest gives tests the Workflow service without its REST: a real API server, database and queue, the catalogue, the
+// Package enginetest runs the Workflow service without its REST API for tests: a real API server, database and queue, the catalogue, the
 // launcher, and an engine that executes all step types.
 package enginetest
 
@@ -108,7 +108,7 @@ type Harness struct {
 	ctx        context.Context
 }
 
-// New begins a service with a namespace, a database and a queue of its own. It ends with the test.
+// New starts a service with a namespace, a database and a queue of its own. It ends with the test.
 func New(t testing.TB) *Harness {
 	t.Helper()
 	r := &Harness{T: t, G: gomega.NewWithT(t), Kubernetes: Cluster(t), Namespace: strings.ReplaceAll(backendtest.Name("wf"), "_", "-"), Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
@@ -176,7 +176,7 @@ func (r *Harness) Go(part func(context.Context)) (stop func()) {
 	}
 }
 
-// Put creates a Workflow, or gives it another specification, and waits until the service knows that.
+// Put creates or updates a Workflow, and waits until the service has seen it.
 func (r *Harness) Put(name, spec string) *workflowv1.Workflow {
 	r.T.Helper()
 	w := &workflowv1.Workflow{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: r.Namespace}}

@@ -27,7 +27,7 @@ const (
 const (
 	// typeApproval is the step type whose waits only its approvers end.
 	typeApproval = "approval"
-	// typeWait is the one that anybody may end who edits: what Jobs, Pipelines and other workflows gave is not for callers to tell.
+	// typeWait is the only type that an editor may complete: callers cannot set the results of Jobs, Pipelines and other workflows.
 	typeWait = "wait"
 )
 
@@ -50,7 +50,7 @@ func (s *Service) cancelRun(ctx context.Context, in *RunInput) (*api.Reply[Run],
 	})
 }
 
-// change does something to a run and tells what became of it.
+// change changes a run and returns its new state.
 func (s *Service) change(ctx context.Context, action string, in *RunInput, object string, do func() error) (*api.Reply[Run], error) {
 	err := s.Trail.Do(ctx, action, object, func() (auditlog.Result, error) { return auditlog.Result{}, do() })
 	if err != nil {
@@ -121,7 +121,7 @@ type decideInput struct {
 
 func (s *Service) decide(ctx context.Context, in *decideInput) (*api.Reply[Run], error) {
 	action := "step." + in.Body.Decision
-	// Who sees the run may be an approver: the step says who is.
+	// Every viewer of the run may be an approver: see the step.
 	if err := s.views(ctx, action, in.object()); err != nil {
 		return nil, err
 	}
@@ -149,7 +149,7 @@ func itemOf(given *int) int {
 	return *given
 }
 
-// approves tells whether somebody is among the approvers: by name (the email address of a user, namespace/name of a
+// approves reports whether somebody is among the approvers: by name (the email address of a user, namespace/name of a
 // ServiceAccount), by id, or by a role that includes the one that is named.
 func (s *Service) approves(p *auth.Principal, approvers []any) bool {
 	for _, one := range approvers {

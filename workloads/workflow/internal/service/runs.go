@@ -94,7 +94,7 @@ func (s *Service) startRun(ctx context.Context, in *startInput) (*started, error
 	})
 }
 
-// request is what the launcher is told.
+// request is a request to the launcher.
 func (s *Service) request(ctx context.Context, in *startInput) (launch.Request, error) {
 	r := launch.Request{Workflow: in.Name, Trigger: in.Body.Trigger}
 	e, ok := s.Catalog.Get(in.Name)
@@ -148,7 +148,7 @@ func startedBy(e *catalog.Entry, name string) (workflowv1.Trigger, error) {
 	return workflowv1.Trigger{Type: workflowv1.TriggerManual}, nil
 }
 
-// owner tells callers apart: nobody gets a run by somebody else's idempotency key.
+// owner identifies the caller: nobody gets a run by somebody else's idempotency key.
 func owner(ctx context.Context) string {
 	p := auth.From(ctx)
 	if p == nil {
@@ -157,7 +157,7 @@ func owner(ctx context.Context) string {
 	return string(p.Kind) + "/" + p.ID
 }
 
-// begin starts a run and tells of it: 201 when it is new, 200 when its idempotency key was there.
+// begin starts a run and returns it: 201 when it is new, 200 when its idempotency key was there.
 func (s *Service) begin(ctx context.Context, action, object string, start func() (id string, created bool, err error)) (*started, error) {
 	out := &started{Status: http.StatusOK}
 	var id string

@@ -149,7 +149,7 @@ func (s *Service) deleteWorkflow(ctx context.Context, in *deleteWorkflowInput) (
 }
 
 // changeWorkflow writes a resource as it is now, nil: there is none, if its specification is the one that the writer knows of. A
-// status that is written meanwhile makes the write begin again, and fails nobody.
+// status that is written meanwhile makes the write start again, and is no error.
 func (s *Service) changeWorkflow(ctx context.Context, action string, in *WorkflowInput, match *int64, write func(*workflowv1.Workflow) error) error {
 	return s.Trail.Do(ctx, action, in.object(), func() (auditlog.Result, error) {
 		return auditlog.Result{}, fromServer(retry.RetryOnConflict(retry.DefaultRetry, func() error {
