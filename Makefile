@@ -27,7 +27,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 # IMAGES narrows images: names, or programs, or others.
 IMAGES ?=
 NESTED := hack/localcluster hack/images hack/images/clickhouse-server
-GENERATED := api config/crd config/rbac charts workloads go.mod go.sum
+GENERATED := api config/crd config/rbac config/webhook charts workloads go.mod go.sum
 
 ##@ Use it
 
@@ -63,16 +63,18 @@ generate: $(BIN)/controller-gen ## Write deep copies and the connector catalogue
 	go generate ./workloads/... ./controllers/...
 
 .PHONY: manifests
-manifests: $(BIN)/controller-gen ## Write CRDs and RBAC from the markers in api/ and controllers/.
+manifests: $(BIN)/controller-gen ## Write CRDs, RBAC and webhooks from the markers in api/ and controllers/.
+	@rm -f config/crd/*.yaml
 	controller-gen crd paths=./api/... output:crd:artifacts:config=config/crd
-	controller-gen rbac:roleName=itechsmart-manager,headerFile=hack/boilerplate.yaml.txt paths=./controllers/... output:rbac:artifacts:config=config/rbac
+	go run ./hack/manifests
 
 .PHONY: chart-files
-chart-files: ## Copy CRDs and RBAC into the Helm chart.
-	@mkdir -p charts/itechsmart/files/crds
-	@rm -f charts/itechsmart/files/crds/*.yaml
+chart-files: ## Copy CRDs, RBAC and webhooks into the Helm chart.
+	@rm -rf charts/itechsmart/files
+	@mkdir -p charts/itechsmart/files/crds charts/itechsmart/files/rbac
 	cp config/crd/*itechsmart.dev_*.yaml charts/itechsmart/files/crds/
-	cp config/rbac/role.yaml charts/itechsmart/files/role.yaml
+	cp config/rbac/role.yaml config/rbac/*_role.yaml charts/itechsmart/files/rbac/
+	cp config/webhook/manifests.yaml charts/itechsmart/files/webhooks.yaml
 
 .PHONY: chart
 chart: chart-files $(BIN)/helm $(BIN)/kustomize ## Check the Helm chart and the kustomizations.
