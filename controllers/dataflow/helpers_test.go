@@ -37,7 +37,7 @@ func restart(w *world) *ctrltest.Requests {
 		ClickHouse: func(backend.Binding) (clickhouse.Admin, error) { return w.clickhouse, nil },
 		Postgres:   func(backend.Binding) (postgres.Admin, error) { return w.postgres, nil },
 	}
-	ctrltest.Start(w.t, counted, setup.Options{Namespaces: []string{w.namespace}, WorkerImage: "worker:test", DriftInterval: hour},
+	ctrltest.Start(w.t, counted, setup.Options{Namespaces: []string{w.namespace}, Images: setup.Images{Registry: "test", Tag: "v1"}, DriftInterval: hour},
 		func(d *setup.Deps) error { return SetupWith(d, backends, w.ask) })
 	return requests
 }
