@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package rigtest gives tests the Workflow service without its REST: a real API server, database and queue, the catalogue, the
+// Package enginetest runs the Workflow service without its REST API for tests: a real API server, database and queue, the catalogue, the
 // launcher, and an engine that executes all step types.
-package rigtest
+package enginetest
 
 import (
 	"context"
@@ -30,7 +30,7 @@ import (
 	workflowv1 "github.com/itechsmart/operator/api/workflow/v1alpha1"
 	"github.com/itechsmart/operator/internal/backend/backendtest"
 	"github.com/itechsmart/operator/internal/backend/backendtest/servers"
-	"github.com/itechsmart/operator/workloads/internal/crs"
+	"github.com/itechsmart/operator/workloads/internal/kinds"
 	"github.com/itechsmart/operator/workloads/workflow/internal/catalog"
 	"github.com/itechsmart/operator/workloads/workflow/internal/engine"
 	"github.com/itechsmart/operator/workloads/workflow/internal/launch"
@@ -91,8 +91,8 @@ func Cluster(t testing.TB) *rest.Config {
 	return config
 }
 
-// Rig is one service.
-type Rig struct {
+// Harness is one service, without its REST API.
+type Harness struct {
 	*engine.Engine
 	G          *gomega.WithT
 	T          testing.TB
@@ -100,7 +100,7 @@ type Rig struct {
 	Kubernetes *rest.Config
 	Client     client.Client
 	Pool       *pgxpool.Pool
-	Resources  *crs.Store
+	Resources  *kinds.Store
 	Catalog    *catalog.Catalog
 	Launcher   *launch.Launcher
 	Log        *slog.Logger
@@ -108,10 +108,10 @@ type Rig struct {
 	ctx        context.Context
 }
 
-// New begins a service with a namespace, a database and a queue of its own. It ends with the test.
-func New(t testing.TB) *Rig {
+// New starts a service with a namespace, a database and a queue of its own. It ends with the test.
+func New(t testing.TB) *Harness {
 	t.Helper()
-	r := &Rig{T: t, G: gomega.NewWithT(t), Kubernetes: Cluster(t), Namespace: strings.ReplaceAll(backendtest.Name("wf"), "_", "-"), Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
+	r := &Harness{T: t, G: gomega.NewWithT(t), Kubernetes: Cluster(t), Namespace: strings.ReplaceAll(backendtest.Name("wf"), "_", "-"), Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
 	r.Pool = storetest.Pool(t) // what is opened first is closed last
 	ctx, cancel := context.WithCancel(context.Background())
 	r.ctx = ctx
@@ -119,14 +119,14 @@ func New(t testing.TB) *Rig {
 		cancel()
 		r.group.Wait()
 	})
-	kinds := runtime.NewScheme()
-	must(t, errors.Join(workflowv1.AddToScheme(kinds), scheme.AddToScheme(kinds)))
+	all := runtime.NewScheme()
+	must(t, errors.Join(workflowv1.AddToScheme(all), scheme.AddToScheme(all)))
 	var err error
-	r.Client, err = client.New(r.Kubernetes, client.Options{Scheme: kinds})
+	r.Client, err = client.New(r.Kubernetes, client.Options{Scheme: all})
 	must(t, err)
 	must(t, r.Client.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: r.Namespace}}))
-	r.Resources, err = crs.Open(ctx, crs.Options{
-		Config: r.Kubernetes, Scheme: kinds, Namespace: r.Namespace, Kinds: []client.Object{&workflowv1.Workflow{}, &workflowv1.WorkflowRun{}}, Log: r.Log,
+	r.Resources, err = kinds.Open(ctx, kinds.Options{
+		Config: r.Kubernetes, Scheme: all, Namespace: r.Namespace, Kinds: []client.Object{&workflowv1.Workflow{}, &workflowv1.WorkflowRun{}}, Log: r.Log,
 	})
 	must(t, err)
 	r.Catalog = catalog.New(catalog.Options{Resources: r.Resources, Platform: Platform, Log: r.Log})
@@ -163,7 +163,7 @@ func compile(spec json.RawMessage) (*definition.Program, error) {
 }
 
 // Go runs a part of the service, until the test ends or stop is called.
-func (r *Rig) Go(part func(context.Context)) (stop func()) {
+func (r *Harness) Go(part func(context.Context)) (stop func()) {
 	ctx, cancel := context.WithCancel(r.ctx)
 	done := make(chan struct{})
 	r.group.Go(func() {
@@ -176,8 +176,8 @@ func (r *Rig) Go(part func(context.Context)) (stop func()) {
 	}
 }
 
-// Put creates a Workflow, or gives it another specification, and waits until the service knows that.
-func (r *Rig) Put(name, spec string) *workflowv1.Workflow {
+// Put creates or updates a Workflow, and waits until the service has seen it.
+func (r *Harness) Put(name, spec string) *workflowv1.Workflow {
 	r.T.Helper()
 	w := &workflowv1.Workflow{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: r.Namespace}}
 	err := r.Client.Get(r.ctx, client.ObjectKeyFromObject(w), w)
@@ -196,7 +196,7 @@ func (r *Rig) Put(name, spec string) *workflowv1.Workflow {
 }
 
 // Start starts a run as another program would.
-func (r *Rig) Start(workflow string, inputs map[string]any) string {
+func (r *Harness) Start(workflow string, inputs map[string]any) string {
 	r.T.Helper()
 	started, err := r.Launcher.Start(r.ctx, launch.Request{Workflow: workflow, Inputs: inputs, Info: definition.TriggerInfo{Type: "API"}})
 	must(r.T, err)
@@ -204,7 +204,7 @@ func (r *Rig) Start(workflow string, inputs map[string]any) string {
 }
 
 // Wait returns the run once it is in a phase.
-func (r *Rig) Wait(id string, phase store.Phase) store.Run {
+func (r *Harness) Wait(id string, phase store.Phase) store.Run {
 	r.T.Helper()
 	var run store.Run
 	r.G.Eventually(func() (store.Phase, error) {
@@ -216,7 +216,7 @@ func (r *Rig) Wait(id string, phase store.Phase) store.Run {
 }
 
 // Runs are those of a workflow, the newest first.
-func (r *Rig) Runs(workflow string) []store.Run {
+func (r *Harness) Runs(workflow string) []store.Run {
 	r.T.Helper()
 	list, _, err := r.Store().List(r.ctx, store.ListOptions{Workflow: workflow, Limit: 1000})
 	must(r.T, err)
@@ -224,7 +224,7 @@ func (r *Rig) Runs(workflow string) []store.Run {
 }
 
 // Output is what a step gave, as JSON; nil: nothing yet.
-func (r *Rig) Output(run, name string) json.RawMessage {
+func (r *Harness) Output(run, name string) json.RawMessage {
 	r.T.Helper()
 	list, _, err := r.Store().Steps(r.ctx, run, store.Cursor{Step: -1, Item: -1}, 1000)
 	must(r.T, err)

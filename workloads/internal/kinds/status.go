@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package crs
+package kinds
 
 import (
 	"context"
@@ -17,10 +17,10 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// ApplyStatus gives a resource, which is named by name and uid alone, these fields of its status: a struct or a map that is
-// written as JSON. What owner wrote before and leaves out now is removed; what others wrote stays, and what they wrote into
-// these fields is taken from them. The error is that of the API server: NotFound when the resource is gone, Conflict when
-// another one has its name.
+// ApplyStatus applies fields of a resource's status, a struct or a map that is written as JSON, by server-side apply as owner,
+// with force. The resource needs no more than its name and UID. Fields that owner applied before and omits now are removed;
+// fields of other owners stay. The error is that of the API server: NotFound when the resource is gone, Conflict when another
+// resource has its name.
 func (s *Store) ApplyStatus(ctx context.Context, object client.Object, owner string, status any) error {
 	w, ok := s.kinds[reflect.TypeOf(object)]
 	if !ok {
@@ -52,7 +52,7 @@ func (s *Store) ApplyStatus(ctx context.Context, object client.Object, owner str
 	return nil
 }
 
-// another tells whether the API server has a resource of the name that has another UID, which it calls invalid.
+// another reports whether the API server refused because a resource with another UID has the name, which it calls invalid.
 func another(err error) bool {
 	var status apierrors.APIStatus
 	if !apierrors.IsInvalid(err) || !errors.As(err, &status) || status.Status().Details == nil {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package crs
+package kinds
 
 import (
 	"context"
@@ -17,11 +17,11 @@ import (
 	"github.com/itechsmart/operator/workloads/internal/auth"
 )
 
-// Reviewer asks the API server whose a ServiceAccount's token is. The service needs the right to create
+// Reviewer verifies tokens of ServiceAccounts by the API server. The service needs the permission to create
 // tokenreviews.authentication.k8s.io.
 type Reviewer struct{ client client.Client }
 
-// NewReviewer prepares a Reviewer, without a round trip.
+// NewReviewer prepares a Reviewer, without a request to the API server.
 func NewReviewer(config *rest.Config) (*Reviewer, error) {
 	scheme := runtime.NewScheme()
 	if err := authenticationv1.AddToScheme(scheme); err != nil {
@@ -43,8 +43,8 @@ func NewReviewer(config *rest.Config) (*Reviewer, error) {
 	return &Reviewer{c}, nil
 }
 
-// Review gives the ServiceAccount of a token that was made for the audience; auth.ErrInvalidToken. Any other error
-// means that the API server did not tell.
+// Review returns the ServiceAccount of a token for the audience, or auth.ErrInvalidToken. Any other error means that the API
+// server could not be asked.
 func (r *Reviewer) Review(ctx context.Context, token, audience string) (namespace, name string, err error) {
 	review := &authenticationv1.TokenReview{Spec: authenticationv1.TokenReviewSpec{Token: token, Audiences: []string{audience}}}
 	err = r.client.Create(ctx, review)

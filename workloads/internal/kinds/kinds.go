@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package crs gives a service the resources of its own kinds in its own
-// namespace, and goes on giving them while the API server is away.
-package crs
+// Package kinds gives a service the resources of its own kinds in its own namespace, from informers: they stay available while
+// the API server is down.
+package kinds
 
 import (
 	"context"
@@ -29,7 +29,7 @@ const requestTimeout = 10 * time.Second
 
 // Options are what a Store needs.
 type Options struct {
-	// Config reaches the API server: rest.InClusterConfig.
+	// Config connects to the API server: rest.InClusterConfig.
 	Config *rest.Config
 	// Scheme knows the kinds.
 	Scheme *runtime.Scheme
@@ -40,7 +40,7 @@ type Options struct {
 	Log   *slog.Logger
 }
 
-// Store holds the resources as last seen.
+// Store holds the resources as last seen. A nil Store is that of a service without an API server: synced, and empty.
 type Store struct {
 	namespace string
 	scheme    *runtime.Scheme
@@ -56,7 +56,7 @@ type watch struct {
 	informer cache.Informer
 }
 
-// Open prepares a Store. It needs no API server: the kinds are known, none is discovered.
+// Open prepares a Store, without a request to the API server.
 func Open(ctx context.Context, o Options) (*Store, error) {
 	if o.Namespace == "" {
 		return nil, errors.New("resources: no namespace")
@@ -80,7 +80,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("resources: prepare the cache: %w", err)
 	}
-	// A watch lasts; all else must end.
+	// Watches are long-lived; every other request has a timeout.
 	bounded := rest.CopyConfig(settings)
 	bounded.Timeout = requestTimeout
 	if s.client, err = client.New(bounded, client.Options{Scheme: o.Scheme, Mapper: mapper}); err != nil {
@@ -96,7 +96,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	return s, nil
 }
 
-// mapping knows where the API server has the kinds, without asking it.
+// mapping returns a mapper of the kinds, without discovery.
 func mapping(scheme *runtime.Scheme, objects []client.Object) (meta.RESTMapper, []schema.GroupVersionKind, error) {
 	mapper := meta.NewDefaultRESTMapper(nil)
 	mapper.Add(authenticationv1.SchemeGroupVersion.WithKind("TokenReview"), meta.RESTScopeRoot)
@@ -123,8 +123,11 @@ func (s *Store) Run(ctx context.Context) error {
 	return nil
 }
 
-// Synced tells whether every kind was listed once. It stays so while the API server is away.
+// Synced reports whether every kind was listed once. It stays true while the API server is down.
 func (s *Store) Synced() bool {
+	if s == nil {
+		return true
+	}
 	if !s.running.Load() {
 		return false
 	}
@@ -136,7 +139,7 @@ func (s *Store) Synced() bool {
 	return true
 }
 
-// WaitSynced waits for Synced, until ctx ends.
+// WaitSynced waits until every kind was listed once, or ctx ends.
 func (s *Store) WaitSynced(ctx context.Context) error {
 	waits := make([]toolscache.InformerSynced, 0, len(s.kinds))
 	for _, w := range s.kinds {
@@ -151,12 +154,15 @@ func (s *Store) WaitSynced(ctx context.Context) error {
 // Client writes to the API server, and reads from it directly.
 func (s *Store) Client() client.Client { return s.client }
 
-// Namespace is whose resources these are.
+// Namespace returns the namespace of the resources.
 func (s *Store) Namespace() string { return s.namespace }
 
-// List gives all resources of a kind as last seen, copies of them: none before they were listed once. It never waits.
+// List returns copies of all resources of a kind as last seen; none before they were listed once. It never waits.
 func List[T client.Object](ctx context.Context, s *Store) ([]T, error) {
-	kind, informer, err := watched[T](s)
+	if s == nil {
+		return nil, nil
+	}
+	kind, informer, err := s.watched(reflect.TypeFor[T]())
 	if err != nil || !informer.HasSynced() {
 		return nil, err
 	}
@@ -184,10 +190,13 @@ func List[T client.Object](ctx context.Context, s *Store) ([]T, error) {
 	return out, err
 }
 
-// Get gives one resource as last seen, a copy of it. It never waits.
+// Get returns a copy of one resource as last seen. It never waits.
 func Get[T client.Object](ctx context.Context, s *Store, name string) (T, bool, error) {
 	var none T
-	kind, informer, err := watched[T](s)
+	if s == nil {
+		return none, false, nil
+	}
+	kind, informer, err := s.watched(reflect.TypeFor[T]())
 	if err != nil || !informer.HasSynced() {
 		return none, false, err
 	}
@@ -210,9 +219,13 @@ func Get[T client.Object](ctx context.Context, s *Store, name string) (T, bool, 
 }
 
 // OnChange calls do after resources of a kind changed, and once at the start, one call at a time, until ctx ends.
-// Changes that come while do runs are one further call.
+// Changes during a call are combined into one further call.
 func OnChange[T client.Object](ctx context.Context, s *Store, do func()) error {
-	kind, informer, err := watched[T](s)
+	return s.onChange(ctx, reflect.TypeFor[T](), do)
+}
+
+func (s *Store) onChange(ctx context.Context, object reflect.Type, do func()) error {
+	kind, informer, err := s.watched(object)
 	if err != nil {
 		return err
 	}
@@ -221,7 +234,7 @@ func OnChange[T client.Object](ctx context.Context, s *Store, do func()) error {
 	signal := func() {
 		select {
 		case changed <- struct{}{}:
-		default: // do is to run anyway
+		default: // a call is due anyway
 		}
 	}
 	registration, err := informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
@@ -244,10 +257,10 @@ func OnChange[T client.Object](ctx context.Context, s *Store, do func()) error {
 	return nil
 }
 
-func watched[T client.Object](s *Store) (schema.GroupVersionKind, cache.Informer, error) {
-	w, ok := s.kinds[reflect.TypeFor[T]()]
+func (s *Store) watched(object reflect.Type) (schema.GroupVersionKind, cache.Informer, error) {
+	w, ok := s.kinds[object]
 	if !ok {
-		return w.kind, nil, fmt.Errorf("resources: %s is not watched", reflect.TypeFor[T]())
+		return w.kind, nil, fmt.Errorf("resources: %s is not watched", object)
 	}
 	return w.kind, w.informer, nil
 }

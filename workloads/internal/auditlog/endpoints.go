@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package audited
+package auditlog
 
 import (
 	"context"
@@ -15,7 +15,7 @@ import (
 	"github.com/itechsmart/operator/workloads/internal/auth"
 )
 
-// Register adds the operations that show the log.
+// Register adds the operations that read the log, for administrators.
 func (t *Trail) Register(rest huma.API) {
 	huma.Register(rest, operation("list-audit", "", "List what was done, the newest first"), t.list)
 	export := operation("export-audit", "/export", "The whole audit log as JSON lines, for the offline verifier")
@@ -27,11 +27,8 @@ func (t *Trail) Register(rest huma.API) {
 }
 
 func operation(id, path, summary string) huma.Operation {
-	return huma.Operation{OperationID: id, Method: http.MethodGet, Path: "/api/v1/audit" + path, Summary: summary, Tags: []string{"audit"}}
+	return api.Operation("audit", id, http.MethodGet, "/audit"+path, summary)
 }
-
-// reply is an answer with a body.
-type reply[T any] struct{ Body T }
 
 const typeLines = "application/jsonl"
 
@@ -44,7 +41,7 @@ type listInput struct {
 	Until  time.Time `query:"until" doc:"before this time"`
 }
 
-func (t *Trail) list(ctx context.Context, in *listInput) (*reply[api.List[audit.Entry]], error) {
+func (t *Trail) list(ctx context.Context, in *listInput) (*api.Reply[api.List[audit.Entry]], error) {
 	if err := t.Require(ctx, auth.RoleAdmin, "audit.read", "audit"); err != nil {
 		return nil, err
 	}
@@ -61,10 +58,10 @@ func (t *Trail) list(ctx context.Context, in *listInput) (*reply[api.List[audit.
 	if next > 0 {
 		page.Next = t.Cursors.Encode(scope, next)
 	}
-	return &reply[api.List[audit.Entry]]{page}, nil
+	return api.Body(page), nil
 }
 
-// exportTime bounds an export: it holds a snapshot of the database.
+// exportTime bounds an export, which holds a snapshot of the database.
 const exportTime = 10 * time.Minute
 
 func (t *Trail) export(ctx context.Context, _ *struct{}) (*huma.StreamResponse, error) {
@@ -86,13 +83,13 @@ func (t *Trail) export(ctx context.Context, _ *struct{}) (*huma.StreamResponse, 
 				return
 			}
 			t.Logger.WarnContext(ctx, "the audit log's export was interrupted", "error", err)
-			// The client must not take what it has for all: the verifier misses the signed end as well.
+			// The client must not take what it got for the whole log; the verifier misses the signed end, too.
 			panic(http.ErrAbortHandler)
 		}
 	}}, nil
 }
 
-// lines sends its headers with the first byte, so that a database that is away answers an error.
+// lines sends its headers with the first byte, so that an error before it can still be answered.
 type lines struct {
 	h     huma.Context
 	begun bool
@@ -115,10 +112,10 @@ type Key struct {
 	PublicKey []byte `json:"publicKey" doc:"Ed25519, 32 bytes"`
 }
 
-func (t *Trail) key(ctx context.Context, _ *struct{}) (*reply[Key], error) {
+func (t *Trail) key(ctx context.Context, _ *struct{}) (*api.Reply[Key], error) {
 	if err := t.Require(ctx, auth.RoleAdmin, "audit.key", "audit"); err != nil {
 		return nil, err
 	}
 	public := t.Log.Public()
-	return &reply[Key]{Key{audit.KeyID(public), public}}, nil
+	return api.Body(Key{audit.KeyID(public), public}), nil
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package audited lets no operation of a service happen without its event, and
-// gives administrators the audit log by REST.
-package audited
+// Package auditlog lets no operation of a service happen without its event in the audit log, and serves the log to
+// administrators over REST.
+package auditlog
 
 import (
 	"context"
@@ -22,11 +22,11 @@ type Trail struct {
 	Log                *audit.Log
 	Cursors            *api.Cursors
 	Logger             *slog.Logger
-	// Answer makes an operation's error an answer.
+	// Answer returns the response to an operation's error.
 	Answer func(error) error
 }
 
-// Event is what is known of a request.
+// Event returns the event of a request.
 func (t *Trail) Event(ctx context.Context, action, object, outcome string) audit.Event {
 	e := audit.Event{
 		Time: time.Now(), Product: t.Product, Namespace: t.Namespace, Action: action, Object: object, Outcome: outcome,
@@ -41,7 +41,7 @@ func (t *Trail) Event(ctx context.Context, action, object, outcome string) audit
 	return e
 }
 
-// Done is the event of what was done, or failed with err: the reason is a code of the API, never the client's text.
+// Done returns the event of what was done, or failed with err: the reason is a code of the API, never the client's text.
 func (t *Trail) Done(ctx context.Context, action, object string, err error) audit.Event {
 	if err == nil {
 		return t.Event(ctx, action, object, audit.Allowed)
@@ -51,7 +51,7 @@ func (t *Trail) Done(ctx context.Context, action, object string, err error) audi
 	return e
 }
 
-// Record writes an event; when the log takes none, the error is the answer.
+// Record writes an event. When the log takes none, the error is the response.
 func (t *Trail) Record(ctx context.Context, e audit.Event) error {
 	if err := t.Log.Record(ctx, e); err != nil {
 		return full(err)
@@ -59,7 +59,7 @@ func (t *Trail) Record(ctx context.Context, e audit.Event) error {
 	return nil
 }
 
-// Denied records a refusal, and answers it.
+// Denied records a refusal, and returns it as the response.
 func (t *Trail) Denied(ctx context.Context, action, object string, refusal error) error {
 	if err := t.Record(ctx, t.Event(ctx, action, object, audit.Denied)); err != nil {
 		return err
@@ -67,7 +67,7 @@ func (t *Trail) Denied(ctx context.Context, action, object string, refusal error
 	return refusal
 }
 
-// Require asks for a role on the product, and records a refusal.
+// Require checks that the caller has a role on the product, and records a refusal.
 func (t *Trail) Require(ctx context.Context, role auth.Role, action, object string) error {
 	if err := auth.Require(ctx, t.Product, t.Namespace, role); err != nil {
 		return t.Denied(ctx, action, object, err)
@@ -75,15 +75,15 @@ func (t *Trail) Require(ctx context.Context, role auth.Role, action, object stri
 	return nil
 }
 
-// Result is what an operation tells the audit log beside its error.
+// Result is what an operation adds to its event.
 type Result struct {
-	Object  string // more exact than before, such as with a version; empty: as before
+	Object  string // replaces the object, such as by one with a version, unless it is empty
 	Details map[string]string
-	Silent  bool // nothing was done: no event
+	Silent  bool // nothing was done: there is no event
 }
 
-// Do runs an operation that must not happen without its event: room is taken before, and the event is there before the
-// answer. It makes the operation's error an answer.
+// Do runs an operation that must not happen without its event: space in the log is reserved before it, and the event is recorded
+// before Do returns the response to its error.
 func (t *Trail) Do(ctx context.Context, action, object string, operation func() (Result, error)) error {
 	room, err := t.Log.Reserve()
 	if err != nil {
@@ -107,7 +107,7 @@ func (t *Trail) Do(ctx context.Context, action, object string, operation func() 
 	return t.Answer(err)
 }
 
-// full refuses what could not be recorded.
+// full is the response when an event cannot be recorded.
 func full(cause error) error {
 	return api.Because(api.Unavailable(5*time.Second, "the audit log takes no more events; nothing was answered"), cause)
 }
