@@ -13,8 +13,8 @@ import (
 	"github.com/itechsmart/operator/controllers/internal/reconcile"
 )
 
-// externalKeys are the index values by which Pipelines that name one external object find each other. They leave the
-// server out, which an index cannot resolve; the comparison looks at it.
+// externalKeys returns the index values by which Pipelines that name the same external object find each other. They leave
+// out the server, which an index cannot resolve; compare checks it.
 func externalKeys(p *dataflowv1alpha1.Pipeline) []string {
 	seen := map[string]bool{}
 	var out []string
@@ -25,7 +25,7 @@ func externalKeys(p *dataflowv1alpha1.Pipeline) []string {
 		}
 		found, err := read(c)
 		if err != nil {
-			continue // its own pass reports it
+			continue // the Pipeline's own pass reports it
 		}
 		for _, d := range found {
 			key := externalKey(d)
@@ -40,7 +40,7 @@ func externalKeys(p *dataflowv1alpha1.Pipeline) []string {
 
 func externalKey(d declaration) string { return d.kind + "|" + normalName(d.kind, d.name) }
 
-// conflicts: of two Pipelines that declare one external object differently, the older wins.
+// conflicts refuses what an older Pipeline declares differently.
 func (p *pass) conflicts(ctx context.Context) error {
 	declared, err := declarations(p.pipeline, p.only)
 	if err != nil {
@@ -54,7 +54,7 @@ func (p *pass) conflicts(ctx context.Context) error {
 		}
 		for i := range others.Items {
 			other := &others.Items[i]
-			if other.UID == p.pipeline.UID || !older(other, p.pipeline) || !other.DeletionTimestamp.IsZero() {
+			if !common.Older(other, p.pipeline) || !other.DeletionTimestamp.IsZero() {
 				continue
 			}
 			if err := p.compare(ctx, d, other); err != nil {
@@ -89,11 +89,4 @@ func (p *pass) compare(ctx context.Context, mine declaration, other *dataflowv1a
 		}
 	}
 	return nil
-}
-
-func older(a, b *dataflowv1alpha1.Pipeline) bool {
-	if !a.CreationTimestamp.Equal(&b.CreationTimestamp) {
-		return a.CreationTimestamp.Before(&b.CreationTimestamp)
-	}
-	return a.Namespace+"/"+a.Name < b.Namespace+"/"+b.Name
 }

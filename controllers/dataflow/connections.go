@@ -3,6 +3,7 @@
 package dataflow
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -17,7 +18,7 @@ import (
 	"github.com/itechsmart/operator/workloads/dataflow/worker/config"
 )
 
-// component is a source, a sink or the dead letter: what all of them share.
+// component is what a source, a sink and the dead letter have in common.
 type component struct {
 	path   string // spec.sources[0]
 	kind   string // source or sink
@@ -41,12 +42,12 @@ func components(p *dataflowv1alpha1.Pipeline) []component {
 	return out
 }
 
-// targetOf tells which server a component connects to; the zero target when it needs none.
-// only is the namespace's only Platform, "" when there is none or more than one.
+// targetOf returns the server that a component connects to, or the zero Target when it needs none.
+// only is the namespace's only Platform, or "" when there is none or more than one.
 func targetOf(p *dataflowv1alpha1.Pipeline, c component, only string) (connections.Target, error) {
 	info, ok := connectorInfo(c.kind, c.typ)
 	if !ok || info.Binding == "" {
-		return connections.Target{}, nil // an unknown type is reported by validation
+		return connections.Target{}, nil // validation reports an unknown type
 	}
 	switch {
 	case c.ref != nil:
@@ -56,27 +57,16 @@ func targetOf(p *dataflowv1alpha1.Pipeline, c component, only string) (connectio
 	case !platformv1alpha1.IsBackend(info.Binding):
 		return connections.Target{}, reconcile.Stall(common.ReasonInvalidSpec, "%s.connectionRef: type %s needs one: name a Secret of type %s", c.path, c.typ, info.Binding)
 	case p.Spec.PlatformRef != nil:
-		return platformTarget(or(p.Spec.PlatformRef.Namespace, p.Namespace), p.Spec.PlatformRef.Name, info.Binding), nil
+		return connections.PlatformTarget(cmp.Or(p.Spec.PlatformRef.Namespace, p.Namespace), p.Spec.PlatformRef.Name, info.Binding), nil
 	case only != "":
-		return platformTarget(p.Namespace, only, info.Binding), nil
+		return connections.PlatformTarget(p.Namespace, only, info.Binding), nil
 	default:
 		return connections.Target{}, reconcile.Wait(common.ReasonReferenceNotFound,
 			"%s: namespace %s has no Platform, or several; create one, or set spec.platformRef or %s.connectionRef", c.path, p.Namespace, c.path)
 	}
 }
 
-func platformTarget(namespace, name, backend string) connections.Target {
-	return connections.Target{Kind: string(common.ConnectionPlatform), Namespace: namespace, Name: name, Backend: backend}
-}
-
-func or(value, fallback string) string {
-	if value == "" {
-		return fallback
-	}
-	return value
-}
-
-// onlyPlatform is the name of the namespace's only Platform; "" when there is none or more than one.
+// onlyPlatform returns the name of the namespace's only Platform, or "" when there is none or more than one.
 func onlyPlatform(ctx context.Context, c client.Reader, namespace string) (string, error) {
 	var platforms platformv1alpha1.PlatformList
 	if err := c.List(ctx, &platforms, client.InNamespace(namespace)); err != nil {
@@ -124,7 +114,7 @@ const (
 	kindSink   = "sink"
 )
 
-// connectorInfo is what the catalogue says of a connector; false when it is unknown.
+// connectorInfo returns a connector's entry in the catalogue. It returns false for an unknown one.
 func connectorInfo(kind, typ string) (*config.ConnectorInfo, bool) {
 	catalogue, err := config.LoadCatalogue()
 	if err != nil {

@@ -5,11 +5,9 @@ package dataflow
 import (
 	"context"
 	"encoding/json"
-	"errors"
-	"fmt"
 	"io"
-	"sort"
-	"strings"
+	"maps"
+	"slices"
 
 	common "github.com/itechsmart/operator/api/common/v1alpha1"
 	dataflowv1alpha1 "github.com/itechsmart/operator/api/dataflow/v1alpha1"
@@ -23,7 +21,7 @@ import (
 const (
 	kindTopic = "Topic"
 	kindTable = "Table"
-	// kindPostgresTable tells a table of PostgreSQL from one of ClickHouse.
+	// kindPostgresTable distinguishes a table in PostgreSQL from one in ClickHouse.
 	kindPostgresTable = "PostgreSQLTable"
 )
 
@@ -39,33 +37,33 @@ type declaration struct {
 
 // shape is the specification of an external object.
 type shape interface {
-	// declared: the Pipeline says how the object is to look, not only its name.
+	// declared reports whether the Pipeline specifies the object, and does not only name it.
 	declared() bool
-	// same: the other is satisfied by the same object.
+	// same reports whether one object satisfies both.
 	same(other shape) bool
 }
 
 // reader turns a component's configuration into the external objects that it names.
 type reader func(c component) ([]declaration, error)
 
-// readers are the connectors whose external objects the controller ensures: a connector adds one line.
+// readers has the connectors whose external objects the controller creates. A new connector adds a line.
 var readers = map[string]reader{
 	"kafka":      readTopics,
 	"clickhouse": readTable,
 	"postgres":   readPostgresTable,
 }
 
-// opener logs in to where one kind of external object is held.
+// opener connects to the server of one kind of external object.
 type opener func(c *Controller, b backend.Binding) (external.Driver[declaration], io.Closer, error)
 
-// openers are the kinds of external objects.
+// openers has the kinds of external objects.
 var openers = map[string]opener{
 	kindTopic:         openTopics,
 	kindTable:         openTables,
 	kindPostgresTable: openPostgresTables,
 }
 
-// declarations are all external objects that a Pipeline names, one per object. Components that differ about one object are refused.
+// declarations returns the external objects that a Pipeline names, each once. It refuses components that differ about one.
 func declarations(p *dataflowv1alpha1.Pipeline, only string) ([]declaration, error) {
 	byKey := map[string]int{}
 	var out []declaration
@@ -109,7 +107,7 @@ func normalName(kind, name string) string {
 	return name
 }
 
-// decode reads the part of a connector's configuration that concerns external objects; unknown keys are validation's to report.
+// decode reads the part of a connector's configuration that concerns external objects. Validation reports unknown keys.
 func decode(c component, into any) error {
 	if len(c.config) == 0 {
 		return nil
@@ -120,49 +118,66 @@ func decode(c component, into any) error {
 	return nil
 }
 
-// ensureExternal makes every declared object as specified, grouped by kind and server.
-func (c *Controller) ensureExternal(ctx context.Context, owner external.Owner, declared []declaration, found map[string]connections.Found) ([]common.ExternalObject, error) {
-	groups := map[string][]declaration{}
+// groups splits declarations by kind and server, in a stable order.
+func groups(declared []declaration) [][]declaration {
+	byKey := map[string][]declaration{}
 	for _, d := range declared {
 		key := d.kind + "|" + d.target.String()
-		groups[key] = append(groups[key], d)
+		byKey[key] = append(byKey[key], d)
 	}
-	keys := make([]string, 0, len(groups))
-	for key := range groups {
-		keys = append(keys, key)
+	out := make([][]declaration, 0, len(byKey))
+	for _, key := range slices.Sorted(maps.Keys(byKey)) {
+		out = append(out, byKey[key])
 	}
-	sort.Strings(keys)
+	return out
+}
+
+// ensureExternal makes every declared object as specified.
+func (c *Controller) ensureExternal(ctx context.Context, owner external.Owner, declared []declaration, found map[string]connections.Found) ([]common.ExternalObject, error) {
 	var plans []external.Plan
-	for _, key := range keys {
-		group := groups[key]
+	for _, group := range groups(declared) {
 		connectionName := group[0].target.String()
 		driver, closer, err := openers[group[0].kind](c, found[connectionName].Binding)
 		if err != nil {
 			return nil, external.Explain(group[0].kind, group[0].name, err)
 		}
 		defer closer.Close() //nolint:errcheck // every answer was read
-		plan, err := external.Look(ctx, owner, driver, connectionName, group)
+		plan, err := external.Diff(ctx, owner, driver, connectionName, group)
 		if err != nil {
 			return nil, err
 		}
 		plans = append(plans, plan)
 	}
-	return external.Make(ctx, owner, plans...)
+	return external.Apply(ctx, owner, plans...)
 }
 
-// drop removes what the Pipeline created. A server whose connection no longer exists took its objects along.
+// knownExternal returns what ensureExternal would, without asking a server.
+func knownExternal(owner external.Owner, declared []declaration) ([]common.ExternalObject, error) {
+	claimed, err := owner.Claimed()
+	if err != nil {
+		return nil, err
+	}
+	var out []common.ExternalObject
+	for _, group := range groups(declared) {
+		for _, d := range group {
+			owned := claimed(external.Claim{Kind: d.kind, Name: d.name, Connection: d.target.String()})
+			out = append(out, common.ExternalObject{Kind: d.kind, Name: d.name, Owned: owned})
+		}
+	}
+	return out, nil
+}
+
+// drop removes what the Pipeline created. When a connection no longer exists, its objects count as removed with the server.
 func (p *pass) drop(ctx context.Context) error {
-	owner := external.Owner{Client: p.c.Client, Object: p.pipeline}
-	claims, err := owner.Claims()
+	claims, err := p.owner().Claims()
 	if err != nil {
 		return err
 	}
 	for _, claim := range claims {
-		t, ok := parseTarget(claim.Connection)
+		t, ok := connections.ParseTarget(claim.Connection)
 		open := openers[claim.Kind]
 		if !ok || open == nil {
-			return reconcile.Stall(common.ReasonInvalidSpec,
-				"annotation %s names %s %q on %q, which cannot be understood; remove that entry to go on", external.AnnotationClaims, claim.Kind, claim.Name, claim.Connection)
+			return claim.Unreadable()
 		}
 		found, err := p.c.binding(ctx, p.pipeline, "spec", t)
 		if gone(err) {
@@ -171,39 +186,29 @@ func (p *pass) drop(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		err = p.c.dropOne(ctx, open, found.Binding, claim.Name)
-		if err != nil && !errors.Is(err, backend.ErrNotFound) {
-			return external.Explain(claim.Kind, claim.Name, fmt.Errorf("delete: %w", err))
+		if err := p.c.dropOne(ctx, open, found.Binding, claim); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-func (c *Controller) dropOne(ctx context.Context, open opener, b backend.Binding, name string) error {
+func (c *Controller) dropOne(ctx context.Context, open opener, b backend.Binding, claim external.Claim) error {
 	driver, closer, err := open(c, b)
 	if err != nil {
-		return err
+		return external.Explain(claim.Kind, claim.Name, err)
 	}
 	defer closer.Close() //nolint:errcheck // the answer was read
-	return driver.Drop(ctx, name)
+	return external.Drop(ctx, driver, claim)
 }
 
-// gone tells that a connection does not exist any more, rather than that it cannot be read now.
+func (p *pass) owner() external.Owner { return external.Owner{Client: p.c.Client, Object: p.pipeline} }
+
+// gone reports whether a connection no longer exists, rather than cannot be read now.
 func gone(err error) bool {
 	if err == nil {
 		return false
 	}
 	reason, _ := reconcile.Classify(err)
 	return reason == common.ReasonReferenceNotFound
-}
-
-func parseTarget(text string) (connections.Target, bool) {
-	parts := strings.Split(text, "/")
-	switch {
-	case len(parts) == 3 && (parts[0] == string(common.ConnectionSecret) || parts[0] == string(common.ConnectionVaultSecret)):
-		return connections.Target{Kind: parts[0], Namespace: parts[1], Name: parts[2]}, true
-	case len(parts) == 4 && parts[0] == string(common.ConnectionPlatform):
-		return connections.Target{Kind: parts[0], Namespace: parts[1], Name: parts[2], Backend: parts[3]}, true
-	}
-	return connections.Target{}, false
 }

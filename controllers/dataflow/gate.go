@@ -33,7 +33,7 @@ func testedHash(c *config.Pipeline, hash string) string {
 	return hex.EncodeToString(sum[:5])
 }
 
-// test runs spec.tests in a Job of its own before anything rolls out. What passed once is noted on the Deployment.
+// test runs spec.tests in a Job before anything rolls out. An annotation of the Deployment records what has passed.
 func (p *pass) test(ctx context.Context) error {
 	if len(p.desired.config.Tests) == 0 {
 		return nil
@@ -93,8 +93,8 @@ func jobIs(job *batchv1.Job, condition batchv1.JobConditionType) bool {
 	return false
 }
 
-// testFailures reads what the worker wrote about the tests that failed. The cache may have the Job's end before the Pod's:
-// no later event would mend what is told now, so the API server is asked then.
+// testFailures reads what the worker wrote about the tests that failed. The cache may have the end of the Job before that
+// of its Pod, and no later event would correct the message; so it then reads from the API server.
 func (p *pass) testFailures(ctx context.Context, job *batchv1.Job) string {
 	for _, reader := range []client.Reader{p.c.Client, p.c.Refs.Live} {
 		var pods corev1.PodList

@@ -25,9 +25,9 @@ import (
 )
 
 const (
-	// pollInterval is how often workers are asked; a changed state is passed on at once.
+	// pollInterval is how often workers are asked. A changed state is reported at once.
 	pollInterval = 5 * time.Second
-	// reportInterval is how often mere numbers are passed on: status is written no more often.
+	// reportInterval is how often changed numbers are reported, and thus written to the status.
 	reportInterval = 10 * time.Second
 	pollTimeout    = 2 * time.Second
 	pollParallel   = 32
@@ -37,8 +37,8 @@ const (
 // Ask reads one worker's status.
 type Ask func(ctx context.Context, podIP string) (*config.Status, error)
 
-// Monitor asks the workers how they are, and wakes a Pipeline's controller when the answer has changed.
-// It holds the last answers, so that a pass never waits for a worker.
+// Monitor polls the status of workers, and enqueues a Pipeline when it has changed. It keeps the last answers, so that a
+// pass never waits for a worker.
 type Monitor struct {
 	Reader client.Reader
 	Ask    Ask
@@ -57,7 +57,7 @@ type sample struct {
 	reported time.Time
 }
 
-// NewMonitor makes a Monitor that asks over HTTP.
+// NewMonitor returns a Monitor that polls with ask.
 func NewMonitor(reader client.Reader, ask Ask) *Monitor {
 	return &Monitor{
 		Reader: reader, Ask: ask, Events: make(chan event.TypedGenericEvent[*dataflowv1alpha1.Pipeline], 1024), now: time.Now,
@@ -129,7 +129,7 @@ func (m *Monitor) update(ctx context.Context, key client.ObjectKey, ips []string
 		next.reported = m.now()
 	case last != nil:
 		next.reported = last.reported
-		// Numbers that are not reported yet must count as a change next time.
+		// Numbers that were not reported yet must count as a change next time.
 		next.statuses = last.statuses
 	}
 	m.samples[key] = next
@@ -145,7 +145,7 @@ func (m *Monitor) update(ctx context.Context, key client.ObjectKey, ips []string
 	}
 }
 
-// states is what of a sample concerns conditions: a change is passed on at once.
+// states returns the part of a sample that conditions depend on. A change of it is reported at once.
 func states(s *sample) string {
 	out := strconv.Itoa(s.silent)
 	for i := range s.statuses {
@@ -170,14 +170,14 @@ func (m *Monitor) forgetOthers(alive map[client.ObjectKey][]string) {
 	}
 }
 
-// Latest is the last sample of a Pipeline; nil when no worker runs.
+// latest returns the last sample of a Pipeline, or nil when no worker runs.
 func (m *Monitor) latest(key client.ObjectKey) *sample {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.samples[key]
 }
 
-// AskHTTP asks a worker over its HTTP port.
+// AskHTTP returns an Ask that reads the status from a worker's HTTP port.
 func AskHTTP() Ask {
 	httpClient := &http.Client{Timeout: pollTimeout}
 	return func(ctx context.Context, podIP string) (*config.Status, error) {

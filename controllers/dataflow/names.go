@@ -17,11 +17,11 @@ const (
 	containerName   = "worker"
 	configDir       = "/etc/pipeline"
 	deadLetterName  = "dead-letter"
-	// annotationConfigHash marks Pods with what they run.
+	// annotationConfigHash has the hash of the configuration that Pods run.
 	annotationConfigHash = "dataflow.itechsmart.dev/config-hash"
-	// annotationGeneration marks the Deployment with the generation that it was rendered from.
+	// annotationGeneration has the generation that the Deployment was rendered from.
 	annotationGeneration = "dataflow.itechsmart.dev/generation"
-	// annotationTested marks the Deployment with the configuration and tests that let it roll out.
+	// annotationTested has the hash of the configuration and tests that passed before the Deployment rolled out.
 	annotationTested = "dataflow.itechsmart.dev/tested"
 	// indexExternal finds Pipelines by the external objects that they declare.
 	indexExternal = "spec.external"
@@ -49,8 +49,8 @@ func labelsOf(p *dataflowv1alpha1.Pipeline, component string) map[string]string 
 	}
 }
 
-// instance is the name as a label value; the API holds names to 52 characters.
+// instance returns the name as a label value. The API limits names to 52 characters.
 func instance(name string) string { return name }
 
-// normalTopic is the name under which Kafka would see two topics collide in its metrics.
+// normalTopic returns a topic's name in Kafka's metrics, where two topics may collide.
 func normalTopic(name string) string { return strings.ReplaceAll(name, ".", "_") }

@@ -1,16 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package dataflow has the controller of Pipelines.
+// Package dataflow implements the controller of Pipelines.
 package dataflow
 
 import (
 	"context"
 	"fmt"
 	"maps"
-	"math/rand/v2"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -18,14 +16,13 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	common "github.com/itechsmart/operator/api/common/v1alpha1"
 	dataflowv1alpha1 "github.com/itechsmart/operator/api/dataflow/v1alpha1"
 	"github.com/itechsmart/operator/controllers/internal/apply"
 	"github.com/itechsmart/operator/controllers/internal/connections"
-	"github.com/itechsmart/operator/controllers/internal/external"
+	"github.com/itechsmart/operator/controllers/internal/memo"
 	"github.com/itechsmart/operator/controllers/internal/reconcile"
 	"github.com/itechsmart/operator/controllers/internal/refs"
 	"github.com/itechsmart/operator/internal/backend"
@@ -49,14 +46,14 @@ import (
 // +kubebuilder:rbac:groups=gateway.networking.k8s.io,resources=referencegrants,verbs=get;list;watch
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 
-// Backends opens the systems that hold external objects.
+// Backends opens clients of the systems that hold external objects.
 type Backends struct {
 	Kafka      func(backend.Binding) (kafka.Admin, error)
 	ClickHouse func(backend.Binding) (clickhouse.Admin, error)
 	Postgres   func(backend.Binding) (postgres.Admin, error)
 }
 
-// Controller is what passes over Pipelines share.
+// Controller holds what all passes over Pipelines share.
 type Controller struct {
 	Client        client.Client
 	Applier       *apply.Applier
@@ -67,16 +64,8 @@ type Controller struct {
 	AllowPrivate  bool // workers may call private addresses
 	DriftInterval time.Duration
 
-	mu      sync.Mutex
-	checked map[types.UID]check
-	valid   map[types.UID]string // the configuration that was last found valid
-}
-
-// check remembers when external objects were last compared, with what, and what was found.
-type check struct {
-	of      string
-	at      time.Time
-	objects []common.ExternalObject
+	// checked remembers which external objects were compared lately, and valid which configurations are valid.
+	checked, valid *memo.Lately[client.ObjectKey]
 }
 
 // pass is one pass over one Pipeline.
@@ -84,31 +73,25 @@ type pass struct {
 	c           *Controller
 	pipeline    *dataflowv1alpha1.Pipeline
 	only        string // the namespace's only Platform
-	single      string // the path of a source that holds the workers to one, although more are asked for
+	single      string // the path of the source that limits the Pipeline to one worker, although the spec asks for more
 	connections map[string]connections.Found
 	declared    []declaration
 	desired     *desired
-	deployment  *appsv1.Deployment // as it is; nil: none
+	deployment  *appsv1.Deployment // the live one; nil: none
 }
 
-// NewPass implements the frame's contract.
+// NewPass returns the pass for a Pipeline.
 func (c *Controller) NewPass(p *dataflowv1alpha1.Pipeline) reconcile.Pass {
 	return &pass{c: c, pipeline: p}
 }
 
-// Forget drops what is remembered of a Pipeline that is gone: its UID is not known any more, so old checks are aged out.
-func (c *Controller) Forget(client.ObjectKey) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for uid, last := range c.checked {
-		if time.Since(last.at) > 3*c.DriftInterval {
-			delete(c.checked, uid)
-			delete(c.valid, uid)
-		}
-	}
+// Forget drops what is remembered of a Pipeline that no longer exists.
+func (c *Controller) Forget(key client.ObjectKey) {
+	c.checked.Delete(key)
+	c.valid.Delete(key)
 }
 
-// Steps lead from the specification to running workers.
+// Steps implements reconcile.Pass.
 func (p *pass) Steps() []reconcile.Step {
 	return []reconcile.Step{
 		{Name: "observe", Run: p.observe},
@@ -124,7 +107,7 @@ func (p *pass) Steps() []reconcile.Step {
 	}
 }
 
-// observe reads the workers as they are, so that status tells of them even when a later step fails.
+// observe reads the live Deployment first, so that the status has it even when a later step fails.
 func (p *pass) observe(ctx context.Context) error {
 	var deployment appsv1.Deployment
 	err := p.c.Client.Get(ctx, client.ObjectKey{Namespace: p.pipeline.Namespace, Name: workerName(p.pipeline)}, &deployment)
@@ -138,7 +121,7 @@ func (p *pass) observe(ctx context.Context) error {
 	return nil
 }
 
-// configure renders the worker's configuration and refuses what cannot run.
+// configure renders the worker's configuration, and refuses one that cannot run.
 func (p *pass) configure(context.Context) error {
 	targets := map[string]string{}
 	single := ""
@@ -170,40 +153,28 @@ func (p *pass) configure(context.Context) error {
 	return nil
 }
 
-// validate checks a configuration once: compiling expressions and schemas is most of what a pass without changes would
-// cost. A fresh manager trusts the one that runs.
+// validate checks each configuration once: compiling expressions and schemas is most of the cost of a pass. A new manager
+// trusts the configuration that runs.
 func (p *pass) validate(rendered *config.Pipeline, hash, tested string) []config.FieldError {
-	of := tested
+	sum := string(p.pipeline.UID) + "|" + tested
 	for _, name := range slices.Sorted(maps.Keys(rendered.Connections)) {
-		of += "|" + name + "=" + rendered.Connections[name]["type"]
+		sum += "|" + name + "=" + rendered.Connections[name]["type"]
 	}
-	known, ok := p.c.validated(p.pipeline.UID)
-	runs := p.deployment != nil && p.deployment.Annotations[annotationConfigHash] == hash && p.deployment.Annotations[annotationTested] == tested
-	if known == of || !ok && runs {
-		p.c.noteValid(p.pipeline.UID, of)
+	key := client.ObjectKeyFromObject(p.pipeline)
+	if p.deployment != nil && p.deployment.Annotations[annotationConfigHash] == hash && p.deployment.Annotations[annotationTested] == tested {
+		p.c.valid.Assume(key, sum, 0)
+	}
+	if due, _ := p.c.valid.Due(key, sum); !due {
 		return nil
 	}
 	invalid := config.Validate(rendered)
 	if len(invalid) == 0 {
-		p.c.noteValid(p.pipeline.UID, of)
+		p.c.valid.Done(key, sum)
 	}
 	return invalid
 }
 
-func (c *Controller) validated(uid types.UID) (of string, ok bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	of, ok = c.valid[uid]
-	return of, ok
-}
-
-func (c *Controller) noteValid(uid types.UID, of string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.valid[uid] = of
-}
-
-// describe names every wrong field, with the path that it has in the resource.
+// describe lists wrong fields by their path in the resource.
 func describe(invalid []config.FieldError) string {
 	const most = 5
 	parts := make([]string, 0, most)
@@ -217,28 +188,41 @@ func describe(invalid []config.FieldError) string {
 	return strings.Join(parts, "; ")
 }
 
-// ensure makes topics and tables as declared: when the declaration or a connection changed, and else every drift interval.
+// ensure creates and updates topics and tables when the declaration or a connection changed, and at every drift interval.
 func (p *pass) ensure(ctx context.Context) error {
-	of, uid := p.fingerprint(), p.pipeline.UID
-	objects, fresh := p.c.recentlyChecked(uid, of, p.externalReady(), p.pipeline.Status.ExternalObjects)
-	if !fresh {
-		var err error
-		owner := external.Owner{Client: p.c.Client, Object: p.pipeline}
-		if objects, err = p.c.ensureExternal(ctx, owner, p.declared, p.connections); err != nil {
-			p.c.noteChecked(uid, check{})
-			reason, message := reconcile.Classify(err)
-			reconcile.Set(p.pipeline, dataflowv1alpha1.ConditionExternalObjectsReady, metav1.ConditionFalse, reason, message)
-			return err
-		}
-		p.c.noteChecked(uid, check{of: of, at: time.Now(), objects: objects})
+	key, sum := client.ObjectKeyFromObject(p.pipeline), p.fingerprint()
+	if p.externalReady() {
+		p.c.checked.Assume(key, sum, p.c.DriftInterval)
+	}
+	objects, err := p.external(ctx, key, sum)
+	if err != nil {
+		reason, message := reconcile.Classify(err)
+		reconcile.Set(p.pipeline, dataflowv1alpha1.ConditionExternalObjectsReady, metav1.ConditionFalse, reason, message)
+		return err
 	}
 	p.pipeline.Status.ExternalObjects = objects
 	reconcile.Set(p.pipeline, dataflowv1alpha1.ConditionExternalObjectsReady, metav1.ConditionTrue, common.ReasonSucceeded, "Topics and tables are as declared.")
 	return nil
 }
 
+// external returns the external objects. It compares them with the servers only when that is due.
+func (p *pass) external(ctx context.Context, key client.ObjectKey, sum string) ([]common.ExternalObject, error) {
+	if due, _ := p.c.checked.Due(key, sum); !due {
+		return knownExternal(p.owner(), p.declared)
+	}
+	objects, err := p.c.ensureExternal(ctx, p.owner(), p.declared, p.connections)
+	if err != nil {
+		p.c.checked.DoneFor(key, sum, 0) // whatever an old status says, the next pass compares
+		return nil, err
+	}
+	p.c.checked.Done(key, sum)
+	return objects, nil
+}
+
+// fingerprint identifies the declared objects and the connections.
 func (p *pass) fingerprint() string {
 	var out strings.Builder
+	out.WriteString(string(p.pipeline.UID) + ";")
 	for _, d := range p.declared {
 		name := d.target.String()
 		fmt.Fprintf(&out, "%s|%s|%+v|%s;", d.kind, name, d.shape, p.connections[name].Version)
@@ -246,34 +230,13 @@ func (p *pass) fingerprint() string {
 	return out.String()
 }
 
-// externalReady: the last pass over this generation, perhaps of an earlier manager, found all in order.
+// externalReady reports whether the last pass over this generation, perhaps of an earlier manager, found all as declared.
 func (p *pass) externalReady() bool {
 	condition := meta.FindStatusCondition(p.pipeline.Status.Conditions, dataflowv1alpha1.ConditionExternalObjectsReady)
 	return condition != nil && condition.Status == metav1.ConditionTrue && condition.ObservedGeneration == p.pipeline.Generation
 }
 
-// recentlyChecked gives what the last comparison found, unless another is due. ready: status says that all was in order, and status what.
-func (c *Controller) recentlyChecked(uid types.UID, of string, ready bool, status []common.ExternalObject) ([]common.ExternalObject, bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	last, ok := c.checked[uid]
-	if !ok && ready {
-		// A fresh manager trusts the status, and spreads the first comparison over the interval.
-		age := time.Duration(rand.Int64N(int64(c.DriftInterval))) //nolint:gosec // G404: spreading timers needs no secrecy
-		last = check{of: of, at: time.Now().Add(-age), objects: status}
-		c.checked[uid] = last
-		return status, true
-	}
-	return last.objects, ok && last.of == of && time.Since(last.at) < c.DriftInterval
-}
-
-func (c *Controller) noteChecked(uid types.UID, last check) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.checked[uid] = last
-}
-
-// roll applies what runs the workers.
+// roll applies the configuration and the workers.
 func (p *pass) roll(ctx context.Context) error {
 	secret, err := p.desired.configSecret()
 	if err != nil {
@@ -282,7 +245,7 @@ func (p *pass) roll(ctx context.Context) error {
 	return p.c.Applier.Apply(ctx, p.pipeline, append([]client.Object{secret}, p.desired.children()...)...)
 }
 
-// children are the objects beside the configuration's Secret.
+// children returns all objects except for the configuration's Secret.
 func (d *desired) children() []client.Object {
 	out := []client.Object{d.service(), d.networkPolicy(), d.deployment()}
 	if d.replicas > 1 {
@@ -312,7 +275,7 @@ func (p *pass) rolledOut(ctx context.Context) error {
 	return nil
 }
 
-// drained waits until no worker is left: a Deployment does not count those that still write out what they have read.
+// drained waits until no worker is left. A Deployment does not count Pods that still write out what they have read.
 func (p *pass) drained(ctx context.Context, reason string) error {
 	var pods corev1.PodList
 	if err := p.c.Client.List(ctx, &pods, client.InNamespace(p.pipeline.Namespace), client.MatchingLabels(workerLabels(p.pipeline))); err != nil {
@@ -324,7 +287,7 @@ func (p *pass) drained(ctx context.Context, reason string) error {
 	return nil
 }
 
-// trouble is why workers are not ready: the first error of a connector, or what keeps a Pod from running.
+// trouble says why workers are not ready: the first error of a connector, or what keeps a Pod from running.
 func (p *pass) trouble(ctx context.Context, otherwise string) string {
 	if s := p.c.Monitor.latest(client.ObjectKeyFromObject(p.pipeline)); s != nil {
 		for i := range s.statuses {
@@ -345,9 +308,9 @@ func (p *pass) trouble(ctx context.Context, otherwise string) string {
 	return otherwise
 }
 
-// prune removes configurations and test Jobs of earlier generations, once nothing uses them.
+// prune removes configurations and test Jobs of earlier generations that nothing uses any more.
 func (p *pass) prune(ctx context.Context) error {
-	// Once the cache has the current configuration it has those before it, too: what it has not could not be removed.
+	// When the cache has the current configuration it also has all earlier ones. Before that, some could not be removed.
 	current := client.ObjectKey{Namespace: p.pipeline.Namespace, Name: configName(p.pipeline, p.desired.hash)}
 	err := p.c.Client.Get(ctx, current, &corev1.Secret{}, client.UnsafeDisableDeepCopy)
 	if apierrors.IsNotFound(err) {
@@ -382,7 +345,7 @@ func (p *pass) flows(context.Context) error {
 	return nil
 }
 
-// Finalize stops the workers, then removes what deletionPolicy says.
+// Finalize stops the workers, and then removes external objects if deletionPolicy says so.
 func (p *pass) Finalize(ctx context.Context) error {
 	p.pipeline.Status.Phase = dataflowv1alpha1.PhaseDeleting
 	if p.pipeline.Spec.DeletionPolicy != common.DeletionDelete {

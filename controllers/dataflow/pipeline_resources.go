@@ -33,7 +33,7 @@ const (
 	user         = 65532
 )
 
-// desired is everything that one rendering of a Pipeline needs.
+// desired has all that rendering a Pipeline's children needs.
 type desired struct {
 	pipeline *dataflowv1alpha1.Pipeline
 	config   *config.Pipeline
@@ -48,7 +48,7 @@ func objectMeta(p *dataflowv1alpha1.Pipeline, name, component string) metav1.Obj
 	return metav1.ObjectMeta{Name: name, Namespace: p.Namespace, Labels: labelsOf(p, component)}
 }
 
-// configSecret holds the one file that a worker reads. It is a Secret, for it holds credentials.
+// configSecret returns the Secret with the one file that a worker reads. The file has credentials.
 func (d *desired) configSecret() (client.Object, error) {
 	data, err := json.MarshalIndent(d.config, "", "  ")
 	if err != nil {
@@ -61,8 +61,8 @@ func (d *desired) configSecret() (client.Object, error) {
 	}, nil
 }
 
-// deployment runs the workers. Recreate is what makes an edit a drain and a swap: the old workers write out
-// and acknowledge what they have read, and the new ones go on from there.
+// deployment returns the Deployment of the workers. With Recreate the old workers write out and acknowledge what they have
+// read before new ones resume from there.
 func (d *desired) deployment() client.Object {
 	p := d.pipeline
 	labels := labelsOf(p, componentWorker)
@@ -88,7 +88,7 @@ func (d *desired) deployment() client.Object {
 	}
 }
 
-// testJob runs spec.tests on a configuration before it rolls out.
+// testJob returns the Job that runs spec.tests on a configuration before it rolls out.
 func (d *desired) testJob() client.Object {
 	pod := d.podSpec()
 	pod.RestartPolicy = corev1.RestartPolicyNever
@@ -99,7 +99,7 @@ func (d *desired) testJob() client.Object {
 		ObjectMeta: objectMeta(d.pipeline, testName(d.pipeline, d.tested), componentTest),
 		Spec: batchv1.JobSpec{
 			BackoffLimit: ptr.To[int32](2), ActiveDeadlineSeconds: ptr.To[int64](600),
-			// A failing test fails the same way again: only a Pod that was lost is made anew.
+			// A failing test would fail again: only a Pod that was lost is replaced.
 			PodFailurePolicy: &batchv1.PodFailurePolicy{Rules: []batchv1.PodFailurePolicyRule{{
 				Action:      batchv1.PodFailurePolicyActionFailJob,
 				OnExitCodes: &batchv1.PodFailurePolicyOnExitCodesRequirement{Operator: batchv1.PodFailurePolicyOnExitCodesOpIn, Values: []int32{1}},
@@ -152,7 +152,7 @@ func (d *desired) environment() []corev1.EnvVar {
 	return out
 }
 
-// memoryLimit tells Go's garbage collector what the container may use.
+// memoryLimit limits Go's heap to what the container may use.
 func memoryLimit() corev1.EnvVar {
 	return corev1.EnvVar{Name: "GOMEMLIMIT", ValueFrom: &corev1.EnvVarSource{
 		ResourceFieldRef: &corev1.ResourceFieldSelector{ContainerName: containerName, Resource: "limits.memory", Divisor: resource.MustParse("1")},
@@ -178,7 +178,7 @@ func httpProbe(probePath string, period, failures int32) *corev1.Probe {
 	}
 }
 
-// service gives Prometheus the workers' addresses.
+// service returns the headless Service by which Prometheus finds the workers.
 func (d *desired) service() client.Object {
 	return &corev1.Service{
 		ObjectMeta: objectMeta(d.pipeline, workerName(d.pipeline), componentWorker),
@@ -189,7 +189,7 @@ func (d *desired) service() client.Object {
 	}
 }
 
-// disruptionBudget lets a drained node take one worker at a time.
+// disruptionBudget returns a budget that lets a node drain evict one worker at a time.
 func (d *desired) disruptionBudget() client.Object {
 	return &policyv1.PodDisruptionBudget{
 		ObjectMeta: objectMeta(d.pipeline, workerName(d.pipeline), componentWorker),
@@ -199,8 +199,8 @@ func (d *desired) disruptionBudget() client.Object {
 	}
 }
 
-// networkPolicy lets the workers' one port be read and nothing else in. What a Pipeline connects to is its specification's
-// to say, and an address may be anywhere: egress is left open.
+// networkPolicy returns a policy that allows ingress to the workers' one port only. Egress is open: a Pipeline may connect
+// to any address.
 func (d *desired) networkPolicy() client.Object {
 	port := intstr.FromInt32(config.Port)
 	return &networkingv1.NetworkPolicy{

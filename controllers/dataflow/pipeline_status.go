@@ -3,6 +3,7 @@
 package dataflow
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,10 +25,10 @@ import (
 	"github.com/itechsmart/operator/workloads/dataflow/worker/config"
 )
 
-// catchUp is the time within which workers should get through what waits; more counts as lagging.
+// catchUp is how long workers may need to process their backlog before they count as lagging.
 const catchUp = time.Minute
 
-// Finish fills the status from the Deployment and from what the workers answered last.
+// Finish implements reconcile.Pass. It fills the status from the Deployment and the workers' last answers.
 func (p *pass) Finish(_ context.Context, err error) time.Duration {
 	status := &p.pipeline.Status
 	status.Selector = labels.SelectorFromSet(workerLabels(p.pipeline)).String()
@@ -53,13 +54,13 @@ func (p *pass) Finish(_ context.Context, err error) time.Duration {
 	return p.c.DriftInterval
 }
 
-// rolled: every Pod of the Deployment is of its current template.
+// rolled reports whether every Pod of the Deployment has its current template.
 func rolled(d *appsv1.Deployment) bool {
 	return d.Status.ObservedGeneration >= d.Generation && d.Status.UpdatedReplicas == d.Status.Replicas &&
 		d.Spec.Replicas != nil && d.Status.Replicas == *d.Spec.Replicas
 }
 
-// noWorkers: nothing flows, and nothing is known of sources and sinks.
+// noWorkers clears what only workers can report.
 func (p *pass) noWorkers() {
 	status := &p.pipeline.Status
 	status.Throughput, status.Lag = dataflowv1alpha1.Throughput{}, nil
@@ -134,7 +135,7 @@ var severity = map[config.ComponentState]int{
 	config.StateFinished: 0, config.StateConnected: 1, config.StateStopped: 2, config.StateConnecting: 3, config.StateRetrying: 4,
 }
 
-// merge gives one row per name: the worst state, its error, and the latest activity of all workers.
+// merge returns one row per name, with the worst state, its error, and the latest activity of all workers.
 func merge(rows []config.Component) []dataflowv1alpha1.ComponentStatus {
 	worst := map[string]config.Component{}
 	for _, row := range rows {
@@ -175,7 +176,7 @@ func (p *pass) connected(condition, what string, rows []dataflowv1alpha1.Compone
 			reason = dataflowv1alpha1.ReasonRetrying
 			trouble = append(trouble, fmt.Sprintf("%s %s: %s", what, row.Name, row.LastError))
 		case config.StateConnecting:
-			trouble = append(trouble, fmt.Sprintf("%s %s: %s", what, row.Name, or(row.LastError, "is being connected")))
+			trouble = append(trouble, fmt.Sprintf("%s %s: %s", what, row.Name, cmp.Or(row.LastError, "is being connected")))
 		}
 	}
 	if len(trouble) == 0 {

@@ -100,7 +100,7 @@ func TestDriftIsReverted(t *testing.T) {
 	base := d.DeepCopy()
 	d.Spec.Template.Spec.Containers[0].Image = "somebody:else"
 	w.Expect(w.client.Patch(w.ctx, d, client.MergeFrom(base))).To(Succeed())
-	w.Eventually(func() string { return w.deployment(p).Spec.Template.Spec.Containers[0].Image }, ctrltest.Timeout, ctrltest.Interval).Should(Equal("worker:test"))
+	w.Eventually(func() string { return w.deployment(p).Spec.Template.Spec.Containers[0].Image }, ctrltest.Timeout, ctrltest.Interval).Should(Equal("test/dataflow-worker:v1"))
 	w.ready(p)
 
 	w.Expect(w.kafka.DeleteTopic(w.ctx, "drift")).To(Succeed())
@@ -227,6 +227,7 @@ func TestOlderPipelineWins(t *testing.T) {
 	w.platform("main")
 	first := w.pipeline("first")
 	w.ready(first)
+	ctrltest.Outlast(t, first)
 	second := w.pipeline("second", func(p *dataflowv1alpha1.Pipeline) {
 		p.Spec.Sources[0].Config = raw(`{"topic":"first","partitions":9}`)
 	})
@@ -241,6 +242,7 @@ func TestOlderPipelineWins(t *testing.T) {
 		p.Spec.Sources[0].Config = raw(`{"topic":"a.b","partitions":1}`)
 	})
 	w.ready(collides)
+	ctrltest.Outlast(t, collides)
 	late := w.pipeline("late", func(p *dataflowv1alpha1.Pipeline) {
 		p.Spec.Sources[0].Config = raw(`{"topic":"a_b","partitions":1}`)
 	})
@@ -255,7 +257,9 @@ func TestOlderPipelineWins(t *testing.T) {
 func TestOlderTableWins(t *testing.T) {
 	w := newWorld(t, hour)
 	w.platform("main")
-	w.ready(w.pipeline("one"))
+	one := w.pipeline("one")
+	w.ready(one)
+	ctrltest.Outlast(t, one)
 	two := w.pipeline("two", func(p *dataflowv1alpha1.Pipeline) {
 		p.Spec.Sinks[0].Config = raw(`{"table":"one","create":true,"columns":[{"name":"id","type":"String"}],"orderBy":["id"]}`)
 	})

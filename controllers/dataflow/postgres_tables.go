@@ -3,6 +3,7 @@
 package dataflow
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"reflect"
@@ -17,7 +18,7 @@ import (
 	"github.com/itechsmart/operator/internal/backend/postgres"
 )
 
-// postgresShape is what a postgres sink says of a table.
+// postgresShape is a table as a postgres sink specifies it.
 type postgresShape struct {
 	postgres.Table
 	create bool
@@ -30,7 +31,7 @@ func (s *postgresShape) same(other shape) bool {
 	return ok && reflect.DeepEqual(s.Table, o.Table)
 }
 
-// readPostgresTable: a source only reads, and its worker says what is missing.
+// readPostgresTable returns the table of a sink. A source only reads, and its worker reports what is missing.
 func readPostgresTable(c component) ([]declaration, error) {
 	if c.kind != kindSink {
 		return nil, nil
@@ -48,7 +49,7 @@ func readPostgresTable(c component) ([]declaration, error) {
 	if cfg.Create && len(cfg.Columns) == 0 {
 		return nil, reconcile.Stall(dataflowv1alpha1.ReasonInvalidConfig, "%s.config.columns: create needs at least one column", c.path)
 	}
-	table := postgres.Table{Schema: or(cfg.Schema, "public"), Name: cfg.Table, Columns: cfg.Columns, PrimaryKey: cfg.PrimaryKey}
+	table := postgres.Table{Schema: cmp.Or(cfg.Schema, "public"), Name: cfg.Table, Columns: cfg.Columns, PrimaryKey: cfg.PrimaryKey}
 	return []declaration{{
 		path: c.path + ".config", kind: kindPostgresTable, name: table.Schema + "." + table.Name, shape: &postgresShape{table, cfg.Create},
 	}}, nil

@@ -3,6 +3,7 @@
 package dataflow
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 
@@ -13,12 +14,12 @@ import (
 	"github.com/itechsmart/operator/workloads/dataflow/worker/config"
 )
 
-// render is the worker's configuration for a Pipeline. targets tells the connection of each component's path.
+// render returns the worker's configuration for a Pipeline. targets has the connection of each component, by its path.
 func render(p *dataflowv1alpha1.Pipeline, targets map[string]string, found map[string]connections.Found) *config.Pipeline {
 	spec := &p.Spec
 	out := &config.Pipeline{
 		Namespace: p.Namespace, Name: p.Name, Generation: p.Generation,
-		ConsumerGroup: p.Group(), Delivery: config.Delivery(or(string(spec.Delivery), string(config.AtLeastOnce))),
+		ConsumerGroup: p.Group(), Delivery: config.Delivery(cmp.Or(string(spec.Delivery), string(config.AtLeastOnce))),
 		Batching: config.Batching{
 			Count: int(spec.Batching.Count), Bytes: spec.Batching.Bytes.Value(), Period: config.Duration(spec.Batching.Period.Duration),
 		},
@@ -36,13 +37,13 @@ func render(p *dataflowv1alpha1.Pipeline, targets map[string]string, found map[s
 	for _, t := range spec.Transforms {
 		out.Transforms = append(out.Transforms, config.Transform{
 			Name: t.Name, Type: t.Type, When: t.When, Config: rawJSON(t.Config),
-			OnError: config.OnError(or(string(t.OnError), string(onError))),
+			OnError: config.OnError(cmp.Or(string(t.OnError), string(onError))),
 		})
 	}
 	for i, s := range spec.Sinks {
 		out.Sinks = append(out.Sinks, config.Sink{
 			Name: s.Name, Type: s.Type, Connection: targets[fmt.Sprintf("spec.sinks[%d]", i)], Config: rawJSON(s.Config), Codec: renderCodec(s.Codec),
-			Retry: renderRetry(s.Retry), OnError: config.OnError(or(string(s.OnError), string(onError))),
+			Retry: renderRetry(s.Retry), OnError: config.OnError(cmp.Or(string(s.OnError), string(onError))),
 		})
 	}
 	if d := spec.DeadLetter; d != nil {

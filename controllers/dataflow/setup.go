@@ -3,6 +3,7 @@
 package dataflow
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -12,8 +13,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
-	"k8s.io/apimachinery/pkg/types"
-	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
@@ -24,7 +23,8 @@ import (
 	dataflowv1alpha1 "github.com/itechsmart/operator/api/dataflow/v1alpha1"
 	platformv1alpha1 "github.com/itechsmart/operator/api/platform/v1alpha1"
 	"github.com/itechsmart/operator/controllers/internal/connections"
-	"github.com/itechsmart/operator/controllers/internal/reconcile"
+	"github.com/itechsmart/operator/controllers/internal/memo"
+	"github.com/itechsmart/operator/controllers/internal/product"
 	"github.com/itechsmart/operator/controllers/internal/refs"
 	"github.com/itechsmart/operator/controllers/internal/setup"
 	"github.com/itechsmart/operator/internal/backend/clickhouse"
@@ -32,12 +32,20 @@ import (
 	"github.com/itechsmart/operator/internal/backend/postgres"
 )
 
+// workerProgram is the program that the Pods of a Pipeline run.
+const workerProgram = "dataflow-worker"
+
+// Product is DataFlow in the list of products.
+var Product = product.Product{
+	Name: "dataflow", AddToScheme: dataflowv1alpha1.AddToScheme, Setup: Setup, Workers: []string{workerProgram},
+}
+
 // Setup adds the product's controllers to the manager.
 func Setup(d *setup.Deps) error {
 	return SetupWith(d, Backends{Kafka: kafka.New, ClickHouse: clickhouse.New, Postgres: postgres.New}, AskHTTP())
 }
 
-// SetupWith is Setup with other ways to reach backends and workers.
+// SetupWith is Setup with other clients of backends and workers.
 func SetupWith(d *setup.Deps, backends Backends, ask Ask) error {
 	mgr := d.Manager
 	monitor := NewMonitor(mgr.GetClient(), ask)
@@ -46,60 +54,35 @@ func SetupWith(d *setup.Deps, backends Backends, ask Ask) error {
 	}
 	c := &Controller{
 		Client: mgr.GetClient(), Applier: d.Applier, Refs: d.Refs, Backends: backends, Monitor: monitor,
-		WorkerImage: d.Options.WorkerImage, AllowPrivate: d.Options.AllowPrivateAddresses, DriftInterval: d.Options.DriftInterval,
-		checked: map[types.UID]check{}, valid: map[types.UID]string{},
+		WorkerImage: d.Options.Images.Of(workerProgram), AllowPrivate: d.Options.AllowPrivateAddresses, DriftInterval: d.Options.DriftInterval,
+		checked: memo.New[client.ObjectKey](d.Options.DriftInterval), valid: memo.New[client.ObjectKey](0),
 	}
 	if err := c.index(mgr.GetFieldIndexer()); err != nil {
 		return err
 	}
-	reconciler := &reconcile.Reconciler[*dataflowv1alpha1.Pipeline]{
-		Client: mgr.GetClient(), Recorder: mgr.GetEventRecorder("pipeline"),
-		New: func() *dataflowv1alpha1.Pipeline { return &dataflowv1alpha1.Pipeline{} }, NewPass: c.NewPass, Forget: c.Forget,
-	}
 	drift := builder.WithPredicates(setup.NotOwnCreate())
-	pipelines := handler.TypedEnqueueRequestForObject[*dataflowv1alpha1.Pipeline]{}
+	monitored := handler.TypedEnqueueRequestForObject[*dataflowv1alpha1.Pipeline]{}
 	users := connections.Users{Reader: mgr.GetClient(), List: func() client.ObjectList { return &dataflowv1alpha1.PipelineList{} }}
-	b := ctrl.NewControllerManagedBy(mgr).
-		For(&dataflowv1alpha1.Pipeline{}, builder.WithPredicates(predicate.Or[client.Object](predicate.GenerationChangedPredicate{}, deletion()))).
+	pipelines := setup.Kind[*dataflowv1alpha1.Pipeline]{Name: "pipeline", Like: &dataflowv1alpha1.Pipeline{}, NewPass: c.NewPass, Forget: c.Forget}
+	b := pipelines.Builder(d, setup.Deletion()).
 		Owns(&appsv1.Deployment{}, drift).Owns(&batchv1.Job{}, drift).Owns(&corev1.Secret{}, drift).Owns(&corev1.Service{}, drift).
 		Owns(&networkingv1.NetworkPolicy{}, drift).Owns(&policyv1.PodDisruptionBudget{}, drift).
 		Watches(&dataflowv1alpha1.Pipeline{}, handler.EnqueueRequestsFromMapFunc(c.rivals), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Watches(&platformv1alpha1.Platform{}, handler.EnqueueRequestsFromMapFunc(users.OfPlatform), builder.WithPredicates(connections.BackendsChanged())).
-		WatchesRawSource(source.Channel(monitor.Events, &pipelines)).
-		WithOptions(d.ControllerOptions()).
-		Named("pipeline")
-	if err := users.Watch(b, d.Refs.Names, nil).Complete(reconciler); err != nil {
-		return fmt.Errorf("pipeline controller: %w", err)
-	}
-	return nil
-}
-
-// deletion lets the start of a deletion through, which changes no generation of a resource without finalizers.
-func deletion() predicate.Predicate {
-	return predicate.NewPredicateFuncs(func(obj client.Object) bool { return !obj.GetDeletionTimestamp().IsZero() })
+		WatchesRawSource(source.Channel(monitor.Events, &monitored))
+	return pipelines.Complete(d, users.Watch(b, d.Refs.Names, nil))
 }
 
 func (c *Controller) index(indexer client.FieldIndexer) error {
-	for field, extract := range map[string]func(*dataflowv1alpha1.Pipeline) []string{
+	return refs.Index(context.Background(), indexer, &dataflowv1alpha1.Pipeline{}, refs.Fields[*dataflowv1alpha1.Pipeline]{
 		connections.IndexSecrets:  func(p *dataflowv1alpha1.Pipeline) []string { return connections.SecretKeys(references(p)) },
 		connections.IndexVault:    func(p *dataflowv1alpha1.Pipeline) []string { return connections.VaultKeys(references(p)) },
-		connections.IndexPlatform: platformKeys, indexExternal: externalKeys,
-	} {
-		err := indexer.IndexField(context.Background(), &dataflowv1alpha1.Pipeline{}, field, func(obj client.Object) []string {
-			pipeline, ok := obj.(*dataflowv1alpha1.Pipeline)
-			if !ok {
-				return nil
-			}
-			return extract(pipeline)
-		})
-		if err != nil {
-			return fmt.Errorf("index Pipelines by %s: %w", field, err)
-		}
-	}
-	return nil
+		connections.IndexPlatform: platformKeys,
+		indexExternal:             externalKeys,
+	})
 }
 
-// references are what a Pipeline's components name.
+// references returns the connections that a Pipeline's components name.
 func references(p *dataflowv1alpha1.Pipeline) []connections.Target {
 	var out []connections.Target
 	for _, comp := range components(p) {
@@ -110,11 +93,11 @@ func references(p *dataflowv1alpha1.Pipeline) []connections.Target {
 	return out
 }
 
-// platformKeys are the Platforms that a Pipeline names; "namespace/" stands for the only one of its namespace.
+// platformKeys returns the Platforms that a Pipeline uses; "namespace/" stands for the only one of its namespace.
 func platformKeys(p *dataflowv1alpha1.Pipeline) []string {
 	out := connections.PlatformKeys(references(p))
 	if p.Spec.PlatformRef != nil {
-		out = append(out, or(p.Spec.PlatformRef.Namespace, p.Namespace)+"/"+p.Spec.PlatformRef.Name)
+		out = append(out, cmp.Or(p.Spec.PlatformRef.Namespace, p.Namespace)+"/"+p.Spec.PlatformRef.Name)
 	}
 	for _, comp := range components(p) {
 		info, known := connectorInfo(comp.kind, comp.typ)
@@ -126,19 +109,11 @@ func platformKeys(p *dataflowv1alpha1.Pipeline) []string {
 	return slices.Compact(out)
 }
 
-// rivals are the Pipelines that name the same external objects: when the older one goes or changes, a younger may win.
+// rivals returns requests for the Pipelines that name the same external objects: one may win when this one changes.
 func (c *Controller) rivals(ctx context.Context, obj client.Object) []ctrlreconcile.Request {
 	pipeline, ok := obj.(*dataflowv1alpha1.Pipeline)
 	if !ok {
 		return nil
 	}
-	var out []ctrlreconcile.Request
-	for _, key := range externalKeys(pipeline) {
-		for _, request := range refs.Matching(ctx, c.Client, &dataflowv1alpha1.PipelineList{}, indexExternal, key) {
-			if request.NamespacedName != client.ObjectKeyFromObject(pipeline) {
-				out = append(out, request)
-			}
-		}
-	}
-	return out
+	return refs.Others(ctx, c.Client, pipeline, &dataflowv1alpha1.PipelineList{}, indexExternal, externalKeys(pipeline)...)
 }

@@ -3,6 +3,7 @@
 package dataflow
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"reflect"
@@ -17,7 +18,7 @@ import (
 	"github.com/itechsmart/operator/internal/backend/clickhouse"
 )
 
-// tableShape is what a clickhouse component says of a table.
+// tableShape is a table as a clickhouse component specifies it.
 type tableShape struct {
 	clickhouse.Table
 	create bool
@@ -48,7 +49,7 @@ func readTable(c component) ([]declaration, error) {
 		return nil, reconcile.Stall(dataflowv1alpha1.ReasonInvalidConfig, "%s.config.columns: create needs at least one column", c.path)
 	}
 	table := clickhouse.Table{
-		Database: or(cfg.Database, "default"), Name: cfg.Table, Columns: cfg.Columns, Engine: or(cfg.Engine, "MergeTree"),
+		Database: cmp.Or(cfg.Database, "default"), Name: cfg.Table, Columns: cfg.Columns, Engine: cmp.Or(cfg.Engine, "MergeTree"),
 		OrderBy: orderBy(cfg.OrderBy), PartitionBy: cfg.PartitionBy, TTL: cfg.TTL,
 	}
 	return []declaration{{
@@ -56,7 +57,7 @@ func readTable(c component) ([]declaration, error) {
 	}}, nil
 }
 
-// orderBy joins the sorting key; none is ClickHouse's tuple().
+// orderBy joins the sorting key; an empty one is ClickHouse's tuple().
 func orderBy(columns []string) string {
 	if len(columns) == 0 {
 		return "tuple()"
@@ -90,7 +91,7 @@ func openTables(c *Controller, b backend.Binding) (external.Driver[declaration],
 	}, admin, nil
 }
 
-// qualified drops what a claim names as "database.table".
+// qualified splits a claim's name, "database.table", for drop.
 func qualified(drop func(ctx context.Context, database, table string) error) func(context.Context, string) error {
 	return func(ctx context.Context, name string) error {
 		database, table, ok := strings.Cut(name, ".")
@@ -140,7 +141,7 @@ func columnOf(t *tableShape, name string) (clickhouse.Column, bool) {
 	return clickhouse.Column{}, false
 }
 
-// tableFits compares columns by name and type. mayGrow: missing columns can be added.
+// tableFits compares columns by name and type. With mayGrow, missing columns are no error.
 func tableFits(want, have declaration, reason string, mayGrow bool) error {
 	w, h := want.shape.(*tableShape), have.shape.(*tableShape)
 	var wrong []string

@@ -18,7 +18,7 @@ import (
 	"github.com/itechsmart/operator/internal/backend/kafka"
 )
 
-// topicShape is what a kafka component says of a topic.
+// topicShape is a topic as a kafka component specifies it.
 type topicShape struct{ kafka.Topic }
 
 func (s *topicShape) declared() bool { return s.Partitions > 0 }
@@ -95,7 +95,7 @@ func topicMayCreate(d declaration) error {
 		".topic: topic \"" + d.name + "\" does not exist; create it, or set " + d.path + ".partitions to have this Pipeline create it"}
 }
 
-// topicUsable: a topic of somebody else serves when it has partitions enough; its settings are its owner's.
+// topicUsable accepts a topic of somebody else when it has the specified partitions. Its settings are its owner's.
 func topicUsable(want, have declaration) error {
 	w, h := want.shape.(*topicShape), have.shape.(*topicShape)
 	if w.Partitions > 0 && w.Partitions != h.Partitions {

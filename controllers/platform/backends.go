@@ -10,6 +10,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	v1alpha1 "github.com/itechsmart/operator/api/platform/v1alpha1"
+	"github.com/itechsmart/operator/controllers/internal/dynamic"
+	"github.com/itechsmart/operator/controllers/internal/workload"
 	"github.com/itechsmart/operator/internal/backend"
 )
 
@@ -38,11 +40,11 @@ type backendType struct {
 	// username that the managed server is made with.
 	username string
 	// sizing is the managed container's default resources.
-	sizing sizing
+	sizing workload.Sizing
 	// reserved are the settings that the operator alone sets; spec.…config may not name them.
 	reserved []string
-	// workload describes the managed server; nil: managed is not supported.
-	workload func(workloadInput) workload
+	// server describes the managed server; nil: managed is not supported.
+	server func(serverInput) server
 	// bind adds to a managed binding what is particular to the system: database, mechanism, ….
 	bind func(*backend.Binding)
 	// uri composes a binding's uri where nobody else has.
@@ -57,13 +59,8 @@ type backendType struct {
 	probe func(ctx context.Context, b backend.Binding) (version string, err error)
 }
 
-// sizing is a container's default resources, in Kubernetes' notation.
-type sizing struct {
-	cpu, memory, memoryLimit string
-}
-
-// workloadInput is what a description of a managed server may depend on.
-type workloadInput struct {
+// serverInput is what a description of a managed server may depend on.
+type serverInput struct {
 	// host is the Service's name as clients write it.
 	host string
 	// memory is the container's limit in bytes.
@@ -72,8 +69,8 @@ type workloadInput struct {
 	config map[string]string
 }
 
-// workload describes one managed server; renderManaged makes the objects from it.
-type workload struct {
+// server describes one managed server; renderManaged makes the objects from it.
+type server struct {
 	// uid is the user and group id of the official image.
 	uid           int64
 	command, args []string
@@ -122,7 +119,7 @@ type operatedType struct {
 	// operator to install, for messages.
 	operator string
 	// kinds that its CRDs define, with their versions by preference.
-	kinds []operatedKind
+	kinds []dynamic.Kind
 	// render is pure: specification to custom resources. versions has the served version of each kind.
 	render func(operatedInput) []*unstructured.Unstructured
 	// ready reads the main resource's status: nil, or what is missing.
@@ -131,11 +128,6 @@ type operatedType struct {
 	secrets func(name string) []string
 	// bind makes the binding from the Secrets, in the order of secrets, and the resources.
 	bind func(in operatedInput, secrets []*corev1.Secret, objects map[string]*unstructured.Unstructured) (backend.Binding, error)
-}
-
-type operatedKind struct {
-	group, kind string
-	versions    []string
 }
 
 // operatedInput is what an operated backend's resources depend on.

@@ -9,6 +9,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	v1alpha1 "github.com/itechsmart/operator/api/platform/v1alpha1"
+	"github.com/itechsmart/operator/controllers/internal/workload"
 	"github.com/itechsmart/operator/internal/backend"
 	"github.com/itechsmart/operator/internal/backend/clickhouse"
 )
@@ -18,15 +19,15 @@ var clickhouseBackend = &backendType{
 	pick:     func(b *v1alpha1.Backends) *v1alpha1.Backend { return b.ClickHouse },
 	image:    "docker.io/clickhouse/clickhouse-server:26.3",
 	username: defaultUser,
-	sizing:   sizing{cpu: "100m", memory: "512Mi", memoryLimit: "2Gi"},
+	sizing:   workload.Sizing{CPU: "100m", Memory: "512Mi", MemoryLimit: "2Gi"},
 	reserved: []string{
 		"http_port", "include_from", "interserver_http_port", "listen_host", "path", "tcp_port", "tmp_path", "user_directories*",
 		"user_files_path", "users*", "users_config",
 	},
 	required: []string{"username"},
-	workload: clickhouseWorkload,
+	server:   clickhouseWorkload,
 	bind:     func(b *backend.Binding) { b.Database = "default" },
-	uri:      func(b backend.Binding) string { return uriOf(secure(b, "http", "https"), "/"+b.Database, b) },
+	uri:      func(b backend.Binding) string { return b.ComposeURI(secure(b, "http", "https"), "/"+b.Database) },
 	probe: func(ctx context.Context, b backend.Binding) (string, error) {
 		admin, err := clickhouse.New(b)
 		if err != nil {
@@ -36,8 +37,8 @@ var clickhouseBackend = &backendType{
 	},
 }
 
-func clickhouseWorkload(in workloadInput) workload {
-	server := map[string]any{
+func clickhouseWorkload(in serverInput) server {
+	global := map[string]any{
 		"listen_host": "0.0.0.0",
 		// The console tells all; the files that the image insists on stay small.
 		"logger":      map[string]any{"level": "information", "console": "1", "size": "10M", "count": "1"},
@@ -50,13 +51,13 @@ func clickhouseWorkload(in workloadInput) workload {
 	// Settings of users live in another file.
 	users := map[string]any{"profiles": map[string]any{"default": map[string]any{"network_compression_method": "LZ4"}}}
 	for key, value := range in.config {
-		file := server
+		file := global
 		if strings.HasPrefix(key, "profiles/") || strings.HasPrefix(key, "quotas/") {
 			file = users
 		}
 		setPath(file, strings.Split(key, "/"), value)
 	}
-	return workload{
+	return server{
 		uid: 101,
 		env: map[string]string{"CLICKHOUSE_DEFAULT_ACCESS_MANAGEMENT": "1"},
 		secretEnv: map[string]string{
@@ -69,7 +70,7 @@ func clickhouseWorkload(in workloadInput) workload {
 			// The image's entry point writes the user's file here.
 			{name: "users", path: "/etc/clickhouse-server/users.d"},
 		},
-		files: map[string]string{"itechsmart.yaml": yamlOf(server), "itechsmart-profiles.yaml": yamlOf(users)},
+		files: map[string]string{"itechsmart.yaml": yamlOf(global), "itechsmart-profiles.yaml": yamlOf(users)},
 		mounts: []fileMount{
 			{path: "/etc/clickhouse-server/config.d/itechsmart.yaml", file: "itechsmart.yaml"},
 			{path: "/etc/clickhouse-server/users.d/itechsmart-profiles.yaml", file: "itechsmart-profiles.yaml"},

@@ -5,7 +5,6 @@ package platform
 import (
 	"fmt"
 	"maps"
-	"net/url"
 	"regexp"
 	"slices"
 	"strings"
@@ -83,15 +82,6 @@ func bashProbe(script string) corev1.ProbeHandler {
 
 func httpProbe(path, port string) corev1.ProbeHandler {
 	return corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: path, Port: intstr.FromString(port), Scheme: corev1.URISchemeHTTP}}
-}
-
-// uriOf composes scheme://user:password@host:port/path, escaped.
-func uriOf(scheme, path string, b backend.Binding) string {
-	u := url.URL{Scheme: scheme, Host: b.Address(), Path: path}
-	if b.Username != "" {
-		u.User = url.UserPassword(b.Username, b.Password)
-	}
-	return u.String()
 }
 
 func secure(b backend.Binding, plain, tls string) string {

@@ -20,6 +20,7 @@ import (
 	v1alpha1 "github.com/itechsmart/operator/api/platform/v1alpha1"
 	"github.com/itechsmart/operator/controllers/internal/ctrltest"
 	"github.com/itechsmart/operator/controllers/internal/setup"
+	"github.com/itechsmart/operator/controllers/internal/workload"
 	"github.com/itechsmart/operator/test/kube"
 )
 
@@ -77,7 +78,7 @@ func (f *faultCell) manager(crash *kube.Crash) (stop func()) {
 			if err != nil {
 				return err
 			}
-			return setupWith(deps, f.logins.probe, f.logins.stores())
+			return setupWith(deps, f.logins.probe, f.logins.databases)
 		},
 	}.Run(f.t)
 }
@@ -125,7 +126,7 @@ func (f *faultCell) post(desired *v1alpha1.Platform) {
 	switch {
 	case err == nil:
 		base := live.DeepCopy()
-		live.Spec.Backends, live.Spec.Products = desired.Spec.Backends, desired.Spec.Products
+		live.Spec.Backends = desired.Spec.Backends
 		err = f.client.Patch(ctx, live, client.MergeFrom(base))
 	case client.IgnoreNotFound(err) == nil:
 		err = f.client.Create(ctx, desired)
@@ -166,7 +167,7 @@ func (f *faultCell) random() []string {
 	for i := range sets.Items {
 		set := &sets.Items[i]
 		out = append(out, set.Annotations[annotationRevision], "REVISION of "+set.Name)
-		if checksum := set.Spec.Template.Annotations[annotationChecksum]; checksum != "" {
+		if checksum := set.Spec.Template.Annotations[workload.AnnotationChecksum]; checksum != "" {
 			out = append(out, checksum, "CHECKSUM of "+set.Name)
 		}
 	}

@@ -12,6 +12,8 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	v1alpha1 "github.com/itechsmart/operator/api/platform/v1alpha1"
+	"github.com/itechsmart/operator/controllers/internal/dynamic"
+	"github.com/itechsmart/operator/controllers/internal/workload"
 	"github.com/itechsmart/operator/internal/backend"
 	"github.com/itechsmart/operator/internal/backend/kafka"
 )
@@ -23,12 +25,12 @@ var kafkaBackend = &backendType{
 	pick:     func(b *v1alpha1.Backends) *v1alpha1.Backend { return b.Kafka },
 	image:    "docker.io/apache/kafka:4.1.0",
 	username: defaultUser,
-	sizing:   sizing{cpu: "200m", memory: "512Mi", memoryLimit: "1Gi"},
+	sizing:   workload.Sizing{CPU: "200m", Memory: "512Mi", MemoryLimit: "1Gi"},
 	reserved: []string{
 		"advertised.listeners", "authorizer.class.name", "broker.id", "controller.*", "early.start.listeners", "inter.broker.listener.name",
 		"listener.*", "listeners", "log.dir", "log.dirs", "metadata.log.dir", "node.id", "process.roles", "sasl.*", "security.*", "ssl.*", "super.users",
 	},
-	workload: kafkaWorkload,
+	server: kafkaWorkload,
 	bind: func(b *backend.Binding) {
 		b.SASLMechanism, b.BootstrapServers = scram512, b.Address()
 	},
@@ -74,7 +76,7 @@ const kafkaAsk = `exec 3<>/dev/tcp/127.0.0.1/9094 &&
 printf '\x00\x00\x00\x0f\x00\x12\x00\x00\x00\x00\x00\x01\x00\x05probe' >&3 &&
 test "$(head -c 10 <&3 | tail -c 6 | od -An -tx1 | tr -d ' \n')" = 000000010000`
 
-func kafkaWorkload(in workloadInput) workload {
+func kafkaWorkload(in serverInput) server {
 	config := merged(map[string]string{
 		"auto.create.topics.enable": "false", "delete.topic.enable": "true", "num.partitions": "1",
 		"offsets.topic.replication.factor": "1", "transaction.state.log.replication.factor": "1", "transaction.state.log.min.isr": "1",
@@ -99,7 +101,7 @@ func kafkaWorkload(in workloadInput) workload {
 	} {
 		config[key] = value
 	}
-	return workload{
+	return server{
 		uid:     1000,
 		command: []string{shell, "/etc/kafka/itechsmart/start.sh"},
 		env: map[string]string{
@@ -121,10 +123,10 @@ func kafkaWorkload(in workloadInput) workload {
 // listener that the Kafka's status tells.
 var strimzi = &operatedType{
 	operator: "Strimzi (https://strimzi.io)",
-	kinds: []operatedKind{
-		{group: "kafka.strimzi.io", kind: "Kafka", versions: []string{"v1", "v1beta2"}},
-		{group: "kafka.strimzi.io", kind: "KafkaNodePool", versions: []string{"v1", "v1beta2"}},
-		{group: "kafka.strimzi.io", kind: "KafkaUser", versions: []string{"v1", "v1beta2"}},
+	kinds: []dynamic.Kind{
+		{Group: "kafka.strimzi.io", Kind: "Kafka", Versions: []string{"v1", "v1beta2"}},
+		{Group: "kafka.strimzi.io", Kind: "KafkaNodePool", Versions: []string{"v1", "v1beta2"}},
+		{Group: "kafka.strimzi.io", Kind: "KafkaUser", Versions: []string{"v1", "v1beta2"}},
 	},
 	render:  strimziObjects,
 	secrets: func(name string) []string { return []string{strimziUser(name)} },

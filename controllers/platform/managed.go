@@ -24,7 +24,7 @@ import (
 // managed makes a server of our own and its binding, and waits until its pod is Ready.
 func (p *pass) managed(ctx context.Context, kind *backendType, spec *v1alpha1.ManagedBackend) (backend.Binding, error) {
 	path := fieldPath(kind.name, v1alpha1.ModeManaged)
-	if kind.workload == nil {
+	if kind.server == nil {
 		return backend.Binding{}, reconcile.Stall(common.ReasonInvalidSpec, "%s: not supported for %s; use external", path, kind.title)
 	}
 	if err := kind.validateConfig(path, settings(spec.Config)); err != nil {

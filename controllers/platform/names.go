@@ -11,12 +11,8 @@ import (
 const (
 	// kindPlatform is the value of LabelOwnerKind.
 	kindPlatform = "Platform"
-	// container and volume of a managed backend's pod.
-	containerName = "server"
-	volumeData    = "data"
-	volumeConfig  = "config"
-	// annotationChecksum restarts a pod whose configuration changed.
-	annotationChecksum = "itechsmart.dev/config-checksum"
+	// volumeData is the volume of a managed backend's pod.
+	volumeData = "data"
 	// annotationSource is the version of the Secret that a binding is a copy of.
 	annotationSource = "itechsmart.dev/source-version"
 	// annotationRevision tells which pod template a StatefulSet was last given.
@@ -67,6 +63,7 @@ func objectLabels(platform, backend string) map[string]string {
 	labels[apply.LabelManagedBy] = apply.ManagedBy
 	labels[common.LabelOwnerKind] = kindPlatform
 	labels[common.LabelOwnerName] = platform
+	labels[common.LabelPlatform] = platform
 	return labels
 }
 
@@ -80,7 +77,7 @@ const referenceIndex = ".spec.secretReferences"
 
 // secretsOf names the foreign Secrets that a Platform depends on, as namespace/name.
 func secretsOf(p *v1alpha1.Platform) []string {
-	out := productSecrets(p)
+	var out []string
 	for _, kind := range backendTypes {
 		backend := kind.pick(&p.Spec.Backends)
 		switch {

@@ -41,33 +41,3 @@ func completeObjectStorage(b *backend.Binding) string {
 	*b = whole
 	return ""
 }
-
-// findObjects is the bucket of a product. One that runs without it is given it when it answers, and not before: until then
-// nothing is written to where it cannot be read.
-func (r *productRun) findObjects(ctx context.Context) error {
-	var err error
-	if r.objects, err = r.needed(ctx, objectStorageBackend); err != nil {
-		return err
-	}
-	if !r.up(objectStorageBackend) && (r.serving == nil || r.serving.Workflow == nil || r.serving.Workflow.Objects == nil) {
-		return r.awaited(objectStorageBackend)
-	}
-	return nil
-}
-
-// objectStore is how service and workers reach the bucket, nil where there is none: what else the Secret holds is left out.
-func (r *productRun) objectStore() map[string]string {
-	if r.objects.Type == "" {
-		return nil
-	}
-	b := r.objects
-	b.Extra = map[string]string{}
-	for _, key := range []string{
-		s3.KeyBucket, s3.KeyPrefix, s3.KeyRegion, s3.KeyAccessKey, s3.KeySecretKey, "tls-server-name", "tls.crt", "tls.key",
-	} {
-		if value := r.objects.Extra[key]; value != "" {
-			b.Extra[key] = value
-		}
-	}
-	return b.Data()
-}

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net"
 	"strings"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -19,13 +18,11 @@ import (
 
 	common "github.com/itechsmart/operator/api/common/v1alpha1"
 	v1alpha1 "github.com/itechsmart/operator/api/platform/v1alpha1"
+	"github.com/itechsmart/operator/controllers/internal/dynamic"
 	"github.com/itechsmart/operator/controllers/internal/reconcile"
 	"github.com/itechsmart/operator/controllers/internal/refs"
 	"github.com/itechsmart/operator/internal/backend"
 )
-
-// retryCRD is how often a missing CustomResourceDefinition is looked for.
-const retryCRD = time.Minute
 
 // operated applies the custom resources of an established operator, waits for it, and binds to its Secrets.
 func (p *pass) operated(ctx context.Context, kind *backendType, spec *v1alpha1.OperatedBackend) (backend.Binding, error) {
@@ -36,9 +33,9 @@ func (p *pass) operated(ctx context.Context, kind *backendType, spec *v1alpha1.O
 	if err := kind.validateConfig(path, settings(spec.Config)); err != nil {
 		return backend.Binding{}, err
 	}
-	versions, err := p.operators.installed(kind.operated)
+	versions, err := p.dynamic.Installed(kind.operated.kinds...)
 	if meta.IsNoMatchError(err) {
-		return backend.Binding{}, &reconcile.Terminal{Reason: common.ReasonReferenceNotFound, After: retryCRD, Message: fmt.Sprintf(
+		return backend.Binding{}, &reconcile.Terminal{Reason: common.ReasonReferenceNotFound, After: dynamic.Retry, Message: fmt.Sprintf(
 			"%s: %s is not installed (%v); install it, or use managed or external", path, kind.operated.operator, err)}
 	}
 	if err != nil {
@@ -120,7 +117,7 @@ func (p *pass) pruneOperated(ctx context.Context, kind *backendType) error {
 	if kind.operated == nil || p.platform.Spec.DeletionPolicy != common.DeletionDelete {
 		return nil
 	}
-	versions, err := p.operators.installed(kind.operated)
+	versions, err := p.dynamic.Installed(kind.operated.kinds...)
 	if meta.IsNoMatchError(err) {
 		return nil
 	}

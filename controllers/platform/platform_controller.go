@@ -11,17 +11,20 @@ import (
 	"strings"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	common "github.com/itechsmart/operator/api/common/v1alpha1"
 	v1alpha1 "github.com/itechsmart/operator/api/platform/v1alpha1"
+	"github.com/itechsmart/operator/controllers/internal/dynamic"
+	"github.com/itechsmart/operator/controllers/internal/memo"
 	"github.com/itechsmart/operator/controllers/internal/reconcile"
 	"github.com/itechsmart/operator/controllers/internal/setup"
+	"github.com/itechsmart/operator/controllers/internal/tenants"
+	"github.com/itechsmart/operator/controllers/internal/workload"
 	"github.com/itechsmart/operator/internal/backend"
 )
 
-// +kubebuilder:rbac:groups=platform.itechsmart.dev,resources=platforms,verbs=get;list;watch
+// +kubebuilder:rbac:groups=platform.itechsmart.dev,resources=platforms,verbs=get;list;watch;patch;update
 // +kubebuilder:rbac:groups=platform.itechsmart.dev,resources=platforms/status,verbs=patch
 // +kubebuilder:rbac:groups=platform.itechsmart.dev,resources=platforms/finalizers,verbs=update
 // +kubebuilder:rbac:groups=apps,resources=statefulsets,verbs=get;list;watch;create;patch;delete
@@ -42,46 +45,36 @@ type pass struct {
 	client    client.Client
 	cache     client.Reader
 	prober    *prober
-	operators *operators
+	dynamic   *dynamic.Kinds
 	defaults  defaults
 	platform  *v1alpha1.Platform
-
-	tenants *databases
-	queues  *queues
+	databases tenants.Open
+	lately    *memo.Lately[client.ObjectKey]
 
 	rows []v1alpha1.BackendStatus
-	// productRows and runs are the products', keys the Secret with the keys that sign their tokens.
-	productRows []v1alpha1.ProductStatus
-	runs        []*productRun
-	keys        *corev1.Secret
-	// failures are the errors of backends, each beside the backend's name.
+	// failures are the errors of backends and of identity, each beside its name.
 	failures []failure
 	// again is when the next login is due.
 	again time.Duration
 }
 
 type failure struct {
-	backend string
-	err     error
+	name string
+	err  error
 }
 
 // Steps implements reconcile.Pass. A backend that fails does not keep the others from going on.
 func (p *pass) Steps() []reconcile.Step {
 	return []reconcile.Step{
 		{Name: "backends", Run: p.backends},
-		{Name: "products", Run: p.products},
+		{Name: "identity", Run: p.identity},
 		{Name: "prune", Run: p.prune},
-		{Name: "retire", Run: p.retire},
 		{Name: "summary", Run: p.summary},
 	}
 }
 
-// Finalize implements reconcile.Pass: what goes with a Platform is owned by it, but for what products have elsewhere.
-func (p *pass) Finalize(ctx context.Context) error { return p.finalizeProducts(ctx) }
-
 // Finish implements reconcile.Pass.
 func (p *pass) Finish(context.Context, error) time.Duration {
-	p.finishProducts()
 	if p.rows == nil {
 		return p.again
 	}
@@ -111,7 +104,7 @@ func (p *pass) backends(ctx context.Context) error {
 		if err != nil {
 			_, row.Message = reconcile.Classify(err)
 			row.Ready = false
-			p.failures = append(p.failures, failure{backend: kind.name, err: err})
+			p.failures = append(p.failures, failure{name: kind.name, err: err})
 		}
 		p.rows = append(p.rows, row)
 	}
@@ -213,8 +206,8 @@ func (p *pass) prune(ctx context.Context) error {
 		keep["Service/"+headlessName(p.platform.Name, kind.name)] = true
 		keep["Secret/"+credentialsName(p.platform.Name, kind.name)] = true
 	}
-	if err := p.keepProducts(ctx, keep); err != nil {
-		return err
+	for _, name := range identitySecrets(p.platform) {
+		keep["Secret/"+name] = true
 	}
 	return p.deps.Applier.Prune(ctx, p.platform, keep)
 }
@@ -236,7 +229,7 @@ func (p *pass) summary(context.Context) error {
 			if terminal == nil {
 				terminal = &reconcile.Terminal{Reason: t.Reason}
 			}
-			terminal.After = sooner(terminal.After, t.After)
+			terminal.After = workload.Sooner(terminal.After, t.After)
 		case errors.As(f.err, &w):
 			if waiting == nil || waiting.Reason == common.ReasonProgressing {
 				after := time.Duration(0)
@@ -245,12 +238,12 @@ func (p *pass) summary(context.Context) error {
 				}
 				waiting = &reconcile.Waiting{Reason: w.Reason, After: after}
 			}
-			waiting.After = sooner(waiting.After, w.After)
+			waiting.After = workload.Sooner(waiting.After, w.After)
 		default:
-			unexpected = append(unexpected, fmt.Errorf("%s: %w", f.backend, f.err))
+			unexpected = append(unexpected, fmt.Errorf("%s: %w", f.name, f.err))
 		}
 		_, message := reconcile.Classify(f.err)
-		messages = append(messages, f.backend+": "+message)
+		messages = append(messages, f.name+": "+message)
 	}
 	message := strings.Join(messages, "; ")
 	switch {
@@ -259,21 +252,13 @@ func (p *pass) summary(context.Context) error {
 	case terminal != nil:
 		terminal.Message = message
 		if waiting != nil {
-			terminal.After = sooner(terminal.After, waiting.After)
+			terminal.After = workload.Sooner(terminal.After, waiting.After)
 		}
 		return terminal
 	default:
 		waiting.Message = message
 		return waiting
 	}
-}
-
-// sooner is the earlier of two delays; zero is none.
-func sooner(a, b time.Duration) time.Duration {
-	if a <= 0 || b > 0 && b < a {
-		return b
-	}
-	return a
 }
 
 var _ reconcile.Pass = (*pass)(nil)

@@ -3,9 +3,6 @@
 package platform
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"maps"
 	"slices"
 	"strings"
@@ -23,6 +20,7 @@ import (
 	common "github.com/itechsmart/operator/api/common/v1alpha1"
 	v1alpha1 "github.com/itechsmart/operator/api/platform/v1alpha1"
 	"github.com/itechsmart/operator/controllers/internal/apply"
+	"github.com/itechsmart/operator/controllers/internal/workload"
 	"github.com/itechsmart/operator/internal/backend"
 )
 
@@ -32,15 +30,6 @@ type defaults struct {
 	images map[string]string
 	// managerNamespace may connect to every backend; empty: nobody outside of the namespace.
 	managerNamespace string
-	// managerServiceAccount is whose tokens the products take as an administrator's; empty: nobody's.
-	managerServiceAccount string
-	// productImages replaces the image of a product service or of its worker, by the component's name.
-	productImages map[string]string
-	// allowPrivate lets the URLs of tenants name private addresses.
-	allowPrivate bool
-	// reviewerRole is the ClusterRole that lets a service have tokens reviewed; empty: whoever installed the operator
-	// binds it.
-	reviewerRole string
 }
 
 // managed are the children of one managed backend.
@@ -61,8 +50,8 @@ func (m *managed) objects() []client.Object {
 // renderManaged makes the children of a managed backend. It is pure.
 func renderManaged(p *v1alpha1.Platform, kind *backendType, spec *v1alpha1.ManagedBackend, d defaults) *managed {
 	name := workloadName(p.Name, kind.name)
-	resources := resourcesOf(kind, spec)
-	w := kind.workload(workloadInput{
+	resources := kind.sizing.Resources(spec.Resources)
+	w := kind.server(serverInput{
 		host: serviceHost(name, p.Namespace), memory: resources.Limits.Memory().Value(), config: settings(spec.Config),
 	})
 	meta := func(name string) metav1.ObjectMeta {
@@ -90,19 +79,19 @@ func renderManaged(p *v1alpha1.Platform, kind *backendType, spec *v1alpha1.Manag
 		Template:             podTemplate(p, kind, spec, &w, resources, d),
 		VolumeClaimTemplates: []corev1.PersistentVolumeClaim{claim(p, kind, spec.Storage)},
 	}}
-	m.statefulSet.Annotations = map[string]string{annotationRevision: checksum(m.statefulSet.Spec.Template)}
+	m.statefulSet.Annotations = map[string]string{annotationRevision: workload.Checksum(m.statefulSet.Spec.Template)}
 	return m
 }
 
-func podTemplate(p *v1alpha1.Platform, kind *backendType, spec *v1alpha1.ManagedBackend, w *workload, resources corev1.ResourceRequirements, d defaults) corev1.PodTemplateSpec {
+func podTemplate(p *v1alpha1.Platform, kind *backendType, spec *v1alpha1.ManagedBackend, w *server, resources corev1.ResourceRequirements, d defaults) corev1.PodTemplateSpec {
 	volumes, mounts := volumesOf(p, kind, w)
 	container := corev1.Container{
-		Name: containerName, Image: imageOf(kind, spec, d.images), Command: w.command, Args: w.args,
+		Name: workload.ContainerName, Image: imageOf(kind, spec, d.images), Command: w.command, Args: w.args,
 		Env: environment(p, kind, w), Resources: resources, VolumeMounts: mounts,
 		// Startup is asked often, so that a quick server is Ready quickly; recovery may take an hour.
-		StartupProbe:             probe(w.startup, 2, 5, 1800),
-		ReadinessProbe:           probe(w.readiness, 10, 5, 3),
-		LivenessProbe:            probe(w.liveness, 20, 10, 6),
+		StartupProbe:             workload.Probe(w.startup, 2, 5, 1800),
+		ReadinessProbe:           workload.Probe(w.readiness, 10, 5, 3),
+		LivenessProbe:            workload.Probe(w.liveness, 20, 10, 6),
 		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
 		SecurityContext: &corev1.SecurityContext{
 			AllowPrivilegeEscalation: ptr.To(false), ReadOnlyRootFilesystem: ptr.To(true),
@@ -118,7 +107,7 @@ func podTemplate(p *v1alpha1.Platform, kind *backendType, spec *v1alpha1.Managed
 	return corev1.PodTemplateSpec{
 		ObjectMeta: metav1.ObjectMeta{
 			Labels:      objectLabels(p.Name, kind.name),
-			Annotations: map[string]string{annotationChecksum: checksum(w.files)},
+			Annotations: map[string]string{workload.AnnotationChecksum: workload.Checksum(w.files)},
 		},
 		Spec: corev1.PodSpec{
 			Containers: []corev1.Container{container}, Volumes: volumes,
@@ -134,13 +123,9 @@ func podTemplate(p *v1alpha1.Platform, kind *backendType, spec *v1alpha1.Managed
 	}
 }
 
-func probe(handler corev1.ProbeHandler, period, timeout, failures int32) *corev1.Probe {
-	return &corev1.Probe{ProbeHandler: handler, PeriodSeconds: period, TimeoutSeconds: timeout, FailureThreshold: failures}
-}
-
 // volumesOf are the pod's volumes and where they are mounted. The data volume itself comes from the claim.
-func volumesOf(p *v1alpha1.Platform, kind *backendType, w *workload) ([]corev1.Volume, []corev1.VolumeMount) {
-	config := corev1.Volume{Name: volumeConfig, VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{
+func volumesOf(p *v1alpha1.Platform, kind *backendType, w *server) ([]corev1.Volume, []corev1.VolumeMount) {
+	config := corev1.Volume{Name: workload.VolumeConfig, VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{
 		LocalObjectReference: corev1.LocalObjectReference{Name: workloadName(p.Name, kind.name)},
 	}}}
 	volumes := []corev1.Volume{config}
@@ -157,12 +142,12 @@ func volumesOf(p *v1alpha1.Platform, kind *backendType, w *workload) ([]corev1.V
 		mounts = append(mounts, corev1.VolumeMount{Name: s.name, MountPath: s.path})
 	}
 	for _, m := range w.mounts {
-		mounts = append(mounts, corev1.VolumeMount{Name: volumeConfig, MountPath: m.path, SubPath: m.file, ReadOnly: true})
+		mounts = append(mounts, corev1.VolumeMount{Name: workload.VolumeConfig, MountPath: m.path, SubPath: m.file, ReadOnly: true})
 	}
 	return volumes, mounts
 }
 
-func environment(p *v1alpha1.Platform, kind *backendType, w *workload) []corev1.EnvVar {
+func environment(p *v1alpha1.Platform, kind *backendType, w *server) []corev1.EnvVar {
 	var env []corev1.EnvVar
 	for _, name := range slices.Sorted(maps.Keys(w.env)) {
 		env = append(env, corev1.EnvVar{Name: name, Value: w.env[name]})
@@ -176,11 +161,11 @@ func environment(p *v1alpha1.Platform, kind *backendType, w *workload) []corev1.
 }
 
 // portsOf are all ports, the client's first.
-func portsOf(kind *backendType, w *workload) []port {
+func portsOf(kind *backendType, w *server) []port {
 	return append([]port{{name: "client", number: kind.port}}, w.ports...)
 }
 
-func servicePorts(p *v1alpha1.Platform, kind *backendType, w *workload) corev1.ServiceSpec {
+func servicePorts(p *v1alpha1.Platform, kind *backendType, w *server) corev1.ServiceSpec {
 	spec := corev1.ServiceSpec{Type: corev1.ServiceTypeClusterIP, Selector: selectorLabels(p.Name, kind.name)}
 	for _, port := range portsOf(kind, w) {
 		spec.Ports = append(spec.Ports, corev1.ServicePort{
@@ -200,7 +185,7 @@ func disruption(p *v1alpha1.Platform, kind *backendType) policyv1.PodDisruptionB
 }
 
 // networkPolicy lets in the operator's pods of the namespace and the manager, and nothing out.
-func networkPolicy(p *v1alpha1.Platform, kind *backendType, w *workload, d defaults) networkingv1.NetworkPolicySpec {
+func networkPolicy(p *v1alpha1.Platform, kind *backendType, w *server, d defaults) networkingv1.NetworkPolicySpec {
 	from := []networkingv1.NetworkPolicyPeer{{PodSelector: &metav1.LabelSelector{MatchLabels: map[string]string{apply.LabelManagedBy: apply.ManagedBy}}}}
 	if d.managerNamespace != "" {
 		from = append(from, networkingv1.NetworkPolicyPeer{NamespaceSelector: &metav1.LabelSelector{
@@ -242,36 +227,6 @@ func claimRetention(policy common.DeletionPolicy) appsv1.PersistentVolumeClaimRe
 		return appsv1.DeletePersistentVolumeClaimRetentionPolicyType
 	}
 	return appsv1.RetainPersistentVolumeClaimRetentionPolicyType
-}
-
-// resourcesOf are the container's: the specification's, over the backend's defaults.
-func resourcesOf(kind *backendType, spec *v1alpha1.ManagedBackend) corev1.ResourceRequirements {
-	out := corev1.ResourceRequirements{
-		Requests: corev1.ResourceList{
-			corev1.ResourceCPU: resource.MustParse(kind.sizing.cpu), corev1.ResourceMemory: resource.MustParse(kind.sizing.memory),
-		},
-		Limits: corev1.ResourceList{corev1.ResourceMemory: resource.MustParse(kind.sizing.memoryLimit)},
-	}
-	if spec.Resources == nil {
-		return out
-	}
-	given := spec.Resources.DeepCopy()
-	maps.Copy(out.Requests, given.Requests)
-	maps.Copy(out.Limits, given.Limits)
-	// A default may not contradict what is given: the API server refuses a request above its limit.
-	for name, request := range out.Requests {
-		limit, limited := out.Limits[name]
-		if !limited || request.Cmp(limit) <= 0 {
-			continue
-		}
-		if _, asked := given.Limits[name]; asked {
-			out.Requests[name] = limit
-		} else {
-			out.Limits[name] = request
-		}
-	}
-	out.Claims = given.Claims
-	return out
 }
 
 // imageOf is the image to run: the specification's, or the default one with the specification's version as its tag.
@@ -316,14 +271,4 @@ func settings(config map[string]v1alpha1.ConfigValue) map[string]string {
 		out[key] = string(value)
 	}
 	return out
-}
-
-// checksum of what JSON shows of a value; JSON sorts the keys of maps.
-func checksum(value any) string {
-	data, err := json.Marshal(value)
-	if err != nil {
-		return "" // none of our types fails
-	}
-	sum := sha256.Sum256(data)
-	return hex.EncodeToString(sum[:8])
 }

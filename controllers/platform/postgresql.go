@@ -11,6 +11,8 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	v1alpha1 "github.com/itechsmart/operator/api/platform/v1alpha1"
+	"github.com/itechsmart/operator/controllers/internal/dynamic"
+	"github.com/itechsmart/operator/controllers/internal/workload"
 	"github.com/itechsmart/operator/internal/backend"
 	"github.com/itechsmart/operator/internal/backend/postgres"
 )
@@ -20,15 +22,15 @@ var postgresqlBackend = &backendType{
 	pick:     func(b *v1alpha1.Backends) *v1alpha1.Backend { return b.PostgreSQL },
 	image:    "docker.io/library/postgres:15",
 	username: defaultUser,
-	sizing:   sizing{cpu: "100m", memory: "256Mi", memoryLimit: "512Mi"},
+	sizing:   workload.Sizing{CPU: "100m", Memory: "256Mi", MemoryLimit: "512Mi"},
 	reserved: []string{
 		"config_file", "data_directory", "external_pid_file", "hba_file", "ident_file", "include", "include_dir", "include_if_exists",
 		"listen_addresses", "port", "unix_socket_directories",
 	},
 	required: []string{"username", "password", "database"},
-	workload: postgresqlWorkload,
+	server:   postgresqlWorkload,
 	bind:     func(b *backend.Binding) { b.Database = defaultDatabase },
-	uri:      func(b backend.Binding) string { return uriOf("postgresql", "/"+b.Database, b) },
+	uri:      postgres.URI,
 	operated: cloudNativePG,
 	probe: func(ctx context.Context, b backend.Binding) (string, error) {
 		admin, err := postgres.New(b)
@@ -39,26 +41,12 @@ var postgresqlBackend = &backendType{
 	},
 }
 
-const (
-	settingMaxConnections = "max_connections"
-	defaultMaxConnections = 100
-)
-
-// maxConnections of a managed server.
-func maxConnections(managed *v1alpha1.ManagedBackend) int32 {
-	n, err := strconv.ParseInt(string(managed.Config[settingMaxConnections]), 10, 32)
-	if err != nil {
-		return defaultMaxConnections
-	}
-	return int32(n)
-}
-
-func postgresqlWorkload(in workloadInput) workload {
+func postgresqlWorkload(in serverInput) server {
 	const socket = "/var/run/postgresql"
 	// The memory settings follow the limit, by the usual rules of thumb: a quarter for shared buffers,
 	// three quarters for what the page cache may hold.
 	config := merged(map[string]string{
-		settingMaxConnections: strconv.Itoa(defaultMaxConnections), "superuser_reserved_connections": "3",
+		v1alpha1.SettingMaxConnections: strconv.Itoa(v1alpha1.DefaultMaxConnections), "superuser_reserved_connections": "3",
 		"shared_buffers": megabytes(in.memory/4, 16), "effective_cache_size": megabytes(in.memory*3/4, 32),
 		"work_mem": megabytes(in.memory/4/100, 4), "maintenance_work_mem": megabytes(in.memory/16, 16),
 		"max_wal_size": "1GB", "checkpoint_completion_target": "0.9", "random_page_cost": "1.1",
@@ -70,7 +58,7 @@ func postgresqlWorkload(in workloadInput) workload {
 		quoted[key] = strings.ReplaceAll(value, "'", "''")
 	}
 	const ask = `PGPASSWORD="$POSTGRES_PASSWORD" psql -qAt -h 127.0.0.1 -U "$POSTGRES_USER" -d "$POSTGRES_DB" -c 'SELECT 1'`
-	return workload{
+	return server{
 		uid:  999,
 		args: []string{"postgres", "-c", "config_file=/etc/postgresql/postgresql.conf"},
 		env: map[string]string{
@@ -99,7 +87,7 @@ func postgresqlWorkload(in workloadInput) workload {
 // cloudNativePG binds to the Secret <cluster>-app and the authority <cluster>-ca, which the operator documents.
 var cloudNativePG = &operatedType{
 	operator: "CloudNativePG (https://cloudnative-pg.io)",
-	kinds:    []operatedKind{{group: "postgresql.cnpg.io", kind: "Cluster", versions: []string{"v1"}}},
+	kinds:    []dynamic.Kind{{Group: "postgresql.cnpg.io", Kind: "Cluster", Versions: []string{"v1"}}},
 	render: func(in operatedInput) []*unstructured.Unstructured {
 		storage := map[string]any{"size": sizeString(in.spec.Storage)}
 		if class := in.spec.Storage.StorageClassName; class != "" {

@@ -16,6 +16,7 @@ import (
 
 	common "github.com/itechsmart/operator/api/common/v1alpha1"
 	v1alpha1 "github.com/itechsmart/operator/api/platform/v1alpha1"
+	"github.com/itechsmart/operator/controllers/internal/workload"
 	"github.com/itechsmart/operator/internal/backend"
 )
 
@@ -102,7 +103,7 @@ func (p *prober) Start(ctx context.Context) error {
 // check tells what is known of a backend under this binding, and when the next login is due (zero: one is under way
 // and will wake the Platform). It begins a login when one is due.
 func (p *prober) check(key probeKey, b backend.Binding) (probeResult, time.Duration) {
-	fingerprint := checksum(b.Data())
+	fingerprint := workload.Checksum(b.Data())
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	state := p.states[key]

@@ -11,6 +11,8 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	v1alpha1 "github.com/itechsmart/operator/api/platform/v1alpha1"
+	"github.com/itechsmart/operator/controllers/internal/dynamic"
+	"github.com/itechsmart/operator/controllers/internal/workload"
 	"github.com/itechsmart/operator/internal/backend"
 	"github.com/itechsmart/operator/internal/backend/rabbitmq"
 )
@@ -20,16 +22,14 @@ var rabbitmqBackend = &backendType{
 	pick:     func(b *v1alpha1.Backends) *v1alpha1.Backend { return b.RabbitMQ },
 	image:    "docker.io/library/rabbitmq:4",
 	username: defaultUser,
-	sizing:   sizing{cpu: "100m", memory: "256Mi", memoryLimit: "1Gi"},
+	sizing:   workload.Sizing{CPU: "100m", Memory: "256Mi", MemoryLimit: "1Gi"},
 	reserved: []string{
 		"default_pass", "default_user", "default_vhost", "definitions.*", "listeners.*", "load_definitions", "log.file*", "management.tcp.port",
 		"prometheus.tcp.port",
 	},
 	required: []string{"username", "password"},
-	workload: rabbitmqWorkload,
-	uri: func(b backend.Binding) string {
-		return uriOf(secure(b, "amqp", "amqps"), "/"+b.Extra[keyVirtualHost], b)
-	},
+	server:   rabbitmqWorkload,
+	uri:      rabbitmq.URI,
 	operated: rabbitmqOperator,
 	probe: func(ctx context.Context, b backend.Binding) (string, error) {
 		admin, err := rabbitmq.New(b)
@@ -40,15 +40,12 @@ var rabbitmqBackend = &backendType{
 	},
 }
 
-// keyVirtualHost of a binding is the virtual host; "/" without.
-const keyVirtualHost = "virtual-host"
-
 // rabbitmqAsk opens AMQP 0-9-1: the broker must answer with a frame of method connection.start (10, 10), without the
 // seconds that a tool of Erlang needs.
 const rabbitmqAsk = `exec 3<>/dev/tcp/127.0.0.1/5672 && printf 'AMQP\x00\x00\x09\x01' >&3 &&
 test "$(head -c 11 <&3 | tail -c 4 | od -An -tx1 | tr -d ' \n')" = 000a000a`
 
-func rabbitmqWorkload(in workloadInput) workload {
+func rabbitmqWorkload(in serverInput) server {
 	config := merged(map[string]string{
 		"vm_memory_high_watermark.absolute": megabytes(in.memory*6/10, 128),
 		"disk_free_limit.absolute":          "200MB",
@@ -62,7 +59,7 @@ func rabbitmqWorkload(in workloadInput) workload {
 	} {
 		config[key] = value
 	}
-	return workload{
+	return server{
 		uid: 999,
 		env: map[string]string{
 			// One node, whose name and distribution stay inside of the pod: both survive its restarts.
@@ -90,7 +87,7 @@ func rabbitmqWorkload(in workloadInput) workload {
 // rabbitmqOperator binds to the Secret that status.binding names, <cluster>-default-user.
 var rabbitmqOperator = &operatedType{
 	operator: "RabbitMQ Cluster Operator (https://www.rabbitmq.com/kubernetes/operator)",
-	kinds:    []operatedKind{{group: "rabbitmq.com", kind: "RabbitmqCluster", versions: []string{"v1beta1"}}},
+	kinds:    []dynamic.Kind{{Group: "rabbitmq.com", Kind: "RabbitmqCluster", Versions: []string{"v1beta1"}}},
 	render: func(in operatedInput) []*unstructured.Unstructured {
 		persistence := map[string]any{"storage": sizeString(in.spec.Storage)}
 		if class := in.spec.Storage.StorageClassName; class != "" {

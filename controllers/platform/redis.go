@@ -6,6 +6,7 @@ import (
 	"context"
 
 	v1alpha1 "github.com/itechsmart/operator/api/platform/v1alpha1"
+	"github.com/itechsmart/operator/controllers/internal/workload"
 	"github.com/itechsmart/operator/internal/backend"
 	"github.com/itechsmart/operator/internal/backend/redis"
 )
@@ -16,13 +17,13 @@ var redisBackend = &backendType{
 	image: "docker.io/library/redis:7",
 	// The user that requirepass is for.
 	username: "default",
-	sizing:   sizing{cpu: "50m", memory: "128Mi", memoryLimit: "512Mi"},
+	sizing:   workload.Sizing{CPU: "50m", Memory: "128Mi", MemoryLimit: "512Mi"},
 	reserved: []string{
 		"aclfile", "bind", "daemonize", "dir", "include", "loadmodule", "logfile", "masterauth", "pidfile", "port", "protected-mode",
 		"rename-command", "requirepass", "tls-*", "unixsocket", "user",
 	},
-	workload: redisWorkload,
-	uri:      func(b backend.Binding) string { return uriOf(secure(b, "redis", "rediss"), "/"+b.Database, b) },
+	server: redisWorkload,
+	uri:    func(b backend.Binding) string { return b.ComposeURI(secure(b, "redis", "rediss"), "/"+b.Database) },
 	probe: func(ctx context.Context, b backend.Binding) (string, error) {
 		admin, err := redis.New(b)
 		if err != nil {
@@ -32,7 +33,7 @@ var redisBackend = &backendType{
 	},
 }
 
-func redisWorkload(in workloadInput) workload {
+func redisWorkload(in serverInput) server {
 	const password = "/run/redis/password.conf"
 	config := merged(map[string]string{
 		"maxmemory": "256mb", "maxmemory-policy": "allkeys-lru",
@@ -45,7 +46,7 @@ func redisWorkload(in workloadInput) workload {
 	}
 	// The password stays out of the command line, which other processes of the node may read.
 	const start = `umask 077 && printf 'requirepass %s\n' "$REDISCLI_AUTH" >` + password + ` && exec redis-server /etc/redis/redis.conf`
-	return workload{
+	return server{
 		uid:       999,
 		command:   []string{shell, "-c", start},
 		secretEnv: map[string]string{"REDISCLI_AUTH": keyPassword},

@@ -5,15 +5,11 @@ package platform
 import (
 	"context"
 	"fmt"
-	"slices"
 
 	appsv1 "k8s.io/api/apps/v1"
-	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
-	rbacv1 "k8s.io/api/rbac/v1"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
@@ -25,25 +21,25 @@ import (
 
 	common "github.com/itechsmart/operator/api/common/v1alpha1"
 	v1alpha1 "github.com/itechsmart/operator/api/platform/v1alpha1"
+	"github.com/itechsmart/operator/controllers/internal/dynamic"
+	"github.com/itechsmart/operator/controllers/internal/memo"
+	"github.com/itechsmart/operator/controllers/internal/product"
 	"github.com/itechsmart/operator/controllers/internal/reconcile"
 	"github.com/itechsmart/operator/controllers/internal/refs"
 	"github.com/itechsmart/operator/controllers/internal/setup"
+	"github.com/itechsmart/operator/controllers/internal/tenants"
 	"github.com/itechsmart/operator/internal/backend/postgres"
-	"github.com/itechsmart/operator/internal/backend/rabbitmq"
 )
 
-// Setup adds the product's controllers to the manager.
+// Product is Platform in the list of products.
+var Product = product.Product{Name: "platform", AddToScheme: v1alpha1.AddToScheme, Setup: Setup}
+
+// Setup adds the controllers of Platforms to the manager.
 func Setup(d *setup.Deps) error {
-	return setupWith(d, realProbe, stores{databases: postgres.NewTenants, brokers: rabbitmq.New})
+	return setupWith(d, realProbe, postgres.NewTenants)
 }
 
-// stores is how the servers are opened that products' objects are made in.
-type stores struct {
-	databases openDatabases
-	brokers   openBrokers
-}
-
-func setupWith(d *setup.Deps, probe probeFunc, open stores) error {
+func setupWith(d *setup.Deps, probe probeFunc, databases tenants.Open) error {
 	mgr := d.Manager
 	prober := newProber(probe, d.Options.DriftInterval)
 	if err := mgr.Add(prober); err != nil {
@@ -55,21 +51,19 @@ func setupWith(d *setup.Deps, probe probeFunc, open stores) error {
 	if err != nil {
 		return fmt.Errorf("index Platforms: %w", err)
 	}
-	operators := &operators{mapper: mgr.GetRESTMapper(), cache: mgr.GetCache(), wake: ownerByLabels, watched: map[schema.GroupVersionKind]bool{}}
-	reconciler := newReconciler(d, prober, operators, open)
+	kinds := &dynamic.Kinds{Mapper: mgr.GetRESTMapper(), Cache: mgr.GetCache(), Wake: ownerByLabels}
+	reconciler := newReconciler(d, prober, kinds, databases)
 	changed := builder.WithPredicates(predicate.ResourceVersionChangedPredicate{})
-	specChanged := builder.WithPredicates(predicate.Or(predicate.GenerationChangedPredicate{}, predicate.LabelChangedPredicate{}, predicate.AnnotationChangedPredicate{}))
 	byLabels := handler.EnqueueRequestsFromMapFunc(ownerByLabels)
 	named := ctrl.NewControllerManagedBy(mgr).Named("platform").WithOptions(d.ControllerOptions()).
 		For(&v1alpha1.Platform{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Owns(&appsv1.StatefulSet{}, changed).Owns(&corev1.Service{}, changed).Owns(&corev1.ConfigMap{}, changed).
 		Owns(&policyv1.PodDisruptionBudget{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Owns(&networkingv1.NetworkPolicy{}, changed).
-		Owns(&appsv1.Deployment{}, changed).Owns(&corev1.ServiceAccount{}, changed).
-		Owns(&rbacv1.Role{}, changed).Owns(&rbacv1.RoleBinding{}, changed).
-		Owns(&networkingv1.Ingress{}, specChanged).Owns(&autoscalingv2.HorizontalPodAutoscaler{}, builder.WithPredicates(autoscalerChanged())).
 		// Credentials and pods have no Platform as their owner.
 		Watches(&corev1.Secret{}, byLabels, changed).
+		// A key that signs tokens is followed by the next one when every service's Pods have it.
+		Watches(&appsv1.Deployment{}, handler.EnqueueRequestsFromMapFunc(platformOf), changed).
 		Watches(&corev1.Pod{}, byLabels, changed).
 		Watches(&corev1.PersistentVolumeClaim{}, byLabels, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		WatchesRawSource(source.TypedChannel(prober.wake, handler.TypedEnqueueRequestsFromMapFunc(
@@ -79,40 +73,53 @@ func setupWith(d *setup.Deps, probe probeFunc, open stores) error {
 		WatchesRawSource(d.Refs.Names.Source(func(ctx context.Context, secret client.ObjectKey) []ctrlreconcile.Request {
 			return referring(ctx, mgr.GetClient(), secret)
 		}))
-	if d.Options.TokenReviewerRole != "" {
-		// Of all namespaces' bindings, those of ours: another manager may work in the others.
-		ours := predicate.NewPredicateFuncs(func(obj client.Object) bool {
-			return len(d.Options.Namespaces) == 0 || slices.Contains(d.Options.Namespaces, obj.GetLabels()[labelOwnerNamespace])
-		})
-		named = named.Watches(&rbacv1.ClusterRoleBinding{}, byLabels, builder.WithPredicates(ours, predicate.ResourceVersionChangedPredicate{}))
+	for _, kind := range d.Services {
+		named = named.Watches(kind.New(), handler.EnqueueRequestsFromMapFunc(platformOfService), builder.WithPredicates(setup.Existence()))
 	}
 	controller, err := named.Build(reconciler)
 	if err != nil {
 		return fmt.Errorf("platform controller: %w", err)
 	}
-	operators.controller = controller
+	kinds.Controller = controller
 	return nil
 }
 
-func newReconciler(d *setup.Deps, prober *prober, operators *operators, open stores) *reconcile.Reconciler[*v1alpha1.Platform] {
+func newReconciler(d *setup.Deps, prober *prober, kinds *dynamic.Kinds, databases tenants.Open) *reconcile.Reconciler[*v1alpha1.Platform] {
 	mgr := d.Manager
-	tenants := &databases{open: open.databases, checks: newChecks(d.Options.DriftInterval)}
-	queues := &queues{open: open.brokers, checks: newChecks(d.Options.DriftInterval)}
+	lately := memo.New[client.ObjectKey](d.Options.DriftInterval)
 	return &reconcile.Reconciler[*v1alpha1.Platform]{
 		Client: mgr.GetClient(), Recorder: mgr.GetEventRecorder("platform"),
-		New:    func() *v1alpha1.Platform { return &v1alpha1.Platform{} },
-		Forget: prober.forgetAll,
+		New: func() *v1alpha1.Platform { return &v1alpha1.Platform{} },
+		Forget: func(key client.ObjectKey) {
+			prober.forgetAll(key)
+			lately.Forget(func(k client.ObjectKey) bool { return k == key })
+		},
 		NewPass: func(p *v1alpha1.Platform) reconcile.Pass {
 			return &pass{
-				deps: d, client: mgr.GetClient(), cache: mgr.GetCache(), prober: prober, operators: operators, platform: p,
-				tenants: tenants, queues: queues,
-				defaults: defaults{
-					images: d.Options.BackendImages, productImages: d.Options.ProductImages, reviewerRole: d.Options.TokenReviewerRole,
-					allowPrivate: d.Options.AllowPrivateAddresses, managerNamespace: d.Options.ManagerNamespace, managerServiceAccount: d.Options.ManagerServiceAccount,
-				},
+				deps: d, client: mgr.GetClient(), cache: mgr.GetCache(), prober: prober, dynamic: kinds, platform: p,
+				databases: databases, lately: lately,
+				defaults: defaults{images: d.Options.BackendImages, managerNamespace: d.Options.ManagerNamespace},
 			}
 		},
 	}
+}
+
+// platformOf is the Platform that a child of a service belongs to.
+func platformOf(_ context.Context, obj client.Object) []ctrlreconcile.Request {
+	name := obj.GetLabels()[common.LabelPlatform]
+	if name == "" {
+		return nil
+	}
+	return []ctrlreconcile.Request{{NamespacedName: types.NamespacedName{Namespace: obj.GetNamespace(), Name: name}}}
+}
+
+// platformOfService is the Platform that a service stands on.
+func platformOfService(_ context.Context, obj client.Object) []ctrlreconcile.Request {
+	s, ok := obj.(common.ServiceObject)
+	if !ok {
+		return nil
+	}
+	return []ctrlreconcile.Request{{NamespacedName: types.NamespacedName{Namespace: obj.GetNamespace(), Name: s.ServiceSpec().PlatformRef.Name}}}
 }
 
 // ownerByLabels maps what belongs to a Platform without being owned by it.
@@ -121,11 +128,7 @@ func ownerByLabels(_ context.Context, obj client.Object) []ctrlreconcile.Request
 	if labels[common.LabelOwnerKind] != kindPlatform || labels[common.LabelOwnerName] == "" {
 		return nil
 	}
-	namespace := obj.GetNamespace()
-	if namespace == "" {
-		namespace = labels[labelOwnerNamespace]
-	}
-	return []ctrlreconcile.Request{{NamespacedName: types.NamespacedName{Namespace: namespace, Name: labels[common.LabelOwnerName]}}}
+	return []ctrlreconcile.Request{{NamespacedName: types.NamespacedName{Namespace: obj.GetNamespace(), Name: labels[common.LabelOwnerName]}}}
 }
 
 // referring finds the Platforms, in whichever namespace, that depend on a Secret.

@@ -19,19 +19,19 @@ import (
 // +kubebuilder:rbac:groups=vault.itechsmart.dev,resources=accesspolicies,verbs=get;list;watch
 // +kubebuilder:rbac:groups=vault.itechsmart.dev,resources=accesspolicies/status,verbs=get;patch;update
 
-// policyPass is one pass over one AccessPolicy. The Vault service reads policies by itself: what is done here is to say,
-// where the user looks, whether it will.
+// policyPass is one pass over one AccessPolicy. The Vault service reads policies by itself. The pass only reports, in the
+// status, whether the service can enforce this one.
 type policyPass struct {
 	client client.Client
 	policy *vaultv1alpha1.AccessPolicy
 }
 
-// Steps tell whether the policy can be enforced, and by whom.
+// Steps implements reconcile.Pass.
 func (p *policyPass) Steps() []reconcile.Step {
 	return []reconcile.Step{{Name: "rules", Run: p.rules}, {Name: "platform", Run: p.findPlatform}}
 }
 
-// maxWildcards is how many stars the service takes in one path.
+// maxWildcards is the number of stars that the service accepts in one path.
 const maxWildcards = 16
 
 func (p *policyPass) rules(context.Context) error {
@@ -55,7 +55,7 @@ func (p *policyPass) refuse(reason, message string) error {
 }
 
 func (p *policyPass) findPlatform(ctx context.Context) error {
-	platform, err := platformOf(ctx, p.client, p.policy.Namespace, p.policy.Spec.PlatformRef)
+	platform, _, err := platformOf(ctx, p.client, p.policy.Namespace, p.policy.Spec.PlatformRef)
 	if err != nil {
 		return err
 	}
@@ -63,8 +63,8 @@ func (p *policyPass) findPlatform(ctx context.Context) error {
 	return nil
 }
 
-// Finalize implements the frame's contract: a policy has nothing outside of Kubernetes.
+// Finalize implements reconcile.Pass. A policy has nothing outside of Kubernetes.
 func (p *policyPass) Finalize(context.Context) error { return nil }
 
-// Finish implements the frame's contract.
+// Finish implements reconcile.Pass.
 func (p *policyPass) Finish(context.Context, error) time.Duration { return 0 }

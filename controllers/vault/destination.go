@@ -29,7 +29,7 @@ func (p *pass) synced(status metav1.ConditionStatus, reason, message string) {
 	reconcile.Set(p.secret, vaultv1alpha1.ConditionSynced, status, reason, message)
 }
 
-// sync makes the destination hold the version in use. While it does, by its HMAC, nothing is read from the Vault.
+// sync writes the version in use to the destination. As long as its HMAC matches, nothing is read from the Vault.
 func (p *pass) sync(ctx context.Context) error {
 	if p.secret.Spec.Destination == nil {
 		p.secret.Status.DataMAC = ""
@@ -76,8 +76,8 @@ func (p *pass) syncDestination(ctx context.Context) error {
 	return nil
 }
 
-// current is the core Secret of that name; nil when there is none. The cache holds the operator's own; a foreign one is
-// known by name alone, and read to see whose it is.
+// current returns the core Secret of that name, or nil when there is none. The cache holds the operator's own Secrets. Of
+// foreign ones only the names are known; they are read from the API server to find the owner.
 func (p *pass) current(ctx context.Context, name string) (*corev1.Secret, error) {
 	key := client.ObjectKey{Namespace: p.secret.Namespace, Name: name}
 	var found corev1.Secret
@@ -101,7 +101,7 @@ func (p *pass) current(ctx context.Context, name string) (*corev1.Secret, error)
 	return &found, nil
 }
 
-// owns tells whether a core Secret is this resource's: by owner reference, or, when it outlives its owner, by labels.
+// owns reports whether a core Secret is this resource's: by owner reference or, when it outlives its owner, by labels.
 func (p *pass) owns(secret *corev1.Secret) bool {
 	if owner := metav1.GetControllerOf(secret); owner != nil {
 		return owner.UID == p.secret.UID
@@ -110,7 +110,7 @@ func (p *pass) owns(secret *corev1.Secret) bool {
 		secret.Annotations[vaultv1alpha1.AnnotationSecret] == p.secret.Name
 }
 
-// asWanted tells whether the destination is as the last pass left it, for this generation and version.
+// asWanted reports whether the destination is as the last pass left it, for this generation and version.
 func (p *pass) asWanted(ctx context.Context, current *corev1.Secret, version int64) (bool, error) {
 	status := p.secret.Status
 	if !p.settled() || status.Destination != current.Name ||
@@ -131,8 +131,8 @@ func (p *pass) asWanted(ctx context.Context, current *corev1.Secret, version int
 	return dataMAC(key, current.Type, current.Data) == status.DataMAC, nil
 }
 
-// write reads the value from the Vault and makes the destination so: a missing one is created, which fails should
-// somebody else have made it meanwhile, and one that is there is patched at the version that was looked at.
+// write reads the value from the Vault and writes it to the destination. It creates a missing one, which fails if somebody
+// else has created it meanwhile, and patches an existing one only at the version that it has read.
 func (p *pass) write(ctx context.Context, current *corev1.Secret, version int64) error {
 	data, err := p.value(ctx, version)
 	if err != nil {
@@ -165,7 +165,7 @@ func (p *pass) write(ctx context.Context, current *corev1.Secret, version int64)
 	}
 	if apierrors.IsInvalid(err) {
 		return &reconcile.Terminal{Reason: common.ReasonInvalidSpec, Message: fmt.Sprintf("spec.destination: the API server refuses Secret %s as of type %s with keys %v",
-			desired.Name, desired.Type, slices.Sorted(maps.Keys(data)))} // its own words could quote a value
+			desired.Name, desired.Type, slices.Sorted(maps.Keys(data)))} // the server's message could quote a value
 	}
 	if err != nil {
 		return fmt.Errorf("write destination: %w", err)
@@ -174,7 +174,7 @@ func (p *pass) write(ctx context.Context, current *corev1.Secret, version int64)
 	return nil
 }
 
-// value is the content of the destination, rendered from a version.
+// value renders the content of the destination from a version.
 func (p *pass) value(ctx context.Context, version int64) (map[string][]byte, error) {
 	if _, err := p.vault(); err != nil {
 		return nil, err
@@ -198,7 +198,7 @@ func (p *pass) value(ctx context.Context, version int64) (map[string][]byte, err
 	return data, nil
 }
 
-// gone says that the version in use cannot be read. The destination stays as it is: nothing is taken from who uses it.
+// gone returns the error for a version that cannot be read. The destination stays as it is, for those who use it.
 func (p *pass) gone(version int64, state string) error {
 	message := fmt.Sprintf("version %d of %q is %s; undelete it, write a new one, or set spec.version to one that exists", version, p.secret.StorePath(), state)
 	p.synced(metav1.ConditionFalse, vaultv1alpha1.ReasonVersionNotFound, message)
@@ -217,7 +217,7 @@ func (p *pass) coreType() corev1.SecretType {
 	}
 }
 
-// shape sets labels, annotations and the owner, and leaves what others have added.
+// shape sets labels, annotations and the owner, and keeps what others have added.
 func (p *pass) shape(secret *corev1.Secret, version int64) error {
 	labels := maps.Clone(secret.Labels)
 	if labels == nil {
@@ -236,7 +236,7 @@ func (p *pass) shape(secret *corev1.Secret, version int64) error {
 	annotations[vaultv1alpha1.AnnotationStored] = p.secret.Status.StoredAt.UTC().Format(time.RFC3339Nano)
 	secret.Labels, secret.Annotations = labels, annotations
 	if p.secret.Spec.Destination.DeletionPolicy != common.DeletionDelete {
-		// Without an owner reference it outlives the resource; a later one of the same name finds it by its labels.
+		// Without an owner reference it outlives the resource. A later resource of the same name finds it by its labels.
 		secret.OwnerReferences = slices.DeleteFunc(slices.Clone(secret.OwnerReferences), func(r metav1.OwnerReference) bool { return r.UID == p.secret.UID })
 		return nil
 	}
@@ -246,7 +246,7 @@ func (p *pass) shape(secret *corev1.Secret, version int64) error {
 	return nil
 }
 
-// leave removes the core Secret of an earlier specification, unless it is to be retained, and notes the one of this.
+// leave removes the core Secret of an earlier specification, unless it is to be retained, and records the current one.
 func (p *pass) leave(ctx context.Context) error {
 	old, name := p.secret.Status.Destination, p.secret.DestinationName()
 	if old == name {
@@ -261,8 +261,8 @@ func (p *pass) leave(ctx context.Context) error {
 	return nil
 }
 
-// remove deletes a core Secret that this resource owns: the owner reference says which policy it was made with. It asks
-// the API server, for there is no second time: one that the cache has not seen yet would stay, with its value.
+// remove deletes a core Secret that has this resource as its owner, and so was written with policy Delete. It reads from
+// the API server: this is the only attempt, and a Secret that the cache does not have yet would stay, with its value.
 func (p *pass) remove(ctx context.Context, name string) error {
 	var found corev1.Secret
 	err := p.c.Refs.Live.Get(ctx, client.ObjectKey{Namespace: p.secret.Namespace, Name: name}, &found)

@@ -12,7 +12,7 @@ import (
 	"cel.dev/cel-go/ext"
 )
 
-// environment is what the Vault service evaluates conditions in: the same variables and libraries.
+// environment returns the CEL environment of the Vault service: the same variables and libraries.
 var environment = sync.OnceValues(func() (*cel.Env, error) {
 	const (
 		longest = 4 << 10
@@ -27,7 +27,7 @@ var environment = sync.OnceValues(func() (*cel.Env, error) {
 	)
 })
 
-// compile tells what is wrong with a condition; an empty one is always true.
+// compile returns what is wrong with a condition. An empty one is always true.
 func compile(when string) error {
 	if strings.TrimSpace(when) == "" {
 		return nil

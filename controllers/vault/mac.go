@@ -25,7 +25,7 @@ import (
 	"github.com/itechsmart/operator/controllers/internal/reconcile"
 )
 
-// mac is an HMAC-SHA256 of parts whose borders count, in hex. purpose keeps one use's from another's.
+// mac returns an HMAC-SHA256 of length-prefixed parts, in hex. purpose separates its uses.
 func mac(key []byte, purpose string, parts ...[]byte) string {
 	sum := hmac.New(sha256.New, key)
 	for _, part := range append([][]byte{[]byte(purpose)}, parts...) {
@@ -46,8 +46,8 @@ func dataMAC(key []byte, typ corev1.SecretType, data map[string][]byte) string {
 	return mac(key, "destination", parts...)
 }
 
-// macKey is the key of a Platform's HMACs. Whoever reads a status without it learns nothing of a value, however short. It
-// is made once; should somebody remove it, every destination is compared with the store anew.
+// macKey returns the key of a Platform's HMACs. Without it a status reveals nothing of a value, however short. It is
+// created once. If somebody removes it, every destination is compared with the store again.
 func (c *Controller) macKey(ctx context.Context, platform *platformv1alpha1.Platform) ([]byte, error) {
 	name := client.ObjectKey{Namespace: platform.Namespace, Name: macName(platform.Name)}
 	var found corev1.Secret

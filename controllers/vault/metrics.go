@@ -23,7 +23,7 @@ var (
 		"When the next rotation of a vault Secret is due; absent without spec.rotation.", []string{"namespace", "name"}, nil)
 )
 
-// collector reads the cache when it is asked: there is nothing to keep, and nothing that stays behind a deleted Secret.
+// collector reads the cache at each scrape: it keeps no state, and no series of a deleted Secret.
 type collector struct{ reader client.Reader }
 
 // Describe implements prometheus.Collector.
@@ -48,7 +48,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	}
 }
 
-// registering orders the managers of one process that start at once: to replace a collector takes two calls.
+// registering serializes managers of one process that start at the same time: replacing a collector takes two calls.
 var registering sync.Mutex
 
 // registerMetrics replaces the collector of an earlier manager of this process.

@@ -12,12 +12,12 @@ import (
 )
 
 const (
-	// ownerKind is the value of LabelOwnerKind on destinations: not Secret, which could be the core kind. Others find
-	// destinations by it.
+	// ownerKind is the value of LabelOwnerKind on destinations. It is not Secret, which could be the core kind. Other
+	// controllers find destinations by it.
 	ownerKind = string(common.ConnectionVaultSecret)
 	// claimKind is the kind of a stored value in the annotation of claims.
 	claimKind = "Secret"
-	// metadataOwner is the metadata of a stored version that names the resource which declared it.
+	// metadataOwner is the metadata key of a stored version that names the resource which declared it.
 	metadataOwner = "itechsmart.dev/owner"
 	// macKey is the key of the Secret with a Platform's HMAC key.
 	macKey = "key"
@@ -26,22 +26,22 @@ const (
 	// fieldOwnerRestart begins the name that owns that annotation, one per Secret.
 	fieldOwnerRestart = "itechsmart-vault-"
 
-	// indexPath finds Secrets by where they store: "namespace/path".
+	// indexPath indexes Secrets by their path in the store: "namespace/path".
 	indexPath = "spec.path"
-	// indexPlatform finds Secrets and AccessPolicies by their Platform; "namespace/" stands for the only one.
+	// indexPlatform indexes Secrets and AccessPolicies by their Platform; "namespace/" stands for the only one.
 	indexPlatform = "spec.platform"
-	// indexSource finds Secrets by the core Secrets that they copy: "namespace/name".
+	// indexSource indexes Secrets by the core Secrets that they copy: "namespace/name".
 	indexSource = "spec.source.secrets"
-	// indexDestination finds Secrets by the core Secret that they write: "namespace/name".
+	// indexDestination indexes Secrets by the core Secret that they write: "namespace/name".
 	indexDestination = "spec.destination.name"
-	// indexUses finds workloads by the core Secrets that their Pods refer to: "namespace/name".
+	// indexUses indexes workloads by the core Secrets that their Pods refer to: "namespace/name".
 	indexUses = "spec.template.secrets"
 )
 
-// macName is the core Secret with the key of a Platform's HMACs.
+// macName returns the name of the core Secret with the key of a Platform's HMACs.
 func macName(platform string) string { return platform + "-vault-mac" }
 
-// instance is a name as a label's value, an annotation's key or a field owner: at most 63 characters.
+// instance shortens a name to the 63 characters of a label's value, an annotation's key or a field owner.
 func instance(name string) string {
 	const longest, kept = 63, 52
 	if len(name) <= longest {
@@ -51,7 +51,7 @@ func instance(name string) string {
 	return name[:kept] + "-" + hex.EncodeToString(sum[:5])
 }
 
-// labelsOf are the operator's own labels of a destination.
+// labelsOf returns the operator's own labels of a destination.
 func labelsOf(s *vaultv1alpha1.Secret) map[string]string {
 	return map[string]string{
 		"app.kubernetes.io/part-of": "itechsmart", common.LabelComponent: "vault-secret",

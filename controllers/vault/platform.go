@@ -14,32 +14,34 @@ import (
 	vaultv1alpha1 "github.com/itechsmart/operator/api/vault/v1alpha1"
 	"github.com/itechsmart/operator/controllers/internal/reconcile"
 	"github.com/itechsmart/operator/controllers/internal/refs"
+	"github.com/itechsmart/operator/controllers/internal/service"
 	"github.com/itechsmart/operator/internal/backend"
 	vault "github.com/itechsmart/operator/workloads/vault/client"
 )
 
-// platformOf is the Platform that a reference names, or the namespace's only one; it runs a Vault.
-func platformOf(ctx context.Context, c client.Reader, namespace string, ref *common.PlatformReference) (*platformv1alpha1.Platform, error) {
+// platformOf is the Platform that a reference names, or the namespace's only one, with its Vault service.
+func platformOf(ctx context.Context, c client.Reader, namespace string, ref *common.PlatformReference) (*platformv1alpha1.Platform, service.Object, error) {
 	platform, err := refs.Platform(ctx, c, namespace, ref)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	if platform.Spec.Products.Vault == nil {
-		return nil, reconcile.Wait(vaultv1alpha1.ReasonVaultDisabled, "Platform %s runs no Vault; set spec.products.vault on it", platform.Name)
+	vault, err := serviceType.On(ctx, c, platform)
+	if err != nil {
+		return nil, nil, err
 	}
-	return platform, nil
+	return platform, vault, nil
 }
 
 // findPlatform finds whose Vault it is. That the Vault serves matters only to a pass that needs it.
 func (p *pass) findPlatform(ctx context.Context) error {
-	platform, err := platformOf(ctx, p.c.Client, p.secret.Namespace, p.secret.Spec.PlatformRef)
-	p.platform = platform
+	var err error
+	p.platform, p.service, err = platformOf(ctx, p.c.Client, p.secret.Namespace, p.secret.Spec.PlatformRef)
 	return err
 }
 
 // connection names the Vault in claims.
 func connection(platform *platformv1alpha1.Platform) string {
-	return "Platform/" + platform.Namespace + "/" + platform.Name + "/" + platformv1alpha1.ProductVault
+	return "Platform/" + platform.Namespace + "/" + platform.Name + "/" + vaultv1alpha1.Product
 }
 
 // vault is the client of the Platform's Vault, once it is Ready.
@@ -47,10 +49,10 @@ func (p *pass) vault() (vault.Client, error) {
 	if p.client != nil {
 		return p.client, nil
 	}
-	if err := refs.Serving(p.platform, platformv1alpha1.ProductVault, "the Vault"); err != nil {
+	if err := serviceType.Serving(p.service); err != nil {
 		return nil, err
 	}
-	opened, err := p.c.Open(p.platform.ProductURL(platformv1alpha1.ProductVault))
+	opened, err := p.c.Open(common.ServiceURL(p.platform.Namespace, p.platform.Name, vaultv1alpha1.Product))
 	if err != nil {
 		return nil, fmt.Errorf("the Vault of Platform %s: %w", p.platform.Name, err)
 	}
@@ -70,7 +72,7 @@ func (p *pass) explain(err error) error {
 			Message: fmt.Sprintf("the Vault of Platform %s is sealed; vaultctl seal-status tells why, and vaultctl unseal gives a share", p.platform.Name)}
 	case errors.Is(err, backend.ErrAuth):
 		return reconcile.Fail(common.ReasonAccessDenied, fmt.Errorf("%w; the Vault of Platform %s does not take the operator's ServiceAccount token of audience %q",
-			err, p.platform.Name, platformv1alpha1.TokenAudience))
+			err, p.platform.Name, common.TokenAudience))
 	case errors.Is(err, backend.ErrInvalid):
 		return &reconcile.Terminal{Reason: common.ReasonInvalidSpec, Message: err.Error()}
 	default:

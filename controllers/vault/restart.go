@@ -24,8 +24,8 @@ import (
 // maxConsumers bounds the rows in the status.
 const maxConsumers = 50
 
-// restart gives every target's Pod template an annotation with the version, once per version: the workload's own
-// controller does the rest. The first version restarts nothing, for nothing has read another.
+// restart sets an annotation with the version on every target's Pod template, once per version, and the workload's
+// controller does the rest. The first version restarts nothing: no Pod has read another.
 func (p *pass) restart(ctx context.Context) error {
 	status := &p.secret.Status
 	if p.written == 0 || p.written == status.RestartedVersion {
@@ -45,11 +45,11 @@ func (p *pass) restart(ctx context.Context) error {
 func (p *pass) restartOne(ctx context.Context, target vaultv1alpha1.WorkloadReference) error {
 	found, ok := workloadKinds()[target.Kind]
 	if !ok {
-		return nil // the API refuses other kinds
+		return nil // the API server rejects other kinds
 	}
 	err := p.c.Workloads.Get(ctx, client.ObjectKey{Namespace: p.secret.Namespace, Name: target.Name}, found)
 	if apierrors.IsNotFound(err) {
-		return nil // when it comes, it reads this version
+		return nil // once created, it reads this version
 	}
 	if err != nil {
 		return fmt.Errorf("read %s %s: %w", target.Kind, target.Name, err)
@@ -58,7 +58,7 @@ func (p *pass) restartOne(ctx context.Context, target vaultv1alpha1.WorkloadRefe
 	if found.GetAnnotations()[key] == version {
 		return nil
 	}
-	// Only the annotation is owned. The UID keeps the apply from making a workload that has just gone.
+	// Only the annotation is owned. The UID keeps the apply from creating a workload that was just deleted.
 	patch := &unstructured.Unstructured{Object: map[string]any{
 		"apiVersion": appsv1.SchemeGroupVersion.String(), "kind": target.Kind,
 		"metadata": map[string]any{"name": target.Name, "namespace": p.secret.Namespace, "uid": string(found.GetUID())},
@@ -67,14 +67,14 @@ func (p *pass) restartOne(ctx context.Context, target vaultv1alpha1.WorkloadRefe
 	err = p.c.Client.Apply(ctx, client.ApplyConfigurationFromUnstructured(patch), client.FieldOwner(fieldOwnerRestart+instance(p.secret.Name)), client.ForceOwnership)
 	switch {
 	case apierrors.IsNotFound(err), apierrors.IsConflict(err):
-		return nil // it has gone, or was made anew meanwhile
+		return nil // it was deleted, or created anew
 	case err != nil:
 		return fmt.Errorf("restart %s %s: %w", target.Kind, target.Name, err)
 	}
 	return nil
 }
 
-// consumers tells which workloads refer to the destination, and at which version.
+// consumers records which workloads refer to the destination, and at which version.
 func (p *pass) consumers(ctx context.Context) {
 	status := &p.secret.Status
 	name := p.secret.DestinationName()

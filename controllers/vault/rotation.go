@@ -19,8 +19,8 @@ import (
 	"github.com/itechsmart/operator/controllers/internal/reconcile"
 )
 
-// schedule says when the next rotation is due: so much after the last one that it is early by a part of the jitter, which
-// is the same however often it is asked.
+// schedule sets when the next rotation is due: one interval after the last one, less a part of the jitter. The part stays
+// the same until then.
 func (p *pass) schedule() {
 	status := &p.secret.Status
 	if !p.secret.Rotates() || status.LastRotation == nil {
@@ -28,20 +28,20 @@ func (p *pass) schedule() {
 		return
 	}
 	interval := p.secret.Spec.Rotation.Interval.Duration
-	percent, _ := strconv.Atoi(strings.TrimSuffix(p.secret.Spec.Rotation.Jitter, "%")) // the API holds it to a number
+	percent, _ := strconv.Atoi(strings.TrimSuffix(p.secret.Spec.Rotation.Jitter, "%")) // the API accepts only a number
 	sum := p.rotationSum()
 	early := interval / 100 * time.Duration(percent) / 1000 * time.Duration(binary.BigEndian.Uint16(sum[:2])%1000)
 	next := metav1.NewTime(status.LastRotation.Add(interval - early).Truncate(time.Second))
 	status.NextRotation = &next
 }
 
-// rotationSum is the same until the next rotation, and another after it.
+// rotationSum returns a hash that stays the same until the next rotation.
 func (p *pass) rotationSum() [sha256.Size]byte {
 	return sha256.Sum256(fmt.Appendf(nil, "%s %d", p.secret.UID, p.secret.Status.LastRotation.Unix()))
 }
 
-// rotationToken asks for a rotation that is due; "" when none is. A manager that dies after it was made, and before the
-// status tells of it, leaves a successor that asks with the same token: it is not made twice.
+// rotationToken returns the idempotency key of a rotation that is due, or "" when none is. After a crash between rotation
+// and status, the next manager asks with the same key, and the Vault does not rotate twice.
 func (p *pass) rotationToken() string {
 	if !p.due() || p.secret.Spec.Version != 0 {
 		return ""
@@ -55,7 +55,7 @@ func (p *pass) due() bool {
 	return next != nil && !p.c.Now().Before(next.Time)
 }
 
-// expiry holds Ready back when the value in use has expired.
+// expiry waits when the value in use has expired.
 func (p *pass) expiry(context.Context) error {
 	at := p.secret.Status.ExpiresAt
 	if at == nil || p.c.Now().Before(at.Time) {
@@ -65,7 +65,7 @@ func (p *pass) expiry(context.Context) error {
 		p.secret.Status.CurrentVersion, at.UTC().Format(time.RFC3339))
 }
 
-// Finish implements the frame's contract.
+// Finish implements reconcile.Pass.
 func (p *pass) Finish(ctx context.Context, err error) time.Duration {
 	p.rotationCondition()
 	p.expiryCondition()
@@ -113,8 +113,8 @@ func (p *pass) expiryCondition() {
 	reconcile.Set(p.secret, vaultv1alpha1.ConditionExpiring, status, reason, message)
 }
 
-// again is when something is due although nothing changes. The frame spreads timers by a tenth: a long wait is cut into
-// shrinking ones, so that a rotation in a month is late by seconds and not by days.
+// again returns when to reconcile although nothing changes. Package reconcile adds up to a tenth to each delay; a long one
+// is split into shrinking ones, so that a rotation in a month is late by seconds, not by days.
 func (p *pass) again() time.Duration {
 	const short = 10 * time.Second
 	now := p.c.Now()

@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package vault has the controllers of vault Secrets and of AccessPolicies.
+// Package vault implements the controllers of vault Secrets and AccessPolicies.
 package vault
 
 import (
-	"sync"
 	"time"
 
-	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	platformv1alpha1 "github.com/itechsmart/operator/api/platform/v1alpha1"
 	vaultv1alpha1 "github.com/itechsmart/operator/api/vault/v1alpha1"
+	"github.com/itechsmart/operator/controllers/internal/memo"
 	"github.com/itechsmart/operator/controllers/internal/reconcile"
 	"github.com/itechsmart/operator/controllers/internal/refs"
+	"github.com/itechsmart/operator/controllers/internal/service"
 	vault "github.com/itechsmart/operator/workloads/vault/client"
 )
 
@@ -27,41 +27,33 @@ import (
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 
 const (
-	// lookInterval is how often the store is asked for what no event told of.
+	// lookInterval is how often the Vault is asked for changes that no event reported.
 	lookInterval = time.Hour
-	// periodicInterval is that of refresh policy Periodic, when the Secret does not say.
+	// periodicInterval is the default of refresh policy Periodic.
 	periodicInterval = 10 * time.Minute
-	// staleInterval is how often a value with an old root key is looked at.
+	// staleInterval is how often the Vault is asked about a value with an old root key.
 	staleInterval = time.Minute
-	// sealedInterval is how often a sealed Vault is asked again; its Platform's status wakes sooner.
+	// sealedInterval is how often a sealed Vault is asked again, when no watch event comes sooner.
 	sealedInterval = 30 * time.Second
-	// missingInterval is how often what others are to write is looked for; the service's annotation wakes sooner.
+	// missingInterval is how often the Vault is asked for what others must write, when the service's annotation does not come sooner.
 	missingInterval = time.Minute
 )
 
-// Open makes a client of the Vault at an endpoint.
+// Open returns a client of the Vault at an endpoint.
 type Open func(endpoint string) (vault.Client, error)
 
-// Controller is what passes over Secrets share.
+// Controller holds what all passes over Secrets share.
 type Controller struct {
 	Client client.Client
 	Refs   *refs.Resolver
 	Open   Open
-	// Workloads knows which workloads refer to which core Secrets.
+	// Workloads caches which workloads refer to which core Secrets.
 	Workloads client.Reader
 	// Now is the clock.
 	Now func() time.Time
 
-	mu     sync.Mutex
-	looked map[types.UID]look
-}
-
-// look remembers when the store was last asked about a Secret, which annotation of the service had been seen then, and
-// which version was the newest.
-type look struct {
-	at         time.Time
-	annotation string
-	latest     int64 // 0: this manager has not looked yet
+	// looked remembers which Secrets the Vault was asked about lately.
+	looked *memo.Lately[client.ObjectKey]
 }
 
 // pass is one pass over one Secret.
@@ -69,31 +61,24 @@ type pass struct {
 	c        *Controller
 	secret   *vaultv1alpha1.Secret
 	platform *platformv1alpha1.Platform
-	client   vault.Client // nil until it is needed
-	// hash identifies the declaration, declared is it; nil until it is needed.
+	service  service.Object // the Platform's Vault
+	client   vault.Client   // nil until it is needed
+	// hash identifies the declaration. declared is nil until it is needed.
 	hash     string
 	declared *vault.Apply
 	rotating string // the token of a rotation that is due
 	written  int64  // the version that the destination has; 0: none
 }
 
-// NewPass implements the frame's contract.
+// NewPass returns the pass for a Secret.
 func (c *Controller) NewPass(s *vaultv1alpha1.Secret) reconcile.Pass {
 	return &pass{c: c, secret: s}
 }
 
-// Forget drops what is remembered of Secrets that are gone: which one is not known any more, so old looks are aged out.
-func (c *Controller) Forget(client.ObjectKey) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for uid, last := range c.looked {
-		if c.Now().Sub(last.at) > 3*lookInterval {
-			delete(c.looked, uid)
-		}
-	}
-}
+// Forget drops what is remembered of a Secret that no longer exists.
+func (c *Controller) Forget(key client.ObjectKey) { c.looked.Delete(key) }
 
-// Steps lead from the declaration to a destination that holds its value.
+// Steps implements reconcile.Pass.
 func (p *pass) Steps() []reconcile.Step {
 	return []reconcile.Step{
 		{Name: "platform", Run: p.findPlatform},

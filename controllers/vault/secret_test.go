@@ -57,10 +57,9 @@ func TestSecretWaitsForVault(t *testing.T) {
 	w.vaultReady(p, true)
 	w.ready(late)
 
-	w.Expect(w.client.Get(w.ctx, client.ObjectKeyFromObject(p), p)).To(Succeed())
-	p.Spec.Products.Vault = nil
-	w.Expect(w.client.Update(w.ctx, p)).To(Succeed())
-	w.condition(s, common.ConditionReady, metav1.ConditionFalse, vaultv1alpha1.ReasonVaultDisabled)
+	w.Expect(w.client.Delete(w.ctx, vaultService(p))).To(Succeed())
+	message = w.condition(s, common.ConditionReady, metav1.ConditionFalse, common.ReasonReferenceNotFound)
+	w.Expect(message).To(ContainSubstring("create a VaultService with spec.platformRef.name main"))
 }
 
 func TestSealedVault(t *testing.T) {
@@ -261,6 +260,7 @@ func TestOlderPathWins(t *testing.T) {
 	w.platform("main")
 	older := w.secret("a-older", func(s *vaultv1alpha1.Secret) { s.Spec.Path, s.Spec.DeletionPolicy = "shared", common.DeletionDelete })
 	w.ready(older)
+	ctrltest.Outlast(t, older)
 	younger := w.secret("b-younger", func(s *vaultv1alpha1.Secret) { s.Spec.Path = "shared" })
 	w.Expect(w.condition(younger, common.ConditionReady, metav1.ConditionFalse, common.ReasonConflict)).To(ContainSubstring("a-older"))
 	reader := w.secret("c-reader", func(s *vaultv1alpha1.Secret) {

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -22,8 +21,10 @@ import (
 	common "github.com/itechsmart/operator/api/common/v1alpha1"
 	platformv1alpha1 "github.com/itechsmart/operator/api/platform/v1alpha1"
 	vaultv1alpha1 "github.com/itechsmart/operator/api/vault/v1alpha1"
+	"github.com/itechsmart/operator/controllers/internal/memo"
 	"github.com/itechsmart/operator/controllers/internal/reconcile"
 	"github.com/itechsmart/operator/controllers/internal/refs"
+	"github.com/itechsmart/operator/controllers/internal/service"
 	"github.com/itechsmart/operator/controllers/internal/setup"
 	vault "github.com/itechsmart/operator/workloads/vault/client"
 )
@@ -36,14 +37,15 @@ func Setup(d *setup.Deps) error {
 	}, time.Now)
 }
 
-// SetupWith is Setup with another way to reach Vaults, and another clock.
+// SetupWith is Setup with another client of Vaults, and another clock.
 func SetupWith(d *setup.Deps, open Open, now func() time.Time) error {
 	mgr := d.Manager
 	workloads, err := workloadCache(d)
 	if err != nil {
 		return err
 	}
-	c := &Controller{Client: mgr.GetClient(), Refs: d.Refs, Open: open, Workloads: workloads, Now: now}
+	c := &Controller{Client: mgr.GetClient(), Refs: d.Refs, Open: open, Workloads: workloads, Now: now, looked: memo.New[client.ObjectKey](lookInterval)}
+	c.looked.Now = now
 	if err := c.index(mgr.GetFieldIndexer()); err != nil {
 		return err
 	}
@@ -56,7 +58,7 @@ func SetupWith(d *setup.Deps, open Open, now func() time.Time) error {
 	return c.setupPolicies(d)
 }
 
-// workloadCache knows, of each workload in the watched namespaces, which core Secrets its Pods refer to.
+// workloadCache returns a cache that has, for each workload in the watched namespaces, the core Secrets that its Pods refer to.
 func workloadCache(d *setup.Deps) (cache.Cache, error) {
 	mgr := d.Manager
 	options := cache.Options{
@@ -80,62 +82,37 @@ func workloadCache(d *setup.Deps) (cache.Cache, error) {
 }
 
 func (c *Controller) setupSecrets(d *setup.Deps, workloads cache.Cache) error {
-	mgr := d.Manager
-	reconciler := &reconcile.Reconciler[*vaultv1alpha1.Secret]{
-		Client: mgr.GetClient(), Recorder: mgr.GetEventRecorder("vault-secret"),
-		New: func() *vaultv1alpha1.Secret { return &vaultv1alpha1.Secret{} }, NewPass: c.NewPass, Forget: c.Forget,
-	}
-	b := ctrl.NewControllerManagedBy(mgr).
-		For(&vaultv1alpha1.Secret{}, builder.WithPredicates(predicate.Or[client.Object](predicate.GenerationChangedPredicate{}, deletion(), told()))).
+	secrets := setup.Kind[*vaultv1alpha1.Secret]{Name: "vault-secret", Like: &vaultv1alpha1.Secret{}, NewPass: c.NewPass, Forget: c.Forget}
+	b := secrets.Builder(d, setup.Deletion(), reported()).
 		Watches(&vaultv1alpha1.Secret{}, handler.EnqueueRequestsFromMapFunc(c.rivals), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Watches(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(ownerOf), builder.WithPredicates(setup.NotOwnCreate())).
-		Watches(&platformv1alpha1.Platform{}, handler.EnqueueRequestsFromMapFunc(c.platformUsers), builder.WithPredicates(refs.ServingChanged(platformv1alpha1.ProductVault))).
+		Watches(&platformv1alpha1.Platform{}, handler.EnqueueRequestsFromMapFunc(c.platformUsers), builder.WithPredicates(setup.Existence())).
+		Watches(&vaultv1alpha1.VaultService{}, service.ByPlatform(c.platformUsers), builder.WithPredicates(service.ServingChanged())).
 		WatchesRawSource(d.Refs.Names.Source(c.secretUsers))
 	for _, kind := range workloadKinds() {
 		b = b.WatchesRawSource(source.Kind(workloads, kind, handler.EnqueueRequestsFromMapFunc(c.usedBy), slimChanged()))
 	}
-	if err := b.WithOptions(d.ControllerOptions()).Named("vault-secret").Complete(reconciler); err != nil {
-		return fmt.Errorf("vault Secret controller: %w", err)
-	}
-	return nil
+	return secrets.Complete(d, b)
 }
 
 func (c *Controller) setupPolicies(d *setup.Deps) error {
-	mgr := d.Manager
-	reconciler := &reconcile.Reconciler[*vaultv1alpha1.AccessPolicy]{
-		Client: mgr.GetClient(), Recorder: mgr.GetEventRecorder("vault-accesspolicy"),
-		New: func() *vaultv1alpha1.AccessPolicy { return &vaultv1alpha1.AccessPolicy{} },
-		NewPass: func(p *vaultv1alpha1.AccessPolicy) reconcile.Pass {
-			return &policyPass{client: mgr.GetClient(), policy: p}
-		},
+	policies := setup.Kind[*vaultv1alpha1.AccessPolicy]{
+		Name: "vault-accesspolicy", Like: &vaultv1alpha1.AccessPolicy{},
+		NewPass: func(p *vaultv1alpha1.AccessPolicy) reconcile.Pass { return &policyPass{client: c.Client, policy: p} },
 	}
-	err := ctrl.NewControllerManagedBy(mgr).
-		For(&vaultv1alpha1.AccessPolicy{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
-		Watches(&platformv1alpha1.Platform{}, handler.EnqueueRequestsFromMapFunc(c.platformPolicies), builder.WithPredicates(refs.ServingChanged(platformv1alpha1.ProductVault))).
-		WithOptions(d.ControllerOptions()).Named("vault-accesspolicy").Complete(reconciler)
-	if err != nil {
-		return fmt.Errorf("AccessPolicy controller: %w", err)
-	}
-	return nil
+	return policies.Complete(d, policies.Builder(d).
+		Watches(&platformv1alpha1.Platform{}, handler.EnqueueRequestsFromMapFunc(c.platformPolicies), builder.WithPredicates(setup.Existence())).
+		Watches(&vaultv1alpha1.VaultService{}, service.ByPlatform(c.platformPolicies), builder.WithPredicates(service.ServingChanged())))
 }
 
-// deletion lets the start of a deletion through, which changes no generation of a resource without finalizers.
-func deletion() predicate.Predicate {
-	return predicate.NewPredicateFuncs(func(obj client.Object) bool { return !obj.GetDeletionTimestamp().IsZero() })
+// reported selects a new version in the service's annotation.
+func reported() predicate.Predicate {
+	return setup.Updated(func(was, is client.Object) bool {
+		return was.GetAnnotations()[vaultv1alpha1.AnnotationVersion] != is.GetAnnotations()[vaultv1alpha1.AnnotationVersion]
+	})
 }
 
-// told lets the service's annotation through.
-func told() predicate.Predicate {
-	return predicate.Funcs{
-		CreateFunc: func(event.CreateEvent) bool { return false }, DeleteFunc: func(event.DeleteEvent) bool { return false },
-		GenericFunc: func(event.GenericEvent) bool { return false },
-		UpdateFunc: func(e event.UpdateEvent) bool {
-			return e.ObjectOld.GetAnnotations()[vaultv1alpha1.AnnotationVersion] != e.ObjectNew.GetAnnotations()[vaultv1alpha1.AnnotationVersion]
-		},
-	}
-}
-
-// slimChanged lets a workload through when what is known of it here has changed.
+// slimChanged selects workloads whose cached part has changed.
 func slimChanged() predicate.Predicate {
 	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 		return !maps.Equal(e.ObjectOld.GetAnnotations(), e.ObjectNew.GetAnnotations())
@@ -143,7 +120,7 @@ func slimChanged() predicate.Predicate {
 }
 
 func (c *Controller) index(indexer client.FieldIndexer) error {
-	for field, extract := range map[string]func(*vaultv1alpha1.Secret) []string{
+	err := refs.Index(context.Background(), indexer, &vaultv1alpha1.Secret{}, refs.Fields[*vaultv1alpha1.Secret]{
 		indexPath: func(s *vaultv1alpha1.Secret) []string { return []string{s.Namespace + "/" + s.StorePath()} },
 		indexPlatform: func(s *vaultv1alpha1.Secret) []string {
 			return []string{refs.PlatformKey(s.Namespace, s.Spec.PlatformRef)}
@@ -155,32 +132,18 @@ func (c *Controller) index(indexer client.FieldIndexer) error {
 			}
 			return []string{s.Namespace + "/" + s.DestinationName()}
 		},
-	} {
-		err := indexer.IndexField(context.Background(), &vaultv1alpha1.Secret{}, field, func(obj client.Object) []string {
-			s, ok := obj.(*vaultv1alpha1.Secret)
-			if !ok {
-				return nil
-			}
-			return extract(s)
-		})
-		if err != nil {
-			return fmt.Errorf("index Secrets by %s: %w", field, err)
-		}
-	}
-	err := indexer.IndexField(context.Background(), &vaultv1alpha1.AccessPolicy{}, indexPlatform, func(obj client.Object) []string {
-		p, ok := obj.(*vaultv1alpha1.AccessPolicy)
-		if !ok {
-			return nil
-		}
-		return []string{refs.PlatformKey(p.Namespace, p.Spec.PlatformRef)}
 	})
 	if err != nil {
-		return fmt.Errorf("index AccessPolicies by Platform: %w", err)
+		return err
 	}
-	return nil
+	return refs.Index(context.Background(), indexer, &vaultv1alpha1.AccessPolicy{}, refs.Fields[*vaultv1alpha1.AccessPolicy]{
+		indexPlatform: func(p *vaultv1alpha1.AccessPolicy) []string {
+			return []string{refs.PlatformKey(p.Namespace, p.Spec.PlatformRef)}
+		},
+	})
 }
 
-// sourceKeys are the core Secrets that a Secret copies.
+// sourceKeys returns the core Secrets that a Secret copies.
 func sourceKeys(s *vaultv1alpha1.Secret) []string {
 	var out []string
 	for _, r := range references(s) {
@@ -201,24 +164,16 @@ func (c *Controller) platformPolicies(ctx context.Context, platform client.Objec
 	return refs.PlatformUsers(ctx, c.Client, &vaultv1alpha1.AccessPolicyList{}, indexPlatform, platform)
 }
 
-// rivals are the Secrets that declare the same path, or want the same destination: when the older one goes or changes, a
-// younger may win.
+// rivals returns requests for the Secrets that declare the same path: one may win when this one changes.
 func (c *Controller) rivals(ctx context.Context, obj client.Object) []ctrlreconcile.Request {
 	secret, ok := obj.(*vaultv1alpha1.Secret)
 	if !ok {
 		return nil
 	}
-	found := c.matching(ctx, indexPath, secret.Namespace+"/"+secret.StorePath())
-	var out []ctrlreconcile.Request
-	for _, request := range found {
-		if request.NamespacedName != client.ObjectKeyFromObject(secret) {
-			out = append(out, request)
-		}
-	}
-	return out
+	return refs.Others(ctx, c.Client, secret, &vaultv1alpha1.SecretList{}, indexPath, secret.Namespace+"/"+secret.StorePath())
 }
 
-// ownerOf is the Secret that wrote a destination.
+// ownerOf returns a request for the Secret that wrote a destination.
 func ownerOf(_ context.Context, obj client.Object) []ctrlreconcile.Request {
 	name := obj.GetAnnotations()[vaultv1alpha1.AnnotationSecret]
 	if obj.GetLabels()[common.LabelOwnerKind] != ownerKind || name == "" {
@@ -227,8 +182,8 @@ func ownerOf(_ context.Context, obj client.Object) []ctrlreconcile.Request {
 	return []ctrlreconcile.Request{{NamespacedName: client.ObjectKey{Namespace: obj.GetNamespace(), Name: name}}}
 }
 
-// secretUsers are the Secrets that copy a core Secret, or, when it has gone, want to write one of its name. What happens to
-// the destinations that are there is for ownerOf.
+// secretUsers returns requests for the Secrets that copy a core Secret and, when it was deleted, for those that write one of
+// its name. Existing destinations are for ownerOf.
 func (c *Controller) secretUsers(ctx context.Context, secret client.ObjectKey) []ctrlreconcile.Request {
 	out := c.matching(ctx, indexSource, secret.String())
 	if c.Refs.Version(secret) != "" {
@@ -237,7 +192,7 @@ func (c *Controller) secretUsers(ctx context.Context, secret client.ObjectKey) [
 	return append(out, c.matching(ctx, indexDestination, secret.String())...)
 }
 
-// usedBy are the Secrets whose destinations a workload's Pods refer to.
+// usedBy returns requests for the Secrets whose destinations a workload's Pods refer to.
 func (c *Controller) usedBy(ctx context.Context, workload client.Object) []ctrlreconcile.Request {
 	var out []ctrlreconcile.Request
 	for name := range parseUses(workload) {

@@ -21,7 +21,7 @@ import (
 	vault "github.com/itechsmart/operator/workloads/vault/client"
 )
 
-// conflicts refuses a path that an older Secret declares. Those that only read it are welcome.
+// conflicts refuses a path that an older Secret declares. Any number of Secrets may read it.
 func (p *pass) conflicts(ctx context.Context) error {
 	if p.secret.Spec.Source.External != nil {
 		return nil
@@ -33,28 +33,21 @@ func (p *pass) conflicts(ctx context.Context) error {
 	}
 	for i := range rivals.Items {
 		rival := &rivals.Items[i]
-		if rival.UID != p.secret.UID && rival.Spec.Source.External == nil && older(rival, p.secret) {
+		if rival.Spec.Source.External == nil && common.Older(rival, p.secret) {
 			return reconcile.Stall(common.ReasonConflict, "spec.path: %q is declared by Secret %s, which is older; choose another path", p.secret.StorePath(), rival.Name)
 		}
 	}
 	return nil
 }
 
-func older(a, b *vaultv1alpha1.Secret) bool {
-	if !a.CreationTimestamp.Equal(&b.CreationTimestamp) {
-		return a.CreationTimestamp.Before(&b.CreationTimestamp)
-	}
-	return a.Name < b.Name
-}
-
-// reference is one key of a core Secret, as the field that names it says.
+// reference is one key of a core Secret, and the field that names it.
 type reference struct {
 	path  string
 	field string
 	ref   vaultv1alpha1.SecretKeyReference
 }
 
-// references are the keys of core Secrets that a Secret copies.
+// references returns the keys of core Secrets that a Secret copies.
 func references(s *vaultv1alpha1.Secret) []reference {
 	from := s.Spec.Source.ValueFrom
 	if from == nil {
@@ -70,8 +63,8 @@ func references(s *vaultv1alpha1.Secret) []reference {
 	return out
 }
 
-// identify tells whether the declaration differs from what was last stored. What the watch of metadata knows spares
-// reading the core Secrets again.
+// identify sets the hash of the declaration. If the metadata watch shows no change of the core Secrets, it does not read
+// them.
 func (p *pass) identify(ctx context.Context) error {
 	if p.secret.Spec.Source.External != nil {
 		return nil
@@ -100,8 +93,8 @@ func (p *pass) sourceVersion() string {
 	return hex.EncodeToString(sum[:8])
 }
 
-// declare makes the declaration and its hash. The hash of what is copied is keyed, for it would tell a short value
-// to whoever tries them all.
+// declare sets the declaration and its hash. The hash of a copied value is keyed, because a plain one would reveal a short
+// value to a brute-force attack.
 func (p *pass) declare(ctx context.Context) error {
 	if p.declared != nil {
 		return nil
@@ -112,7 +105,7 @@ func (p *pass) declare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// Marshalling plain fields cannot fail; maps are written in the order of their keys.
+	// Marshalling plain fields cannot fail; JSON sorts the keys of maps.
 	data, _ := json.Marshal([]any{declared.Type, declared.Name, declared.Sealed, declared.Value, declared.Generate, declared.Issue})
 	if declared.Value == nil {
 		sum := sha256.Sum256(data)
@@ -129,7 +122,7 @@ func (p *pass) declare(ctx context.Context) error {
 	return nil
 }
 
-// fill sets the member of the declaration that the source says, and tells the version of what was copied.
+// fill sets the source in the declaration, and returns the version of what was copied.
 func (p *pass) fill(ctx context.Context, declared *vault.Apply) (version string, err error) {
 	source := p.secret.Spec.Source
 	switch {
@@ -167,7 +160,7 @@ func (p *pass) copied(ctx context.Context) (vault.Value, error) {
 	return out, nil
 }
 
-// issue is the certificate to make; who signs must be a Secret of the namespace.
+// issue returns the certificate to issue. The CA must be a Secret of the namespace.
 func (p *pass) issue(ctx context.Context, spec *vaultv1alpha1.Issue) (*vault.Issue, error) {
 	out := &vault.Issue{
 		CommonName: spec.CommonName, DNSNames: spec.DNSNames, IPAddresses: spec.IPAddresses, CA: spec.CA, TTL: spec.TTL.Duration.String(),

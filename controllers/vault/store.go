@@ -4,66 +4,64 @@ package vault
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
 	common "github.com/itechsmart/operator/api/common/v1alpha1"
 	platformv1alpha1 "github.com/itechsmart/operator/api/platform/v1alpha1"
 	vaultv1alpha1 "github.com/itechsmart/operator/api/vault/v1alpha1"
+	"github.com/itechsmart/operator/controllers/internal/connections"
 	"github.com/itechsmart/operator/controllers/internal/external"
 	"github.com/itechsmart/operator/controllers/internal/reconcile"
 	"github.com/itechsmart/operator/internal/backend"
 	vault "github.com/itechsmart/operator/workloads/vault/client"
 )
 
-// settled: the last pass over this generation, perhaps of an earlier manager, found all in order.
+// settled reports whether the last pass over this generation, perhaps of an earlier manager, found all as declared.
 func (p *pass) settled() bool {
 	found := meta.FindStatusCondition(p.secret.Status.Conditions, vaultv1alpha1.ConditionSynced)
 	return found != nil && found.Status == metav1.ConditionTrue && found.ObservedGeneration == p.secret.Generation && p.secret.Status.StoredAt != nil
 }
 
-// store makes the stored value as declared, and notes what is known of it. It asks the Vault only when the declaration
-// changed, a rotation is due, the service told of a new version, or the last look is long ago.
+// store stores the declared value, and records what the Vault says of it. It asks the Vault only when the declaration
+// changed, a rotation is due, the service reported a new version, or it has not asked for long.
 func (p *pass) store(ctx context.Context) error {
 	p.schedule()
 	p.rotating = p.rotationToken()
-	told, old := p.lookDue()
+	key, sum := client.ObjectKeyFromObject(p.secret), p.lookSum(p.news())
+	p.c.looked.Assume(key, p.lookSum(""), p.lookEvery()) // a new manager trusts the status
+	changed := p.c.looked.Differs(key, sum)
+	due, _ := p.c.looked.Due(key, sum)
 	same := p.settled() && p.hash == p.secret.Status.SourceHash && p.rotating == ""
-	if same && !told && !old {
+	if same && !due {
 		return nil
 	}
 	err := p.ask(ctx)
-	now := look{at: p.c.Now(), annotation: p.secret.Annotations[vaultv1alpha1.AnnotationVersion], latest: p.secret.Status.LatestVersion}
-	if err != nil && same && !told && transient(err) {
-		// Nothing asked for this look: what works does not stop working because the Vault is away for a moment.
-		now.at = now.at.Add(staleInterval - p.lookEvery())
-		err = nil
+	if err != nil && same && !changed && transient(err) {
+		// Nothing has changed: the Secret stays Ready while the Vault is unavailable for a moment.
+		p.c.looked.DoneFor(key, sum, staleInterval)
+		return nil
 	}
 	if err == nil {
-		p.c.noteLook(p.secret.UID, now)
+		p.c.looked.DoneFor(key, p.lookSum(p.news()), p.lookEvery())
 	}
 	return err
 }
 
-// transient tells whether an error may pass without anybody's doing.
+// transient reports whether an error may pass without anybody's doing.
 func transient(err error) bool {
 	reason, _ := reconcile.Classify(err)
 	return reason == common.ReasonBackendUnavailable || reason == common.ReasonReferenceNotReady || reason == vaultv1alpha1.ReasonSealed
 }
 
-// ask stores or reads, and notes the answer.
+// ask stores or reads the value, and records the answer.
 func (p *pass) ask(ctx context.Context) error {
 	if _, err := p.vault(); err != nil {
 		return err
@@ -82,7 +80,7 @@ func (p *pass) ask(ctx context.Context) error {
 	return nil
 }
 
-// stored is what the Vault has now: declared, or written by others.
+// stored returns what the Vault has now: as declared, or as others wrote it.
 func (p *pass) stored(ctx context.Context) (vault.Secret, error) {
 	path := p.secret.StorePath()
 	if p.secret.Spec.Source.External != nil {
@@ -112,15 +110,16 @@ func (p *pass) stored(ctx context.Context) (vault.Secret, error) {
 	return applied.Secret, nil
 }
 
-// claim notes, before anything is stored, that the value is this resource's. A value that is there already is not taken
-// over, unless a resource of this name had stored it.
+// claim records, before anything is stored, that the value is this resource's. It does not adopt a value that exists
+// already, unless a resource of this name stored it.
 func (p *pass) claim(ctx context.Context) error {
-	claims, err := external.Owner{Client: p.c.Client, Object: p.secret}.Claims()
+	owner := external.Owner{Client: p.c.Client, Object: p.secret}
+	claimed, err := owner.Claimed()
 	if err != nil {
 		return err
 	}
 	mine := p.claimOf(p.platform)
-	if slices.Contains(claims, mine) && controllerutil.ContainsFinalizer(p.secret, common.Finalizer) {
+	if claimed(mine) && controllerutil.ContainsFinalizer(p.secret, common.Finalizer) {
 		return nil
 	}
 	found, err := p.client.Secret(ctx, mine.Name)
@@ -128,37 +127,24 @@ func (p *pass) claim(ctx context.Context) error {
 	case errors.Is(err, backend.ErrNotFound):
 	case err != nil:
 		return err
-	case found.Metadata[metadataOwner] != p.secret.Namespace+"/"+p.secret.Name && !slices.Contains(claims, mine):
+	case found.Metadata[metadataOwner] != p.secret.Namespace+"/"+p.secret.Name && !claimed(mine):
 		return reconcile.Stall(common.ReasonNotOwned,
 			"spec.path: a value is stored at %q that this resource did not declare; choose another path, set source.external to use it as it is, or destroy it", mine.Name)
 	}
-	return reconcile.PatchMetadata(ctx, p.c.Client, p.secret, func(obj client.Object) {
-		annotations := map[string]string{}
-		for key, value := range obj.GetAnnotations() {
-			annotations[key] = value
-		}
-		if !slices.Contains(claims, mine) {
-			claims = append(claims, mine)
-		}
-		// Marshalling plain strings cannot fail.
-		data, _ := json.Marshal(claims)
-		annotations[external.AnnotationClaims] = string(data)
-		obj.SetAnnotations(annotations)
-		controllerutil.AddFinalizer(obj, common.Finalizer)
-	})
+	return owner.Claim(ctx, mine)
 }
 
 func (p *pass) claimOf(platform *platformv1alpha1.Platform) external.Claim {
 	return external.Claim{Kind: claimKind, Name: p.secret.StorePath(), Connection: connection(platform)}
 }
 
-// note puts what is known of the stored value into the status.
+// note records the stored value in the status.
 func (p *pass) note(found vault.Secret) {
 	status := &p.secret.Status
 	if found.Version != status.LatestVersion || status.LastRotation == nil || p.rotating != "" {
 		made := found.UpdatedAt
 		if p.rotating != "" && status.LastRotation != nil && !made.After(status.LastRotation.Time) {
-			made = p.c.Now() // the clocks differ: what matters is that this rotation is over
+			made = p.c.Now() // the clocks differ; this rotation is over
 		}
 		status.LastRotation = &metav1.Time{Time: made.Truncate(time.Second)}
 	}
@@ -191,7 +177,7 @@ func timeOf(t *time.Time) *metav1.Time {
 	return &metav1.Time{Time: t.Truncate(time.Second)}
 }
 
-// wanted is the version to use.
+// wanted returns the version to use.
 func (p *pass) wanted() int64 {
 	if p.secret.Spec.Version != 0 {
 		return p.secret.Spec.Version
@@ -199,18 +185,23 @@ func (p *pass) wanted() int64 {
 	return p.secret.Status.LatestVersion
 }
 
-// lookDue tells whether the service told of a version that is not known here, and whether the last look is long ago. A status
-// that lacks what the last look found was not written, or is not in the cache yet: what it says is not to be gone by.
-func (p *pass) lookDue() (told, old bool) {
-	annotation := p.secret.Annotations[vaultv1alpha1.AnnotationVersion]
-	last := p.c.lastLook(p.secret.UID, p.lookEvery())
-	known := p.secret.Status.LatestVersion
-	told = annotation != "" && annotation != strconv.FormatInt(known, 10) && annotation != last.annotation
-	told = told || last.latest != 0 && last.latest != known
-	return told, p.c.Now().Sub(last.at) >= p.lookEvery()
+// news returns the version that the service reported, or "" when the status has it.
+func (p *pass) news() string {
+	reported := p.secret.Annotations[vaultv1alpha1.AnnotationVersion]
+	if reported == strconv.FormatInt(p.secret.Status.LatestVersion, 10) {
+		return ""
+	}
+	return reported
 }
 
-// lookEvery is how often the store is asked without a reason.
+// lookSum identifies what the status says of the stored value, and the version that the service reported. A status that
+// lacks what the Vault last answered was not written, or is not in the cache yet; it has another sum, so that the Vault is
+// asked again.
+func (p *pass) lookSum(news string) string {
+	return fmt.Sprintf("%s %d %s", p.secret.UID, p.secret.Status.LatestVersion, news)
+}
+
+// lookEvery returns how often the Vault is asked although nothing changed.
 func (p *pass) lookEvery() time.Duration {
 	stale := meta.IsStatusConditionTrue(p.secret.Status.Conditions, vaultv1alpha1.ConditionKeyStale)
 	refresh := p.secret.Spec.Refresh
@@ -226,32 +217,8 @@ func (p *pass) lookEvery() time.Duration {
 	}
 }
 
-// lastLook is when a Secret was last looked at. A fresh manager trusts the status, and spreads its first looks over the interval.
-func (c *Controller) lastLook(uid types.UID, every time.Duration) look {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	last, ok := c.looked[uid]
-	if !ok {
-		last = look{at: c.Now().Add(-time.Duration(rand.Int64N(int64(every))))} //nolint:gosec // G404: spreading timers needs no secrecy
-		c.remember(uid, last)
-	}
-	return last
-}
-
-func (c *Controller) noteLook(uid types.UID, last look) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.remember(uid, last)
-}
-
-func (c *Controller) remember(uid types.UID, last look) {
-	if c.looked == nil {
-		c.looked = map[types.UID]look{}
-	}
-	c.looked[uid] = last
-}
-
-// Finalize removes the stored value, when deletionPolicy says so and this resource declared it. A Platform that is gone took its store along.
+// Finalize removes the stored value if deletionPolicy says so and this resource declared it. When the Platform is gone, so is
+// the value.
 func (p *pass) Finalize(ctx context.Context) error {
 	if p.secret.Spec.DeletionPolicy != common.DeletionDelete {
 		return nil
@@ -269,19 +236,18 @@ func (p *pass) Finalize(ctx context.Context) error {
 }
 
 func (p *pass) destroy(ctx context.Context, claim external.Claim) error {
-	parts := strings.Split(claim.Connection, "/")
-	if claim.Kind != claimKind || len(parts) != 4 || parts[1] != p.secret.Namespace {
-		return reconcile.Stall(common.ReasonInvalidSpec,
-			"annotation %s names %s %q on %q, which cannot be understood; remove that entry to go on", external.AnnotationClaims, claim.Kind, claim.Name, claim.Connection)
+	target, ok := connections.ParseTarget(claim.Connection)
+	if claim.Kind != claimKind || !ok || target.Kind != string(common.ConnectionPlatform) || target.Namespace != p.secret.Namespace {
+		return claim.Unreadable()
 	}
-	platform, err := platformOf(ctx, p.c.Client, p.secret.Namespace, &common.PlatformReference{Name: parts[2]})
+	platform, vaultService, err := platformOf(ctx, p.c.Client, p.secret.Namespace, &common.PlatformReference{Name: target.Name})
 	if reason, _ := classify(err); reason == common.ReasonReferenceNotFound {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	p.platform, p.client = platform, nil
+	p.platform, p.service, p.client = platform, vaultService, nil
 	if _, err := p.vault(); err != nil {
 		return err
 	}
@@ -291,7 +257,7 @@ func (p *pass) destroy(ctx context.Context, claim external.Claim) error {
 	return nil
 }
 
-// classify is reconcile.Classify, and no reason for no error.
+// classify is reconcile.Classify, and returns no reason for no error.
 func classify(err error) (reason, message string) {
 	if err == nil {
 		return "", ""

@@ -19,8 +19,8 @@ import (
 	vault "github.com/itechsmart/operator/workloads/vault/client"
 )
 
-// maxRendered bounds what a template writes, and maxWork what its functions make on the way: together with a language
-// that has neither recursion nor loops over numbers, that bounds its time and memory.
+// maxRendered limits what a template writes, and maxWork what its functions produce on the way. The language has neither
+// recursion nor loops over numbers, so that both together bound time and memory.
 const (
 	maxRendered = 1 << 20
 	maxWork     = 8 << 20
@@ -29,13 +29,13 @@ const (
 
 var errTooLong = fmt.Errorf("it makes more than %d bytes", maxRendered)
 
-// content is what a template sees.
+// content is the data of a template.
 type content struct {
 	Value, Path, Type, Version string
 	Data                       map[string]string
 }
 
-// render makes the keys of a core Secret from a value. Errors name the key and never quote the value.
+// render returns the keys of a core Secret from a value. Errors name the key and never quote the value.
 func render(s *vaultv1alpha1.Secret, value vault.Value, version int64) (map[string][]byte, error) {
 	if s.Spec.Destination == nil || len(s.Spec.Destination.Template) == 0 {
 		out := make(map[string][]byte, len(value))
@@ -62,7 +62,7 @@ func render(s *vaultv1alpha1.Secret, value vault.Value, version int64) (map[stri
 	return out, nil
 }
 
-// conceal takes the value's fields out of an error's words.
+// conceal removes the value's fields from an error's message.
 func conceal(err error, value vault.Value) string {
 	text := err.Error()
 	for _, data := range value {
@@ -95,7 +95,7 @@ func execute(text string, seen content) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// allowed refuses what could run for long: other templates, and loops over anything but a field.
+// allowed refuses what could run for long: other templates, and loops over anything except for a field.
 func allowed(node parse.Node, depth int) error {
 	switch n := node.(type) {
 	case *parse.ListNode:
@@ -145,7 +145,7 @@ func overField(pipe *parse.PipeNode) bool {
 	return false
 }
 
-// limited is a buffer that refuses to grow too long.
+// limited is a buffer with a maximum length.
 type limited struct{ bytes.Buffer }
 
 func (l *limited) Write(data []byte) (int, error) {
@@ -155,7 +155,7 @@ func (l *limited) Write(data []byte) (int, error) {
 	return l.Buffer.Write(data)
 }
 
-// work counts the bytes that functions make.
+// work counts the bytes that functions produce.
 type work struct{ bytes int }
 
 func (w *work) count(text string) (string, error) {
@@ -165,8 +165,8 @@ func (w *work) count(text string) (string, error) {
 	return text, nil
 }
 
-// functions are all that a template has beside the comparisons, index, len and slice of text/template. None reads
-// files, the environment or the network.
+// functions returns all functions of a template except for the comparisons, index, len and slice of text/template. None
+// reads files, the environment or the network.
 func (w *work) functions() template.FuncMap {
 	text := func(f func(string) string) func(string) (string, error) {
 		return func(s string) (string, error) { return w.count(f(s)) }
@@ -202,12 +202,12 @@ func (w *work) functions() template.FuncMap {
 			}
 			return w.count(s)
 		},
-		// These are text/template's own: their results can double without bound.
+		// These built-in functions can double their results without limit.
 		"print": refused, "println": refused, "printf": refused, "html": refused, "js": refused, "call": refused,
 	}
 }
 
-// replace bounds the result before it is made.
+// replace checks the length of the result before it is produced.
 func (w *work) replace(old, by, s string) (string, error) {
 	if old == "" {
 		return "", errors.New("replace: the text to replace is empty")

@@ -23,22 +23,22 @@ const (
 	viaRegistry    = "Registry"
 )
 
-// Annotations of the cached workloads, which hold nothing else: they never reach the API server.
+// Annotations of the cached workloads, which have nothing else. They are never sent to the API server.
 const (
 	slimUses   = "cached.vault.itechsmart.dev/uses" // "name=via,…", sorted; always there
 	slimRolled = "cached.vault.itechsmart.dev/rolled"
 )
 
-// workloadKinds are the kinds whose Pods may refer to a destination. Jobs end by themselves, and bare Pods are nobody's:
-// neither is watched.
+// workloadKinds returns the kinds whose Pods may refer to a destination. Jobs end by themselves, and bare Pods have no
+// owner to restart them: neither is watched.
 func workloadKinds() map[string]client.Object {
 	return map[string]client.Object{
 		"Deployment": &appsv1.Deployment{}, "StatefulSet": &appsv1.StatefulSet{}, "DaemonSet": &appsv1.DaemonSet{}, "CronJob": &batchv1.CronJob{},
 	}
 }
 
-// slim keeps of a workload what tells which core Secrets its Pods refer to, and which version they were restarted for: a
-// few hundred bytes for each of the cluster's workloads.
+// slim reduces a workload to the core Secrets that its Pods refer to, and the versions that they were restarted for: a few
+// hundred bytes for each workload of the cluster.
 func slim(obj any) (any, error) {
 	if known, ok := obj.(client.Object); ok {
 		if _, done := known.GetAnnotations()[slimUses]; done {
@@ -92,7 +92,7 @@ func slimMeta(meta *metav1.ObjectMeta, template *corev1.PodTemplateSpec, rolled 
 	return metav1.ObjectMeta{Name: meta.Name, Namespace: meta.Namespace, UID: meta.UID, ResourceVersion: meta.ResourceVersion, Annotations: annotations}
 }
 
-// usesOf tells which core Secrets Pods of a template refer to, and how.
+// usesOf returns which core Secrets the Pods of a template refer to, and how.
 func usesOf(pod *corev1.PodSpec) map[string]string {
 	out := map[string]string{}
 	for _, pull := range pod.ImagePullSecrets {
@@ -142,7 +142,7 @@ func parseUses(obj client.Object) map[string]string {
 	return out
 }
 
-// indexWorkloads finds workloads by the core Secrets that their Pods refer to.
+// indexWorkloads indexes workloads by the core Secrets that their Pods refer to.
 func indexWorkloads(ctx context.Context, indexer client.FieldIndexer) error {
 	for _, kind := range workloadKinds() {
 		err := indexer.IndexField(ctx, kind, indexUses, func(obj client.Object) []string {

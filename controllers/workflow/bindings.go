@@ -21,6 +21,7 @@ import (
 	platformv1alpha1 "github.com/itechsmart/operator/api/platform/v1alpha1"
 	workflowv1alpha1 "github.com/itechsmart/operator/api/workflow/v1alpha1"
 	"github.com/itechsmart/operator/controllers/internal/reconcile"
+	"github.com/itechsmart/operator/controllers/internal/service"
 	"github.com/itechsmart/operator/workloads/workflow/worker/config"
 )
 
@@ -47,27 +48,28 @@ func (b *bindings) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result
 	if err := b.Client.Get(ctx, req.NamespacedName, &platform); err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
-	if !platform.DeletionTimestamp.IsZero() || !platform.Spec.Products.Has(platformv1alpha1.ProductWorkflow) {
-		return ctrl.Result{}, nil // the Platform's controller removes it
+	owner, err := serviceType.Of(ctx, b.Client, platform.Namespace, platform.Name)
+	if err != nil || owner == nil || !owner.GetDeletionTimestamp().IsZero() {
+		return ctrl.Result{}, err // it goes with the service
 	}
 	told, again, err := b.gather(ctx, &platform)
 	if err != nil {
 		return ctrl.Result{}, err
 	}
-	secret, err := bindingsSecret(&platform, told)
+	secret, err := bindingsSecret(owner, told)
 	if err != nil {
 		return ctrl.Result{}, err
 	}
-	if b.Applier.Unchanged(ctx, &platform, secret) {
+	if b.Applier.Unchanged(ctx, owner, secret) {
 		return ctrl.Result{RequeueAfter: again}, b.wake(ctx, secret)
 	}
 	if rest := b.rest(req.NamespacedName); rest > 0 {
 		return ctrl.Result{RequeueAfter: rest}, nil
 	}
-	err = b.Applier.Apply(ctx, &platform, secret)
+	err = b.Applier.Apply(ctx, owner, secret)
 	var refused *reconcile.Terminal
 	if errors.As(err, &refused) {
-		b.recorder.Eventf(&platform, nil, corev1.EventTypeWarning, refused.Reason, "Bindings", "%s", refused.Message)
+		b.recorder.Eventf(owner, nil, corev1.EventTypeWarning, refused.Reason, "Bindings", "%s", refused.Message)
 		return ctrl.Result{RequeueAfter: retryRefused}, nil
 	}
 	return ctrl.Result{RequeueAfter: again}, err // the write comes here again, and wakes who reads it
@@ -96,7 +98,7 @@ func (b *bindings) wake(ctx context.Context, secret *corev1.Secret) error {
 		return client.IgnoreNotFound(err)
 	}
 	var pods corev1.PodList
-	owner := client.MatchingLabels{common.LabelOwnerKind: "Platform", common.LabelOwnerName: secret.Labels[common.LabelOwnerName]}
+	owner := client.MatchingLabels{common.LabelPlatform: secret.Labels[common.LabelPlatform]}
 	if err := b.Client.List(ctx, &pods, client.InNamespace(secret.Namespace), owner); err != nil {
 		return fmt.Errorf("list Pods: %w", err)
 	}
@@ -174,14 +176,14 @@ func lookAgain(err error) (after time.Duration, known bool) {
 }
 
 // bindingsSecret is pure.
-func bindingsSecret(platform *platformv1alpha1.Platform, told *config.Bindings) (*corev1.Secret, error) {
+func bindingsSecret(owner service.Object, told *config.Bindings) (*corev1.Secret, error) {
 	data, err := json.Marshal(told)
 	if err != nil {
 		return nil, fmt.Errorf("render bindings: %w", err)
 	}
 	return &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{
-			Name: platform.ProductBindingsName(platformv1alpha1.ProductWorkflow), Namespace: platform.Namespace, Labels: bindingsLabels(platform.Name),
+			Name: common.BindingsName(owner.ServiceSpec().PlatformRef.Name, workflowv1alpha1.Product), Namespace: owner.GetNamespace(), Labels: bindingsLabels(owner),
 		},
 		Type: corev1.SecretTypeOpaque, Data: map[string][]byte{config.BindingsName: data},
 	}, nil

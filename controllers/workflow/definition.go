@@ -20,20 +20,20 @@ import (
 	"github.com/itechsmart/operator/workloads/workflow/worker/config/definition"
 )
 
-// longestProblems bounds what a message says of problems, so that an event takes it as well.
+// longestProblems limits the length of a message about problems, so that it fits into an event.
 const longestProblems = 900
 
 // stepNotify is a step type that nothing runs yet.
 const stepNotify = "notify"
 
-// proof is what was found of one generation of a Workflow.
+// proof is the result of checking one generation of a Workflow.
 type proof struct {
 	uid        types.UID
 	generation int64
 	err        error
 }
 
-// prove is nil when a Workflow can run. It is asked often, and compiles each generation once.
+// prove returns nil when a Workflow can run. It is called often, and compiles each generation once.
 func (c *Controller) prove(w *workflowv1alpha1.Workflow) error {
 	key := client.ObjectKeyFromObject(w)
 	c.mu.Lock()
@@ -52,7 +52,7 @@ func (c *Controller) prove(w *workflowv1alpha1.Workflow) error {
 	return err
 }
 
-// Forget drops what is remembered of a Workflow that is gone.
+// Forget drops what is remembered of a Workflow that no longer exists.
 func (c *Controller) Forget(key client.ObjectKey) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -70,7 +70,7 @@ func compile(w *workflowv1alpha1.Workflow) error {
 	return available(&w.Spec)
 }
 
-// admit refuses a Workflow that could never run. What another resource or a later version may mend, the conditions tell.
+// admit rejects a Workflow that could never run. Conditions report what another resource or a later version may fix.
 func admit(_ context.Context, w *workflowv1alpha1.Workflow) error {
 	err := sound(w)
 	problems, ok := errors.AsType[*definition.Problems](err)
@@ -84,7 +84,7 @@ func admit(_ context.Context, w *workflowv1alpha1.Workflow) error {
 	return apierrors.NewInvalid(workflowv1alpha1.GroupVersion.WithKind("Workflow").GroupKind(), w.Name, list)
 }
 
-// sound proves the graph and every expression; *definition.Problems tells all that is wrong.
+// sound checks the graph and every expression. *definition.Problems lists all that is wrong.
 func sound(w *workflowv1alpha1.Workflow) error {
 	data, err := json.Marshal(&w.Spec)
 	if err != nil {
@@ -98,7 +98,7 @@ func sound(w *workflowv1alpha1.Workflow) error {
 	return err
 }
 
-// describe tells all problems, and where there are too many for that, the places of the others.
+// describe lists all problems; where there are too many, only the paths of the rest.
 func describe(problems []definition.Problem) string {
 	var out strings.Builder
 	for i, problem := range problems {
@@ -118,7 +118,7 @@ func describe(problems []definition.Problem) string {
 	return out.String()
 }
 
-// available refuses step types whose product is not there yet.
+// available rejects step types whose product does not exist yet.
 func available(spec *workflowv1alpha1.WorkflowSpec) error {
 	for _, group := range []struct {
 		path  string

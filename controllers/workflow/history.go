@@ -17,14 +17,13 @@ import (
 )
 
 const (
-	// keptRuns and keptFor are the history where a caller went around the API server's defaults.
+	// keptRuns and keptFor apply where a caller bypassed the API server's defaults.
 	keptRuns, keptFor = 10, 168 * time.Hour
-	// orphanFor is how long a run that has ended is kept when its Workflow is gone.
+	// orphanFor is how long a finished run is kept when its Workflow is gone.
 	orphanFor = time.Hour
 )
 
-// history deletes WorkflowRuns that have ended and that nobody wants to see any more. It works on all of a Workflow's at a
-// time: requests name Workflows, which may be gone.
+// history deletes finished WorkflowRuns that are beyond a Workflow's history. Requests name Workflows, which may be gone.
 type history struct{ *Controller }
 
 // Reconcile implements controller-runtime's reconcile.Reconciler.
@@ -51,8 +50,8 @@ func (h *history) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result,
 	return ctrl.Result{RequeueAfter: again}, nil
 }
 
-// expired tells which runs are to go, oldest first, and when the next one is (zero: not by time). w is nil when the Workflow
-// is gone.
+// expired returns the runs to delete, oldest first, and when the next one expires (zero: never by time). w is nil when the
+// Workflow is gone.
 func expired(w *workflowv1alpha1.Workflow, runs []workflowv1alpha1.WorkflowRun, now time.Time) (gone []*workflowv1alpha1.WorkflowRun, again time.Duration) {
 	var ended []*workflowv1alpha1.WorkflowRun
 	for i := range runs {
@@ -98,7 +97,7 @@ func orDefault(n *int32) int32 {
 	return *n
 }
 
-// finished is when a run ended.
+// finished returns when a run ended.
 func finished(run *workflowv1alpha1.WorkflowRun) time.Time {
 	var at *metav1.Time
 	if at = run.Status.FinishedAt; at == nil {

@@ -4,25 +4,27 @@ package workflow
 
 import (
 	common "github.com/itechsmart/operator/api/common/v1alpha1"
-	platformv1alpha1 "github.com/itechsmart/operator/api/platform/v1alpha1"
+	workflowv1alpha1 "github.com/itechsmart/operator/api/workflow/v1alpha1"
+	"github.com/itechsmart/operator/controllers/internal/service"
 )
 
 const (
 	// ownerKind is what ReferenceGrants call the kind of Workflows.
 	ownerKind = "Workflow"
-	// annotationBindings is on a Pod the version of the bindings that it was last woken for.
+	// annotationBindings has, on a Pod, the version of the bindings that it was last woken for.
 	annotationBindings = "workflow.itechsmart.dev/bindings-version"
-	// indexWebhook finds Workflows by the paths of their webhooks: "namespace/path".
+	// indexWebhook indexes Workflows by the paths of their webhooks: "namespace/path".
 	indexWebhook = "spec.triggers.webhook.path"
-	// indexWorkflow finds WorkflowRuns by their Workflow: "namespace/name".
+	// indexWorkflow indexes WorkflowRuns by their Workflow: "namespace/name".
 	indexWorkflow = "spec.workflowRef"
 )
 
-// bindingsLabels are on the Secret of a Platform's bindings.
-func bindingsLabels(platform string) map[string]string {
+// bindingsLabels returns the labels of the Secret with a service's bindings.
+func bindingsLabels(owner service.Object) map[string]string {
+	platform := owner.ServiceSpec().PlatformRef.Name
 	return map[string]string{
-		"app.kubernetes.io/name": platformv1alpha1.ProductWorkflow, "app.kubernetes.io/instance": platform,
+		"app.kubernetes.io/name": workflowv1alpha1.Product, "app.kubernetes.io/instance": platform,
 		"app.kubernetes.io/part-of": "itechsmart", common.LabelComponent: "workflow-bindings",
-		common.LabelOwnerKind: "Platform", common.LabelOwnerName: platform,
+		common.LabelOwnerKind: serviceType.Kind, common.LabelOwnerName: owner.GetName(), common.LabelPlatform: platform,
 	}
 }

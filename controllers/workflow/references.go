@@ -16,10 +16,10 @@ import (
 	"github.com/itechsmart/operator/workloads/workflow/worker/config"
 )
 
-// shortestKey of a webhook in bytes: what somebody types is guessed.
+// shortestKey is the minimum length of a webhook's key in bytes: shorter ones can be guessed.
 const shortestKey = 16
 
-// references are all that a Workflow names, but for its Platform.
+// references returns all that a Workflow names, except for its Platform.
 func references(w *workflowv1alpha1.Workflow) []connections.Target {
 	var out []connections.Target
 	for i := range w.Spec.Connections {
@@ -33,7 +33,7 @@ func references(w *workflowv1alpha1.Workflow) []connections.Target {
 	return out
 }
 
-// hmacRef names the key of a trigger; nil: it has none.
+// hmacRef returns the reference to a trigger's key, or nil when it has none.
 func hmacRef(t *workflowv1alpha1.Trigger) *workflowv1alpha1.HMACSecretReference {
 	if t.Webhook == nil || t.Webhook.Auth == nil {
 		return nil
@@ -45,7 +45,7 @@ func hmacTarget(ref *workflowv1alpha1.HMACSecretReference, namespace string) con
 	return connections.TargetOf(&common.ConnectionReference{Kind: ref.Kind, Name: ref.Name}, namespace, "")
 }
 
-// resolve reads all that a Workflow names.
+// resolve reads all references of a Workflow.
 func (c *Controller) resolve(ctx context.Context, w *workflowv1alpha1.Workflow) (config.WorkflowBindings, error) {
 	var out config.WorkflowBindings
 	from := refs.From{Group: workflowv1alpha1.GroupVersion.Group, Kind: ownerKind, Namespace: w.Namespace}

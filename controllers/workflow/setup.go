@@ -11,7 +11,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -26,8 +25,11 @@ import (
 	"github.com/itechsmart/operator/controllers/internal/connections"
 	"github.com/itechsmart/operator/controllers/internal/reconcile"
 	"github.com/itechsmart/operator/controllers/internal/refs"
+	"github.com/itechsmart/operator/controllers/internal/service"
 	"github.com/itechsmart/operator/controllers/internal/setup"
 )
+
+// +kubebuilder:webhook:path=/validate-workflow-itechsmart-dev-v1alpha1-workflow,mutating=false,failurePolicy=ignore,sideEffects=None,groups=workflow.itechsmart.dev,resources=workflows,verbs=create;update,versions=v1alpha1,name=workflows.workflow.itechsmart.dev,admissionReviewVersions=v1
 
 // Setup adds the product's controllers to the manager.
 func Setup(d *setup.Deps) error { return SetupWith(d, time.Now) }
@@ -54,21 +56,13 @@ func (c *Controller) users() connections.Users {
 }
 
 func (c *Controller) setupWorkflows(d *setup.Deps) error {
-	mgr, users := d.Manager, c.users()
-	reconciler := &reconcile.Reconciler[*workflowv1alpha1.Workflow]{
-		Client: mgr.GetClient(), Recorder: mgr.GetEventRecorder("workflow"),
-		New: func() *workflowv1alpha1.Workflow { return &workflowv1alpha1.Workflow{} }, NewPass: c.NewPass, Forget: c.Forget,
-	}
-	platform := predicate.Or(connections.BackendsChanged(), refs.ServingChanged(platformv1alpha1.ProductWorkflow))
-	b := ctrl.NewControllerManagedBy(mgr).
-		For(&workflowv1alpha1.Workflow{}, builder.WithPredicates(predicate.Or[client.Object](predicate.GenerationChangedPredicate{}, told()))).
+	users := c.users()
+	workflows := setup.Kind[*workflowv1alpha1.Workflow]{Name: "workflow", Like: &workflowv1alpha1.Workflow{}, NewPass: c.NewPass, Forget: c.Forget}
+	b := workflows.Builder(d, reported()).
 		Watches(&workflowv1alpha1.Workflow{}, handler.EnqueueRequestsFromMapFunc(c.rivals), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
-		Watches(&platformv1alpha1.Platform{}, handler.EnqueueRequestsFromMapFunc(users.OfPlatform), builder.WithPredicates(platform)).
-		WithOptions(d.ControllerOptions()).Named("workflow")
-	if err := users.Watch(b, d.Refs.Names, nil).Complete(reconciler); err != nil {
-		return fmt.Errorf("workflow controller: %w", err)
-	}
-	return nil
+		Watches(&platformv1alpha1.Platform{}, handler.EnqueueRequestsFromMapFunc(users.OfPlatform), builder.WithPredicates(connections.BackendsChanged())).
+		Watches(&workflowv1alpha1.WorkflowService{}, service.ByPlatform(users.OfPlatform), builder.WithPredicates(service.ServingChanged()))
+	return workflows.Complete(d, users.Watch(b, d.Refs.Names, nil))
 }
 
 func (c *Controller) setupBindings(d *setup.Deps) error {
@@ -77,6 +71,7 @@ func (c *Controller) setupBindings(d *setup.Deps) error {
 		For(&platformv1alpha1.Platform{}, builder.WithPredicates(connections.BackendsChanged())).
 		Watches(&platformv1alpha1.Platform{}, handler.EnqueueRequestsFromMapFunc(c.concerned), builder.WithPredicates(connections.BackendsChanged())).
 		Watches(&workflowv1alpha1.Workflow{}, handler.EnqueueRequestsFromMapFunc(c.neighbours), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		Watches(&workflowv1alpha1.WorkflowService{}, handler.EnqueueRequestsFromMapFunc(c.neighbours), builder.WithPredicates(setup.Existence())).
 		Watches(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(whoseBindings)).
 		WithOptions(d.ControllerOptions()).Named("workflow-bindings")
 	err := c.users().Watch(b, d.Refs.Names, c.platformsOf).Complete(&bindings{Controller: c, recorder: mgr.GetEventRecorder("workflow-bindings")})
@@ -87,20 +82,12 @@ func (c *Controller) setupBindings(d *setup.Deps) error {
 }
 
 func (c *Controller) setupRuns(d *setup.Deps) error {
-	mgr := d.Manager
-	reconciler := &reconcile.Reconciler[*workflowv1alpha1.WorkflowRun]{
-		Client: mgr.GetClient(), Recorder: mgr.GetEventRecorder("workflowrun"),
-		New:     func() *workflowv1alpha1.WorkflowRun { return &workflowv1alpha1.WorkflowRun{} },
-		NewPass: func(r *workflowv1alpha1.WorkflowRun) reconcile.Pass { return &runPass{client: mgr.GetClient(), run: r} },
+	runs := setup.Kind[*workflowv1alpha1.WorkflowRun]{
+		Name: "workflowrun", Like: &workflowv1alpha1.WorkflowRun{},
+		NewPass: func(r *workflowv1alpha1.WorkflowRun) reconcile.Pass { return &runPass{client: c.Client, run: r} },
 	}
-	err := ctrl.NewControllerManagedBy(mgr).
-		For(&workflowv1alpha1.WorkflowRun{}, builder.WithPredicates(predicate.Or[client.Object](predicate.GenerationChangedPredicate{}, runChanged()))).
-		Watches(&workflowv1alpha1.Workflow{}, handler.EnqueueRequestsFromMapFunc(c.awaiting), builder.WithPredicates(readyChanged())).
-		WithOptions(d.ControllerOptions()).Named("workflowrun").Complete(reconciler)
-	if err != nil {
-		return fmt.Errorf("WorkflowRun controller: %w", err)
-	}
-	return nil
+	return runs.Complete(d, runs.Builder(d, runChanged()).
+		Watches(&workflowv1alpha1.Workflow{}, handler.EnqueueRequestsFromMapFunc(c.awaiting), builder.WithPredicates(readyChanged())))
 }
 
 func (c *Controller) setupHistory(d *setup.Deps) error {
@@ -115,7 +102,7 @@ func (c *Controller) setupHistory(d *setup.Deps) error {
 }
 
 func (c *Controller) index(indexer client.FieldIndexer) error {
-	for field, extract := range map[string]func(*workflowv1alpha1.Workflow) []string{
+	err := refs.Index(context.Background(), indexer, &workflowv1alpha1.Workflow{}, refs.Fields[*workflowv1alpha1.Workflow]{
 		connections.IndexSecrets: func(w *workflowv1alpha1.Workflow) []string { return connections.SecretKeys(references(w)) },
 		connections.IndexVault:   func(w *workflowv1alpha1.Workflow) []string { return connections.VaultKeys(references(w)) },
 		connections.IndexPlatform: func(w *workflowv1alpha1.Workflow) []string {
@@ -124,29 +111,15 @@ func (c *Controller) index(indexer client.FieldIndexer) error {
 			return slices.Compact(keys)
 		},
 		indexWebhook: webhookKeys,
-	} {
-		err := indexer.IndexField(context.Background(), &workflowv1alpha1.Workflow{}, field, func(obj client.Object) []string {
-			w, ok := obj.(*workflowv1alpha1.Workflow)
-			if !ok {
-				return nil
-			}
-			return extract(w)
-		})
-		if err != nil {
-			return fmt.Errorf("index Workflows by %s: %w", field, err)
-		}
-	}
-	err := indexer.IndexField(context.Background(), &workflowv1alpha1.WorkflowRun{}, indexWorkflow, func(obj client.Object) []string {
-		run, ok := obj.(*workflowv1alpha1.WorkflowRun)
-		if !ok {
-			return nil
-		}
-		return []string{run.Namespace + "/" + run.Spec.WorkflowRef.Name}
 	})
 	if err != nil {
-		return fmt.Errorf("index WorkflowRuns by Workflow: %w", err)
+		return err
 	}
-	return nil
+	return refs.Index(context.Background(), indexer, &workflowv1alpha1.WorkflowRun{}, refs.Fields[*workflowv1alpha1.WorkflowRun]{
+		indexWorkflow: func(r *workflowv1alpha1.WorkflowRun) []string {
+			return []string{r.Namespace + "/" + r.Spec.WorkflowRef.Name}
+		},
+	})
 }
 
 func webhookKeys(w *workflowv1alpha1.Workflow) []string {
@@ -160,17 +133,16 @@ func webhookKeys(w *workflowv1alpha1.Workflow) []string {
 	return slices.Compact(out)
 }
 
-// rivals are the Workflows with one of the same webhook paths: when the older one goes or changes, a younger may win.
+// rivals returns requests for the Workflows with one of the same webhook paths: one may win when this one changes.
 func (c *Controller) rivals(ctx context.Context, obj client.Object) []ctrlreconcile.Request {
 	w, ok := obj.(*workflowv1alpha1.Workflow)
 	if !ok {
 		return nil
 	}
-	found := refs.Matching(ctx, c.Client, &workflowv1alpha1.WorkflowList{}, indexWebhook, webhookKeys(w)...)
-	return slices.DeleteFunc(found, func(r ctrlreconcile.Request) bool { return r.NamespacedName == client.ObjectKeyFromObject(w) })
+	return refs.Others(ctx, c.Client, w, &workflowv1alpha1.WorkflowList{}, indexWebhook, webhookKeys(w)...)
 }
 
-// neighbours are the Platforms of an object's namespace.
+// neighbours returns requests for the Platforms of an object's namespace.
 func (c *Controller) neighbours(ctx context.Context, obj client.Object) []ctrlreconcile.Request {
 	return c.platformsOf(ctx, []ctrlreconcile.Request{{NamespacedName: client.ObjectKeyFromObject(obj)}})
 }
@@ -203,19 +175,14 @@ func (c *Controller) platformsOf(ctx context.Context, workflows []ctrlreconcile.
 
 // whoseBindings is the Platform of a bindings Secret, which was written, or which somebody changed or removed.
 func whoseBindings(_ context.Context, secret client.Object) []ctrlreconcile.Request {
-	owner := metav1.GetControllerOf(secret)
-	if owner == nil || owner.Kind != "Platform" {
+	platform := secret.GetLabels()[common.LabelPlatform]
+	if secret.GetName() != common.BindingsName(platform, workflowv1alpha1.Product) {
 		return nil
 	}
-	platform := &platformv1alpha1.Platform{}
-	platform.Namespace, platform.Name = secret.GetNamespace(), owner.Name
-	if secret.GetName() != platform.ProductBindingsName(platformv1alpha1.ProductWorkflow) {
-		return nil
-	}
-	return []ctrlreconcile.Request{{NamespacedName: client.ObjectKeyFromObject(platform)}}
+	return []ctrlreconcile.Request{{NamespacedName: client.ObjectKey{Namespace: secret.GetNamespace(), Name: platform}}}
 }
 
-// awaiting are the WorkflowRuns of a Workflow that the service has not taken yet.
+// awaiting returns requests for the WorkflowRuns of a Workflow that the service has not accepted yet.
 func (c *Controller) awaiting(ctx context.Context, w client.Object) []ctrlreconcile.Request {
 	var runs workflowv1alpha1.WorkflowRunList
 	if err := c.Client.List(ctx, &runs, client.MatchingFields{indexWorkflow: client.ObjectKeyFromObject(w).String()}); err != nil {
@@ -238,8 +205,8 @@ func workflowOf(_ context.Context, obj client.Object) []ctrlreconcile.Request {
 	return []ctrlreconcile.Request{{NamespacedName: client.ObjectKey{Namespace: run.Namespace, Name: run.Spec.WorkflowRef.Name}}}
 }
 
-// told lets through what the service tells of a Workflow and Ready depends on; what it counts is not.
-func told() predicate.Predicate {
+// reported selects changes of what the service reports and Ready depends on, and not of its counts.
+func reported() predicate.Predicate {
 	state := func(w *workflowv1alpha1.Workflow) []any {
 		out := []any{w.Status.ServedGeneration}
 		for i := range w.Status.Triggers {
@@ -248,26 +215,26 @@ func told() predicate.Predicate {
 		}
 		return out
 	}
-	return updated(func(was, is *workflowv1alpha1.Workflow) bool { return !slices.Equal(state(was), state(is)) })
+	return setup.Updated(func(was, is *workflowv1alpha1.Workflow) bool { return !slices.Equal(state(was), state(is)) })
 }
 
-// readyChanged lets through what WorkflowRuns say of a Workflow that is not Ready.
+// readyChanged selects changes of a Workflow's Ready condition, which WorkflowRuns quote.
 func readyChanged() predicate.Predicate {
-	changed := updated(func(was, is *workflowv1alpha1.Workflow) bool {
+	changed := setup.Updated(func(was, is *workflowv1alpha1.Workflow) bool {
 		before, after := meta.FindStatusCondition(was.Status.Conditions, common.ConditionReady), meta.FindStatusCondition(is.Status.Conditions, common.ConditionReady)
 		return !equality.Semantic.DeepEqual(before, after)
 	})
 	return predicate.Funcs{UpdateFunc: changed.Update}
 }
 
-// runChanged lets through what the service tells of a WorkflowRun and the conditions say.
+// runChanged selects changes of what the service reports of a WorkflowRun and conditions show.
 func runChanged() predicate.Predicate {
-	return updated(func(was, is *workflowv1alpha1.WorkflowRun) bool {
+	return setup.Updated(func(was, is *workflowv1alpha1.WorkflowRun) bool {
 		return was.Status.Phase != is.Status.Phase || was.Status.Message != is.Status.Message
 	})
 }
 
-// ended lets a WorkflowRun through that has ended: when it does, and when it is kept for another time.
+// ended selects WorkflowRuns that end, and finished ones whose time to live changes.
 func ended() predicate.Predicate {
 	return predicate.Funcs{
 		CreateFunc: func(e event.CreateEvent) bool { return isEnded(e.Object) },
@@ -281,17 +248,4 @@ func ended() predicate.Predicate {
 func isEnded(obj client.Object) bool {
 	run, ok := obj.(*workflowv1alpha1.WorkflowRun)
 	return ok && run.Status.Phase.Ended()
-}
-
-// updated lets updates through that change something, and nothing else: to be joined with another predicate.
-func updated[T client.Object](changed func(was, is T) bool) predicate.Funcs {
-	return predicate.Funcs{
-		CreateFunc: func(event.CreateEvent) bool { return false }, DeleteFunc: func(event.DeleteEvent) bool { return false },
-		GenericFunc: func(event.GenericEvent) bool { return false },
-		UpdateFunc: func(e event.UpdateEvent) bool {
-			was, ok := e.ObjectOld.(T)
-			is, isOne := e.ObjectNew.(T)
-			return ok && isOne && changed(was, is)
-		},
-	}
 }

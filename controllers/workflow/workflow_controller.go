@@ -19,6 +19,7 @@ import (
 	"github.com/itechsmart/operator/controllers/internal/apply"
 	"github.com/itechsmart/operator/controllers/internal/reconcile"
 	"github.com/itechsmart/operator/controllers/internal/refs"
+	"github.com/itechsmart/operator/controllers/internal/service"
 )
 
 // +kubebuilder:rbac:groups=workflow.itechsmart.dev,resources=workflows,verbs=get;list;watch
@@ -49,6 +50,7 @@ type pass struct {
 	c        *Controller
 	workflow *workflowv1alpha1.Workflow
 	platform *platformv1alpha1.Platform // nil until it is found
+	service  service.Object             // the Platform's Workflow service
 }
 
 // NewPass implements the frame's contract.
@@ -99,10 +101,8 @@ func (p *pass) findPlatform(ctx context.Context) error {
 		return err
 	}
 	p.platform = platform
-	if !platform.Spec.Products.Has(platformv1alpha1.ProductWorkflow) {
-		return reconcile.Wait(workflowv1alpha1.ReasonWorkflowDisabled, "Platform %s runs no Workflow; set spec.products.workflow on it", platform.Name)
-	}
-	return nil
+	p.service, err = serviceType.On(ctx, p.c.Client, platform)
+	return err
 }
 
 // conflicts: of two Workflows that have one webhook path, the older wins.
@@ -118,7 +118,7 @@ func (p *pass) conflicts(ctx context.Context) error {
 		}
 		for j := range others.Items {
 			other := &others.Items[j]
-			if !older(other, p.workflow) || !runsOn(other, p.platform.Name) || p.c.prove(other) != nil {
+			if !common.Older(other, p.workflow) || !runsOn(other, p.platform.Name) || p.c.prove(other) != nil {
 				continue
 			}
 			return reconcile.Stall(common.ReasonConflict, "spec.triggers[%d].webhook.path: %s is that of the older Workflow %s; choose another path",
@@ -126,14 +126,6 @@ func (p *pass) conflicts(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// older is the order by which the service gives a path away, too.
-func older(a, b *workflowv1alpha1.Workflow) bool {
-	if a.CreationTimestamp.Equal(&b.CreationTimestamp) {
-		return a.UID < b.UID
-	}
-	return a.CreationTimestamp.Before(&b.CreationTimestamp)
 }
 
 func runsOn(w *workflowv1alpha1.Workflow, platform string) bool {
@@ -148,7 +140,7 @@ func (p *pass) connections(ctx context.Context) error {
 
 // serving waits for service and workers.
 func (p *pass) serving(context.Context) error {
-	return refs.Serving(p.platform, platformv1alpha1.ProductWorkflow, "the Workflow service")
+	return serviceType.Serving(p.service)
 }
 
 // served waits until the service has taken this generation, and what starts runs of it.

@@ -31,7 +31,7 @@ func (p *runPass) Steps() []reconcile.Step {
 // Finalize implements reconcile.Pass: the run itself is the service's.
 func (p *runPass) Finalize(context.Context) error { return nil }
 
-// Finish implements reconcile.Pass: whether a run that goes on ends well is not known.
+// Finish implements reconcile.Pass. A run that is not finished has no outcome yet.
 func (p *runPass) Finish(_ context.Context, err error) time.Duration {
 	if reason, message := classify(err); reason == workflowv1alpha1.ReasonRunning {
 		reconcile.Set(p.run, common.ConditionReady, metav1.ConditionUnknown, reason, message)
@@ -46,13 +46,13 @@ func classify(err error) (reason, message string) {
 	return reconcile.Classify(err)
 }
 
-// phase mirrors what the service tells; before it has told anything, what keeps it from doing so.
+// phase mirrors what the service reports or, before it has reported anything, what it waits for.
 func (p *runPass) phase(ctx context.Context) error {
 	switch s := &p.run.Status; {
 	case s.Phase == "":
 		return p.awaited(ctx)
 	case !s.Phase.Ended():
-		// Without the step: each would be a write more.
+		// It leaves out the step: each would be another write.
 		return reconcile.Wait(workflowv1alpha1.ReasonRunning, "The run is %s; status.step tells where.", s.Phase)
 	case s.Phase == workflowv1alpha1.RunSucceeded:
 		return nil

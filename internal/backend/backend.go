@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"strings"
 )
 
@@ -104,6 +105,15 @@ func (b Binding) Require(keys ...string) error {
 
 // Address is host:port.
 func (b Binding) Address() string { return net.JoinHostPort(b.Host, b.Port) }
+
+// ComposeURI returns scheme://user:password@host:port/path, escaped.
+func (b Binding) ComposeURI(scheme, path string) string {
+	u := url.URL{Scheme: scheme, Host: b.Address(), Path: path}
+	if b.Username != "" {
+		u.User = url.UserPassword(b.Username, b.Password)
+	}
+	return u.String()
+}
 
 // Brokers is Kafka's bootstrap list, host:port each.
 func (b Binding) Brokers() []string {

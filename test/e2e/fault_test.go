@@ -8,13 +8,10 @@ import (
 	"time"
 
 	. "github.com/onsi/gomega"
-	"k8s.io/apimachinery/pkg/api/meta"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	common "github.com/itechsmart/operator/api/common/v1alpha1"
 	dataflowv1alpha1 "github.com/itechsmart/operator/api/dataflow/v1alpha1"
-	platformv1alpha1 "github.com/itechsmart/operator/api/platform/v1alpha1"
 )
 
 // duplicatesPerFault bounds what at-least-once may write twice when a part is killed: what was in flight.
@@ -86,16 +83,4 @@ func TestAPIServerDown(t *testing.T) {
 	c.remove("headless")
 	c.noted(path, version)
 	c.Expect(v.Delete(c.ctx, path, true)).To(Succeed())
-}
-
-func (c *cluster) platformReady() {
-	c.t.Helper()
-	c.Eventually(func(g Gomega) {
-		var p platformv1alpha1.Platform
-		g.Expect(c.client.Get(c.ctx, client.ObjectKey{Namespace: namespace, Name: "main"}, &p)).To(Succeed())
-		condition := meta.FindStatusCondition(p.Status.Conditions, common.ConditionReady)
-		g.Expect(condition).NotTo(BeNil())
-		g.Expect(condition.ObservedGeneration).To(Equal(p.Generation))
-		g.Expect(condition.Status).To(Equal(metav1.ConditionTrue), condition.Message)
-	}, patience, often).Should(Succeed())
 }

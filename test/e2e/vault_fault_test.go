@@ -13,50 +13,17 @@ import (
 	"time"
 
 	. "github.com/onsi/gomega"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	platformv1alpha1 "github.com/itechsmart/operator/api/platform/v1alpha1"
 	vaultv1alpha1 "github.com/itechsmart/operator/api/vault/v1alpha1"
 	vault "github.com/itechsmart/operator/workloads/vault/client"
 )
-
-// changePlatform edits the quickstart's Platform, waits until it is Ready, and undoes the edit at the end of the test.
-func (c *cluster) changePlatform(change func(*platformv1alpha1.PlatformSpec)) {
-	c.t.Helper()
-	key := client.ObjectKey{Namespace: namespace, Name: "main"}
-	edit := func(ctx context.Context, change func(*platformv1alpha1.PlatformSpec)) error {
-		var p platformv1alpha1.Platform
-		if err := c.client.Get(ctx, key, &p); err != nil {
-			return err
-		}
-		base := p.DeepCopy()
-		change(&p.Spec)
-		return c.client.Patch(ctx, &p, client.MergeFrom(base))
-	}
-	var was platformv1alpha1.Platform
-	c.Expect(c.client.Get(c.ctx, key, &was)).To(Succeed())
-	c.Expect(edit(c.ctx, change)).To(Succeed())
-	c.t.Cleanup(func() {
-		if err := edit(context.Background(), func(s *platformv1alpha1.PlatformSpec) { *s = was.Spec }); err != nil {
-			c.t.Errorf("the Platform is not as it was: %v", err)
-		}
-	})
-	c.platformReady()
-}
-
-// unlimited lets one user send as much as the test wants.
-func (c *cluster) unlimited() {
-	c.t.Helper()
-	c.platformReady()
-	c.changePlatform(func(s *platformv1alpha1.PlatformSpec) { s.RateLimit.RequestsPerMinute = ptr.To[int32](0) })
-}
 
 // TestRollingUpdate sends 500 requests a second while every Pod of Vault is replaced, twice. None may fail.
 func TestRollingUpdate(t *testing.T) {
 	c := connect(t)
 	c.unlimited()
-	c.changePlatform(func(s *platformv1alpha1.PlatformSpec) { s.Products.Vault.Replicas = 2 })
+	c.changeVault(func(s *vaultv1alpha1.VaultServiceSpec) { s.Replicas = 2 })
 	token, address := c.administrator(), c.vaultURL()+"/api/v1/me"
 	transport := &http.Transport{MaxIdleConnsPerHost: 64, MaxConnsPerHost: 64}
 	defer transport.CloseIdleConnections()
@@ -100,7 +67,7 @@ func TestRollingUpdate(t *testing.T) {
 	start := time.Now()
 	for _, level := range []string{"warn", "info"} {
 		before := c.podNames(vaultPods)
-		c.changePlatform(func(s *platformv1alpha1.PlatformSpec) { s.Products.Vault.LogLevel = level })
+		c.changeVault(func(s *vaultv1alpha1.VaultServiceSpec) { s.LogLevel = level })
 		c.Eventually(func() []string { return c.podNames(vaultPods) }, patience, often).Should(And(HaveLen(2), Not(ContainElements(before[0])), Not(ContainElements(before[1]))))
 	}
 	took := time.Since(start)

@@ -15,8 +15,10 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	platformv1alpha1 "github.com/itechsmart/operator/api/platform/v1alpha1"
+	workflowv1alpha1 "github.com/itechsmart/operator/api/workflow/v1alpha1"
 	"github.com/itechsmart/operator/internal/backend/backendtest/servers"
 	"github.com/itechsmart/operator/internal/backend/s3"
+	"github.com/itechsmart/operator/workloads/config"
 )
 
 // TestPayloads: what is too large for a row goes to a bucket of the Platform's object storage, and comes from there whole.
@@ -35,10 +37,10 @@ func TestPayloads(t *testing.T) {
 	_ = f.client.Delete(f.ctx, secret.DeepCopy()) // an earlier run may have left it
 	f.Expect(f.client.Create(f.ctx, secret)).To(Succeed())
 	f.after(func(c *cluster) { _ = c.client.Delete(c.ctx, secret) })
-	f.changePlatform(func(s *platformv1alpha1.PlatformSpec) {
+	f.changeServices(func(s *platformv1alpha1.PlatformSpec) {
 		s.Backends.ObjectStorage = &platformv1alpha1.Backend{External: &platformv1alpha1.ExternalBackend{SecretRef: platformv1alpha1.SecretReference{Name: secret.Name}}}
-		s.Products.Workflow.MaxOutputBytes = 16 << 20
-	})
+	}, func(s *config.Service) bool { return s.Product != workflowv1alpha1.Product || len(s.Objects) > 0 })
+	f.changeWorkflow(func(s *workflowv1alpha1.WorkflowServiceSpec) { s.MaxOutputBytes = 16 << 20 })
 
 	const size = 5 << 20
 	f.define("e2e-large", `triggers: [{name: hand, type: Manual}]

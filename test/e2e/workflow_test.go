@@ -27,7 +27,6 @@ import (
 
 	common "github.com/itechsmart/operator/api/common/v1alpha1"
 	dataflowv1alpha1 "github.com/itechsmart/operator/api/dataflow/v1alpha1"
-	platformv1alpha1 "github.com/itechsmart/operator/api/platform/v1alpha1"
 	workflowv1alpha1 "github.com/itechsmart/operator/api/workflow/v1alpha1"
 	"github.com/itechsmart/operator/internal/backend/rabbitmq"
 )
@@ -40,20 +39,11 @@ type flows struct {
 	began time.Time
 }
 
-// workflows lets the quickstart's Platform run Workflow, and logs in there with a token of the Platform's Vault.
+// workflows runs Workflow on the quickstart's Platform, and logs in there with a token of its Vault.
 func (c *cluster) workflows() *flows {
 	c.t.Helper()
 	c.unlimited()
-	start := time.Now()
-	c.changePlatform(func(s *platformv1alpha1.PlatformSpec) {
-		if s.Backends.RabbitMQ == nil {
-			s.Backends.RabbitMQ = &platformv1alpha1.Backend{Managed: &platformv1alpha1.ManagedBackend{}}
-		}
-		if s.Products.Workflow == nil {
-			s.Products.Workflow = &platformv1alpha1.WorkflowProduct{}
-		}
-	})
-	c.t.Logf("the Platform runs Workflow after %.1f s", time.Since(start).Seconds())
+	c.runsWorkflow()
 	return &flows{cluster: c, address: "http://" + c.service("main-workflow", 8080) + "/api/v1", token: c.administrator(), began: time.Now()}
 }
 

@@ -46,11 +46,13 @@ const (
 
 // Labels on everything that the operator makes, beside the app.kubernetes.io ones.
 const (
-	// LabelOwnerKind, LabelOwnerName tell whose child an object is.
+	// LabelOwnerKind, LabelOwnerName say whose child an object is.
 	LabelOwnerKind = "itechsmart.dev/owner-kind"
 	LabelOwnerName = "itechsmart.dev/owner-name"
-	// LabelComponent tells which part of its owner it is.
+	// LabelComponent is which part of its owner it is.
 	LabelComponent = "app.kubernetes.io/component"
+	// LabelPlatform is the Platform that it belongs to.
+	LabelPlatform = "itechsmart.dev/platform"
 	// FieldOwner is the server-side apply field manager of every child.
 	FieldOwner = "itechsmart-operator"
 	// Finalizer guards external objects.

@@ -4,6 +4,7 @@ package v1alpha1
 
 import (
 	"slices"
+	"strconv"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -63,6 +64,34 @@ func (p *Platform) BindingSecretName(backend string) string {
 	return p.Name + "-" + backend + "-binding"
 }
 
+// ComponentIdentity is what all services of a Platform share: users and their roles.
+const ComponentIdentity = "identity"
+
+// SigningKeysName is the Secret with the keys that sign the Platform's tokens.
+func (p *Platform) SigningKeysName() string { return p.Name + "-signing-keys" }
+
+// AdministratorName is the Secret with the first user's password.
+func (p *Platform) AdministratorName() string { return p.Name + "-administrator" }
+
+// BackendTitle is a backend's own name, for messages.
+func BackendTitle(name string) string {
+	switch name {
+	case BackendPostgreSQL:
+		return "PostgreSQL"
+	case BackendKafka:
+		return "Kafka"
+	case BackendClickHouse:
+		return "ClickHouse"
+	case BackendRedis:
+		return "Redis"
+	case BackendRabbitMQ:
+		return "RabbitMQ"
+	case BackendObjectStorage:
+		return "Object storage"
+	}
+	return name
+}
+
 // Backend returns the status row of a backend, nil when there is none.
 func (s *PlatformStatus) Backend(name string) *BackendStatus {
 	for i := range s.Backends {
@@ -92,3 +121,19 @@ func (b *Backends) Has(name string) bool { return b.ByName()[name] != nil }
 
 // IsBackend tells whether a Platform can have a backend of that name.
 func IsBackend(name string) bool { return slices.Contains(BackendNames(), name) }
+
+const (
+	// SettingMaxConnections is PostgreSQL's setting of how many connections it takes.
+	SettingMaxConnections = "max_connections"
+	// DefaultMaxConnections of a managed PostgreSQL has room for every product's service and workers.
+	DefaultMaxConnections = 400
+)
+
+// MaxConnections is how many connections a managed PostgreSQL takes.
+func MaxConnections(managed *ManagedBackend) int32 {
+	n, err := strconv.ParseInt(string(managed.Config[SettingMaxConnections]), 10, 32)
+	if err != nil {
+		return DefaultMaxConnections
+	}
+	return int32(n)
+}

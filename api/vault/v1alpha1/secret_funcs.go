@@ -24,8 +24,6 @@ const (
 const (
 	// ReasonSealed: the Vault is sealed, and nothing can be read or stored until it is unsealed.
 	ReasonSealed = "Sealed"
-	// ReasonVaultDisabled: the Platform has no spec.products.vault.
-	ReasonVaultDisabled = "VaultDisabled"
 	// ReasonVersionNotFound: spec.version names a version that does not exist, or was deleted.
 	ReasonVersionNotFound = "VersionNotFound"
 	// ReasonExpired: the version in use has expired.

@@ -13,8 +13,6 @@ const ConditionAccepted = "Accepted"
 
 // Reasons of the conditions of this group.
 const (
-	// ReasonWorkflowDisabled: the Platform has no spec.products.workflow.
-	ReasonWorkflowDisabled = "WorkflowDisabled"
 	// ReasonStepTypeUnavailable: a step type whose product is not there yet.
 	ReasonStepTypeUnavailable = "StepTypeUnavailable"
 	// ReasonTriggersNotReady: the service cannot take what starts runs; see status.triggers.

@@ -28,6 +28,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
 	common "github.com/itechsmart/operator/api/common/v1alpha1"
+	"github.com/itechsmart/operator/controllers/internal/memo"
 	"github.com/itechsmart/operator/controllers/internal/reconcile"
 )
 
@@ -36,13 +37,13 @@ const (
 	LabelManagedBy = "app.kubernetes.io/managed-by"
 	// ManagedBy is its value on every child.
 	ManagedBy = "itechsmart-operator"
-	// annotationHash tells which desired state was last applied, so that a removed field is noticed.
+	// annotationHash identifies the desired state that was last applied, so that a removed field is noticed.
 	annotationHash = "itechsmart.dev/applied-hash"
-	// IndexOwner is the field index of children by their controller's UID.
+	// IndexOwner indexes children by their controller's UID.
 	IndexOwner = ".metadata.controllerUID"
 )
 
-// Kinds are the child kinds that the manager caches (those with the managed-by label) and prunes.
+// Kinds returns the child kinds that the manager prunes. It caches the objects of these kinds that have the managed-by label.
 func Kinds() []client.Object {
 	return []client.Object{
 		&appsv1.Deployment{}, &appsv1.StatefulSet{}, &batchv1.Job{}, &corev1.Service{}, &corev1.Secret{},
@@ -52,7 +53,7 @@ func Kinds() []client.Object {
 	}
 }
 
-// Lists are the list types of Kinds, in the same order.
+// Lists returns the list types of Kinds, in the same order.
 func Lists() []client.ObjectList {
 	return []client.ObjectList{
 		&appsv1.DeploymentList{}, &appsv1.StatefulSetList{}, &batchv1.JobList{}, &corev1.ServiceList{}, &corev1.SecretList{},
@@ -84,10 +85,16 @@ func Index(ctx context.Context, indexer client.FieldIndexer) error {
 type Applier struct {
 	Client client.Client
 	Scheme *runtime.Scheme
-	// Cache reads children of kinds that Go has no type for, which Client would read live; nil: Client.
+	// Cache reads children of kinds without a Go type, which Client would read from the API server. Client reads them when it is nil.
 	Cache client.Reader
 
-	memo memo
+	// equal holds which desired state was last found equal to which version of the live object.
+	equal *memo.Lately[childKey]
+}
+
+// New returns an Applier that has applied nothing yet. cache may be nil.
+func New(c client.Client, scheme *runtime.Scheme, cache client.Reader) *Applier {
+	return &Applier{Client: c, Scheme: scheme, Cache: cache, equal: memo.New[childKey](0)}
 }
 
 // Apply makes each child as desired, in order. A desired object needs name, namespace and the fields that matter;
@@ -101,9 +108,9 @@ func (a *Applier) Apply(ctx context.Context, owner client.Object, desired ...cli
 	return nil
 }
 
-// ApplyKept is Apply for objects that outlive their owner: their labels tell whose they are, and no
-// owner reference hands them to the garbage collector. A later owner of the same kind and name finds
-// them again. They need the labels LabelOwnerKind and LabelOwnerName; Prune does not see them.
+// ApplyKept is Apply for objects that outlive their owner. They have no owner reference, so the garbage collector leaves
+// them alone; the labels LabelOwnerKind and LabelOwnerName name their owner, and a later owner of the same kind and name
+// finds them again. Prune does not see them.
 func (a *Applier) ApplyKept(ctx context.Context, owner client.Object, desired ...client.Object) error {
 	for _, obj := range desired {
 		if err := a.one(ctx, owner, obj, true); err != nil {
@@ -113,7 +120,7 @@ func (a *Applier) ApplyKept(ctx context.Context, owner client.Object, desired ..
 	return nil
 }
 
-// belongs tells whether a live object is the owner's. kept ones are told by their labels.
+// belongs reports whether a live object is the owner's: by its controller reference or, when it has none, by its labels.
 func belongs(owner, desired client.Object, live *unstructured.Unstructured) bool {
 	switch metaController(live) {
 	case string(owner.GetUID()):
@@ -142,13 +149,13 @@ func (a *Applier) one(ctx context.Context, owner, obj client.Object, kept bool) 
 	return nil
 }
 
-// Unchanged tells that the child exists just as desired, and was applied so: Apply would write nothing.
+// Unchanged reports whether Apply would write nothing: the child exists as desired, and was applied so.
 func (a *Applier) Unchanged(ctx context.Context, owner, desired client.Object) bool {
 	want, err := a.differing(ctx, owner, desired, false)
 	return err == nil && want == nil
 }
 
-// differing is the object to send; nil when the cached one is as desired.
+// differing returns the object to send, or nil when the cached one is as desired.
 func (a *Applier) differing(ctx context.Context, owner, obj client.Object, kept bool) (*unstructured.Unstructured, error) {
 	gvk, err := apiutil.GVKForObject(obj, a.Scheme)
 	if err != nil {
@@ -161,13 +168,12 @@ func (a *Applier) differing(ctx context.Context, owner, obj client.Object, kept 
 	if current == nil {
 		return a.render(owner, obj, gvk, kept)
 	}
-	sum, err := digest(owner, obj, kept)
+	key := keyOf(obj, gvk)
+	sum, err := digest(owner, obj, current, kept)
 	if err != nil {
 		return nil, err
 	}
-	key := memoKey{kind: gvk.String(), namespace: obj.GetNamespace(), name: obj.GetName()}
-	same := memoValue{desired: sum, uid: current.GetUID(), version: current.GetResourceVersion()}
-	if a.memo.knows(key, same) {
+	if due, _ := a.equal.Due(key, sum); !due {
 		return nil, nil
 	}
 	want, err := a.render(owner, obj, gvk, kept)
@@ -183,13 +189,13 @@ func (a *Applier) differing(ctx context.Context, owner, obj client.Object, kept 
 			"%s %q exists and belongs to something else; rename this resource, or remove that object", gvk.Kind, obj.GetName())}
 	}
 	if live.GetAnnotations()[annotationHash] == want.GetAnnotations()[annotationHash] && contains(want.Object, live.Object) {
-		a.memo.note(key, same)
+		a.equal.Done(key, sum)
 		return nil, nil
 	}
 	return want, nil
 }
 
-// render is the object as it is sent: no status, no empty server-side fields, with hash and owner.
+// render returns the object as it is sent: with hash and owner, and without status and the server's own fields.
 func (a *Applier) render(owner, obj client.Object, gvk schema.GroupVersionKind, kept bool) (*unstructured.Unstructured, error) {
 	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(obj)
 	if err != nil {
@@ -223,7 +229,7 @@ func (a *Applier) render(owner, obj client.Object, gvk schema.GroupVersionKind, 
 	return want, nil
 }
 
-// current is the child as the cache has it; nil when there is none.
+// current returns the child from the cache, or nil when there is none.
 func (a *Applier) current(ctx context.Context, obj client.Object, gvk schema.GroupVersionKind) (client.Object, error) {
 	var current client.Object
 	var reader client.Reader = a.Client
@@ -251,7 +257,7 @@ func (a *Applier) current(ctx context.Context, obj client.Object, gvk schema.Gro
 	return current, nil
 }
 
-// asUnstructured is obj to be read: of an unstructured one the cache has a share.
+// asUnstructured returns obj as unstructured content, for reading only: the cache may share it.
 func asUnstructured(obj client.Object, gvk schema.GroupVersionKind) (*unstructured.Unstructured, error) {
 	if u, ok := obj.(*unstructured.Unstructured); ok {
 		return u, nil
@@ -287,7 +293,7 @@ func (a *Applier) delete(ctx context.Context, kind string, child client.Object) 
 	return nil
 }
 
-// Key is how Prune names an object.
+// Key returns the name that Prune has for an object.
 func (a *Applier) Key(obj client.Object) string {
 	gvk, err := apiutil.GVKForObject(obj, a.Scheme)
 	if err != nil {
@@ -296,7 +302,7 @@ func (a *Applier) Key(obj client.Object) string {
 	return gvk.Kind + "/" + obj.GetName()
 }
 
-// each visits the owner's children of the cached kinds, which are the cache's own: visit changes none.
+// each visits the owner's children. They are shared with the cache: visit must not change them.
 func (a *Applier) each(ctx context.Context, owner client.Object, visit func(kind string, child client.Object) error) error {
 	kinds := Kinds()
 	for i, list := range Lists() {

@@ -11,8 +11,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// clean removes what a typed object carries without having been set: null values and the
-// server's own fields. What is left is exactly what we want to own.
+// clean removes what nobody has set on a typed object: null values and the server's own fields. What is left is exactly
+// what we want to own.
 func clean(content map[string]any) {
 	delete(content, "status")
 	if metadata, ok := content["metadata"].(map[string]any); ok {
@@ -41,8 +41,8 @@ func dropNulls(value any) {
 	}
 }
 
-// contains tells whether live has everything that want sets. Lists of named members are matched
-// by name, so that an injected sidecar or a defaulted port is no drift; others must be equal in length.
+// contains reports whether live has everything that want sets. Lists of named members are matched by name, so that an
+// injected sidecar or a defaulted port is no drift; other lists must be of equal length.
 func contains(want, live any) bool {
 	switch w := want.(type) {
 	case map[string]any:
@@ -94,7 +94,7 @@ func listContains(want, live []any) bool {
 	return true
 }
 
-// names indexes a list of maps by their unique `name`; false when it is no such list.
+// names indexes a list of maps by their unique `name`. It returns false for any other list.
 func names(list []any) (map[string]any, bool) {
 	out := make(map[string]any, len(list))
 	for _, member := range list {

@@ -10,8 +10,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// PodTrouble is what keeps a Pod from running, in a sentence; "" when nothing does. The words stay the same while
-// the cause does, although the kubelet alternates between several states of it: a status that quotes them does not flap.
+// PodTrouble says in a sentence what keeps a Pod from running; "" when nothing does. The sentence stays the same as long
+// as the cause does, although the kubelet alternates between several states: a status that quotes it does not flap.
 func PodTrouble(pods []corev1.Pod) string {
 	for i := range pods {
 		pod := &pods[i]
@@ -58,7 +58,7 @@ func containerTrouble(status *corev1.ContainerStatus) string {
 	return why
 }
 
-// lastLine is the end of a text, where programs say why they stop, on one line.
+// lastLine returns the end of a text, on one line: programs say there why they stop.
 func lastLine(text string) string {
 	const longest = 300
 	text = strings.Join(strings.Fields(text), " ")

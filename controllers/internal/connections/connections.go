@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package connections resolves what resources name in other systems: a backend of a Platform, a Secret in the Service
-// Binding format, or a vault Secret whose destination is one. It finds the resources that a change of these concerns, too.
+// Package connections resolves references to other systems: to a backend of a Platform, a Secret in the Service Binding
+// format, or a vault Secret whose destination is one. It also finds the resources that refer to what has changed.
 package connections
 
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -20,13 +21,18 @@ import (
 	"github.com/itechsmart/operator/internal/backend"
 )
 
-// Target names one server: the same string for every reference to it.
+// Target names one server. All references to it have the same Target.
 type Target struct {
 	// Kind is one of common.ConnectionKind; Backend is set for a Platform alone.
 	Kind, Namespace, Name, Backend string
 }
 
-// TargetOf is what a reference of a resource in namespace names; backend is which one of a Platform.
+// PlatformTarget returns the target of a Platform's backend.
+func PlatformTarget(namespace, name, backend string) Target {
+	return Target{Kind: string(common.ConnectionPlatform), Namespace: namespace, Name: name, Backend: backend}
+}
+
+// TargetOf returns what a reference in a namespace names. backend is the one to use of a Platform.
 func TargetOf(ref *common.ConnectionReference, namespace, backend string) Target {
 	t := Target{Kind: string(ref.Kind), Namespace: ref.Namespace, Name: ref.Name}
 	if t.Kind == "" {
@@ -41,7 +47,7 @@ func TargetOf(ref *common.ConnectionReference, namespace, backend string) Target
 	return t
 }
 
-// String is the target's name in claims and in a worker's configuration.
+// String returns the target's name in claims and in a worker's configuration.
 func (t Target) String() string {
 	if t.Kind == "" {
 		return ""
@@ -53,7 +59,22 @@ func (t Target) String() string {
 	return strings.Join(parts, "/")
 }
 
-// key is the target in an index.
+// ParseTarget is the inverse of Target.String. ok is false when text names no target.
+func ParseTarget(text string) (t Target, ok bool) {
+	parts := strings.Split(text, "/")
+	platform := parts[0] == string(common.ConnectionPlatform)
+	switch {
+	case slices.Contains(parts, ""):
+		return Target{}, false
+	case len(parts) == 4 && platform:
+		return Target{Kind: parts[0], Namespace: parts[1], Name: parts[2], Backend: parts[3]}, true
+	case len(parts) == 3 && (parts[0] == string(common.ConnectionSecret) || parts[0] == string(common.ConnectionVaultSecret)):
+		return Target{Kind: parts[0], Namespace: parts[1], Name: parts[2]}, true
+	}
+	return Target{}, false
+}
+
+// key returns the target's value in an index.
 func (t Target) key() string { return t.Namespace + "/" + t.Name }
 
 // Found is a resolved target.
@@ -62,7 +83,7 @@ type Found struct {
 	Version string // the Secret's UID and resource version
 }
 
-// Resolver reads what references name.
+// Resolver reads the objects that references name.
 type Resolver struct {
 	Client client.Reader
 	Refs   *refs.Resolver
@@ -125,7 +146,7 @@ func foundIn(secret *corev1.Secret) Found {
 	return Found{backend.ParseBinding(secret.Data), refs.VersionOf(secret)}
 }
 
-// lacks is the first key without which nothing can be reached; "" when the binding has all.
+// lacks returns the first key that a connection needs and the binding does not have; "" when it has all.
 func lacks(b backend.Binding) string {
 	switch b.Type {
 	case "kafka":

@@ -16,8 +16,8 @@ import (
 	"github.com/itechsmart/operator/controllers/internal/refs"
 )
 
-// Destination reads the destination of a vault Secret, which the cache holds: a new version reaches the workers' file,
-// and through it the workers, without a restart. wanted is what the destination is to hold, for messages.
+// Destination reads the destination of a vault Secret from the cache. A new version reaches the workers through their file,
+// without a restart. wanted says what the destination must hold, for messages.
 func (r Resolver) Destination(ctx context.Context, from refs.From, path, namespace, name, wanted string) (*corev1.Secret, error) {
 	to := refs.To{Group: vaultv1alpha1.GroupVersion.Group, Kind: "Secret", Namespace: namespace, Name: name}
 	if err := r.Refs.Granted(ctx, path, from, to); err != nil {

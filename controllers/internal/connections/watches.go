@@ -21,23 +21,23 @@ import (
 	"github.com/itechsmart/operator/controllers/internal/refs"
 )
 
-// Field indexes of resources by what they name: "namespace/name".
+// Field indexes of resources by the objects that they name, as "namespace/name".
 const (
-	// IndexSecrets has the core Secrets that somebody else made.
+	// IndexSecrets indexes the core Secrets that somebody else created.
 	IndexSecrets = "spec.secrets"
-	// IndexVault has the vault Secrets.
+	// IndexVault indexes the vault Secrets.
 	IndexVault = "spec.vaultSecrets"
-	// IndexPlatform has the Platforms; "namespace/" stands for the only one of a namespace.
+	// IndexPlatform indexes the Platforms; "namespace/" stands for the only one of a namespace.
 	IndexPlatform = "spec.platforms"
 )
 
-// SecretKeys are the index values of the Secrets among the targets.
+// SecretKeys returns the index values of the Secrets among the targets.
 func SecretKeys(targets []Target) []string { return keysOf(targets, common.ConnectionSecret) }
 
-// VaultKeys are those of the vault Secrets.
+// VaultKeys returns those of the vault Secrets.
 func VaultKeys(targets []Target) []string { return keysOf(targets, common.ConnectionVaultSecret) }
 
-// PlatformKeys are those of the Platforms.
+// PlatformKeys returns those of the Platforms.
 func PlatformKeys(targets []Target) []string { return keysOf(targets, common.ConnectionPlatform) }
 
 func keysOf(targets []Target, kind common.ConnectionKind) []string {
@@ -50,15 +50,15 @@ func keysOf(targets []Target, kind common.ConnectionKind) []string {
 	return out
 }
 
-// Users finds the resources of one kind that name something.
+// Users finds the resources of one kind that name an object.
 type Users struct {
 	Reader client.Reader
-	// List makes an empty list of the kind.
+	// List returns an empty list of the kind.
 	List func() client.ObjectList
 }
 
-// Watch adds what a controller of the kind must hear of, but for its own resources. change makes other requests of those
-// for the resources; nil: none.
+// Watch adds the watches that a controller of the kind needs beside its own resources. change maps the requests for the
+// resources to other requests; it may be nil.
 func (u Users) Watch(b *builder.Builder, names *refs.Names, change func(context.Context, []ctrlreconcile.Request) []ctrlreconcile.Request) *builder.Builder {
 	mapped := func(find func(context.Context, client.Object) []ctrlreconcile.Request) handler.EventHandler {
 		return handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, obj client.Object) []ctrlreconcile.Request {
@@ -84,12 +84,12 @@ func (u Users) matching(ctx context.Context, field, value string) []ctrlreconcil
 	return refs.Matching(ctx, u.Reader, u.List(), field, value)
 }
 
-// OfPlatform are the resources of a Platform.
+// OfPlatform returns requests for the resources of a Platform.
 func (u Users) OfPlatform(ctx context.Context, platform client.Object) []ctrlreconcile.Request {
 	return refs.PlatformUsers(ctx, u.Reader, u.List(), IndexPlatform, platform)
 }
 
-// ofBinding are the resources of the Platform, or of the vault Secret, whose binding Secret changed.
+// ofBinding returns requests for the resources of the Platform, or of the vault Secret, whose binding Secret changed.
 func (u Users) ofBinding(ctx context.Context, secret client.Object) []ctrlreconcile.Request {
 	if secret.GetLabels()[common.LabelOwnerKind] == string(common.ConnectionVaultSecret) {
 		return u.matching(ctx, IndexVault, secret.GetNamespace()+"/"+secret.GetAnnotations()[vaultv1alpha1.AnnotationSecret])
@@ -119,8 +119,8 @@ func (u Users) ofVaultSecret(ctx context.Context, secret client.Object) []ctrlre
 	return u.matching(ctx, IndexVault, secret.GetNamespace()+"/"+secret.GetName())
 }
 
-// destinationChanged lets a vault Secret through when it comes, goes or names another destination: new versions are
-// seen at the destination.
+// destinationChanged selects vault Secrets that are created, deleted, or given another destination. New versions show at the
+// destination.
 func destinationChanged() predicate.Predicate {
 	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 		before, ok := e.ObjectOld.(*vaultv1alpha1.Secret)
@@ -129,7 +129,7 @@ func destinationChanged() predicate.Predicate {
 	}}
 }
 
-// BackendsChanged lets through what those who connect to a Platform's backends can see of it.
+// BackendsChanged selects changes of a Platform that those who connect to its backends can see.
 func BackendsChanged() predicate.Predicate {
 	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 		before, ok := e.ObjectOld.(*platformv1alpha1.Platform)

@@ -68,7 +68,7 @@ func level() slog.Level {
 func run(m *testing.M) int {
 	flag.Parse()
 	if worker := flag.Lookup("test.fuzzworker"); worker != nil && worker.Value.String() == "true" {
-		return m.Run() // what is fuzzed asks no API server, and each worker is a process of its own
+		return m.Run() // fuzz targets need no API server, and each worker is a process of its own
 	}
 	env, err := start()
 	if err != nil {
@@ -113,7 +113,7 @@ func start() (*envtest.Environment, error) {
 	return env, nil
 }
 
-// moduleDir is where Go keeps a module's files.
+// moduleDir returns where Go keeps a module's files.
 func moduleDir(root, module string) (string, error) {
 	cmd := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", module)
 	cmd.Dir = root
@@ -124,13 +124,13 @@ func moduleDir(root, module string) (string, error) {
 	return strings.TrimSpace(string(out)), nil
 }
 
-// Root is the repository's directory.
+// Root returns the repository's directory.
 func Root() string {
 	_, file, _, _ := runtime.Caller(0)
 	return filepath.Join(filepath.Dir(file), "..", "..", "..")
 }
 
-// Scheme knows every kind that controllers use.
+// Scheme returns a scheme with every kind that controllers use.
 func Scheme() *apiruntime.Scheme {
 	scheme := apiruntime.NewScheme()
 	for _, add := range []func(*apiruntime.Scheme) error{
@@ -144,7 +144,7 @@ func Scheme() *apiruntime.Scheme {
 	return scheme
 }
 
-// Env gives an uncached client and the server's configuration.
+// Env returns an uncached client and the server's configuration.
 func Env(t testing.TB) (client.Client, *rest.Config) {
 	t.Helper()
 	if shared.client == nil {
@@ -153,8 +153,8 @@ func Env(t testing.TB) (client.Client, *rest.Config) {
 	return shared.client, rest.CopyConfig(shared.config)
 }
 
-// Namespace makes a namespace of the test's own. (The test server has no namespace controller:
-// it stays until the server stops.)
+// Namespace creates a namespace for the test. (The test server has no namespace controller: it
+// stays until the server stops.)
 func Namespace(t testing.TB) string {
 	t.Helper()
 	c, _ := Env(t)
@@ -209,8 +209,8 @@ func Start(t testing.TB, cfg *rest.Config, options setup.Options, sets ...func(*
 	return stop
 }
 
-// Seen waits until a manager's cache has an object as it was last written: only then do controllers count on it,
-// whatever else has come to them meanwhile.
+// Seen waits until a manager's cache has an object as it was last written. Only then do controllers depend on it, whatever
+// the order of other watch events.
 func Seen(t testing.TB, cache client.Reader, written client.Object) {
 	t.Helper()
 	wait(t, cache, written, func(found client.Object, err error) bool {
@@ -218,7 +218,7 @@ func Seen(t testing.TB, cache client.Reader, written client.Object) {
 	})
 }
 
-// Unseen waits until a manager's cache has an object no more.
+// Unseen waits until a manager's cache no longer has an object.
 func Unseen(t testing.TB, cache client.Reader, deleted client.Object) {
 	t.Helper()
 	wait(t, cache, deleted, func(_ client.Object, err error) bool { return apierrors.IsNotFound(err) })

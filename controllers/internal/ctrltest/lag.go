@@ -15,7 +15,7 @@ import (
 
 var lag = flag.Duration("lag", 0, "let what each watch tells come late by a random time up to this: shows who counts on the order of two watches")
 
-// late gives a copy of cfg whose watches are late, each by a time of its own.
+// late returns a copy of cfg whose watches are late, each by a time of its own.
 func late(cfg *rest.Config) *rest.Config {
 	if *lag <= 0 {
 		return cfg
@@ -34,7 +34,7 @@ func late(cfg *rest.Config) *rest.Config {
 	return out
 }
 
-// lateBody gives what another gives, later.
+// lateBody returns what another body does, later.
 type lateBody struct {
 	body   io.ReadCloser
 	pieces chan piece

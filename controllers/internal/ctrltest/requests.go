@@ -12,7 +12,7 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// Requests counts what goes over the wire to the API server, watches aside.
+// Requests counts the requests to the API server, except for watches.
 type Requests struct {
 	mu     sync.Mutex
 	reads  []string
@@ -21,7 +21,7 @@ type Requests struct {
 	refuse string
 }
 
-// Count gives a copy of cfg whose clients count their requests.
+// Count returns a copy of cfg whose clients count their requests.
 func Count(cfg *rest.Config) (*rest.Config, *Requests) {
 	requests := &Requests{}
 	counted := rest.CopyConfig(cfg)
@@ -52,7 +52,7 @@ func (r *Requests) note(req *http.Request) {
 	r.last = time.Now()
 	switch {
 	case req.Method != http.MethodGet:
-		// Events are spread by a broadcaster of their own, after the pass.
+		// A broadcaster sends events after the pass.
 		if !strings.Contains(req.URL.Path, "/events") {
 			r.writes = append(r.writes, line)
 		}
@@ -61,14 +61,14 @@ func (r *Requests) note(req *http.Request) {
 	}
 }
 
-// Refuse answers the next request, as "METHOD path", with a conflict, as if somebody had just changed the object.
+// Refuse answers the next such request, "METHOD path", with a conflict, as if somebody had just changed the object.
 func (r *Requests) Refuse(line string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.refuse = line
 }
 
-// Refused tells whether the request of Refuse came.
+// Refused reports whether the request of Refuse came.
 func (r *Requests) Refused() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -98,28 +98,28 @@ func conflict(req *http.Request) (*http.Response, error) {
 	}, nil
 }
 
-// Quiet tells whether half a second has gone by without a request.
+// Quiet reports whether there was no request for half a second.
 func (r *Requests) Quiet() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return time.Since(r.last) > 500*time.Millisecond
 }
 
-// Reset forgets what was counted.
+// Reset starts counting from zero.
 func (r *Requests) Reset() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.reads, r.writes = nil, nil
 }
 
-// Writes are the requests that change something, as "METHOD path", since the last Reset.
+// Writes returns the requests since the last Reset that change something, as "METHOD path".
 func (r *Requests) Writes() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return append([]string(nil), r.writes...)
 }
 
-// Reads are the gets and lists, as "GET path", since the last Reset.
+// Reads returns the gets and lists since the last Reset, as "GET path".
 func (r *Requests) Reads() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package external reconciles objects in backing systems: topics, tables,
-// queues. A kind supplies a Driver; what was created is remembered on the
-// owner before it is created, so that a crash at any point neither orphans an
-// object nor drops one that somebody else made.
+// queues. A kind supplies a Driver. An annotation of the owner claims an object
+// before it is created, so that a crash at any point neither orphans an object
+// nor drops one that somebody else created.
 package external
 
 import (
@@ -25,29 +25,36 @@ import (
 // AnnotationClaims lists, on the owner, the external objects that it created or is about to create.
 const AnnotationClaims = "itechsmart.dev/external-objects"
 
-// Claim is one external object that its owner created.
+// Claim names one external object that its owner created.
 type Claim struct {
 	Kind string `json:"kind"` // Topic, Table, …
 	Name string `json:"name"`
-	// Connection tells which server: "Platform/<namespace>/<name>" or "Secret/<namespace>/<name>".
+	// Connection names the server: "Platform/<namespace>/<name>/<backend>" or "Secret/<namespace>/<name>".
 	Connection string `json:"connection"`
 }
 
-// Driver makes one kind of external object as specified. S is its specification.
+// Unreadable returns the error for a claim that names no object which its owner could have created.
+func (c Claim) Unreadable() error {
+	return reconcile.Stall(common.ReasonInvalidSpec, "annotation %s names %s %q on %q, which cannot be understood; remove that entry to go on",
+		AnnotationClaims, c.Kind, c.Name, c.Connection)
+}
+
+// Driver creates and updates one kind of external object. S is its specification.
 type Driver[S any] struct {
 	Kind string
 	Name func(S) string
-	// Get answers backend.ErrNotFound when the object does not exist.
+	// Get returns backend.ErrNotFound when the object does not exist.
 	Get func(ctx context.Context, want S) (S, error)
-	// Create answers backend.ErrExists when it exists.
+	// Create returns backend.ErrExists when the object exists.
 	Create func(ctx context.Context, want S) error
-	// Update makes an owned object as specified; it writes only what differs. What cannot be made so is a reconcile.Terminal.
+	// Update changes an owned object to its specification. It writes only what differs; a change that the server does not allow
+	// is a reconcile.Terminal.
 	Update func(ctx context.Context, want, have S) error
-	// Usable is nil when an object that the owner did not create serves as it is.
+	// Usable returns nil when an object that the owner did not create can be used as it is.
 	Usable func(want, have S) error
-	// MayCreate is nil when a missing object is to be created, else the error that says what to do.
+	// MayCreate returns nil when a missing object is to be created, else the error that says what to do.
 	MayCreate func(want S) error
-	// Drop removes an object by its claim's name; a missing one may be told as backend.ErrNotFound.
+	// Drop removes an object by its claim's name. It may return backend.ErrNotFound for a missing one.
 	Drop func(ctx context.Context, name string) error
 }
 
@@ -57,7 +64,7 @@ type Owner struct {
 	Object client.Object
 }
 
-// Claims are what the owner has created, from its annotation.
+// Claims reads from the annotation what the owner has created, or is about to create.
 func (o Owner) Claims() ([]Claim, error) {
 	text := o.Object.GetAnnotations()[AnnotationClaims]
 	if text == "" {
@@ -71,16 +78,30 @@ func (o Owner) Claims() ([]Claim, error) {
 	return claims, nil
 }
 
-// claim adds claims and the finalizer, in one write and before anything is created.
-func (o Owner) claim(ctx context.Context, added []Claim) error {
+// Claimed returns a function that reports whether the owner has a claim.
+func (o Owner) Claimed() (func(Claim) bool, error) {
+	claims, err := o.Claims()
+	if err != nil {
+		return nil, err
+	}
+	return func(c Claim) bool { return slices.Contains(claims, c) }, nil
+}
+
+// Claim adds the claims that are missing, and the finalizer, in one write. Call it before anything is created.
+func (o Owner) Claim(ctx context.Context, added ...Claim) error {
 	claims, err := o.Claims()
 	if err != nil {
 		return err
 	}
-	return o.write(ctx, append(claims, added...), true)
+	for _, claim := range added {
+		if !slices.Contains(claims, claim) {
+			claims = append(claims, claim)
+		}
+	}
+	return o.write(ctx, claims, true)
 }
 
-// Release removes claims: of objects that are gone, or that turned out to be somebody else's.
+// Release removes claims of objects that are gone, or that turned out to be somebody else's.
 func (o Owner) Release(ctx context.Context, removed ...Claim) error {
 	claims, err := o.Claims()
 	if err != nil {
@@ -115,13 +136,13 @@ func (o Owner) write(ctx context.Context, claims []Claim, guard bool) error {
 	})
 }
 
-// Plan is what Look found to do about the objects of one kind on one connection.
+// Plan is what Diff found to do for the objects of one kind on one connection.
 type Plan interface {
-	// claims are those that the owner has to make before anything is created.
+	// claims returns what the owner has to claim before anything is created.
 	claims() []Claim
-	// carryOut creates and updates; fresh are the claims made for it.
-	carryOut(ctx context.Context, owner Owner, fresh []Claim) error
-	// objects are all wanted ones, and whether the owner created them.
+	// apply creates and updates. fresh are the claims that were just made.
+	apply(ctx context.Context, owner Owner, fresh []Claim) error
+	// objects returns all wanted ones, and whether the owner created them.
 	objects() []common.ExternalObject
 }
 
@@ -136,16 +157,16 @@ type plan[S any] struct {
 
 type change[S any] struct{ want, have S }
 
-// Look compares the wanted objects on one connection with those that exist, and changes nothing.
-func Look[S any](ctx context.Context, owner Owner, driver Driver[S], connection string, wants []S) (Plan, error) {
-	claims, err := owner.Claims()
+// Diff compares the wanted objects on one connection with those that exist. It changes nothing.
+func Diff[S any](ctx context.Context, owner Owner, driver Driver[S], connection string, wants []S) (Plan, error) {
+	claimed, err := owner.Claimed()
 	if err != nil {
 		return nil, err
 	}
 	p := &plan[S]{driver: driver, connection: connection}
 	for _, want := range wants {
 		claim := p.claim(want)
-		owned := slices.Contains(claims, claim)
+		owned := claimed(claim)
 		have, err := driver.Get(ctx, want)
 		switch {
 		case errors.Is(err, backend.ErrNotFound):
@@ -171,8 +192,9 @@ func Look[S any](ctx context.Context, owner Owner, driver Driver[S], connection 
 	return p, nil
 }
 
-// Make carries plans out: one write claims what all of them are about to create. It tells for each object whether the owner created it.
-func Make(ctx context.Context, owner Owner, plans ...Plan) ([]common.ExternalObject, error) {
+// Apply carries out plans. It first claims, in one write, what all of them are about to create. It returns all wanted
+// objects, and whether the owner created them.
+func Apply(ctx context.Context, owner Owner, plans ...Plan) ([]common.ExternalObject, error) {
 	var added []Claim
 	var out []common.ExternalObject
 	for _, p := range plans {
@@ -180,12 +202,12 @@ func Make(ctx context.Context, owner Owner, plans ...Plan) ([]common.ExternalObj
 		out = append(out, p.objects()...)
 	}
 	if len(added) > 0 {
-		if err := owner.claim(ctx, added); err != nil {
+		if err := owner.Claim(ctx, added...); err != nil {
 			return nil, err
 		}
 	}
 	for _, p := range plans {
-		if err := p.carryOut(ctx, owner, added); err != nil {
+		if err := p.apply(ctx, owner, added); err != nil {
 			return nil, err
 		}
 	}
@@ -199,7 +221,7 @@ func (p *plan[S]) claim(want S) Claim {
 func (p *plan[S]) claims() []Claim                  { return p.added }
 func (p *plan[S]) objects() []common.ExternalObject { return p.found }
 
-func (p *plan[S]) carryOut(ctx context.Context, owner Owner, fresh []Claim) error {
+func (p *plan[S]) apply(ctx context.Context, owner Owner, fresh []Claim) error {
 	for _, c := range p.changed {
 		if err := p.driver.Update(ctx, c.want, c.have); err != nil {
 			return Explain(p.driver.Kind, p.driver.Name(c.want), err)
@@ -217,7 +239,7 @@ func (p *plan[S]) create(ctx context.Context, owner Owner, want S, fresh []Claim
 	claim := p.claim(want)
 	err := p.driver.Create(ctx, want)
 	if errors.Is(err, backend.ErrExists) && slices.Contains(fresh, claim) {
-		// Somebody made it between our look and our claim: it is theirs.
+		// Somebody created it between our comparison and our claim: it is theirs.
 		if err := owner.Release(ctx, claim); err != nil {
 			return err
 		}
@@ -227,6 +249,17 @@ func (p *plan[S]) create(ctx context.Context, owner Owner, want S, fresh []Claim
 		return nil
 	}
 	return Explain(claim.Kind, claim.Name, err)
+}
+
+// Drop removes claimed objects. One that is missing counts as removed.
+func Drop[S any](ctx context.Context, driver Driver[S], claims ...Claim) error {
+	for _, claim := range claims {
+		err := driver.Drop(ctx, claim.Name)
+		if err != nil && !errors.Is(err, backend.ErrNotFound) {
+			return Explain(claim.Kind, claim.Name, fmt.Errorf("delete: %w; or set spec.deletionPolicy to Retain to leave it", err))
+		}
+	}
+	return nil
 }
 
 // Explain turns a backend's error into the typed error that says what to do.
@@ -243,4 +276,14 @@ func Explain(kind, name string, err error) error {
 	default:
 		return reconcile.Fail(common.ReasonBackendUnavailable, fmt.Errorf("%s %q: %w", kind, name, err))
 	}
+}
+
+// DropAll removes claimed objects, one after the other.
+func DropAll(ctx context.Context, claims []Claim, drop func(context.Context, string) error) error {
+	for _, claim := range claims {
+		if err := drop(ctx, claim.Name); err != nil && !errors.Is(err, backend.ErrNotFound) {
+			return Explain(claim.Kind, claim.Name, fmt.Errorf("delete: %w; or set spec.deletionPolicy to Retain to leave it", err))
+		}
+	}
+	return nil
 }

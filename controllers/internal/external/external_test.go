@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -57,17 +58,29 @@ func (s *server) driver() Driver[thing] {
 		Update:    func(_ context.Context, want, _ thing) error { s.objects[want.name] = want.size; return nil },
 		Usable:    func(_, _ thing) error { return nil },
 		MayCreate: func(thing) error { return nil },
+		Drop: func(_ context.Context, name string) error {
+			if _, ok := s.objects[name]; !ok {
+				return backend.ErrNotFound
+			}
+			if s.before != nil {
+				if err := s.before(name); err != nil {
+					return err
+				}
+			}
+			delete(s.objects, name)
+			return nil
+		},
 	}
 }
 
-// ensure looks and makes.
+// ensure compares and applies.
 func ensure(t *testing.T, owner Owner, s *server, wants []thing) ([]common.ExternalObject, error) {
 	t.Helper()
-	plan, err := Look(t.Context(), owner, s.driver(), "here", wants)
+	plan, err := Diff(t.Context(), owner, s.driver(), "here", wants)
 	if err != nil {
 		return nil, err
 	}
-	return Make(t.Context(), owner, plan)
+	return Apply(t.Context(), owner, plan)
 }
 
 func newOwner(t *testing.T) Owner {
@@ -89,7 +102,7 @@ func claims(t *testing.T, o Owner) string {
 	return fmt.Sprint(list)
 }
 
-func TestMakeClaimsBeforeItCreates(t *testing.T) {
+func TestApplyClaimsBeforeItCreates(t *testing.T) {
 	owner, s := newOwner(t), &server{objects: map[string]int{"theirs": 1}}
 	s.before = func(string) error {
 		if !controllerutil.ContainsFinalizer(owner.Object, common.Finalizer) || claims(t, owner) == "[]" {
@@ -109,7 +122,7 @@ func TestMakeClaimsBeforeItCreates(t *testing.T) {
 	}
 }
 
-func TestMakeConvergesAfterACrash(t *testing.T) {
+func TestApplyConvergesAfterACrash(t *testing.T) {
 	owner, s := newOwner(t), &server{objects: map[string]int{}}
 	crash := errors.New("crash")
 	s.before = func(string) error { return crash }
@@ -123,7 +136,7 @@ func TestMakeConvergesAfterACrash(t *testing.T) {
 	}
 }
 
-func TestMakeNeverAdoptsSilently(t *testing.T) {
+func TestApplyNeverAdoptsSilently(t *testing.T) {
 	owner, s := newOwner(t), &server{objects: map[string]int{}}
 	s.before = func(name string) error { s.objects[name] = 9; return nil } // somebody is faster
 	_, err := ensure(t, owner, s, []thing{{"raced", 2}})
@@ -137,14 +150,14 @@ func TestMakeNeverAdoptsSilently(t *testing.T) {
 	}
 }
 
-func TestMakeClaimsForAllPlansInOneWrite(t *testing.T) {
+func TestApplyClaimsForAllPlansInOneWrite(t *testing.T) {
 	owner, first, second := newOwner(t), &server{objects: map[string]int{}}, &server{objects: map[string]int{}}
 	version := owner.Object.GetResourceVersion()
-	one, err := Look(t.Context(), owner, first.driver(), "here", []thing{{"a", 1}})
+	one, err := Diff(t.Context(), owner, first.driver(), "here", []thing{{"a", 1}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	two, err := Look(t.Context(), owner, second.driver(), "there", []thing{{"b", 1}})
+	two, err := Diff(t.Context(), owner, second.driver(), "there", []thing{{"b", 1}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -155,9 +168,57 @@ func TestMakeClaimsForAllPlansInOneWrite(t *testing.T) {
 		}
 		return nil
 	}
-	got, err := Make(t.Context(), owner, one, two)
+	got, err := Apply(t.Context(), owner, one, two)
 	if err != nil || len(got) != 2 || claims(t, owner) != "[{Thing a here} {Thing b there}]" {
 		t.Errorf("got %v, %v, claims %s", got, err, claims(t, owner))
+	}
+}
+
+func TestClaimAddsWhatIsMissing(t *testing.T) {
+	owner := newOwner(t)
+	a, b := Claim{"Thing", "a", "here"}, Claim{"Thing", "b", "here"}
+	if err := owner.Claim(t.Context(), a); err != nil {
+		t.Fatal(err)
+	}
+	if err := owner.Claim(t.Context(), b, a); err != nil {
+		t.Fatal(err)
+	}
+	version := owner.Object.GetResourceVersion()
+	if err := owner.Claim(t.Context(), a); err != nil {
+		t.Fatal(err)
+	}
+	if claims(t, owner) != "[{Thing a here} {Thing b here}]" || owner.Object.GetResourceVersion() != version {
+		t.Errorf("claims are %s at version %s, want a and b at %s", claims(t, owner), owner.Object.GetResourceVersion(), version)
+	}
+	claimed, err := owner.Claimed()
+	if err != nil || !claimed(a) || claimed(Claim{"Thing", "a", "there"}) {
+		t.Errorf("a is claimed here, and not there: %v", err)
+	}
+}
+
+func TestUnreadableClaimsAreReported(t *testing.T) {
+	owner := newOwner(t)
+	owner.Object.SetAnnotations(map[string]string{AnnotationClaims: "{"})
+	_, read := owner.Claimed()
+	for name, err := range map[string]error{
+		"read": read, "claim": owner.Claim(t.Context(), Claim{"Thing", "a", "here"}), "release": owner.Release(t.Context(), Claim{"Thing", "a", "here"}),
+	} {
+		if reason, message := reconcile.Classify(err); reason != common.ReasonInvalidSpec || !strings.Contains(message, AnnotationClaims) {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+}
+
+func TestDropTakesMissingAsRemoved(t *testing.T) {
+	s := &server{objects: map[string]int{"a": 1, "b": 1}}
+	err := Drop(t.Context(), s.driver(), Claim{"Thing", "gone", "here"}, Claim{"Thing", "a", "here"})
+	if err != nil || len(s.objects) != 1 || s.objects["b"] != 1 {
+		t.Errorf("got %v, objects %v", err, s.objects)
+	}
+	s.before = func(string) error { return backend.ErrUnavailable }
+	err = Drop(t.Context(), s.driver(), Claim{"Thing", "b", "here"})
+	if reason, message := reconcile.Classify(err); reason != common.ReasonBackendUnavailable || !strings.Contains(message, "Retain") {
+		t.Errorf("got %v", err)
 	}
 }
 

@@ -8,38 +8,38 @@ import (
 	"time"
 )
 
-// Waiting is the error of a step that can go on only when something else has
-// happened. The resource is not Ready, and Reconciling.
+// Waiting is the error of a step that cannot continue before something else has
+// happened. The resource is Reconciling, and not Ready.
 type Waiting struct {
 	Reason, Message string
-	// After is when to look again; zero: a watch tells.
+	// After is when to reconcile again; zero: a watch event ends the wait.
 	After time.Duration
 }
 
 func (w *Waiting) Error() string { return w.Reason + ": " + w.Message }
 
-// Wait makes a Waiting error that a watch ends.
+// Wait returns a Waiting error that a watch event ends.
 func Wait(reason, format string, args ...any) error {
 	return &Waiting{Reason: reason, Message: fmt.Sprintf(format, args...)}
 }
 
-// Terminal is the error of a step that only an edit can help: of the resource
-// or of something that it refers to. The resource is not Ready, and Stalled.
+// Terminal is the error of a step that needs an edit, of the resource or of
+// something that it refers to. The resource is Stalled, and not Ready.
 type Terminal struct {
 	Reason, Message string
-	// After is when to look again, for causes outside of Kubernetes that no watch reports; zero: a watch tells.
+	// After is when to reconcile again, for causes outside of Kubernetes that no watch reports; zero: a watch event is enough.
 	After time.Duration
 }
 
 func (t *Terminal) Error() string { return t.Reason + ": " + t.Message }
 
-// Stall makes a Terminal error.
+// Stall returns a Terminal error.
 func Stall(reason, format string, args ...any) error {
 	return &Terminal{Reason: reason, Message: fmt.Sprintf(format, args...)}
 }
 
 // Failed is the error of a step whose cause is outside of Kubernetes and may
-// pass: the pass is repeated with back-off and the reason is shown.
+// be temporary: the pass is retried with back-off, and the reason is shown.
 type Failed struct {
 	Reason string
 	Err    error
@@ -47,10 +47,10 @@ type Failed struct {
 
 func (f *Failed) Error() string { return f.Reason + ": " + f.Err.Error() }
 
-// Unwrap gives the cause.
+// Unwrap returns the cause.
 func (f *Failed) Unwrap() error { return f.Err }
 
-// Fail makes a Failed error; nil stays nil.
+// Fail returns a Failed error, or nil for nil.
 func Fail(reason string, err error) error {
 	if err == nil {
 		return nil
@@ -58,7 +58,7 @@ func Fail(reason string, err error) error {
 	return &Failed{Reason: reason, Err: err}
 }
 
-// Classify tells what an error means for the conditions: its reason and message.
+// Classify returns the reason and message that conditions have for an error.
 func Classify(err error) (reason, message string) {
 	var waiting *Waiting
 	var terminal *Terminal

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package reconcile is the frame that every controller stands in: fetch, steps
-// in order, and one deferred status patch. A controller supplies the steps.
+// Package reconcile is the shared part of every controller: fetch, steps in
+// order, and one deferred status patch. A controller supplies the steps.
 package reconcile
 
 import (
@@ -38,15 +38,15 @@ type Step struct {
 	Run  func(ctx context.Context) error
 }
 
-// Pass is what a controller does for one resource, once. It is made anew for
-// every request, so that steps can hand results to later ones.
+// Pass reconciles one resource once. Every request has a new one, so that steps
+// can keep results for later steps.
 type Pass interface {
 	// Steps lead from the specification to Ready.
 	Steps() []Step
-	// Finalize undoes what is outside of Kubernetes. It is called until it returns nil.
+	// Finalize removes what is outside of Kubernetes. It is called until it returns nil.
 	Finalize(ctx context.Context) error
-	// Finish sets the kind's own status fields and conditions; err is what ended the steps.
-	// It returns when to look again although nothing changed; zero: never.
+	// Finish sets the kind's own status fields and conditions; err is the error that ended the steps, if any.
+	// It returns when to reconcile again although nothing changed; zero: never.
 	Finish(ctx context.Context, err error) time.Duration
 }
 
@@ -54,30 +54,31 @@ type Pass interface {
 type Reconciler[T Object] struct {
 	Client   client.Client
 	Recorder events.EventRecorder
-	// New makes an empty object.
+	// New returns an empty object.
 	New func() T
-	// NewPass makes the pass for an object that it may change.
+	// NewPass returns the pass for an object, which the pass may change.
 	NewPass func(T) Pass
 	// Forget drops what is remembered of a resource that is gone; may be nil.
 	Forget func(key client.ObjectKey)
 
 	mu    sync.Mutex
-	begun map[client.ObjectKey]time.Time // the first pass over a resource whose status says nothing yet
-	wrote map[client.ObjectKey]written   // the last status, until the cache has it
+	begun map[client.ObjectKey]time.Time // the first pass over a resource that has no condition yet
+	wrote map[client.ObjectKey]written   // the last status patch, until the cache has it
 }
 
-// written is which version of a resource a status patch made.
+// written is the version of a resource after a status patch.
 type written struct {
 	version string
 	at      time.Time
 }
 
-// longestLag bounds how long a cache is waited for: after a restore of etcd versions begin anew.
+// longestLag bounds the wait for the cache: after a restore of etcd, versions start over.
 const longestLag = time.Minute
 
-// firstWord is how long a new resource may take to become Ready before its status says what is awaited: most are
-// sooner, and one write tells it all. Until then status.observedGeneration is -1, which kstatus reads as in progress.
-const firstWord = 2 * time.Second
+// maxStatusDelay is how long the first status write of a new resource is held back while the resource is Reconciling. Most
+// become Ready sooner, and need one write instead of two. Until then status.observedGeneration is -1, which kstatus reads
+// as in progress.
+const maxStatusDelay = 2 * time.Second
 
 // Reconcile implements controller-runtime's reconcile.Reconciler.
 func (r *Reconciler[T]) Reconcile(ctx context.Context, req ctrl.Request) (result ctrl.Result, err error) {
@@ -98,10 +99,10 @@ func (r *Reconciler[T]) Reconcile(ctx context.Context, req ctrl.Request) (result
 	}
 	err = run(ctx, pass.Steps())
 	if apierrors.IsConflict(err) || errors.Is(err, context.Canceled) {
-		// The cache is behind, or the manager stops: neither is news for anybody.
+		// The cache is behind, or the manager is stopping: neither belongs in a status.
 		return ctrl.Result{RequeueAfter: jitter(200 * time.Millisecond)}, nil
 	}
-	if left := r.silence(before, err); left > 0 {
+	if left := r.statusDelay(before, err); left > 0 {
 		return ctrl.Result{RequeueAfter: left}, nil
 	}
 	summarize(obj, err)
@@ -112,8 +113,8 @@ func (r *Reconciler[T]) Reconcile(ctx context.Context, req ctrl.Request) (result
 	return decide(err, again)
 }
 
-// silence is how long the first word of a status may still wait.
-func (r *Reconciler[T]) silence(obj T, err error) time.Duration {
+// statusDelay returns how long to hold back the first status write.
+func (r *Reconciler[T]) statusDelay(obj T, err error) time.Duration {
 	var waiting *Waiting
 	key := client.ObjectKeyFromObject(obj)
 	r.mu.Lock()
@@ -130,15 +131,15 @@ func (r *Reconciler[T]) silence(obj T, err error) time.Duration {
 		}
 		r.begun[key] = begun
 	}
-	left := firstWord - time.Since(begun)
+	left := maxStatusDelay - time.Since(begun)
 	if left <= 0 {
 		return 0
 	}
-	return soonest(left, waiting.After)
+	return Soonest(left, waiting.After)
 }
 
-// behind tells that the cache has not seen yet what the last pass wrote. A pass that compared with the status before that
-// would find nothing to write where things are again as they were, and leave what the last pass wrote.
+// behind reports whether the cache lacks what the last pass wrote. A pass that compares with an older status would write
+// nothing where things are as they were before, and so leave what the last pass wrote.
 func (r *Reconciler[T]) behind(obj T) bool {
 	key := client.ObjectKeyFromObject(obj)
 	r.mu.Lock()
@@ -183,7 +184,7 @@ func run(ctx context.Context, steps []Step) error {
 	return nil
 }
 
-// unpatched looks again at once when the cache was behind what an earlier pass wrote.
+// unpatched requeues at once when the cache was behind an earlier write.
 func unpatched(err error) (ctrl.Result, error) {
 	if apierrors.IsConflict(err) {
 		return behindResult(), nil
@@ -191,7 +192,7 @@ func unpatched(err error) (ctrl.Result, error) {
 	return ctrl.Result{}, err
 }
 
-// behindResult gives the cache the time to catch up.
+// behindResult gives the cache time to catch up.
 func behindResult() ctrl.Result { return ctrl.Result{RequeueAfter: jitter(50 * time.Millisecond)} }
 
 // decide is the one place where an error becomes a requeue.
@@ -201,9 +202,9 @@ func decide(err error, again time.Duration) (ctrl.Result, error) {
 	switch {
 	case err == nil:
 	case errors.As(err, &waiting):
-		again = soonest(again, waiting.After)
+		again = Soonest(again, waiting.After)
 	case errors.As(err, &terminal):
-		again = soonest(again, terminal.After)
+		again = Soonest(again, terminal.After)
 	default:
 		return ctrl.Result{}, err // the work queue backs off
 	}
@@ -213,7 +214,8 @@ func decide(err error, again time.Duration) (ctrl.Result, error) {
 	return ctrl.Result{RequeueAfter: jitter(again)}, nil
 }
 
-func soonest(a, b time.Duration) time.Duration {
+// Soonest returns the shorter of two delays; zero is none.
+func Soonest(a, b time.Duration) time.Duration {
 	if a <= 0 || (b > 0 && b < a) {
 		return b
 	}
@@ -258,7 +260,7 @@ func Set(obj Object, conditionType string, status metav1.ConditionStatus, reason
 	})
 }
 
-// patchStatus writes the status once, and only when it changed; an event tells of a change of Ready.
+// patchStatus writes the status once, and only when it changed. It records an event when Ready changes.
 func (r *Reconciler[T]) patchStatus(ctx context.Context, obj, before T) error {
 	// Steps may have patched metadata meanwhile: only the status is compared and sent.
 	base := before.DeepCopyObject().(T)
@@ -269,11 +271,11 @@ func (r *Reconciler[T]) patchStatus(ctx context.Context, obj, before T) error {
 	was := meta.FindStatusCondition(*before.GetConditions(), common.ConditionReady)
 	is := meta.FindStatusCondition(*obj.GetConditions(), common.ConditionReady)
 	var event *metav1.Condition
-	// That a new resource became Ready at once is no news: events are writes too.
+	// No event for a new resource that becomes Ready at once: events are writes, too.
 	if is != nil && (was != nil || is.Status != metav1.ConditionTrue) && (was == nil || was.Status != is.Status || was.Reason != is.Reason) {
 		event = is.DeepCopy()
 	}
-	// The lock keeps a pass on a stale cache from leaving fields of the pass before it: it sends only what differs from what it saw.
+	// The patch has only what differs from the cache. With a stale cache it would leave fields of an earlier pass, so it is locked.
 	if err := r.Client.Status().Patch(ctx, obj, client.MergeFromWithOptions(base, client.MergeFromWithOptimisticLock{})); err != nil {
 		return client.IgnoreNotFound(fmt.Errorf("patch status: %w", err))
 	}
@@ -288,7 +290,7 @@ func (r *Reconciler[T]) patchStatus(ctx context.Context, obj, before T) error {
 	return nil
 }
 
-// copyMetadata gives dst the metadata that steps may have patched on src.
+// copyMetadata copies the metadata that steps may have patched on src.
 func copyMetadata(dst, src client.Object) {
 	dst.SetResourceVersion(src.GetResourceVersion())
 	dst.SetGeneration(src.GetGeneration())
@@ -297,15 +299,15 @@ func copyMetadata(dst, src client.Object) {
 	dst.SetManagedFields(src.GetManagedFields())
 }
 
-// PatchMetadata writes what change does to the object's metadata, without touching the status
-// that the pass has gathered in memory. It writes nothing when change changes nothing.
+// PatchMetadata writes what change does to the object's metadata. The status that the pass has gathered in memory stays as
+// it is. It writes nothing when change changes nothing.
 func PatchMetadata(ctx context.Context, c client.Client, obj client.Object, change func(client.Object)) error {
 	changed := obj.DeepCopyObject().(client.Object)
 	change(changed)
 	if equality.Semantic.DeepEqual(changed, obj) {
 		return nil
 	}
-	// The lock on the resource version keeps a stale cache from undoing somebody's change.
+	// The lock on the resource version keeps a stale cache from reverting somebody's change.
 	patch := client.MergeFromWithOptions(obj.DeepCopyObject().(client.Object), client.MergeFromWithOptimisticLock{})
 	if err := c.Patch(ctx, changed, patch); err != nil {
 		return fmt.Errorf("patch metadata: %w", err)

@@ -4,6 +4,8 @@ package refs
 
 import (
 	"context"
+	"fmt"
+	"slices"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -11,7 +13,33 @@ import (
 	ctrlreconcile "sigs.k8s.io/controller-runtime/pkg/reconcile"
 )
 
-// Matching asks for a pass of each object whose indexed field has one of the values; list is an empty list of its kind.
+// Fields defines field indexes of one kind: for each name, the values that an object has.
+type Fields[T client.Object] map[string]func(T) []string
+
+// Index registers field indexes of the kind of like.
+func Index[T client.Object](ctx context.Context, indexer client.FieldIndexer, like T, fields Fields[T]) error {
+	for name, values := range fields {
+		err := indexer.IndexField(ctx, like, name, func(obj client.Object) []string {
+			typed, ok := obj.(T)
+			if !ok {
+				return nil
+			}
+			return values(typed)
+		})
+		if err != nil {
+			return fmt.Errorf("index %T by %s: %w", like, name, err)
+		}
+	}
+	return nil
+}
+
+// Others is Matching without a request for obj itself. It finds the objects that may win or lose when obj changes.
+func Others(ctx context.Context, reader client.Reader, obj client.Object, list client.ObjectList, field string, values ...string) []ctrlreconcile.Request {
+	self := ctrlreconcile.Request{NamespacedName: client.ObjectKeyFromObject(obj)}
+	return slices.DeleteFunc(Matching(ctx, reader, list, field, values...), func(r ctrlreconcile.Request) bool { return r == self })
+}
+
+// Matching returns a request for each object whose indexed field has one of the values. list is an empty list of the kind.
 func Matching(ctx context.Context, reader client.Reader, list client.ObjectList, field string, values ...string) []ctrlreconcile.Request {
 	var out []ctrlreconcile.Request
 	for _, value := range values {
@@ -28,8 +56,8 @@ func Matching(ctx context.Context, reader client.Reader, list client.ObjectList,
 	return out
 }
 
-// PlatformUsers are the objects that name a Platform, or leave it to be the only one of its namespace; the index has namespace/name
-// of the former, and namespace/ of the latter.
+// PlatformUsers returns requests for the objects that name a Platform, which the index has as "namespace/name", and for
+// those that use the only one of their namespace, as "namespace/".
 func PlatformUsers(ctx context.Context, reader client.Reader, list client.ObjectList, field string, platform client.Object) []ctrlreconcile.Request {
 	namespace := platform.GetNamespace() + "/"
 	return Matching(ctx, reader, list, field, namespace, namespace+platform.GetName())

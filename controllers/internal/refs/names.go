@@ -22,12 +22,12 @@ import (
 	ctrlreconcile "sigs.k8s.io/controller-runtime/pkg/reconcile"
 )
 
-// Names knows which Secrets there are, and in which version, from a watch of metadata alone. It keeps two short texts of
-// each, where an informer keeps an object and its indexes: 30,000 foreign Secrets are to cost next to nothing. It is a
-// Runnable of the manager, leader or not.
+// Names holds the name and version of every Secret, from a watch of metadata alone. It keeps two short strings of each,
+// where an informer keeps an object and its indexes: 30,000 foreign Secrets must cost next to nothing. It is a Runnable of
+// the manager, with or without the lease.
 type Names struct {
 	scopes  []*scope
-	pending atomic.Int32  // scopes that were not listed yet
+	pending atomic.Int32  // scopes that are not listed yet
 	listed  chan struct{} // closed when none is pending
 
 	mu    sync.RWMutex
@@ -35,7 +35,7 @@ type Names struct {
 	heard []func(client.ObjectKey)
 }
 
-// NewNames prepares the watch; no namespaces: all.
+// NewNames prepares the watch of the namespaces; none means all.
 func NewNames(config *rest.Config, httpClient *http.Client, namespaces []string) (*Names, error) {
 	clients, err := metadata.NewForConfigAndClient(metadata.ConfigFor(config), httpClient)
 	if err != nil {
@@ -52,7 +52,8 @@ func NewNames(config *rest.Config, httpClient *http.Client, namespaces []string)
 	return n, nil
 }
 
-// Version is the UID and resource version of a Secret, "" when there is none; watched is false outside of the watched namespaces.
+// Version returns the UID and resource version of a Secret, or "" when there is none. watched is false outside of the
+// watched namespaces.
 func (n *Names) Version(key client.ObjectKey) (version string, watched bool) {
 	for _, s := range n.scopes {
 		if s.namespace == metav1.NamespaceAll || s.namespace == key.Namespace {
@@ -64,7 +65,7 @@ func (n *Names) Version(key client.ObjectKey) (version string, watched bool) {
 	return "", false
 }
 
-// NeedLeaderElection implements manager.LeaderElectionRunnable: a standby knows the names too.
+// NeedLeaderElection implements manager.LeaderElectionRunnable: a standby holds the names, too.
 func (n *Names) NeedLeaderElection() bool { return false }
 
 // Start watches until ctx ends.
@@ -77,8 +78,8 @@ func (n *Names) Start(ctx context.Context) error {
 	return nil
 }
 
-// Source wakes what refers to a Secret when the Secret comes, changes or goes. What there is at the start is no news: every
-// resource has its first pass anyway, and that waits until the names are known.
+// Source enqueues what refers to a Secret when the Secret is created, changed or deleted. The Secrets that exist at the
+// start enqueue nothing: every resource has its first pass anyway, which waits until the names are listed.
 func (n *Names) Source(wake func(context.Context, client.ObjectKey) []ctrlreconcile.Request) *NamesSource {
 	return &NamesSource{n, wake}
 }
@@ -135,7 +136,7 @@ func (s *scope) run(ctx context.Context) {
 	toolscache.NewReflectorWithOptions(listWatch, &metav1.PartialObjectMetadata{}, s, options).RunWithContext(ctx)
 }
 
-// Transformer implements cache.TransformingStore: the first list is held whole for a moment.
+// Transformer implements cache.TransformingStore. It strips objects early, because the first list is held whole for a moment.
 func (s *scope) Transformer() toolscache.TransformFunc {
 	return func(obj any) (any, error) {
 		secret, err := meta.Accessor(obj)
@@ -175,7 +176,7 @@ func (s *scope) note(obj any, version func(metav1.Object) string) error {
 	return nil
 }
 
-// Replace implements cache.ReflectorStore: a new list, after a gap in the watch, differs from what was known by what is told.
+// Replace implements cache.ReflectorStore. It reports how a new list, after a gap in the watch, differs from what was known.
 func (s *scope) Replace(list []any, _ string) error {
 	fresh := make(map[client.ObjectKey]string, len(list))
 	for _, obj := range list {
@@ -214,7 +215,7 @@ func (s *scope) Replace(list []any, _ string) error {
 	return nil
 }
 
-// set notes a version, "" when the Secret is gone, and tells whether that is new. The lock is held.
+// set records a version, "" when the Secret is gone, and reports whether that is new. The caller holds the lock.
 func (n *Names) set(key client.ObjectKey, version string) bool {
 	names := n.known[key.Namespace]
 	if names[key.Name] == version {

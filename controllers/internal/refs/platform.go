@@ -8,8 +8,6 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/event"
-	"sigs.k8s.io/controller-runtime/pkg/predicate"
 
 	common "github.com/itechsmart/operator/api/common/v1alpha1"
 	platformv1alpha1 "github.com/itechsmart/operator/api/platform/v1alpha1"
@@ -46,33 +44,4 @@ func PlatformKey(namespace string, ref *common.PlatformReference) string {
 		return namespace + "/"
 	}
 	return namespace + "/" + ref.Name
-}
-
-// Serving is nil when a product of the Platform is Ready; title is what to call it, as in "the Vault".
-func Serving(platform *platformv1alpha1.Platform, product, title string) error {
-	row := platform.Status.Product(product)
-	if row != nil && row.Ready {
-		return nil
-	}
-	message := "it is being set up"
-	if row != nil && row.Message != "" {
-		message = row.Message
-	}
-	return reconcile.Wait(common.ReasonReferenceNotReady, "%s of Platform %s is not Ready: %s", title, platform.Name, message)
-}
-
-// ServingChanged lets a Platform through when its product comes, goes, or becomes Ready or not.
-func ServingChanged(product string) predicate.Predicate {
-	state := func(obj client.Object) string {
-		platform, ok := obj.(*platformv1alpha1.Platform)
-		if !ok {
-			return ""
-		}
-		row := platform.Status.Product(product)
-		if row == nil {
-			row = &platformv1alpha1.ProductStatus{}
-		}
-		return fmt.Sprint(platform.Spec.Products.Has(product), row.Ready, row.Message)
-	}
-	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool { return state(e.ObjectOld) != state(e.ObjectNew) }}
 }

@@ -24,32 +24,32 @@ import (
 	"github.com/itechsmart/operator/controllers/internal/reconcile"
 )
 
-// Resolver reads what references name.
+// Resolver reads the objects that references name.
 type Resolver struct {
-	// Live reads past the cache: the contents of foreign Secrets are never cached by a watch.
+	// Live reads from the API server: no watch caches the content of foreign Secrets.
 	Live client.Reader
-	// Names knows the version of every Secret.
+	// Names holds the version of every Secret.
 	Names *Names
-	// Namespaces are those that the operator works in; empty: all.
+	// Namespaces that the operator watches; empty means all.
 	Namespaces []string
 
 	mu   sync.Mutex
 	read map[client.ObjectKey]*corev1.Secret // the few that are referenced, at the version last read
-	// reading lets passes that begin together, as after a start, share one live read.
+	// reading lets passes that run at the same time, as after a start, share one live read.
 	reading singleflight.Group
 }
 
-// From is who refers.
+// From is the resource that refers.
 type From struct {
 	Group, Kind, Namespace string
 }
 
-// To is what is referred to.
+// To is the object that is referred to.
 type To struct {
 	Group, Kind, Namespace, Name string
 }
 
-// Secret reads a referenced Secret's data. path is the field that names it, for messages.
+// Secret reads a referenced Secret. path is the field that names it, for messages.
 func (r *Resolver) Secret(ctx context.Context, path string, from From, namespace, name string) (*corev1.Secret, error) {
 	if namespace == "" {
 		namespace = from.Namespace
@@ -73,13 +73,13 @@ func (r *Resolver) Secret(ctx context.Context, path string, from From, namespace
 	return secret, nil
 }
 
-// Version is the UID and resource version of a Secret as the watch of metadata knows it; "" when it does not.
+// Version returns the UID and resource version of a Secret from the metadata watch; "" when the watch does not have it.
 func (r *Resolver) Version(key client.ObjectKey) string {
 	version, _ := r.Names.Version(key)
 	return version
 }
 
-// VersionOf is the same of a Secret that was read.
+// VersionOf returns the same for a Secret that was read.
 func VersionOf(secret metav1.Object) string {
 	return string(secret.GetUID()) + "/" + secret.GetResourceVersion()
 }
@@ -88,7 +88,7 @@ func outside(path, namespace string) error {
 	return reconcile.Stall(common.ReasonReferenceNotGranted, "%s: the operator may not read Secrets in namespace %s; add it to the operator's --namespaces", path, namespace)
 }
 
-// secret reads live only when the watched version differs from the one read last.
+// secret reads from the API server only when the watched version differs from the one that was read last.
 func (r *Resolver) secret(ctx context.Context, key client.ObjectKey) (*corev1.Secret, error) {
 	version, watched := r.Names.Version(key)
 	if !watched {
@@ -103,7 +103,7 @@ func (r *Resolver) secret(ctx context.Context, key client.ObjectKey) (*corev1.Se
 	if last := r.last(key, version); last != nil {
 		return last, nil
 	}
-	// A read of this version is begun by whoever knows of it: no pass gets an older one.
+	// The version is part of the key: no pass gets the result of a read that began before it.
 	secret, err, _ := r.reading.Do(key.String()+"@"+version, func() (any, error) {
 		if last := r.last(key, version); last != nil {
 			return last, nil // it ended just now
@@ -116,7 +116,7 @@ func (r *Resolver) secret(ctx context.Context, key client.ObjectKey) (*corev1.Se
 	return secret.(*corev1.Secret), nil
 }
 
-// last is what was read last, when it is of that version.
+// last returns what was read last, if it has that version.
 func (r *Resolver) last(key client.ObjectKey, version string) *corev1.Secret {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -140,7 +140,7 @@ func (r *Resolver) live(ctx context.Context, key client.ObjectKey) (*corev1.Secr
 	return &secret, nil
 }
 
-// Granted is nil when the reference stays in its namespace, or the target's namespace allows it.
+// Granted returns nil when the reference stays in its namespace, or a ReferenceGrant in the target's namespace allows it.
 func (r *Resolver) Granted(ctx context.Context, path string, from From, to To) error {
 	if to.Namespace == "" || to.Namespace == from.Namespace {
 		return nil
@@ -178,10 +178,9 @@ func allows(grant *gatewayv1beta1.ReferenceGrant, from From, to To) bool {
 	return false
 }
 
-// retryMissing is how often a missing Secret is looked for where no watch tells of it: in a namespace
-// that the manager does not watch.
+// retryMissing is the interval at which a missing Secret is read again in a namespace that the manager does not watch.
 const retryMissing = time.Minute
 
-// retryGrant is how often a missing ReferenceGrant is looked for: grants are not watched, since
-// their CRD may not be installed.
+// retryGrant is the interval at which a missing ReferenceGrant is looked for. Grants are not watched, because their CRD may
+// not be installed.
 const retryGrant = time.Minute

@@ -12,6 +12,8 @@ import (
 
 	common "github.com/itechsmart/operator/api/common/v1alpha1"
 	"github.com/itechsmart/operator/controllers/internal/reconcile"
+	"github.com/itechsmart/operator/controllers/internal/setup"
+	"github.com/itechsmart/operator/controllers/internal/workload"
 	"github.com/itechsmart/operator/workloads/config"
 )
 
@@ -23,13 +25,13 @@ type Object interface {
 
 // Type is all that the reconciler knows of one product's service.
 type Type struct {
-	// Product is its name, in labels, in names and of its image; Title is for messages.
-	Product, Title string
+	// Product is its name, in labels, in names and of its image; Kind that of the resource; Title is for messages.
+	Product, Kind, Title string
 	// New makes an empty resource of the service kind, NewList an empty list of them.
 	New     func() Object
 	NewList func() client.ObjectList
 	// Sizing is the container's default resources.
-	Sizing Sizing
+	Sizing workload.Sizing
 	// Rules are the only permissions the service has in its namespace; a ClusterRole holds them, which the operator binds.
 	Rules []rbacv1.PolicyRule
 	// References names the Secrets of its namespace that a resource refers to; may be nil.
@@ -58,7 +60,7 @@ type Worker struct {
 	// Name in labels, in names and of its image.
 	Name string
 	// Sizing is the container's default resources.
-	Sizing Sizing
+	Sizing workload.Sizing
 	// Grace is how long it may take to stop, in seconds.
 	Grace int64
 	// File in Dir is what it reads.
@@ -78,11 +80,6 @@ type WorkerShared struct {
 	PrivateCIDRs []string
 }
 
-// Sizing is a container's default resources, in Kubernetes' notation.
-type Sizing struct {
-	CPU, Memory, MemoryLimit string
-}
-
 // Components are the service and its worker, as labels, names and images have them.
 func (t *Type) Components() []string {
 	if t.Worker == nil {
@@ -91,5 +88,7 @@ func (t *Type) Components() []string {
 	return []string{t.Product, t.Worker.Name}
 }
 
-// Kind is the resource's kind, such as VaultService: its API group and its name are the product's.
-func (t *Type) Kind() string { return t.New().GetObjectKind().GroupVersionKind().Kind }
+// Listed is the kind as other controllers know it.
+func (t *Type) Listed() setup.ServiceKind {
+	return setup.ServiceKind{Product: t.Product, Kind: t.Kind, New: func() client.Object { return t.New() }, NewList: t.NewList}
+}

@@ -70,9 +70,9 @@ func (i Images) Of(program string) string {
 
 // ServiceKind is a service kind, without what its product knows of it.
 type ServiceKind struct {
-	Product string
-	New     func() client.Object
-	NewList func() client.ObjectList
+	Product, Kind string
+	New           func() client.Object
+	NewList       func() client.ObjectList
 }
 
 // Deps is what every controller set is given.
@@ -137,7 +137,7 @@ func New(mgr ctrl.Manager, options Options) (*Deps, error) {
 	}
 	return &Deps{
 		Manager: mgr, Options: options,
-		Applier: &apply.Applier{Client: mgr.GetClient(), Scheme: mgr.GetScheme(), Cache: mgr.GetCache()},
+		Applier: apply.New(mgr.GetClient(), mgr.GetScheme(), mgr.GetCache()),
 		Refs:    &refs.Resolver{Live: mgr.GetAPIReader(), Names: names, Namespaces: options.Namespaces},
 	}, nil
 }
@@ -157,6 +157,11 @@ func (d *Deps) ControllerOptions() controller.Options {
 		MaxConcurrentReconciles: d.Options.Concurrency, EnableWarmup: &warm,
 		RateLimiter: workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](200*time.Millisecond, time.Minute),
 	}
+}
+
+// Existence lets through that an object comes or goes.
+func Existence() predicate.Predicate {
+	return predicate.Funcs{UpdateFunc: func(event.UpdateEvent) bool { return false }}
 }
 
 // NotOwnCreate is for children: that one has come is no news, since the pass that made it knows.

@@ -17,7 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// slim drops what no controller reads, and lets the equal parts of thousands of children share their memory.
+// slim drops what no controller reads, and lets equal parts of thousands of children share memory.
 func slim(obj any) (any, error) {
 	o, ok := obj.(client.Object)
 	if !ok {
@@ -39,7 +39,7 @@ func slim(obj any) (any, error) {
 		o.Spec.Selector.MatchLabels = shared(o.Spec.Selector.MatchLabels)
 		o.Spec.Template.Labels = shared(o.Spec.Template.Labels)
 		slimPod(&o.Spec.Template.Spec)
-		o.Status.Conditions = nil // the numbers tell how it goes
+		o.Status.Conditions = nil // the numbers are enough
 	case *appsv1.StatefulSet:
 		slimPod(&o.Spec.Template.Spec)
 		o.Status.Conditions = nil
@@ -51,7 +51,7 @@ func slim(obj any) (any, error) {
 		o.Spec.Selector = shared(o.Spec.Selector)
 		o.Spec.Ports = list(o.Spec.Ports)
 	case *corev1.Pod:
-		// Which volumes it has, and how it goes, is all that is asked of a Pod: what it is made from is its owner's.
+		// Controllers read only the volumes and the status of a Pod; its template is its owner's.
 		o.Spec = corev1.PodSpec{Volumes: o.Spec.Volumes}
 		o.Status.Conditions = slices.DeleteFunc(o.Status.Conditions, func(c corev1.PodCondition) bool { return c.Status == corev1.ConditionTrue })
 	}
@@ -70,7 +70,7 @@ func slimPod(spec *corev1.PodSpec) {
 	}
 }
 
-// shared is the known map that equals labels: the children of one owner have the same.
+// shared returns the known map that equals labels: the children of one owner have the same labels.
 func shared(labels map[string]string) map[string]string {
 	if labels == nil {
 		return nil
@@ -107,7 +107,7 @@ type part[T any] interface {
 	Marshal() ([]byte, error)
 }
 
-// one is the known part that equals p.
+// one returns the known part that equals p.
 func one[T any, P part[T]](p P) P {
 	if p == nil {
 		return nil
@@ -115,7 +115,7 @@ func one[T any, P part[T]](p P) P {
 	return alike(p, p)
 }
 
-// list is the known list that equals items.
+// list returns the known list that equals items.
 func list[T any, P part[T]](items []T) []T {
 	if len(items) == 0 {
 		return items
@@ -145,10 +145,10 @@ var (
 	parts = map[[sha256.Size]byte]any{}
 )
 
-// mostParts bounds them: past that, all are forgotten, and what is alike from then on shares its memory anew.
+// mostParts bounds the number of parts. When it is reached all are forgotten, and sharing starts over.
 const mostParts = 50_000
 
-// known is the value whose content has this sum; the first time it is what first gives.
+// known returns the value whose content has this sum; the first time that is what first returns.
 func known[V any](sum hash.Hash, first func() V) V {
 	var kind V
 	_, _ = fmt.Fprintf(sum, "%T", kind)

@@ -24,6 +24,7 @@ type Fake struct {
 	tables  map[[2]string]Table
 	roles   map[string]string    // password by role
 	marks   map[string]string    // comment by role
+	limits  map[string]int32     // of connections, by role
 	grants  map[[2]string]Access // by schema and role
 }
 

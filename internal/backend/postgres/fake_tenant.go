@@ -16,7 +16,7 @@ var _ Tenants = (*Fake)(nil)
 func (f *Fake) tenantState(name string) tenantState {
 	_, role := f.roles[name]
 	schema, found := f.schemas[name]
-	return tenantState{role: role, schema: found, roleMark: f.marks[name], schemaMark: schema.Comment, owner: schema.Owner}
+	return tenantState{role: role, schema: found, roleMark: f.marks[name], connections: f.limits[name], schemaMark: schema.Comment, owner: schema.Owner}
 }
 
 // Tenant implements Tenants.
@@ -30,7 +30,7 @@ func (f *Fake) Tenant(ctx context.Context, name string) (Tenant, error) {
 	if !s.role && !s.schema {
 		return Tenant{}, missing("tenant", name)
 	}
-	return Tenant{Name: name, Mark: s.mark()}, nil
+	return Tenant{Name: name, Mark: s.mark(), Connections: s.connections}, nil
 }
 
 // EnsureTenant implements Tenants.
@@ -51,9 +51,9 @@ func (f *Fake) EnsureTenant(ctx context.Context, tenant Tenant, password, former
 		return fmt.Errorf("postgres: ensure tenant %s: %w: %s", tenant.Name, backend.ErrExists, why)
 	}
 	if f.marks == nil {
-		f.marks = map[string]string{}
+		f.marks, f.limits = map[string]string{}, map[string]int32{}
 	}
-	f.roles[tenant.Name], f.marks[tenant.Name] = password, tenant.Mark
+	f.roles[tenant.Name], f.marks[tenant.Name], f.limits[tenant.Name] = password, tenant.Mark, tenant.Connections
 	f.schemas[tenant.Name] = Schema{Name: tenant.Name, Owner: tenant.Name, Comment: tenant.Mark}
 	return nil
 }

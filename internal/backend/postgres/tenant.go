@@ -19,6 +19,8 @@ type Tenant struct {
 	Name string
 	// Mark is the comment of both, and tells whose they are.
 	Mark string
+	// Connections is how many the role may have at a time; 0: as many as the server allows.
+	Connections int32
 }
 
 // Tenants is an Admin that also gives programs a role and a schema of their own.
@@ -27,11 +29,14 @@ type Tenants interface {
 	// Tenant reads whose the role and the schema are. The mark is empty when they are not marked alike. ErrNotFound
 	// when neither exists. (A role belongs to the server, a schema to one database of it.)
 	Tenant(ctx context.Context, name string) (Tenant, error)
-	// EnsureTenant makes role and schema as one, or finds them: the password, the mark and the search path are made as
-	// wanted. former is a mark that they may have instead; empty: none. ErrExists when either has another mark, or
+	// EnsureTenant makes role and schema as one, or finds them: the password, the mark, the search path and the limit of
+	// connections are made as wanted. former is a mark that they may have instead; empty: none. ErrExists when either has another mark, or
 	// administers the server, or the schema has another owner.
 	EnsureTenant(ctx context.Context, tenant Tenant, password, former string) error
 }
+
+// URI is postgresql://user:password@host:port/database.
+func URI(b backend.Binding) string { return b.ComposeURI("postgresql", "/"+b.Database) }
 
 // NewTenants is New.
 func NewTenants(b backend.Binding) (Tenants, error) {
@@ -51,6 +56,7 @@ type tenantState struct {
 	owner                string
 	path                 []string // settings of the role in this database
 	super                bool     // who asks
+	connections          int32    // of the role; -1: no limit
 }
 
 const describeTenant = `SELECT r.oid IS NOT NULL, n.oid IS NOT NULL,
@@ -58,14 +64,14 @@ const describeTenant = `SELECT r.oid IS NOT NULL, n.oid IS NOT NULL,
 	coalesce(pg_get_userbyid(n.nspowner), ''),
 	coalesce((SELECT s.setconfig FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase
 		WHERE s.setrole = r.oid AND d.datname = current_database()), '{}'),
-	(SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
+	(SELECT rolsuper FROM pg_roles WHERE rolname = current_user), coalesce(r.rolconnlimit, -1)
 	FROM (SELECT 1) one LEFT JOIN pg_roles r ON r.rolname = $1 LEFT JOIN pg_namespace n ON n.nspname = $1`
 
 func (a *admin) describeTenant(ctx context.Context, name string) (s tenantState, err error) {
 	if err := errors.Join(validSchema(name), validRole(name)); err != nil {
 		return s, err
 	}
-	err = a.pool.QueryRow(ctx, describeTenant, name).Scan(&s.role, &s.schema, &s.roleMark, &s.schemaMark, &s.owner, &s.path, &s.super)
+	err = a.pool.QueryRow(ctx, describeTenant, name).Scan(&s.role, &s.schema, &s.roleMark, &s.schemaMark, &s.owner, &s.path, &s.super, &s.connections)
 	return s, err
 }
 
@@ -102,7 +108,7 @@ func (a *admin) Tenant(ctx context.Context, name string) (Tenant, error) {
 	if err != nil {
 		return Tenant{}, Error(a.binding, "tenant "+name, err)
 	}
-	return Tenant{Name: name, Mark: s.mark()}, nil
+	return Tenant{Name: name, Mark: s.mark(), Connections: max(s.connections, 0)}, nil
 }
 
 func (a *admin) EnsureTenant(ctx context.Context, tenant Tenant, password, former string) error {
@@ -148,6 +154,13 @@ func (a *admin) tenantStatements(ctx context.Context, s tenantState, tenant Tena
 			verb = "ALTER"
 		}
 		out = append(out, verb+" ROLE "+name+" LOGIN PASSWORD "+literal(secret))
+	}
+	limit := tenant.Connections
+	if limit == 0 {
+		limit = -1 // PostgreSQL's word for no limit
+	}
+	if s.connections != limit {
+		out = append(out, fmt.Sprintf("ALTER ROLE %s CONNECTION LIMIT %d", name, limit))
 	}
 	if !s.role || s.roleMark != tenant.Mark {
 		out = append(out, "COMMENT ON ROLE "+name+" IS "+literal(tenant.Mark))

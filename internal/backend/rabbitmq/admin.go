@@ -75,7 +75,7 @@ func Dial(ctx context.Context, b backend.Binding) (*amqp.Connection, error) {
 }
 
 func virtualHost(b backend.Binding) string {
-	if host := b.Extra["virtual-host"]; host != "" {
+	if host := b.Extra[KeyVirtualHost]; host != "" {
 		return host
 	}
 	return "/"

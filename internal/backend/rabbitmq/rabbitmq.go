@@ -138,3 +138,15 @@ func (e Exchange) kindOf() string {
 	}
 	return e.Type
 }
+
+// KeyVirtualHost of a binding is the virtual host; "/" without.
+const KeyVirtualHost = "virtual-host"
+
+// URI is amqp[s]://user:password@host:port/virtual-host.
+func URI(b backend.Binding) string {
+	scheme := "amqp"
+	if b.TLS == "true" {
+		scheme = "amqps"
+	}
+	return b.ComposeURI(scheme, "/"+b.Extra[KeyVirtualHost])
+}

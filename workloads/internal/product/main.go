@@ -26,7 +26,12 @@ func Main(p Product, version string) {
 	flag.StringVar(&process.Addr, "listen", fmt.Sprintf(":%d", config.Port), "address of REST")
 	flag.StringVar(&process.MetricsAddr, "metrics-listen", fmt.Sprintf(":%d", config.MetricsPort), "address of the metrics; none when empty")
 	flag.StringVar(&process.SpillDir, "spill", config.SpillDir+"/audit", "directory of audit events that the database has not taken yet")
+	showVersion := flag.Bool("version", false, "print the version and exit")
 	flag.Parse()
+	if *showVersion {
+		fmt.Println(p.Name, version)
+		os.Exit(0)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	err := process.load(*directory, *kubeconfig)
 	if err == nil {
@@ -34,7 +39,7 @@ func Main(p Product, version string) {
 	}
 	stop()
 	if err != nil {
-		fmt.Fprintln(os.Stderr, p.Name+"-service:", err)
+		fmt.Fprintln(os.Stderr, p.Name+":", err)
 		os.Exit(1)
 	}
 	os.Exit(0)

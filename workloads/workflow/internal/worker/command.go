@@ -48,6 +48,7 @@ func command(version string) *cobra.Command {
 		Use: "workflow-worker", Short: "Executes the steps of workflows", Version: version,
 		Args: cobra.NoArgs, SilenceUsage: true, SilenceErrors: true, RunE: run.RunE,
 	}
+	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
 	for _, cmd := range []*cobra.Command{root, run} {
 		cmd.Flags().StringVar(&directory, "config", config.Dir, "directory of the configuration file, "+config.FileName)
 		cmd.Flags().StringVar(&p.BindingsDir, "bindings", config.BindingsDir, "directory of the connections file, "+config.BindingsName)
