@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,6 +23,8 @@ import (
 
 	"github.com/itechsmart/operator/controllers"
 )
+
+const tokenReviewerFlag = "token-reviewer-role"
 
 // version is set when the image is built.
 var version = "dev"
@@ -42,41 +45,15 @@ type options struct {
 func parse(args []string) (*options, error) {
 	// These come from the Pod itself; outside of a cluster there are none.
 	o := &options{controllers: controllers.Options{
-		BackendImages: map[string]string{}, ProductImages: map[string]string{},
+		BackendImages:    map[string]string{},
 		ManagerNamespace: os.Getenv("POD_NAMESPACE"), ManagerServiceAccount: os.Getenv("POD_SERVICE_ACCOUNT"),
 	}}
-	for _, component := range []string{"vault", "workflow", "workflow-worker"} {
-		o.controllers.ProductImages[component] = "docker.io/itechsmart/" + component + ":" + version
-	}
+	o.controllers.Images.Overrides = map[string]string{}
 	flags := flag.NewFlagSet("manager", flag.ContinueOnError)
 	flags.SetOutput(os.Stdout)
-	flags.Func("namespaces", "comma-separated `namespaces` to watch; all by default", func(text string) error {
-		for _, namespace := range strings.Split(text, ",") {
-			if namespace = strings.TrimSpace(namespace); namespace != "" {
-				o.controllers.Namespaces = append(o.controllers.Namespaces, namespace)
-			}
-		}
-		return nil
-	})
-	flags.StringVar(&o.metricsAddress, "metrics-bind-address", ":8080", "`address` of /metrics; 0 turns it off")
-	flags.StringVar(&o.healthAddress, "health-probe-bind-address", ":8081", "`address` of /healthz and /readyz")
-	flags.StringVar(&o.pprofAddress, "pprof-bind-address", "0", "`address` of /debug/pprof; 0 turns it off")
-	flags.StringVar(&o.webhooks.Name, "webhook-name", "", "`name` of the ValidatingWebhookConfiguration by which the API server asks this manager, and of the Service and the Secret for it; none by default")
-	flags.IntVar(&o.webhooks.Port, "webhook-port", 9443, "`port` that answers the API server")
-	flags.BoolVar(&o.leaderElect, "leader-elect", false, "let one of several managers work at a time")
-	flags.StringVar(&o.controllers.WorkerImage, "worker-image", "docker.io/itechsmart/dataflow-worker:"+version, "`image` of the pipeline worker")
-	flags.Func("backend-image", "`name=image` of a managed backend, such as kafka=docker.io/apache/kafka:4.1.0; repeatable", imagesInto(o.controllers.BackendImages))
-	flags.Func("product-image", "`name=image` of a product service or of its worker, such as vault=docker.io/itechsmart/vault:0.1.0 or workflow-worker=…; repeatable", imagesInto(o.controllers.ProductImages))
-	flags.StringVar(&o.controllers.TokenReviewerRole, "token-reviewer-role", "itechsmart-token-reviewer",
-		"`ClusterRole` that product services are bound to, so that they can have tokens reviewed; with --namespaces none, unless it is given")
-	flags.IntVar(&o.controllers.Concurrency, "max-concurrent-reconciles", 10, "resources of one kind that are worked on at once")
-	flags.DurationVar(&o.controllers.DriftInterval, "drift-interval", 5*time.Minute, "how often topics, tables and backends are compared with their specification")
-	flags.BoolVar(&o.controllers.AllowPrivateAddresses, "allow-private-addresses", false, "let the URLs in Pipelines name private addresses, such as Services of the cluster")
-	flags.TextVar(&o.level, "log-level", slog.LevelInfo, "least `level` to log: DEBUG, INFO, WARN or ERROR")
-	flags.BoolVar(&o.text, "log-text", false, "log for people instead of JSON")
-	flags.Func("kubeconfig", "`file` to reach the API server by; in a Pod its ServiceAccount serves", func(path string) error {
-		return os.Setenv("KUBECONFIG", path)
-	})
+	o.processFlags(flags)
+	o.controllerFlags(flags)
+	o.imageFlags(flags)
 	showVersion := flags.Bool("version", false, "print the version and exit")
 	err := flags.Parse(args)
 	switch {
@@ -91,30 +68,94 @@ func parse(args []string) (*options, error) {
 		fmt.Println("manager", version)
 		o.done = true
 	}
-	given := false
-	flags.Visit(func(f *flag.Flag) { given = given || f.Name == "token-reviewer-role" })
-	if len(o.controllers.Namespaces) > 0 && !given {
-		// Rights that end with the namespaces make no binding for the whole cluster.
-		o.controllers.TokenReviewerRole = ""
-	}
-	if o.webhooks.Name != "" {
-		if o.webhooks.Namespace = o.controllers.ManagerNamespace; o.webhooks.Namespace == "" {
-			return nil, errors.New("--webhook-name needs POD_NAMESPACE, the namespace of its Secret")
-		}
-		o.webhooks.Hosts = []string{o.webhooks.Name + "." + o.webhooks.Namespace + ".svc"}
-		o.controllers.Webhooks = controllers.NewWebhooks(o.webhooks)
-	}
-	if o.controllers.Concurrency < 1 || o.controllers.DriftInterval < time.Second {
-		return nil, errors.New("--max-concurrent-reconciles must be at least 1 and --drift-interval at least 1s")
+	if err := o.complete(flags); err != nil {
+		return nil, err
 	}
 	return o, nil
 }
 
-func imagesInto(images map[string]string) func(string) error {
+// processFlags are those of the process itself.
+func (o *options) processFlags(flags *flag.FlagSet) {
+	flags.StringVar(&o.metricsAddress, "metrics-bind-address", ":8080", "`address` of /metrics; 0 turns it off")
+	flags.StringVar(&o.healthAddress, "health-probe-bind-address", ":8081", "`address` of /healthz and /readyz")
+	flags.StringVar(&o.pprofAddress, "pprof-bind-address", "0", "`address` of /debug/pprof; 0 turns it off")
+	flags.StringVar(&o.webhooks.Name, "webhook-name", "", "`name` of the ValidatingWebhookConfiguration by which the API server asks this manager, and of its Service and Secret; none by default")
+	flags.IntVar(&o.webhooks.Port, "webhook-port", 9443, "`port` that answers the API server")
+	flags.BoolVar(&o.leaderElect, "leader-elect", false, "enable leader election")
+	flags.TextVar(&o.level, "log-level", slog.LevelInfo, "least `level` to log: DEBUG, INFO, WARN or ERROR")
+	flags.BoolVar(&o.text, "log-text", false, "log text instead of JSON")
+	flags.Func("kubeconfig", "`file` to reach the API server by; a Pod uses its ServiceAccount", func(path string) error {
+		return os.Setenv("KUBECONFIG", path)
+	})
+}
+
+// controllerFlags are those of the controllers.
+func (o *options) controllerFlags(flags *flag.FlagSet) {
+	flags.Func("namespaces", "comma-separated `namespaces` to watch; all by default", func(text string) error {
+		for _, namespace := range strings.Split(text, ",") {
+			if namespace = strings.TrimSpace(namespace); namespace != "" {
+				o.controllers.Namespaces = append(o.controllers.Namespaces, namespace)
+			}
+		}
+		return nil
+	})
+	flags.StringVar(&o.controllers.ServiceRolePrefix, "service-role-prefix", "itechsmart",
+		"`prefix` of the ClusterRoles of product services: <prefix>-<product>-service")
+	flags.StringVar(&o.controllers.TokenReviewerRole, tokenReviewerFlag, "itechsmart-token-reviewer",
+		"`ClusterRole` that product services are bound to, so that they can have tokens reviewed; with --namespaces none, unless it is given")
+	flags.IntVar(&o.controllers.Concurrency, "max-concurrent-reconciles", 10, "resources of one kind that are reconciled at once")
+	flags.DurationVar(&o.controllers.DriftInterval, "drift-interval", 5*time.Minute, "how often external objects, such as topics and tables, are compared with their specification")
+	flags.BoolVar(&o.controllers.AllowPrivateAddresses, "allow-private-addresses", false,
+		"let the URLs in resources name loopback, link-local and private addresses, such as Services of the cluster")
+}
+
+// imageFlags are those of the images that the controllers run.
+func (o *options) imageFlags(flags *flag.FlagSet) {
+	flags.StringVar(&o.controllers.Images.Registry, "image-registry", "docker.io/itechsmart", "`registry` of the operator's programs: the image of each is <registry>/<program>:<tag>")
+	flags.StringVar(&o.controllers.Images.Tag, "image-tag", version, "`tag` of the operator's programs")
+	programs := controllers.Programs()
+	flags.Func("image", "`program=image`, the whole image of one of the operator's programs; repeatable. The programs: "+strings.Join(programs, ", "),
+		imagesInto(o.controllers.Images.Overrides, programs))
+	flags.Func("backend-image", "`name=image` of a managed backend, such as kafka=docker.io/apache/kafka:4.1.0; repeatable", imagesInto(o.controllers.BackendImages, nil))
+}
+
+// complete sets what follows from other flags, and refuses values that cannot work.
+func (o *options) complete(flags *flag.FlagSet) error {
+	given := false
+	flags.Visit(func(f *flag.Flag) { given = given || f.Name == tokenReviewerFlag })
+	if len(o.controllers.Namespaces) > 0 && !given {
+		// Permissions in some namespaces allow no binding for the whole cluster.
+		o.controllers.TokenReviewerRole = ""
+	}
+	images := &o.controllers.Images
+	if images.Registry = strings.TrimRight(images.Registry, "/"); images.Registry == "" || images.Tag == "" {
+		return errors.New("--image-registry and --image-tag must not be empty")
+	}
+	if o.controllers.ServiceRolePrefix == "" {
+		return errors.New("--service-role-prefix must not be empty")
+	}
+	if o.controllers.Concurrency < 1 || o.controllers.DriftInterval < time.Second {
+		return errors.New("--max-concurrent-reconciles must be at least 1 and --drift-interval at least 1s")
+	}
+	if o.webhooks.Name != "" {
+		if o.webhooks.Namespace = o.controllers.ManagerNamespace; o.webhooks.Namespace == "" {
+			return errors.New("--webhook-name needs POD_NAMESPACE, the namespace of its Secret")
+		}
+		o.webhooks.Hosts = []string{o.webhooks.Name + "." + o.webhooks.Namespace + ".svc"}
+		o.controllers.Webhooks = controllers.NewWebhooks(o.webhooks)
+	}
+	return nil
+}
+
+// imagesInto parses name=image into images. Other names than the known ones are refused; nil: any name is known.
+func imagesInto(images map[string]string, known []string) func(string) error {
 	return func(text string) error {
 		name, image, ok := strings.Cut(text, "=")
 		if !ok || name == "" || image == "" {
 			return errors.New("want name=image")
+		}
+		if known != nil && !slices.Contains(known, name) {
+			return fmt.Errorf("there is no program %q; the programs are %s", name, strings.Join(known, ", "))
 		}
 		images[name] = image
 		return nil

@@ -15,11 +15,11 @@ func (u *up) tell(ctx context.Context, quickstart bool) error {
 		fmt.Print("  kubectl get pods -A\n  make down    stops everything\n")
 		return nil
 	}
-	shown, err := u.kubectl(ctx, "-n", namespace, "get", "platform,pipeline,pods")
+	shown, err := u.kubectl(ctx, "-n", namespace, "get", "itechsmart,pods")
 	if err != nil {
 		return err
 	}
-	fmt.Printf("\nWhat runs (kubectl -n %s get platform,pipeline,pods)\n%s", namespace, indent(string(shown)))
+	fmt.Printf("\nWhat runs (kubectl -n %s get itechsmart,pods)\n%s", namespace, indent(string(shown)))
 	fmt.Print(`
 To try next
   kubectl -n quickstart get pipelines -w                     watch throughput and lag

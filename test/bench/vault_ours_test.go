@@ -14,7 +14,6 @@ import (
 
 	"github.com/itechsmart/operator/internal/backend"
 	"github.com/itechsmart/operator/test/load"
-	"github.com/itechsmart/operator/workloads/config"
 	wire "github.com/itechsmart/operator/workloads/vault/client"
 )
 
@@ -36,7 +35,7 @@ type ourVault struct {
 func startOurs(b *testing.B, core int, database backend.Binding) *ourVault {
 	b.Helper()
 	settings := serviceSettings(b, "vault", benchNamespace, database)
-	settings.Vault = &config.Vault{Passphrase: rand.Text()}
+	settings.Settings = json.RawMessage(fmt.Sprintf(`{"passphrase":%q}`, rand.Text()))
 	v := &ourVault{ourService: startService(b, core, "./workloads/vault", database, settings)}
 	v.editor, v.viewer = v.user(b, "editor"), v.user(b, "viewer")
 	return v

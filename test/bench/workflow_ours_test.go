@@ -43,13 +43,13 @@ func startOurWorkflow(b *testing.B) *runner {
 	}
 	database, rabbit := servers.Postgres(b), servers.RabbitMQ(b)
 	settings := serviceSettings(b, "workflow", cluster.Namespace(b, "bench"), database)
-	settings.Workflow = &config.Workflow{Queue: rabbit.Data(), QueueName: backendtest.Name("tasks")}
+	settings.Queue = &config.Queue{Binding: rabbit.Data(), Name: backendtest.Name("tasks")}
 	s := startService(b, anywhere, "./workloads/workflow", database, settings, "-kubeconfig", kubeconfig)
 
 	dir, worker := b.TempDir(), freeAddress(b)
 	writeJSON(b, filepath.Join(dir, workerconfig.FileName), workerconfig.Worker{
 		Platform: settings.Platform, Namespace: settings.Namespace, Database: settings.Database,
-		Queue: settings.Workflow.Queue, QueueName: settings.Workflow.QueueName,
+		Queue: settings.Queue.Binding, QueueName: settings.Queue.Name,
 	})
 	launch(b, anywhere, dir, build(b, "./workloads/workflow/worker"), "--config", dir, "--bindings", dir, "--listen", worker, "--metrics-listen", "").
 		answers(b, "http://"+worker+workerconfig.ReadyPath)
