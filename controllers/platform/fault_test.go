@@ -78,7 +78,7 @@ func (f *faultCell) manager(crash *kube.Crash) (stop func()) {
 			if err != nil {
 				return err
 			}
-			return setupWith(deps, f.logins.probe, f.logins.stores())
+			return setupWith(deps, f.logins.probe, f.logins.databases)
 		},
 	}.Run(f.t)
 }
@@ -126,7 +126,7 @@ func (f *faultCell) post(desired *v1alpha1.Platform) {
 	switch {
 	case err == nil:
 		base := live.DeepCopy()
-		live.Spec.Backends, live.Spec.Products = desired.Spec.Backends, desired.Spec.Products
+		live.Spec.Backends = desired.Spec.Backends
 		err = f.client.Patch(ctx, live, client.MergeFrom(base))
 	case client.IgnoreNotFound(err) == nil:
 		err = f.client.Create(ctx, desired)

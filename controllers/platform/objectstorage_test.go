@@ -4,10 +4,7 @@ package platform
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -22,8 +19,6 @@ import (
 	"github.com/itechsmart/operator/internal/backend"
 	"github.com/itechsmart/operator/internal/backend/backendtest/servers"
 	"github.com/itechsmart/operator/internal/backend/s3"
-	"github.com/itechsmart/operator/workloads/config"
-	workerconfig "github.com/itechsmart/operator/workloads/workflow/worker/config"
 )
 
 // lake is a Secret as the S3 connector of Pipelines takes it, but for the bucket.
@@ -83,62 +78,7 @@ func TestObjectStorageChecksItsSecret(t *testing.T) {
 	}
 }
 
-// objects are what the live service and the live workers are told of the bucket.
-func (w *world) objects() (service, worker map[string]string) {
-	w.t.Helper()
-	var s config.Service
-	w.Expect(json.Unmarshal(w.mounted("main-workflow", config.FileName), &s)).To(Succeed())
-	dir := w.t.TempDir()
-	w.Expect(os.WriteFile(filepath.Join(dir, workerconfig.FileName), w.mounted("main-workflow-worker", workerconfig.FileName), 0o600)).To(Succeed())
-	told, err := workerconfig.Load(dir)
-	w.Expect(err).NotTo(HaveOccurred())
-	return s.Workflow.Objects, told.Objects
-}
-
-func TestWorkflowIsGivenObjectStorage(t *testing.T) {
-	w := workflowWorld(t)
-	secret := binding("lake", lake())
-	w.create(secret)
-	p := workflowPlatform()
-	p.Spec.Backends.ObjectStorage = externalAt("lake")
-	w.create(p)
-	w.ready("main", metav1.ConditionTrue, common.ReasonSucceeded)
-	want := lake()
-	delete(want, "administrator-token")
-	want["type"], want["provider"], want["host"], want["port"], want["tls"] = "objectstorage", "external", "s3.example.com", "443", "true"
-	service, worker := w.objects()
-	w.Expect(service).To(Equal(want))
-	w.Expect(worker).To(Equal(want))
-	_, err := s3.Open(backend.ParseBinding(worker))
-	w.Expect(err).NotTo(HaveOccurred())
-
-	// Another key is another rollout.
-	secret.StringData = map[string]string{"secret-key": "secret-s4"}
-	w.Expect(w.client.Update(ctx, secret)).To(Succeed())
-	w.Eventually(func() []string {
-		service, worker := w.objects()
-		return []string{service["secret-key"], worker["secret-key"]}
-	}).Should(Equal([]string{"secret-s4", "secret-s4"}))
-
-	// Once it is in use, an outage is its own row's alone: service and workers go on with it.
-	w.ready("main", metav1.ConditionTrue, common.ReasonSucceeded)
-	w.logins.fail("objectstorage", backend.ErrUnavailable)
-	secret.StringData = map[string]string{"region": "eu-west-2"} // logs in anew
-	w.Expect(w.client.Update(ctx, secret)).To(Succeed())
-	w.ready("main", metav1.ConditionFalse, common.ReasonBackendUnavailable)
-	w.Eventually(func() bool { return w.platform("main").Status.Product("workflow").Ready }).Should(BeTrue())
-	service, _ = w.objects()
-	w.Expect(service).To(HaveKeyWithValue("secret-key", "secret-s4"))
-
-	w.edit("main", func(p *v1alpha1.Platform) { p.Spec.Backends.ObjectStorage = nil })
-	w.ready("main", metav1.ConditionTrue, common.ReasonSucceeded)
-	service, worker = w.objects()
-	w.Expect(service).To(BeNil())
-	w.Expect(worker).To(BeNil())
-	w.gone("main-objectstorage-binding", &corev1.Secret{})
-}
-
-// TestObjectStorageOnMinIO logs in to a real store. A service that runs is given the bucket when it is there, and not before.
+// TestObjectStorageOnMinIO logs in to a real store: to a bucket that is missing, with a wrong key, and as it should be.
 func TestObjectStorageOnMinIO(t *testing.T) {
 	b := servers.StartMinIO(t).Binding
 	c, cfg := ctrltest.Env(t)
@@ -152,26 +92,17 @@ func TestObjectStorageOnMinIO(t *testing.T) {
 		return w.logins.probe(ctx, kind, b)
 	}
 	w.stop = ctrltest.Start(t, cfg, setup.Options{Namespaces: []string{w.namespace}, DriftInterval: time.Hour},
-		func(d *setup.Deps) error { return setupWith(d, probe, w.logins.stores()) })
-	w.keepServing()
-	w.create(postgresSecret())
-	w.create(rabbitSecret())
-	w.create(workflowPlatform())
-	w.ready("main", metav1.ConditionTrue, common.ReasonSucceeded)
+		func(d *setup.Deps) error { return setupWith(d, probe, w.logins.databases) })
 
 	data := map[string]string{"type": "s3", "uri": "http://" + b.Address(), "access-key": b.Username, "secret-key": b.Password, "bucket": "no-such-bucket"}
 	secret := binding("lake", data)
 	w.create(secret)
-	w.edit("main", func(p *v1alpha1.Platform) { p.Spec.Backends.ObjectStorage = externalAt("lake") })
+	w.create(newPlatform(v1alpha1.Backends{ObjectStorage: externalAt("lake")}))
 	// Until the Secret is seen, it is what was not found.
 	w.Eventually(func() string { return w.ready("main", metav1.ConditionFalse, common.ReasonReferenceNotFound).Message }).Should(And(
 		ContainSubstring(fmt.Sprintf(`objectstorage: Object storage at %s cannot be used: s3: list bucket "no-such-bucket": not found`, b.Address())),
 		ContainSubstring("create it, or correct the Secret"),
-		ContainSubstring("spec.products.workflow: Object storage is awaited"),
 	))
-	service, worker := w.objects()
-	w.Expect(service).To(BeNil())
-	w.Expect(worker).To(BeNil())
 
 	secret.StringData = map[string]string{"bucket": b.Extra[s3.KeyBucket], "secret-key": "wr0ng-" + b.Password}
 	w.Expect(w.client.Update(ctx, secret)).To(Succeed())
@@ -181,9 +112,9 @@ func TestObjectStorageOnMinIO(t *testing.T) {
 	secret.StringData = map[string]string{"secret-key": b.Password}
 	w.Expect(w.client.Update(ctx, secret)).To(Succeed())
 	w.ready("main", metav1.ConditionTrue, common.ReasonSucceeded)
-	service, worker = w.objects()
-	w.Expect(service).To(And(Equal(worker), HaveKeyWithValue("bucket", b.Extra[s3.KeyBucket])))
-	bucket, err := s3.Open(backend.ParseBinding(service))
+	var written corev1.Secret
+	w.Expect(w.get("main-objectstorage-binding", &written)).To(Succeed())
+	bucket, err := s3.Open(backend.ParseBinding(written.Data))
 	w.Expect(err).NotTo(HaveOccurred())
 	w.Expect(bucket.Put(ctx, "folder/key", []byte("value"))).To(Succeed())
 }

@@ -20,6 +20,7 @@ import (
 	common "github.com/itechsmart/operator/api/common/v1alpha1"
 	v1alpha1 "github.com/itechsmart/operator/api/platform/v1alpha1"
 	"github.com/itechsmart/operator/controllers/internal/ctrltest"
+	"github.com/itechsmart/operator/controllers/internal/dynamic"
 	"github.com/itechsmart/operator/internal/backend"
 )
 
@@ -30,14 +31,14 @@ func install(t *testing.T, kinds ...dynamic.Kind) {
 	_, cfg := ctrltest.Env(t)
 	var crds []*apiextensionsv1.CustomResourceDefinition
 	for _, kind := range kinds {
-		plural := strings.ToLower(kind.kind) + "s"
+		plural := strings.ToLower(kind.Kind) + "s"
 		crds = append(crds, &apiextensionsv1.CustomResourceDefinition{
-			ObjectMeta: metav1.ObjectMeta{Name: plural + "." + kind.group},
+			ObjectMeta: metav1.ObjectMeta{Name: plural + "." + kind.Group},
 			Spec: apiextensionsv1.CustomResourceDefinitionSpec{
-				Group: kind.group, Scope: apiextensionsv1.NamespaceScoped,
-				Names: apiextensionsv1.CustomResourceDefinitionNames{Plural: plural, Kind: kind.kind, ListKind: kind.kind + "List", Singular: strings.ToLower(kind.kind)},
+				Group: kind.Group, Scope: apiextensionsv1.NamespaceScoped,
+				Names: apiextensionsv1.CustomResourceDefinitionNames{Plural: plural, Kind: kind.Kind, ListKind: kind.Kind + "List", Singular: strings.ToLower(kind.Kind)},
 				Versions: []apiextensionsv1.CustomResourceDefinitionVersion{{
-					Name: kind.versions[0], Served: true, Storage: true,
+					Name: kind.Versions[0], Served: true, Storage: true,
 					Subresources: &apiextensionsv1.CustomResourceSubresources{Status: &apiextensionsv1.CustomResourceSubresourceStatus{}},
 					Schema: &apiextensionsv1.CustomResourceValidation{OpenAPIV3Schema: &apiextensionsv1.JSONSchemaProps{
 						Type: "object", XPreserveUnknownFields: ptr.To(true),

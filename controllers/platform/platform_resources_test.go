@@ -112,7 +112,7 @@ func TestResourcesStayConsistent(t *testing.T) {
 		{"a request above the default limit", corev1.ResourceRequirements{Requests: memory("2Gi")}, "2Gi", "2Gi"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			got := resourcesOf(redisBackend, &v1alpha1.ManagedBackend{Resources: &c.given})
+			got := redisBackend.sizing.Resources(&c.given)
 			if r, l := got.Requests.Memory().String(), got.Limits.Memory().String(); r != c.request || l != c.limit {
 				t.Errorf("request %s, limit %s; want %s, %s", r, l, c.request, c.limit)
 			}
@@ -182,7 +182,7 @@ func TestOperatedChildren(t *testing.T) {
 		t.Run(kind.name, func(t *testing.T) {
 			versions := map[string]schema.GroupVersionKind{}
 			for _, k := range kind.operated.kinds {
-				versions[k.kind] = schema.GroupVersionKind{Group: k.group, Version: k.versions[0], Kind: k.kind}
+				versions[k.Kind] = schema.GroupVersionKind{Group: k.Group, Version: k.Versions[0], Kind: k.Kind}
 			}
 			in := operatedInput{
 				name: "main-" + kind.name, namespace: "tenant", platform: "main", labels: objectLabels("main", kind.name), versions: versions,
@@ -205,7 +205,7 @@ func TestStrimziBeforeV1HasToBeAskedForKRaft(t *testing.T) {
 	for version, want := range map[string]string{"v1": "", "v1beta2": "enabled"} {
 		versions := map[string]schema.GroupVersionKind{}
 		for _, k := range strimzi.kinds {
-			versions[k.kind] = schema.GroupVersionKind{Group: k.group, Version: version, Kind: k.kind}
+			versions[k.Kind] = schema.GroupVersionKind{Group: k.Group, Version: version, Kind: k.Kind}
 		}
 		in := operatedInput{name: "main-kafka", versions: versions, spec: &v1alpha1.OperatedBackend{Replicas: 1}}
 		for _, obj := range strimzi.render(in) {

@@ -24,7 +24,6 @@ import (
 	"github.com/itechsmart/operator/controllers/internal/setup"
 	"github.com/itechsmart/operator/internal/backend"
 	"github.com/itechsmart/operator/internal/backend/postgres"
-	"github.com/itechsmart/operator/internal/backend/rabbitmq"
 )
 
 func TestMain(m *testing.M) { ctrltest.Main(m) }
@@ -36,14 +35,13 @@ type logins struct {
 	calls  map[string]int
 	seen   map[string]backend.Binding
 	answer string
-	// postgres is every PostgreSQL server, rabbitmq every RabbitMQ.
+	// postgres is every PostgreSQL server.
 	postgres *postgres.Fake
-	rabbitmq *rabbitmq.Fake
 }
 
 func newLogins() *logins {
 	return &logins{errs: map[string]error{}, calls: map[string]int{}, seen: map[string]backend.Binding{}, answer: "1.2.3",
-		postgres: postgres.NewFake(), rabbitmq: rabbitmq.NewFake()}
+		postgres: postgres.NewFake()}
 }
 
 func (l *logins) probe(_ context.Context, kind string, b backend.Binding) (string, error) {
@@ -54,13 +52,8 @@ func (l *logins) probe(_ context.Context, kind string, b backend.Binding) (strin
 	return l.answer, l.errs[kind]
 }
 
-// stores open the fakes.
-func (l *logins) stores() stores {
-	return stores{
-		databases: func(backend.Binding) (postgres.Tenants, error) { return l.postgres, nil },
-		brokers:   func(backend.Binding) (rabbitmq.Admin, error) { return l.rabbitmq, nil },
-	}
-}
+// databases opens the fake.
+func (l *logins) databases(backend.Binding) (postgres.Tenants, error) { return l.postgres, nil }
 
 func (l *logins) fail(kind string, err error) {
 	l.mu.Lock()
@@ -115,10 +108,9 @@ func (w *world) start(cfg *rest.Config, more ...string) {
 	w.t.Helper()
 	w.stop = ctrltest.Start(w.t, cfg, setup.Options{
 		Namespaces: append([]string{w.namespace}, more...), ManagerNamespace: "itechsmart-system", DriftInterval: time.Hour,
-		ManagerServiceAccount: "itechsmart", TokenReviewerRole: "itechsmart-token-reviewer",
 	}, func(d *setup.Deps) error {
 		w.cache = d.Manager.GetCache()
-		return setupWith(d, w.logins.probe, w.logins.stores())
+		return setupWith(d, w.logins.probe, w.logins.databases)
 	})
 }
 
@@ -255,8 +247,8 @@ func BenchmarkNoOpPass(b *testing.B) {
 	l := newLogins()
 	ctrltest.Start(b, cfg, setup.Options{Namespaces: []string{namespace}, DriftInterval: time.Hour}, func(d *setup.Deps) error {
 		p := newProber(l.probe, time.Hour)
-		reconciler = newReconciler(d, p, nil, l.stores())
-		return setupWith(d, l.probe, l.stores())
+		reconciler = newReconciler(d, p, nil, l.databases)
+		return setupWith(d, l.probe, l.databases)
 	})
 	platform := newPlatform(allManaged())
 	platform.Namespace = namespace

@@ -92,7 +92,7 @@ func (c *faultCell) manager(crash *kube.Crash) (stop func()) {
 			if err != nil {
 				return err
 			}
-			return SetupWith(deps, func(string) (vault.Client, error) { return c.vault, nil }, c.clock.Now)
+			return c.setup(deps)
 		},
 	}.Run(c.t)
 }

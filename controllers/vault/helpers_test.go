@@ -20,6 +20,7 @@ import (
 	platformv1alpha1 "github.com/itechsmart/operator/api/platform/v1alpha1"
 	vaultv1alpha1 "github.com/itechsmart/operator/api/vault/v1alpha1"
 	"github.com/itechsmart/operator/controllers/internal/ctrltest"
+	"github.com/itechsmart/operator/controllers/internal/service"
 	"github.com/itechsmart/operator/controllers/internal/setup"
 	vault "github.com/itechsmart/operator/workloads/vault/client"
 )
@@ -62,8 +63,16 @@ func (w *world) start() {
 	w.requests = requests
 	w.stop = ctrltest.Start(w.t, counted, setup.Options{Namespaces: []string{w.namespace}}, func(d *setup.Deps) error {
 		w.cache = d.Manager.GetCache()
-		return SetupWith(d, func(string) (vault.Client, error) { return w.vault, nil }, w.clock.Now)
+		return w.setup(d)
 	})
+}
+
+// setup adds the controllers on the fake Vault, and the index that the service's controller would add.
+func (w *world) setup(d *setup.Deps) error {
+	if err := service.Index(d.Manager.GetFieldIndexer(), serviceType); err != nil {
+		return err
+	}
+	return SetupWith(d, func(string) (vault.Client, error) { return w.vault, nil }, w.clock.Now)
 }
 
 // announce does what the service does after a write by REST: it annotates the resource.
@@ -85,23 +94,35 @@ func (w *world) platform(name string) *platformv1alpha1.Platform {
 	external := &platformv1alpha1.Backend{External: &platformv1alpha1.ExternalBackend{SecretRef: platformv1alpha1.SecretReference{Name: "elsewhere"}}}
 	p := &platformv1alpha1.Platform{
 		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: w.namespace},
-		Spec: platformv1alpha1.PlatformSpec{
-			Backends: platformv1alpha1.Backends{PostgreSQL: external},
-			Products: platformv1alpha1.Products{Vault: &platformv1alpha1.VaultProduct{}},
-		},
+		Spec:       platformv1alpha1.PlatformSpec{Backends: platformv1alpha1.Backends{PostgreSQL: external}},
 	}
 	w.Expect(w.client.Create(w.ctx, p)).To(Succeed())
+	s := vaultService(p)
+	s.Spec.PlatformRef.Name = p.Name
+	w.Expect(w.client.Create(w.ctx, s)).To(Succeed())
 	w.vaultReady(p, true)
 	return p
 }
 
+// vaultService is the Vault of a Platform, by its name.
+func vaultService(p *platformv1alpha1.Platform) *vaultv1alpha1.VaultService {
+	return &vaultv1alpha1.VaultService{ObjectMeta: metav1.ObjectMeta{Name: p.Name + "-vault", Namespace: p.Namespace}}
+}
+
+// vaultReady does what the service's controller does, which does not run here.
 func (w *world) vaultReady(p *platformv1alpha1.Platform, ready bool) {
 	w.t.Helper()
-	w.Expect(w.client.Get(w.ctx, client.ObjectKeyFromObject(p), p)).To(Succeed())
-	p.Status.Products = []platformv1alpha1.ProductStatus{{Name: platformv1alpha1.ProductVault, Ready: ready, Message: "as the test says"}}
-	w.Expect(w.client.Status().Update(w.ctx, p)).To(Succeed())
+	s := vaultService(p)
+	w.Expect(w.client.Get(w.ctx, client.ObjectKeyFromObject(s), s)).To(Succeed())
+	condition := metav1.Condition{Type: common.ConditionReady, Status: metav1.ConditionFalse, Reason: common.ReasonProgressing, Message: "as the test says"}
+	if ready {
+		condition.Status, condition.Reason = metav1.ConditionTrue, common.ReasonSucceeded
+	}
+	meta.SetStatusCondition(&s.Status.Conditions, condition)
+	w.Expect(w.client.Status().Update(w.ctx, s)).To(Succeed())
 	if w.cache != nil { // a manager runs: what is made next meets it
 		ctrltest.Seen(w.t, w.cache, p)
+		ctrltest.Seen(w.t, w.cache, s)
 	}
 }
 

@@ -57,10 +57,9 @@ func TestSecretWaitsForVault(t *testing.T) {
 	w.vaultReady(p, true)
 	w.ready(late)
 
-	w.Expect(w.client.Get(w.ctx, client.ObjectKeyFromObject(p), p)).To(Succeed())
-	p.Spec.Products.Vault = nil
-	w.Expect(w.client.Update(w.ctx, p)).To(Succeed())
-	w.condition(s, common.ConditionReady, metav1.ConditionFalse, vaultv1alpha1.ReasonVaultDisabled)
+	w.Expect(w.client.Delete(w.ctx, vaultService(p))).To(Succeed())
+	message = w.condition(s, common.ConditionReady, metav1.ConditionFalse, common.ReasonReferenceNotFound)
+	w.Expect(message).To(ContainSubstring("create a VaultService with spec.platformRef.name main"))
 }
 
 func TestSealedVault(t *testing.T) {

@@ -48,7 +48,7 @@ func (a *asked) serve() (port int, stop func()) {
 	hooks := admission.New(admission.Options{Name: a.name, Namespace: a.namespace, Hosts: []string{"127.0.0.1"}, Port: port, Now: a.clock.Now})
 	_, cfg := ctrltest.Env(a.t)
 	stop = ctrltest.Start(a.t, cfg, setup.Options{Namespaces: []string{a.namespace}, Webhooks: hooks},
-		func(d *setup.Deps) error { return SetupWith(d, a.clock.Now) })
+		a.setup)
 	return port, stop
 }
 

@@ -82,7 +82,7 @@ func (w *world) manager(crash *kube.Crash) (stop func()) {
 			if err != nil {
 				return err
 			}
-			return SetupWith(deps, w.clock.Now)
+			return w.setup(deps)
 		},
 	}.Run(w.t)
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/itechsmart/operator/controllers/internal/apply"
 	"github.com/itechsmart/operator/controllers/internal/ctrltest"
 	"github.com/itechsmart/operator/controllers/internal/reconcile"
+	"github.com/itechsmart/operator/controllers/internal/service"
 	"github.com/itechsmart/operator/controllers/internal/setup"
 	"github.com/itechsmart/operator/workloads/workflow/worker/config"
 )
@@ -30,8 +31,8 @@ func TestMain(m *testing.M) { ctrltest.Main(m) }
 // canary is in every credential that the tests write: it must be seen nowhere but in the bindings.
 const canary = "canary-9b1d"
 
-// service is the field manager of the Workflow service.
-const service = "workflow-service"
+// fieldManager is that of the Workflow service.
+const fieldManager = "workflow-service"
 
 // world is one namespace with a running controller.
 type world struct {
@@ -69,7 +70,15 @@ func (w *world) start(more ...string) {
 	counted, requests := ctrltest.Count(cfg)
 	w.requests = requests
 	w.stop = ctrltest.Start(w.t, counted, setup.Options{Namespaces: append([]string{w.namespace}, more...)},
-		func(d *setup.Deps) error { return SetupWith(d, w.clock.Now) })
+		w.setup)
+}
+
+// setup adds the controllers, and the index that the service's controller would add.
+func (w *world) setup(d *setup.Deps) error {
+	if err := service.Index(d.Manager.GetFieldIndexer(), serviceType); err != nil {
+		return err
+	}
+	return SetupWith(d, w.clock.Now)
 }
 
 func (w *world) create(obj client.Object) {
@@ -93,10 +102,7 @@ func (w *world) platform(name string) *platformv1alpha1.Platform {
 	external := &platformv1alpha1.Backend{External: &platformv1alpha1.ExternalBackend{SecretRef: platformv1alpha1.SecretReference{Name: "elsewhere"}}}
 	p := &platformv1alpha1.Platform{
 		ObjectMeta: metav1.ObjectMeta{Name: name},
-		Spec: platformv1alpha1.PlatformSpec{
-			Backends: platformv1alpha1.Backends{PostgreSQL: external, RabbitMQ: external},
-			Products: platformv1alpha1.Products{Workflow: &platformv1alpha1.WorkflowProduct{}},
-		},
+		Spec:       platformv1alpha1.PlatformSpec{Backends: platformv1alpha1.Backends{PostgreSQL: external, RabbitMQ: external}},
 	}
 	w.create(p)
 	binding := &corev1.Secret{
@@ -107,16 +113,30 @@ func (w *world) platform(name string) *platformv1alpha1.Platform {
 		StringData: map[string]string{"type": "rabbitmq", "host": "mq", "port": "5672", "username": "u", "password": canary},
 	}
 	w.create(binding)
+	p.Status.Backends = []platformv1alpha1.BackendStatus{{Name: "rabbitmq", Mode: "external", Ready: true, BindingSecret: p.BindingSecretName("rabbitmq")}}
+	w.Expect(w.client.Status().Update(w.ctx, p)).To(Succeed())
+	s := workflowService(p)
+	s.Spec.PlatformRef.Name = p.Name
+	w.create(s)
 	w.serviceReady(p, true)
 	return p
 }
 
+// workflowService is the Workflow service of a Platform, by its name.
+func workflowService(p *platformv1alpha1.Platform) *workflowv1alpha1.WorkflowService {
+	return &workflowv1alpha1.WorkflowService{ObjectMeta: metav1.ObjectMeta{Name: p.Name + "-workflow", Namespace: p.Namespace}}
+}
+
+// serviceReady does what the service's controller does, which does not run here.
 func (w *world) serviceReady(p *platformv1alpha1.Platform, ready bool) {
 	w.t.Helper()
-	w.Expect(w.client.Get(w.ctx, client.ObjectKeyFromObject(p), p)).To(Succeed())
-	p.Status.Products = []platformv1alpha1.ProductStatus{{Name: platformv1alpha1.ProductWorkflow, Ready: ready, Message: "as the test says"}}
-	p.Status.Backends = []platformv1alpha1.BackendStatus{{Name: "rabbitmq", Mode: "external", Ready: true, BindingSecret: p.BindingSecretName("rabbitmq")}}
-	w.Expect(w.client.Status().Update(w.ctx, p)).To(Succeed())
+	s := get(w, workflowService(p))
+	condition := metav1.Condition{Type: common.ConditionReady, Status: metav1.ConditionFalse, Reason: common.ReasonProgressing, Message: "as the test says"}
+	if ready {
+		condition.Status, condition.Reason = metav1.ConditionTrue, common.ReasonSucceeded
+	}
+	meta.SetStatusCondition(&s.Status.Conditions, condition)
+	w.Expect(w.client.Status().Update(w.ctx, s)).To(Succeed())
 }
 
 func raw(text string) *apiextensionsv1.JSON { return &apiextensionsv1.JSON{Raw: []byte(text)} }
@@ -205,7 +225,7 @@ func (w *world) tell(obj client.Object, status map[string]any) error {
 	if err != nil {
 		return err
 	}
-	return w.client.Status().Patch(w.ctx, obj, client.RawPatch("application/merge-patch+json", data), client.FieldOwner(service))
+	return w.client.Status().Patch(w.ctx, obj, client.RawPatch("application/merge-patch+json", data), client.FieldOwner(fieldManager))
 }
 
 // condition waits until a condition of the current generation has the wanted status and reason, and gives its message.

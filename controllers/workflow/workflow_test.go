@@ -16,7 +16,6 @@ import (
 	gatewayv1beta1 "sigs.k8s.io/gateway-api/apis/v1beta1"
 
 	common "github.com/itechsmart/operator/api/common/v1alpha1"
-	platformv1alpha1 "github.com/itechsmart/operator/api/platform/v1alpha1"
 	vaultv1alpha1 "github.com/itechsmart/operator/api/vault/v1alpha1"
 	workflowv1alpha1 "github.com/itechsmart/operator/api/workflow/v1alpha1"
 	"github.com/itechsmart/operator/controllers/internal/apply"
@@ -47,7 +46,7 @@ func TestWorkflowBecomesReady(t *testing.T) {
 	w.Expect(of.Status.LastRun.ID + " " + of.Status.ReadyTriggers).To(Equal("x 2/2"))
 	w.Expect(of.Status.Runs.Active).To(Equal(int64(3)))
 	for _, entry := range of.ManagedFields {
-		if entry.Manager != service && entry.Subresource == "status" {
+		if entry.Manager != fieldManager && entry.Subresource == "status" {
 			for _, field := range []string{"servedGeneration", "triggers", "runs", "lastRun", "readyTriggers"} {
 				w.Expect(entry.FieldsV1.GetRawString()).NotTo(ContainSubstring(`"f:` + field + `"`))
 			}
@@ -143,8 +142,9 @@ func TestPlatformIsFound(t *testing.T) {
 	condition(w, of, common.ConditionReady, metav1.ConditionFalse, common.ReasonReferenceNotFound)
 	p := w.platform("main")
 	condition(w, of, common.ConditionReady, metav1.ConditionFalse, common.ReasonProgressing)
-	edit(w, p, func(p *platformv1alpha1.Platform) { p.Spec.Products.Workflow = nil })
-	w.Expect(condition(w, of, common.ConditionReady, metav1.ConditionFalse, workflowv1alpha1.ReasonWorkflowDisabled)).To(ContainSubstring("set spec.products.workflow"))
+	w.Expect(w.client.Delete(w.ctx, workflowService(p))).To(Succeed())
+	w.Expect(condition(w, of, common.ConditionReady, metav1.ConditionFalse, common.ReasonReferenceNotFound)).
+		To(ContainSubstring("create a WorkflowService with spec.platformRef.name main"))
 	edit(w, of, func(of *workflowv1alpha1.Workflow) { of.Spec.PlatformRef = &common.PlatformReference{Name: "other"} })
 	w.Expect(condition(w, of, common.ConditionReady, metav1.ConditionFalse, common.ReasonReferenceNotFound)).To(ContainSubstring("spec.platformRef"))
 }

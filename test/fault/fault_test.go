@@ -103,7 +103,9 @@ func (c *cell) manager(crash *kube.Crash) (stop func()) {
 		Config: world.Config, Scheme: world.scheme, Mapper: world.mapper, Crash: crash,
 		Cache: controllers.CacheOptions([]string{c.namespace}),
 		Setup: func(mgr manager.Manager) error {
-			return controllers.Setup(mgr, controllers.Options{Namespaces: []string{c.namespace}, WorkerImage: "worker:test", DriftInterval: time.Hour})
+			options := controllers.Options{Namespaces: []string{c.namespace}, DriftInterval: time.Hour}
+			options.Images.Registry, options.Images.Tag = "test", "v1"
+			return controllers.Setup(mgr, options)
 		},
 	}.Run(c.t)
 }

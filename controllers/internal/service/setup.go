@@ -62,7 +62,7 @@ func SetupWith(d *setup.Deps, kind *Type, databases tenants.Open, brokers func(b
 	if err != nil {
 		return fmt.Errorf("service of %s: %w", kind.Product, err)
 	}
-	if err := index(mgr.GetFieldIndexer(), kind); err != nil {
+	if err := Index(mgr.GetFieldIndexer(), kind); err != nil {
 		return err
 	}
 	w := &wiring{deps: d, kind: kind, client: mgr.GetClient(), owner: gvk.Kind}
@@ -86,7 +86,8 @@ func SetupWith(d *setup.Deps, kind *Type, databases tenants.Open, brokers func(b
 	return nil
 }
 
-func index(indexer client.FieldIndexer, kind *Type) error {
+// Index indexes the services of a kind by their Platform, for Of, and by the Secrets that they refer to. Setup does it too.
+func Index(indexer client.FieldIndexer, kind *Type) error {
 	for field, extract := range map[string]func(Object) []string{
 		IndexPlatform: func(o Object) []string { return []string{platformKey(o)} },
 		indexSecrets: func(o Object) []string {
