@@ -142,7 +142,10 @@ func (c *cell) state() map[string]string {
 			c.t.Fatal(err)
 		}
 		if err == nil {
-			hashes = append(hashes, d.Spec.Template.Annotations[workload.AnnotationChecksum], "HASH of "+component, d.Annotations[service.AnnotationSigningKeys], "KEYS")
+			hashes = append(hashes, d.Spec.Template.Annotations[workload.AnnotationChecksum], "HASH of "+component)
+			if keys := d.Annotations[service.AnnotationSigningKeys]; keys != "" {
+				hashes = append(hashes, keys, "KEYS")
+			}
 		}
 	}
 	state, err := kube.State(context.Background(), c.Client, c.Namespace, append(hashes, schemaOf(c.World, c.kind), "SCHEMA")...)

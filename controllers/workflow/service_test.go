@@ -48,8 +48,9 @@ func toldWorker(t *testing.T, w *platformtest.World) *config.Worker {
 	t.Helper()
 	dir := t.TempDir()
 	w.Expect(os.WriteFile(filepath.Join(dir, config.FileName), w.File(worker, config.FileName), 0o600)).To(Succeed())
-	told, err := config.Load(dir)
+	told, unknown, err := config.Load(dir)
 	w.Expect(err).NotTo(HaveOccurred())
+	w.Expect(unknown).To(BeEmpty())
 	return told
 }
 

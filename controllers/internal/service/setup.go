@@ -15,7 +15,6 @@ import (
 	policyv1 "k8s.io/api/policy/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
-	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -155,17 +154,18 @@ func (w *wiring) watch(b *builder.Builder) *builder.Builder {
 	return b
 }
 
-// byOwner is the service whose child an object is.
-func (w *wiring) byOwner(_ context.Context, obj client.Object) []ctrlreconcile.Request {
+// byOwner are the services on the Platform of an object that belongs to a service of the kind: its owner, and the younger one
+// that waits until the children of a deleted one are gone.
+func (w *wiring) byOwner(ctx context.Context, obj client.Object) []ctrlreconcile.Request {
 	labels := obj.GetLabels()
-	if labels[common.LabelOwnerKind] != w.owner || labels[common.LabelOwnerName] == "" {
+	if labels[common.LabelOwnerKind] != w.owner || labels[common.LabelPlatform] == "" {
 		return nil
 	}
 	namespace := obj.GetNamespace()
 	if namespace == "" {
 		namespace = labels[labelOwnerNamespace]
 	}
-	return []ctrlreconcile.Request{{NamespacedName: types.NamespacedName{Namespace: namespace, Name: labels[common.LabelOwnerName]}}}
+	return w.matching(ctx, IndexPlatform, namespace+"/"+labels[common.LabelPlatform])
 }
 
 // byPlatform are the services on a Platform, or on the one whose child a Secret is.
