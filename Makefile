@@ -19,8 +19,15 @@ HELM_ARGS ?=
 # TEST_ARGS narrows a run, such as: make test TEST_PKGS=./controllers/platform TEST_ARGS='-run TestManaged'
 TEST_ARGS ?=
 TEST_PKGS ?= $(shell go list ./... | grep -Ev '/test/(e2e|bench)(/|$$)')
+# Programs of the build run with the flags of hack/gobuild, so that what they share is compiled once.
+GO_RUN := run -trimpath -gcflags=all=-dwarf=false
+GOBUILD := CGO_ENABLED=0 go $(GO_RUN) ./hack/gobuild
+# What --version prints.
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+# IMAGES narrows images: names, or programs, or others.
+IMAGES ?=
 NESTED := hack/localcluster hack/images hack/images/clickhouse-server
-GENERATED := api config/crd config/rbac charts workloads go.mod go.sum
+GENERATED := PROJECT api controllers/internal/ctrltest config/crd config/rbac config/webhook charts workloads go.mod go.sum
 
 ##@ Use it
 
@@ -29,8 +36,8 @@ help: ## Show this page.
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: up
-up: prerequisites $(BIN)/helm ## Start a Kubernetes node here, the operator on it, and the quickstart.
-	@go run ./hack/up
+up: prerequisites ## Start a Kubernetes node here, the operator on it, and the quickstart.
+	@CGO_ENABLED=0 go $(GO_RUN) ./hack/up
 
 .PHONY: down
 down: localcluster ## Stop all that up started.
@@ -56,16 +63,18 @@ generate: $(BIN)/controller-gen ## Write deep copies and the connector catalogue
 	go generate ./workloads/... ./controllers/...
 
 .PHONY: manifests
-manifests: $(BIN)/controller-gen ## Write CRDs and RBAC from the markers in api/ and controllers/.
+manifests: $(BIN)/controller-gen ## Write CRDs, RBAC and webhooks from the markers in api/ and controllers/.
+	@rm -f config/crd/*.yaml
 	controller-gen crd paths=./api/... output:crd:artifacts:config=config/crd
-	controller-gen rbac:roleName=itechsmart-manager,headerFile=hack/boilerplate.yaml.txt paths=./controllers/... output:rbac:artifacts:config=config/rbac
+	go run ./hack/manifests
 
 .PHONY: chart-files
-chart-files: ## Copy CRDs and RBAC into the Helm chart.
-	@mkdir -p charts/itechsmart/files/crds
-	@rm -f charts/itechsmart/files/crds/*.yaml
+chart-files: ## Copy CRDs, RBAC and webhooks into the Helm chart.
+	@rm -rf charts/itechsmart/files
+	@mkdir -p charts/itechsmart/files/crds charts/itechsmart/files/rbac
 	cp config/crd/*itechsmart.dev_*.yaml charts/itechsmart/files/crds/
-	cp config/rbac/role.yaml charts/itechsmart/files/role.yaml
+	cp config/rbac/role.yaml config/rbac/*_role.yaml charts/itechsmart/files/rbac/
+	cp config/webhook/manifests.yaml charts/itechsmart/files/webhooks.yaml
 
 .PHONY: chart
 chart: chart-files $(BIN)/helm $(BIN)/kustomize ## Check the Helm chart and the kustomizations.
@@ -96,7 +105,7 @@ verify: prerequisites ## Fail when generated files, lint, chart or the tree are 
 ##@ Test it
 
 .PHONY: test
-test: prerequisites envtest servers $(BIN)/helm $(BIN)/kustomize $(BIN)/minio $(SCHEMATHESIS) ## Unit tests, API-server tests, real backends; with the race detector.
+test: prerequisites envtest servers $(BIN)/controller-gen $(BIN)/helm $(BIN)/kustomize $(BIN)/minio $(SCHEMATHESIS) ## Unit tests, API-server tests, real backends; with the race detector.
 	@go test -race -timeout 20m $(TEST_ARGS) $(TEST_PKGS)
 	@for m in $(NESTED); do (cd $$m && go test $(TEST_ARGS) ./...); done
 
@@ -106,28 +115,29 @@ e2e: $(BIN)/minio ## Bring the local cluster up, run test/e2e on it, bring it do
 	$(MAKE) --no-print-directory up && go test -count=1 -timeout 40m -v $(TEST_ARGS) ./test/e2e/...
 
 .PHONY: soak
-soak: prerequisites servers ## Kill Workflow's workers, schedulers, broker and database at random for ten minutes under load.
-	WORKFLOW_SOAK=10m go test -race -count=1 -timeout 30m -v -run TestEverythingDies ./workloads/workflow/internal/engine
+soak: prerequisites servers ## Kill workers, schedulers, broker and database at random for ten minutes under load.
+	SOAK=10m go test -race -count=1 -p 1 -timeout 30m -v -run TestEverythingDies ./workloads/...
 
 .PHONY: bench
 bench: prerequisites envtest servers ## Measure; Go's benchmark format in .local/bench.txt.
 	@mkdir -p $(LOCAL)
-	go test -p 1 -run '^$$' -bench . -count=1 -timeout 60m $(TEST_ARGS) ./test/bench/... ./workloads/workflow/internal/benchmarks | tee $(LOCAL)/bench.txt
+	go test -p 1 -run '^$$' -bench . -count=1 -timeout 60m $(TEST_ARGS) ./test/bench/... $$(go list ./workloads/... | grep /benchmarks$$) | tee $(LOCAL)/bench.txt
 
 ##@ Build it
 
 .PHONY: build
 build: ## Build the programs into .local/bin.
-	CGO_ENABLED=0 go build -trimpath -o $(BIN)/ ./cmd/manager
-	CGO_ENABLED=0 go build -trimpath -o $(BIN)/dataflow-worker ./workloads/dataflow/worker
-	CGO_ENABLED=0 go build -trimpath -o $(BIN)/vault-service ./workloads/vault
-	CGO_ENABLED=0 go build -trimpath -o $(BIN)/workflow-service ./workloads/workflow
-	CGO_ENABLED=0 go build -trimpath -o $(BIN)/workflow-worker ./workloads/workflow/worker
-	CGO_ENABLED=0 go build -trimpath -o $(BIN)/ ./workloads/vault/vaultctl
+	$(GOBUILD) -o $(BIN) -ldflags "-X main.version=$(VERSION)" $$(CGO_ENABLED=0 go $(GO_RUN) ./hack/programs/list | awk '{print $$1 "=" $$2}')
 
 .PHONY: images
 images: prerequisites ## Build the container images into .local/images.
-	go -C hack/images run ./cmd/images build
+	@CGO_ENABLED=0 go -C hack/images $(GO_RUN) ./cmd/images build $(IMAGES)
+
+# The modules of the two big builds, fetched while something else is compiled.
+.PHONY: download
+download:
+	@cd hack/localcluster && go list -deps ./cmd/... >/dev/null
+	@go list -deps ./cmd/... ./workloads/... ./hack/... >/dev/null
 
 .PHONY: tools
 tools: $(addprefix $(BIN)/,controller-gen kustomize govulncheck helm golangci-lint) ## Build the pinned tools into .local/bin.
@@ -138,7 +148,7 @@ prerequisites:
 
 .PHONY: localcluster
 localcluster:
-	@cd hack/localcluster && go build -o $(BIN)/localcluster ./cmd/localcluster
+	@$(GOBUILD) -C hack/localcluster -o $(BIN) localcluster=./cmd/localcluster
 
 .PHONY: envtest
 envtest: prerequisites localcluster
@@ -147,7 +157,7 @@ envtest: prerequisites localcluster
 
 .PHONY: servers
 servers: prerequisites
-	@go -C hack/images run ./cmd/images servers >/dev/null
+	@CGO_ENABLED=0 go -C hack/images $(GO_RUN) ./cmd/images servers >/dev/null
 
 # A tool is built anew when its module changes.
 $(BIN)/controller-gen: TOOL = sigs.k8s.io/controller-tools/cmd/controller-gen
@@ -156,7 +166,7 @@ $(BIN)/govulncheck: TOOL = golang.org/x/vuln/cmd/govulncheck
 $(BIN)/controller-gen $(BIN)/kustomize $(BIN)/govulncheck: hack/tools/go.mod
 	@mkdir -p $(BIN); echo "building $(@F)"; cd $(<D) && go build -o $@ $(TOOL) && touch $@
 $(BIN)/helm: hack/tools/helm/go.mod
-	@mkdir -p $(BIN); echo "building $(@F)"; cd $(<D) && go build -o $@ helm.sh/helm/v4/cmd/helm && touch $@
+	@$(GOBUILD) -C $(<D) -o $(BIN) helm=helm.sh/helm/v4/cmd/helm && touch $@
 $(BIN)/minio: hack/tools/minio.sh
 	@echo "building $(@F)"; $< && touch $@
 $(SCHEMATHESIS): hack/tools/schemathesis.sh hack/tools/schemathesis.txt

@@ -78,14 +78,15 @@ func Setup(mgr ctrl.Manager, options Options) error {
 	}
 	for i := range Products {
 		p := &Products[i]
-		if err := p.Setup(deps); err != nil {
-			return err
+		if p.Setup != nil {
+			if err := p.Setup(deps); err != nil {
+				return err
+			}
 		}
-		if p.Service == nil {
-			continue
-		}
-		if err := service.Setup(deps, p.Service); err != nil {
-			return err
+		if p.Service != nil {
+			if err := service.Setup(deps, p.Service); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

@@ -142,13 +142,13 @@ func (c *Controller) ensureExternal(ctx context.Context, owner external.Owner, d
 			return nil, external.Explain(group[0].kind, group[0].name, err)
 		}
 		defer closer.Close() //nolint:errcheck // every answer was read
-		plan, err := external.Look(ctx, owner, driver, connectionName, group)
+		plan, err := external.Diff(ctx, owner, driver, connectionName, group)
 		if err != nil {
 			return nil, err
 		}
 		plans = append(plans, plan)
 	}
-	return external.Make(ctx, owner, plans...)
+	return external.Apply(ctx, owner, plans...)
 }
 
 // knownExternal returns what ensureExternal would, without asking a server.

@@ -27,6 +27,11 @@ type apiJSON = apiextensionsv1.JSON
 
 func platformObject() client.Object { return &platformv1alpha1.Platform{} }
 
+// images are those of the tests' workers.
+func images() setup.Images {
+	return setup.Images{Overrides: map[string]string{workerProgram: "worker:test"}}
+}
+
 // restart starts a second manager over the same world, with a count of its own.
 func restart(w *world) *ctrltest.Requests {
 	w.t.Helper()
@@ -37,7 +42,7 @@ func restart(w *world) *ctrltest.Requests {
 		ClickHouse: func(backend.Binding) (clickhouse.Admin, error) { return w.clickhouse, nil },
 		Postgres:   func(backend.Binding) (postgres.Admin, error) { return w.postgres, nil },
 	}
-	ctrltest.Start(w.t, counted, setup.Options{Namespaces: []string{w.namespace}, Images: setup.Images{Registry: "test", Tag: "v1"}, DriftInterval: hour},
+	ctrltest.Start(w.t, counted, setup.Options{Namespaces: []string{w.namespace}, Images: images(), DriftInterval: hour},
 		func(d *setup.Deps) error { return SetupWith(d, backends, w.ask) })
 	return requests
 }

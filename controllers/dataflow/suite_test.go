@@ -66,7 +66,7 @@ func newWorld(t *testing.T, drift time.Duration, also ...string) *world {
 		ClickHouse: func(backend.Binding) (clickhouse.Admin, error) { return w.clickhouse, nil },
 		Postgres:   func(backend.Binding) (postgres.Admin, error) { return w.postgres, nil },
 	}
-	w.stop = ctrltest.Start(t, counted, setup.Options{Namespaces: append(also, w.namespace), Images: setup.Images{Registry: "test", Tag: "v1"}, DriftInterval: drift},
+	w.stop = ctrltest.Start(t, counted, setup.Options{Namespaces: append(also, w.namespace), Images: images(), DriftInterval: drift},
 		func(d *setup.Deps) error { return SetupWith(d, backends, w.ask) })
 	return w
 }

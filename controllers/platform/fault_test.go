@@ -78,7 +78,7 @@ func (f *faultCell) manager(crash *kube.Crash) (stop func()) {
 			if err != nil {
 				return err
 			}
-			return setupWith(deps, f.logins.probe, f.logins.databases)
+			return SetupWith(deps, f.logins.probe, f.logins.databases)
 		},
 	}.Run(f.t)
 }

@@ -92,7 +92,7 @@ func TestObjectStorageOnMinIO(t *testing.T) {
 		return w.logins.probe(ctx, kind, b)
 	}
 	w.stop = ctrltest.Start(t, cfg, setup.Options{Namespaces: []string{w.namespace}, DriftInterval: time.Hour},
-		func(d *setup.Deps) error { return setupWith(d, probe, w.logins.databases) })
+		func(d *setup.Deps) error { return SetupWith(d, probe, w.logins.databases) })
 
 	data := map[string]string{"type": "s3", "uri": "http://" + b.Address(), "access-key": b.Username, "secret-key": b.Password, "bucket": "no-such-bucket"}
 	secret := binding("lake", data)

@@ -28,8 +28,8 @@ const (
 	probesAtOnce = 16
 )
 
-// probeFunc logs in to a backend and asks for its version.
-type probeFunc func(ctx context.Context, kind string, b backend.Binding) (version string, err error)
+// Probe logs in to a backend and asks for its version.
+type Probe func(ctx context.Context, kind string, b backend.Binding) (version string, err error)
 
 // realProbe uses each backend's own client.
 func realProbe(ctx context.Context, kind string, b backend.Binding) (string, error) {
@@ -72,7 +72,7 @@ type probeState struct {
 
 // prober logs in to backends beside the passes, which take what it last found. When a login ends it wakes the Platform.
 type prober struct {
-	probe    probeFunc
+	probe    Probe
 	interval time.Duration
 	wake     chan event.TypedGenericEvent[*v1alpha1.Platform]
 	slots    chan struct{}
@@ -82,7 +82,7 @@ type prober struct {
 	stop   <-chan struct{}
 }
 
-func newProber(probe probeFunc, interval time.Duration) *prober {
+func newProber(probe Probe, interval time.Duration) *prober {
 	return &prober{
 		probe: probe, interval: interval, states: map[probeKey]*probeState{},
 		wake:  make(chan event.TypedGenericEvent[*v1alpha1.Platform], 1024),

@@ -36,10 +36,11 @@ var Product = product.Product{Name: "platform", AddToScheme: v1alpha1.AddToSchem
 
 // Setup adds the controllers of Platforms to the manager.
 func Setup(d *setup.Deps) error {
-	return setupWith(d, realProbe, postgres.NewTenants)
+	return SetupWith(d, realProbe, postgres.NewTenants)
 }
 
-func setupWith(d *setup.Deps, probe probeFunc, databases tenants.Open) error {
+// SetupWith is Setup with another login to backends, and another client of PostgreSQL.
+func SetupWith(d *setup.Deps, probe Probe, databases tenants.Open) error {
 	mgr := d.Manager
 	prober := newProber(probe, d.Options.DriftInterval)
 	if err := mgr.Add(prober); err != nil {

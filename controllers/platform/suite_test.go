@@ -110,7 +110,7 @@ func (w *world) start(cfg *rest.Config, more ...string) {
 		Namespaces: append([]string{w.namespace}, more...), ManagerNamespace: "itechsmart-system", DriftInterval: time.Hour,
 	}, func(d *setup.Deps) error {
 		w.cache = d.Manager.GetCache()
-		return setupWith(d, w.logins.probe, w.logins.databases)
+		return SetupWith(d, w.logins.probe, w.logins.databases)
 	})
 }
 
@@ -248,7 +248,7 @@ func BenchmarkNoOpPass(b *testing.B) {
 	ctrltest.Start(b, cfg, setup.Options{Namespaces: []string{namespace}, DriftInterval: time.Hour}, func(d *setup.Deps) error {
 		p := newProber(l.probe, time.Hour)
 		reconciler = newReconciler(d, p, nil, l.databases)
-		return setupWith(d, l.probe, l.databases)
+		return SetupWith(d, l.probe, l.databases)
 	})
 	platform := newPlatform(allManaged())
 	platform.Namespace = namespace

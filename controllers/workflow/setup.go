@@ -29,6 +29,8 @@ import (
 	"github.com/itechsmart/operator/controllers/internal/setup"
 )
 
+// +kubebuilder:webhook:path=/validate-workflow-itechsmart-dev-v1alpha1-workflow,mutating=false,failurePolicy=ignore,sideEffects=None,groups=workflow.itechsmart.dev,resources=workflows,verbs=create;update,versions=v1alpha1,name=workflows.workflow.itechsmart.dev,admissionReviewVersions=v1
+
 // Setup adds the product's controllers to the manager.
 func Setup(d *setup.Deps) error { return SetupWith(d, time.Now) }
 

@@ -52,8 +52,8 @@ func run(ctx context.Context, args []string) error {
 	}
 	defer lock.Close()
 	steps := []step{
-		{"Build the node's programs and the images", u.build, "the log named above; the first build takes several minutes"},
-		{"Start the node", u.startNode, ".local/bin/localcluster status, and the logs in .local/cluster/log"},
+		{"Build the node and the servers' images", u.buildNode, "the log named above; the first build takes several minutes"},
+		{"Start the node, build the operator's images", u.startNode, ".local/bin/localcluster status, and the logs in .local/cluster/log and .local/up"},
 		{"Load the images", u.loadImages, ".local/bin/localcluster status"},
 		{"Install the operator", u.installOperator, u.kubectlLine("-n", operatorNamespace, "describe", "pods")},
 	}
@@ -62,7 +62,7 @@ func run(ctx context.Context, args []string) error {
 		steps = append(steps,
 			step{"Apply the quickstart", q.apply, u.kubectlLine("-n", namespace, "get", "events")},
 			step{"Wait for the Platform", q.awaitPlatform, u.kubectlLine("-n", namespace, "describe", "platform,pods")},
-			step{"Wait for the Pipeline", q.awaitPipeline, u.kubectlLine("-n", namespace, "describe", "pipeline,pods")},
+			step{"Wait for what runs on it", q.awaitAll, u.kubectlLine("-n", namespace, "describe", "itechsmart,pods")},
 			step{"Stream three million flights", q.stream, u.kubectlLine("-n", namespace, "logs", "job/load-flights") + "\n    " + u.kubectlLine("-n", namespace, "get", "pipeline", "flights", "-o", "yaml")},
 		)
 		defer func() { q.close() }()

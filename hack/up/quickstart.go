@@ -32,29 +32,25 @@ func (q *quickstartRun) close() {
 }
 
 func (q *quickstartRun) apply(ctx context.Context) error {
-	return q.up.run(ctx, "quickstart", q.up.root, q.up.bin+"/kubectl", "apply", "--server-side", "--force-conflicts", "--field-manager=quickstart", "-k", "config/samples/quickstart")
+	return q.up.run(ctx, "quickstart", q.up.root, q.up.bin+"/kubectl", "apply", "--server-side", "--force-conflicts", "--field-manager=quickstart", "-k", samples)
 }
 
-// row is a backend or a product of a Platform.
-type row struct {
-	Name  string `json:"name"`
-	Ready bool   `json:"ready"`
-}
+const samples = "config/samples/quickstart"
 
 // resource is what all our kinds show of their state.
 type resource struct {
-	Metadata struct {
-		Generation int64 `json:"generation"`
+	APIVersion string `json:"apiVersion"`
+	Kind       string `json:"kind"`
+	Metadata   struct {
+		Name       string `json:"name"`
+		Generation int64  `json:"generation"`
 	} `json:"metadata"`
 	Status struct {
-		ObservedGeneration int64  `json:"observedGeneration"`
-		Phase              string `json:"phase"`
-		Backends           []row  `json:"backends"`
-		Products           []row  `json:"products"`
-		Throughput         struct {
-			In, Out int64
-		} `json:"throughput"`
-		Lag        *int64 `json:"lag"`
+		ObservedGeneration int64 `json:"observedGeneration"`
+		Backends           []struct {
+			Name  string `json:"name"`
+			Ready bool   `json:"ready"`
+		} `json:"backends"`
 		Conditions []struct {
 			Type, Status, Reason, Message string
 		} `json:"conditions"`
@@ -70,41 +66,74 @@ func (r *resource) condition(name string) (status, message string) {
 	return "Unknown", "no condition " + name + " yet"
 }
 
-func (q *quickstartRun) get(ctx context.Context, kind, name string) (*resource, error) {
-	out, err := q.up.kubectl(ctx, "-n", namespace, "get", kind, name, "-o", "json")
+// ready reports whether a resource is Ready at its current generation, and what its condition says otherwise.
+func (r *resource) ready() (bool, string) {
+	status, message := r.condition("Ready")
+	return status == "True" && r.Status.ObservedGeneration == r.Metadata.Generation, message
+}
+
+// ours reports whether a resource is of the operator's kinds, all of which have a condition Ready.
+func (r *resource) ours() bool {
+	group, _, _ := strings.Cut(r.APIVersion, "/")
+	return strings.HasSuffix(group, ".itechsmart.dev")
+}
+
+// get reads the quickstart's resources of the operator's kinds.
+func (q *quickstartRun) get(ctx context.Context) ([]resource, error) {
+	out, err := q.up.kubectl(ctx, "get", "-k", samples, "-o", "json")
 	if err != nil {
 		return nil, err
 	}
-	var r resource
-	if err := json.Unmarshal(out, &r); err != nil {
-		return nil, fmt.Errorf("read %s %s: %w", kind, name, err)
-	}
-	return &r, nil
+	return parseResources(out)
 }
 
-// await waits until a resource is Ready at its current generation.
-func (q *quickstartRun) await(ctx context.Context, kind, name string, patience time.Duration, describe func(*resource) string) error {
+func parseResources(list []byte) ([]resource, error) {
+	var all struct {
+		Items []resource `json:"items"`
+	}
+	if err := json.Unmarshal(list, &all); err != nil {
+		return nil, fmt.Errorf("read the resources of %s: %w", samples, err)
+	}
+	found := slices.DeleteFunc(all.Items, func(r resource) bool { return !r.ours() })
+	if len(found) == 0 {
+		return nil, fmt.Errorf("%s has no resource of the operator's kinds", samples)
+	}
+	return found, nil
+}
+
+// await waits until the wanted resources are Ready at their current generation; describe says how far they are.
+func (q *quickstartRun) await(ctx context.Context, patience time.Duration, wanted func(*resource) bool, describe func([]resource) string) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	last := ""
 	for {
-		r, err := q.get(ctx, kind, name)
-		if err == nil {
-			status, message := r.condition("Ready")
-			if status == "True" && r.Status.ObservedGeneration == r.Metadata.Generation {
-				q.up.screen.progress(describe(r))
+		list, err := q.get(ctx)
+		switch {
+		case err == nil:
+			list = slices.DeleteFunc(list, func(r resource) bool { return !wanted(&r) })
+			if last = unready(list); last == "" {
+				q.up.show(describe(list))
 				return nil
 			}
-			last = message
-			q.up.screen.progress(describe(r) + "  " + message)
-		} else if ctx.Err() == nil {
+			q.up.show(describe(list) + "  " + last)
+		case ctx.Err() == nil:
 			last = err.Error()
-			q.up.screen.progress(last)
+			q.up.show(last)
 		}
 		if err := pause(ctx, pollEvery); err != nil {
-			return fmt.Errorf("%s %s is not Ready after %s: %s", kind, name, patience, last)
+			return fmt.Errorf("not Ready after %s: %s", patience, last)
 		}
 	}
+}
+
+// unready returns what the first resource that is not Ready says, or nothing.
+func unready(list []resource) string {
+	for _, r := range list {
+		if ready, message := r.ready(); !ready {
+			return r.Kind + " " + r.Metadata.Name + " " + message
+		}
+	}
+	return ""
 }
 
 func pause(ctx context.Context, d time.Duration) error {
@@ -117,21 +146,38 @@ func pause(ctx context.Context, d time.Duration) error {
 }
 
 func (q *quickstartRun) awaitPlatform(ctx context.Context) error {
-	return q.await(ctx, "platform", "main", 8*time.Minute, func(r *resource) string {
-		var parts []string
-		for _, part := range slices.Concat(r.Status.Backends, r.Status.Products) {
-			mark := "…"
-			if part.Ready {
-				mark = "✓"
-			}
-			parts = append(parts, part.Name+" "+mark)
-		}
-		return strings.Join(parts, "  ")
-	})
+	return q.await(ctx, 8*time.Minute, func(r *resource) bool { return r.Kind == "Platform" }, describeBackends)
 }
 
-func (q *quickstartRun) awaitPipeline(ctx context.Context) error {
-	return q.await(ctx, "pipeline", "flights", 5*time.Minute, func(r *resource) string { return r.Status.Phase })
+func describeBackends(platforms []resource) string {
+	var parts []string
+	for _, platform := range platforms {
+		for _, backend := range platform.Status.Backends {
+			parts = append(parts, mark(backend.Name, backend.Ready))
+		}
+	}
+	return strings.Join(parts, "  ")
+}
+
+// awaitAll waits for every resource of the quickstart, whatever its kind.
+func (q *quickstartRun) awaitAll(ctx context.Context) error {
+	return q.await(ctx, 5*time.Minute, (*resource).ours, describeAll)
+}
+
+func describeAll(list []resource) string {
+	var parts []string
+	for _, r := range list {
+		ready, _ := r.ready()
+		parts = append(parts, mark(r.Kind+" "+r.Metadata.Name, ready))
+	}
+	return strings.Join(parts, "  ")
+}
+
+func mark(name string, ready bool) string {
+	if ready {
+		return name + " ✓"
+	}
+	return name + " …"
 }
 
 // stream watches the rows arrive until all are there.
@@ -151,14 +197,14 @@ func (q *quickstartRun) stream(ctx context.Context) error {
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
 		case err != nil:
-			q.up.screen.progress(err.Error())
+			q.up.show(err.Error())
 		case rows >= flightsTotal:
 			took := time.Since(started)
 			text := fmt.Sprintf("%d rows", rows)
 			if first >= 0 && rows > first {
 				text += fmt.Sprintf(", %.0f/s", float64(rows-first)/took.Seconds())
 			}
-			q.up.screen.progress(text)
+			q.up.show(text)
 			return nil
 		default:
 			now := time.Now()
@@ -172,7 +218,7 @@ func (q *quickstartRun) stream(ctx context.Context) error {
 				grew = now
 			}
 			before, measured = rows, now
-			q.up.screen.progress(fmt.Sprintf("%s %d of %d rows, %.0f/s", bar(rows), rows, int64(flightsTotal), rate))
+			q.up.show(fmt.Sprintf("%s %d of %d rows, %.0f/s", bar(rows), rows, int64(flightsTotal), rate))
 		}
 		if time.Since(grew) > patience {
 			return errors.Join(fmt.Errorf("no new row for %s; the table holds %d of %d", patience, before, int64(flightsTotal)), err)

@@ -7,16 +7,20 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 	"unicode/utf8"
+
+	"golang.org/x/term"
 )
 
 // screen shows one step at a time: on a terminal as one line that is written over, elsewhere a line now and then.
 type screen struct {
 	out      io.Writer
 	terminal bool
+	width    func() int // of the terminal, in characters
 
 	mu      sync.Mutex
 	title   string
@@ -31,8 +35,13 @@ type screen struct {
 const quiet = 15 * time.Second
 
 func newScreen(out *os.File) *screen {
-	info, err := out.Stat()
-	return &screen{out: out, terminal: err == nil && info.Mode()&os.ModeCharDevice != 0 && os.Getenv("TERM") != "dumb"}
+	width := func() int {
+		if columns, _, err := term.GetSize(int(out.Fd())); err == nil && columns > 40 {
+			return columns
+		}
+		return 110
+	}
+	return &screen{out: out, terminal: term.IsTerminal(int(out.Fd())) && os.Getenv("TERM") != "dumb", width: width}
 }
 
 func (s *screen) begin(title string) {
@@ -70,7 +79,7 @@ func (s *screen) draw() {
 	defer s.mu.Unlock()
 	elapsed := time.Since(s.started).Round(time.Second)
 	if s.terminal {
-		fmt.Fprintf(s.out, "\r\x1b[K%s", cut(fmt.Sprintf("%s  %s  %s", s.title, elapsed, s.latest), 110))
+		fmt.Fprintf(s.out, "\r\x1b[K%s", cut(fmt.Sprintf("%s  %s  %s", s.title, elapsed, s.latest), s.width()-1))
 		return
 	}
 	if time.Since(s.shown) >= quiet {
@@ -90,7 +99,7 @@ func (s *screen) end(err error) {
 	}
 	line := fmt.Sprintf("%s in %.1f s", verdict, time.Since(s.started).Seconds())
 	if s.terminal {
-		fmt.Fprintf(s.out, "\r\x1b[K%s  %s  %s\n", s.title, line, cut(s.latest, 80))
+		fmt.Fprintf(s.out, "\r\x1b[K%s  %s  %s\n", s.title, line, cut(s.latest, max(20, s.width()-50)))
 		return
 	}
 	fmt.Fprintf(s.out, "      %s  %s\n", line, cut(s.latest, 140))
@@ -124,4 +133,20 @@ func (l *lastLine) Write(p []byte) (int, error) {
 
 func indent(text string) string {
 	return "  " + strings.ReplaceAll(strings.TrimRight(text, "\n"), "\n", "\n  ") + "\n"
+}
+
+// sideBySide returns a function for each of n tasks to say what it is at; show receives what all of them said last.
+func sideBySide(n int, show func(string)) []func(string) {
+	var mu sync.Mutex
+	latest := make([]string, n)
+	var out []func(string)
+	for i := range n {
+		out = append(out, func(text string) {
+			mu.Lock()
+			defer mu.Unlock()
+			latest[i] = cut(text, 60)
+			show(strings.Join(slices.DeleteFunc(slices.Clone(latest), func(t string) bool { return t == "" }), "  |  "))
+		})
+	}
+	return out
 }

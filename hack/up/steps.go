@@ -32,6 +32,7 @@ type step struct {
 type up struct {
 	root, bin, logs, kubeconfig string
 	screen                      *screen
+	show                        func(text string) // progress of the step, or of one of its tasks
 }
 
 func newUp(root string) (*up, error) {
@@ -40,6 +41,7 @@ func newUp(root string) (*up, error) {
 		root: root, bin: filepath.Join(local, "bin"), logs: filepath.Join(local, "up"),
 		kubeconfig: filepath.Join(local, "kubeconfig"), screen: newScreen(os.Stdout),
 	}
+	u.show = u.screen.progress
 	return u, errors.Join(os.MkdirAll(u.logs, 0o755), os.MkdirAll(u.bin, 0o755))
 }
 
@@ -60,8 +62,8 @@ func (u *up) run(ctx context.Context, log, dir, name string, args ...string) err
 	defer file.Close()
 	command := exec.CommandContext(ctx, name, args...)
 	command.Dir = dir
-	command.Env = append(os.Environ(), "KUBECONFIG="+u.kubeconfig)
-	output := &lastLine{to: file, show: u.screen.progress}
+	command.Env = append(os.Environ(), "KUBECONFIG="+u.kubeconfig, "GOBUILD_EVERY=1s")
+	output := &lastLine{to: file, show: u.show}
 	command.Stdout, command.Stderr = output, output
 	command.Cancel = func() error { return command.Process.Signal(os.Interrupt) }
 	command.WaitDelay = time.Minute
@@ -85,23 +87,6 @@ func tail(path string, lines int) string {
 	}
 	all := strings.Split(strings.TrimRight(string(data), "\n"), "\n")
 	return "    " + strings.Join(all[max(0, len(all)-lines):], "\n    ")
-}
-
-// build makes Kubernetes and the images. The two run one after the other: both fill the processors.
-func (u *up) build(ctx context.Context) error {
-	module := filepath.Join(u.root, "hack", "localcluster")
-	err := u.run(ctx, "build-localcluster", module, "go", "build", "-o", filepath.Join(u.bin, "localcluster"), "./cmd/localcluster")
-	if err != nil {
-		return err
-	}
-	if err := u.run(ctx, "build-node", u.root, filepath.Join(u.bin, "localcluster"), "build"); err != nil {
-		return err
-	}
-	return u.run(ctx, "build-images", filepath.Join(u.root, "hack", "images"), "go", "run", "./cmd/images", "build")
-}
-
-func (u *up) startNode(ctx context.Context) error {
-	return u.run(ctx, "node", u.root, filepath.Join(u.bin, "localcluster"), "up")
 }
 
 func (u *up) loadImages(ctx context.Context) error {
@@ -140,72 +125,6 @@ func (u *up) images() (map[string]image, error) {
 		images[i.Name] = i
 	}
 	return images, nil
-}
-
-// backendImages are the backends' names in the chart, and the images that serve for them here.
-var backendImages = map[string]string{
-	"postgresql": "postgres", "kafka": "kafka", "clickhouse": "clickhouse", "redis": "redis", "rabbitmq": "rabbitmq",
-}
-
-// productImages are those of the product services and their workers, which have the same names in the chart.
-var productImages = []string{"vault", "workflow", "workflow-worker"}
-
-// installOperator installs the chart with the images of this checkout.
-func (u *up) installOperator(ctx context.Context) error {
-	images, err := u.images()
-	if err != nil {
-		return err
-	}
-	values := map[string]any{"podAnnotations": map[string]string{}}
-	missing := func(name string) error { return fmt.Errorf("image %s was not built", name) }
-	split := func(name string) (map[string]any, error) {
-		i, ok := images[name]
-		at := strings.LastIndex(i.Ref, ":")
-		if !ok || at < 0 {
-			return nil, missing(name)
-		}
-		return map[string]any{"repository": i.Ref[:at], "tag": i.Ref[at+1:]}, nil
-	}
-	manager, err := split("manager")
-	if err != nil {
-		return err
-	}
-	worker, err := split("dataflow-worker")
-	if err != nil {
-		return err
-	}
-	backends := map[string]string{}
-	for backend, name := range backendImages {
-		if _, ok := images[name]; !ok {
-			return missing(name)
-		}
-		backends[backend] = images[name].Ref
-	}
-	products := map[string]any{}
-	for _, name := range productImages {
-		product, err := split(name)
-		if err != nil {
-			return err
-		}
-		products[name] = map[string]any{"image": product}
-	}
-	values["image"], values["worker"], values["backends"] = manager, map[string]any{"image": worker}, map[string]any{"images": backends}
-	values["products"] = products
-	// The tag stays when the image changes; the digest makes the Pod change with it.
-	values["podAnnotations"] = map[string]string{"itechsmart.dev/image": images["manager"].Digest}
-	data, err := json.MarshalIndent(values, "", "  ")
-	if err != nil {
-		return err
-	}
-	file := filepath.Join(u.logs, "values.json")
-	if err := os.WriteFile(file, data, 0o644); err != nil {
-		return err
-	}
-	if err := u.clearRelease(ctx); err != nil {
-		return err
-	}
-	return u.run(ctx, "install", u.root, filepath.Join(u.bin, "helm"), "upgrade", "--install", release, "charts/itechsmart",
-		"--namespace", operatorNamespace, "--create-namespace", "--values", file, "--wait", "--timeout", "5m")
 }
 
 // kubectl runs kubectl and returns its output.

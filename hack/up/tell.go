@@ -15,11 +15,11 @@ func (u *up) tell(ctx context.Context, quickstart bool) error {
 		fmt.Print("  kubectl get pods -A\n  make down    stops everything\n")
 		return nil
 	}
-	shown, err := u.kubectl(ctx, "-n", namespace, "get", "platform,pipeline,pods")
+	shown, err := u.kubectl(ctx, "-n", namespace, "get", "itechsmart,pods")
 	if err != nil {
 		return err
 	}
-	fmt.Printf("\nWhat runs (kubectl -n %s get platform,pipeline,pods)\n%s", namespace, indent(string(shown)))
+	fmt.Printf("\nWhat runs (kubectl -n %s get itechsmart,pods)\n%s", namespace, indent(string(shown)))
 	fmt.Print(`
 To try next
   kubectl -n quickstart get pipelines -w                     watch throughput and lag
@@ -31,7 +31,7 @@ To try next
   kubectl -n quickstart patch pipeline flights --type merge -p '{"spec":{"paused":true}}'      pause it; false goes on
   kubectl -n quickstart scale pipeline flights --replicas 2                                    two workers share the partitions
   kubectl explain pipeline.spec                                                                all there is
-  less docs/first-secret.md                                                                    the Vault: by REST, from Git, into a workload
+  ls docs/first-*.md                                                                           a guide of ten minutes per product
   ls config/samples                                                                            more Platforms and Pipelines
   make down                                                                                    stop everything
 `)

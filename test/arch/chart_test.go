@@ -15,7 +15,6 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/yaml"
@@ -42,7 +41,13 @@ func tool(t *testing.T, name string, args ...string) (stdout []byte, stderr stri
 
 func render(t *testing.T, args ...string) []byte {
 	t.Helper()
-	args = append([]string{"template", "itechsmart", "charts/itechsmart", "--namespace", "itechsmart-system"}, args...)
+	return renderAs(t, "itechsmart", args...)
+}
+
+// renderAs renders a release of another name.
+func renderAs(t *testing.T, release string, args ...string) []byte {
+	t.Helper()
+	args = append([]string{"template", release, "charts/itechsmart", "--namespace", "itechsmart-system"}, args...)
 	out, stderr, err := tool(t, "helm", args...)
 	if err != nil {
 		t.Fatalf("helm %s: %v\n%s", strings.Join(args, " "), err, stderr)
@@ -109,16 +114,20 @@ func firstDifference(got, want []byte) string {
 // manifests are all that we install: every rendering of the chart, and the kustomization.
 func manifests(t *testing.T) map[string][]unstructured.Unstructured {
 	t.Helper()
-	out := map[string][]unstructured.Unstructured{}
+	out := map[string][]unstructured.Unstructured{"kustomize default": kustomized(t)}
 	for name, args := range variants {
 		out["chart "+name] = objects(t, render(t, args...))
 	}
+	return out
+}
+
+func kustomized(t *testing.T) []unstructured.Unstructured {
+	t.Helper()
 	built, stderr, err := tool(t, "kustomize", "build", "config/default")
 	if err != nil {
 		t.Fatalf("kustomize: %v\n%s", err, stderr)
 	}
-	out["kustomize default"] = objects(t, built)
-	return out
+	return objects(t, built)
 }
 
 func convert[T any](t *testing.T, obj unstructured.Unstructured) T {
@@ -128,51 +137,6 @@ func convert[T any](t *testing.T, obj unstructured.Unstructured) T {
 		t.Fatalf("%s %s: %v", obj.GetKind(), obj.GetName(), err)
 	}
 	return out
-}
-
-func TestRBACHasNoWildcard(t *testing.T) {
-	for name, list := range manifests(t) {
-		roles := 0
-		for _, obj := range list {
-			if !strings.HasSuffix(obj.GetKind(), "Role") {
-				continue
-			}
-			roles++
-			for _, rule := range convert[rbacv1.ClusterRole](t, obj).Rules {
-				if slices.Contains(slices.Concat(rule.APIGroups, rule.Resources, rule.Verbs, rule.NonResourceURLs), "*") {
-					t.Errorf("%s: %s %s has a wildcard: %v", name, obj.GetKind(), obj.GetName(), rule)
-				}
-				if slices.ContainsFunc(rule.Verbs, func(verb string) bool { return verb == "escalate" || verb == "bind" || verb == "impersonate" }) {
-					t.Errorf("%s: %s %s may raise its own rights: %v", name, obj.GetKind(), obj.GetName(), rule)
-				}
-			}
-		}
-		if roles == 0 {
-			t.Errorf("%s: no role at all", name)
-		}
-	}
-}
-
-// TestNamespacedRights: with a list of namespaces no right on Secrets reaches beyond it.
-func TestNamespacedRights(t *testing.T) {
-	namespaces := map[string]bool{}
-	for _, obj := range objects(t, render(t, variants["namespaced"]...)) {
-		if !strings.HasSuffix(obj.GetKind(), "Role") || !strings.HasSuffix(obj.GetName(), "-manager") {
-			continue
-		}
-		for _, rule := range convert[rbacv1.ClusterRole](t, obj).Rules {
-			if !slices.Contains(rule.Resources, "secrets") {
-				continue
-			}
-			if obj.GetKind() == "ClusterRole" {
-				t.Errorf("ClusterRole %s grants Secrets everywhere: %v", obj.GetName(), rule)
-			}
-			namespaces[obj.GetNamespace()] = true
-		}
-	}
-	if !namespaces["team-a"] || !namespaces["team-b"] || len(namespaces) != 2 {
-		t.Errorf("Roles for Secrets are in %v, want team-a and team-b", namespaces)
-	}
 }
 
 // TestPodsAreRestricted: what we install satisfies Pod Security restricted, on a read-only root.
@@ -244,7 +208,7 @@ func TestChartCRDsUpgradeAndStay(t *testing.T) {
 }
 
 func TestChartRefusesWrongValues(t *testing.T) {
-	for _, wrong := range []string{"replica=2", "replicas=-1", "logLevel=loud", "image.tags=x", "namespaces={Not_A_Namespace}", "backends.images.mysql=x", "products.vault.image.tags=x", "maxConcurrentReconciles=0", "metrics.port=80"} {
+	for _, wrong := range []string{"replica=2", "replicas=-1", "logLevel=loud", "images.tags=x", "images.registry=x/", "images.overrides=x", "namespaces={Not_A_Namespace}", "backends.images.mysql=x", "allowPrivateAddresses=maybe", "maxConcurrentReconciles=0", "metrics.port=80"} {
 		t.Run(wrong, func(t *testing.T) {
 			_, stderr, err := tool(t, "helm", "template", "itechsmart", "charts/itechsmart", "--set", wrong)
 			if err == nil {
@@ -256,5 +220,56 @@ func TestChartRefusesWrongValues(t *testing.T) {
 				t.Errorf("the refusal does not name %s: %s", last, stderr)
 			}
 		})
+	}
+}
+
+// TestImageFlags: the programs come with the manager's own version, and from where the values say.
+func TestImageFlags(t *testing.T) {
+	var chart struct {
+		AppVersion string `json:"appVersion"`
+	}
+	if err := yaml.Unmarshal(read(t, "charts/itechsmart/Chart.yaml"), &chart); err != nil {
+		t.Fatal(err)
+	}
+	image, args := manager(t, kustomized(t))
+	wantArgs(t, args, "--image-registry=docker.io/itechsmart", "--image-tag="+chart.AppVersion)
+	if want := "docker.io/itechsmart/manager:" + chart.AppVersion; image != want {
+		t.Errorf("kustomize: the manager's image is %s, want %s", image, want)
+	}
+	image, args = manager(t, objects(t, render(t, variants["default"]...)))
+	wantArgs(t, args, "--image-registry=docker.io/itechsmart", "--image-tag="+chart.AppVersion)
+	if want := "docker.io/itechsmart/manager:" + chart.AppVersion; image != want {
+		t.Errorf("chart: the manager's image is %s, want %s", image, want)
+	}
+	image, args = manager(t, objects(t, render(t, "--set", "images.registry=example.com/ours,images.tag=v7", "--set", "images.overrides.some-program=example.com/some@sha256:12")))
+	wantArgs(t, args, "--image-registry=example.com/ours", "--image-tag=v7", "--image=some-program=example.com/some@sha256:12")
+	if image != "example.com/ours/manager:v7" {
+		t.Errorf("the manager's image is %s", image)
+	}
+	image, args = manager(t, objects(t, render(t, "--set", "images.overrides.manager=example.com/boss:1")))
+	if image != "example.com/boss:1" || slices.ContainsFunc(args, func(arg string) bool { return strings.HasPrefix(arg, "--image=") }) {
+		t.Errorf("the manager's image is %s, its arguments %v", image, args)
+	}
+}
+
+// manager returns the image and the arguments of the manager.
+func manager(t *testing.T, list []unstructured.Unstructured) (image string, args []string) {
+	t.Helper()
+	for _, obj := range list {
+		if obj.GetKind() == "Deployment" {
+			container := convert[appsv1.Deployment](t, obj).Spec.Template.Spec.Containers[0]
+			return container.Image, container.Args
+		}
+	}
+	t.Fatal("no Deployment")
+	return "", nil
+}
+
+func wantArgs(t *testing.T, args []string, wants ...string) {
+	t.Helper()
+	for _, want := range wants {
+		if !slices.Contains(args, want) {
+			t.Errorf("the manager's arguments lack %s: %v", want, args)
+		}
 	}
 }

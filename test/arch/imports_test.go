@@ -13,9 +13,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/itechsmart/operator/hack/programs"
 )
 
-const module = "github.com/itechsmart/operator"
+const module = programs.Module
 
 // root is the checkout, seen from this package.
 var root = filepath.Join("..", "..")
@@ -66,14 +68,28 @@ func within(path string, prefixes ...string) bool {
 	})
 }
 
-// workers are the programs that are no Kubernetes clients, each with its config.
-var workers = []string{"workloads/dataflow/worker", "workloads/workflow/worker"}
+// ofKind returns the packages of the programs of one kind.
+func ofKind(t *testing.T, kind programs.Kind) []string {
+	t.Helper()
+	list, err := programs.List(t.Context(), root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var found []string
+	for _, p := range list {
+		if p.Kind == kind {
+			found = append(found, strings.TrimPrefix(p.Package, "./"))
+		}
+	}
+	return found
+}
 
-// serviceConfig is what a Platform's controller tells a product service.
+// serviceConfig is the shared part of a service's configuration.
 const serviceConfig = "workloads/config"
 
-// allowed returns which packages of the module the package at path may import directly.
-func allowed(path string) []string {
+// allowed returns which packages of the module the package at path may import directly; contracts are those between
+// controllers and workloads.
+func allowed(path string, contracts []string) []string {
 	parts := strings.Split(path, "/")
 	at := func(i int) string {
 		if i < len(parts) {
@@ -86,7 +102,7 @@ func allowed(path string) []string {
 	case "api":
 		return []string{"api/common", "api/" + product}
 	case "controllers":
-		return append(controllerImports(product), workerConfigs()...)
+		return append(controllerImports(product), contracts...)
 	case "cmd":
 		return []string{"api", "controllers", path}
 	case "internal":
@@ -116,18 +132,24 @@ func controllerImports(product string) []string {
 	}
 }
 
-func workerConfigs() []string {
+// contracts are the packages of workloads that controllers may import: configurations, and clients of services.
+func contracts(t *testing.T) []string {
+	t.Helper()
 	out := []string{serviceConfig}
-	for _, worker := range workers {
+	for _, service := range ofKind(t, programs.Service) {
+		out = append(out, service+"/config", service+"/client")
+	}
+	for _, worker := range ofKind(t, programs.Worker) {
 		out = append(out, worker+"/config")
 	}
 	return out
 }
 
 func TestImports(t *testing.T) {
+	contracts := contracts(t)
 	for _, p := range packages(t) {
 		path := strings.TrimPrefix(strings.TrimPrefix(p.ImportPath, module), "/")
-		may := allowed(path)
+		may := allowed(path, contracts)
 		if slices.Contains(may, "") {
 			continue
 		}
@@ -148,7 +170,14 @@ func TestAPIDependencies(t *testing.T) {
 
 // TestWorkersLinkNoKubernetes keeps the data plane free of the control plane.
 func TestWorkersLinkNoKubernetes(t *testing.T) {
-	checkDeps(t, workers, func(dep string) bool {
+	checkDeps(t, ofKind(t, programs.Worker), func(dep string) bool {
+		return within(dep, "k8s.io", module+"/api", module+"/controllers") || strings.HasPrefix(dep, "sigs.k8s.io/controller-runtime")
+	})
+}
+
+// TestContractsLinkNoKubernetes keeps what both sides import free of either side.
+func TestContractsLinkNoKubernetes(t *testing.T) {
+	checkDeps(t, contracts(t), func(dep string) bool {
 		return within(dep, "k8s.io", module+"/api", module+"/controllers") || strings.HasPrefix(dep, "sigs.k8s.io/controller-runtime")
 	})
 }

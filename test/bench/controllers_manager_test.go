@@ -48,7 +48,7 @@ func startManager(b *testing.B, program, kubeconfig string) *managerProcess {
 	health := freeAddress(b)
 	m := &managerProcess{metrics: freeAddress(b), pprof: freeAddress(b), started: time.Now()}
 	m.cmd = exec.Command(program, "--kubeconfig", kubeconfig, "--metrics-bind-address", m.metrics, "--health-probe-bind-address", health, "--pprof-bind-address", m.pprof,
-		"--worker-image", "worker:bench", "--log-level", "ERROR")
+		"--image-registry", "bench", "--log-level", "ERROR")
 	m.cmd.Stderr = os.Stderr
 	if err := m.cmd.Start(); err != nil {
 		b.Fatal(err)

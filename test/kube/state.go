@@ -10,23 +10,42 @@ import (
 	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// kinds are all that a manager makes or reconciles in these scenarios.
+// kinds are what a manager makes or reconciles in these scenarios, beside the service kinds of products.
 var kinds = []schema.GroupVersionKind{
 	{Group: "platform.itechsmart.dev", Version: "v1alpha1", Kind: "Platform"}, {Group: "dataflow.itechsmart.dev", Version: "v1alpha1", Kind: "Pipeline"},
 	{Group: "apps", Version: "v1", Kind: "Deployment"}, {Group: "apps", Version: "v1", Kind: "StatefulSet"}, {Group: "batch", Version: "v1", Kind: "Job"},
 	{Version: "v1", Kind: "Service"}, {Version: "v1", Kind: "Secret"}, {Version: "v1", Kind: "ConfigMap"},
 	{Group: "policy", Version: "v1", Kind: "PodDisruptionBudget"}, {Group: "networking.k8s.io", Version: "v1", Kind: "NetworkPolicy"},
+	{Version: "v1", Kind: "ServiceAccount"}, {Group: "rbac.authorization.k8s.io", Version: "v1", Kind: "RoleBinding"},
+}
+
+// isService reports whether a kind is a product's service kind.
+func isService(kind schema.GroupVersionKind) bool {
+	return strings.HasSuffix(kind.Group, ".itechsmart.dev") && strings.HasSuffix(kind.Kind, "Service")
+}
+
+// serviceKinds are those that a scheme has.
+func serviceKinds(scheme *runtime.Scheme) []schema.GroupVersionKind {
+	var out []schema.GroupVersionKind
+	for kind := range scheme.AllKnownTypes() {
+		if isService(kind) {
+			out = append(out, kind)
+		}
+	}
+	slices.SortFunc(out, func(a, b schema.GroupVersionKind) int { return strings.Compare(a.String(), b.String()) })
+	return out
 }
 
 // State is all that is in a namespace after garbage collection, by kind and name. What differs from run to run is left
 // out, or replaced as the pairs in replace tell.
 func State(ctx context.Context, c client.Client, namespace string, replace ...string) (map[string]string, error) {
 	var objects []unstructured.Unstructured
-	for _, kind := range kinds {
+	for _, kind := range append(serviceKinds(c.Scheme()), kinds...) {
 		list := &unstructured.UnstructuredList{}
 		list.SetGroupVersionKind(kind)
 		if err := c.List(ctx, list, client.InNamespace(namespace)); err != nil {
@@ -69,7 +88,7 @@ func text(obj *unstructured.Unstructured) (string, error) {
 	for _, key := range []string{"uid", "resourceVersion", "creationTimestamp", "managedFields"} {
 		delete(metadata, key)
 	}
-	if obj.GetKind() != "Pipeline" && obj.GetKind() != "Platform" {
+	if obj.GetKind() != "Pipeline" && obj.GetKind() != "Platform" && !isService(obj.GroupVersionKind()) {
 		delete(metadata, "generation")
 		delete(content, "status")
 	}

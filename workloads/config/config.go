@@ -1,16 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package config is the contract between the controller of product services,
-// which renders one file per service, and the service, which reads it. The
-// file is a Secret: it holds credentials and signing keys.
+// Package config is the contract between the controller of product services, which renders one file per service, and the
+// service, which reads it. The file is a Secret: it holds credentials and signing keys.
 package config
 
 import (
-	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -22,29 +18,29 @@ const (
 	FileName = "service.json"
 	// Dir is where the Secret is mounted.
 	Dir = "/etc/itechsmart"
-	// SpillDir is a writable volume for what the audit log cannot hand over yet.
+	// SpillDir is a writable volume for audit events that the database has not taken yet.
 	SpillDir = "/var/lib/itechsmart"
 	// Port serves REST.
 	Port = 8080
 	// MetricsPort serves /metrics, and pprof when it is on.
 	MetricsPort = 9090
-	// HealthPath answers for dependencies.
+	// HealthPath reports the state of the dependencies.
 	HealthPath = "/health"
-	// LivePath answers for the process alone.
+	// LivePath reports the state of the process alone.
 	LivePath = "/livez"
-	// ReadyPath tells whether to send requests.
+	// ReadyPath reports whether the service accepts requests.
 	ReadyPath = "/readyz"
 )
 
-// Service is everything that a product service is told.
+// Service is the configuration of a product service: what all of them share, and the product's own Settings.
 type Service struct {
-	// Product is the product's name. Platform and Namespace are whose it is; Generation is that of its resource.
+	// Product is the product's name, Platform and Namespace are those it belongs to, Generation is that of its resource.
 	Product    string `json:"product"`
 	Platform   string `json:"platform"`
 	Namespace  string `json:"namespace"`
 	Generation int64  `json:"generation"`
-	// Database is the binding of the product's own role, Identity that of the role that all products of the
-	// Platform share, Redis that of the cache; nil: none.
+	// Database is the binding of the product's own role, Identity that of the role that all products of the Platform share,
+	// Redis that of the cache (nil: there is none).
 	Database Database          `json:"database"`
 	Identity Database          `json:"identity"`
 	Redis    map[string]string `json:"redis,omitempty"`
@@ -53,22 +49,22 @@ type Service struct {
 	RateLimit RateLimit `json:"rateLimit"`
 	CORS      CORS      `json:"cors"`
 	Audit     Audit     `json:"audit"`
-	// Tracing says where spans go; nil: nowhere, unless OTEL_* variables say it.
+	// Tracing is the collector of spans; nil: none, unless OTEL_* variables name one.
 	Tracing *Tracing `json:"tracing,omitempty"`
-	// TrustedProxies are the CIDRs whose X-Forwarded-For is believed.
+	// TrustedProxies are the CIDRs of proxies whose X-Forwarded-For header is trusted.
 	TrustedProxies []string `json:"trustedProxies,omitempty"`
 	LogLevel       string   `json:"logLevel,omitempty"` // debug, info, warn, error
 	Pprof          bool     `json:"pprof,omitempty"`
-	// URL is where the service answers inside of the cluster, without a path.
+	// URL is the service's address inside the cluster, without a path.
 	URL string `json:"url,omitempty"`
-	// Queue is the product's queue of tasks; nil: it has none. Objects is the binding of the bucket for what is large; nil: none.
+	// Queue is the product's task queue, Objects the binding of the bucket for large values; nil: there is none.
 	Queue   *Queue            `json:"queue,omitempty"`
 	Objects map[string]string `json:"objects,omitempty"`
-	// Settings are the product's own part, which workloads/<product>/config decodes.
+	// Settings is the product's own part: the Settings of workloads/<product>/config, as JSON.
 	Settings json.RawMessage `json:"settings,omitempty"`
 }
 
-// Database is a schema in PostgreSQL, in the Service Binding format plus the schema's name.
+// Database is a schema in PostgreSQL: a binding in the Service Binding format, and the schema's name.
 type Database struct {
 	Binding map[string]string `json:"binding"`
 	Schema  string            `json:"schema"`
@@ -77,24 +73,24 @@ type Database struct {
 	MaxConnections int32 `json:"maxConnections,omitempty"`
 }
 
-// Auth is how users and programs prove who they are.
+// Auth configures authentication.
 type Auth struct {
-	// Issuer is the `iss` and `aud` of tokens: one per Platform, so that a login on one product holds on all.
+	// Issuer is the `iss` and `aud` of tokens. It is the same for all products of a Platform: a login on one is a login on all.
 	Issuer string `json:"issuer"`
-	// Keys sign and verify tokens; the first signs. Old ones stay until the tokens that they signed have expired.
+	// Keys verify tokens; the first one signs them. Old keys stay until the tokens that they signed have expired.
 	Keys []Key `json:"keys"`
-	// AccessTTL is 24 h, RefreshTTL 30 days when zero.
+	// AccessTTL defaults to 24 h, RefreshTTL to 30 days.
 	AccessTTL  Duration `json:"accessTTL,omitempty"`
 	RefreshTTL Duration `json:"refreshTTL,omitempty"`
-	// OpenRegistration lets anybody register; otherwise an administrator makes users.
+	// OpenRegistration lets anybody register; otherwise only administrators create users.
 	OpenRegistration bool     `json:"openRegistration,omitempty"`
 	Password         Password `json:"password"`
-	// Administrator is the first one, made when the database holds no user.
+	// Administrator is the first user, created when the database holds none.
 	Administrator *Administrator `json:"administrator,omitempty"`
 	Clients       []Client       `json:"clients,omitempty"` // of OAuth 2
-	// ServiceAccounts lets tokens of the cluster's ServiceAccounts in, by "namespace/name"; "namespace/*" is every one.
+	// ServiceAccounts are those of the cluster whose tokens are accepted.
 	ServiceAccounts []ServiceAccount `json:"serviceAccounts,omitempty"`
-	// Issuers are others whose tokens are taken.
+	// Issuers are other issuers whose tokens are accepted.
 	Issuers []Issuer `json:"issuers,omitempty"`
 }
 
@@ -106,7 +102,7 @@ type Key struct {
 	Secret string `json:"secret"`
 }
 
-// Password is what a new password must have.
+// Password is the policy for new passwords.
 type Password struct {
 	MinLength   int  `json:"minLength,omitempty"` // 8 when zero
 	Upper       bool `json:"upper,omitempty"`
@@ -131,21 +127,21 @@ type Client struct {
 
 // ServiceAccount gives a ServiceAccount a role on products.
 type ServiceAccount struct {
-	Name string `json:"name"` // "namespace/name" or "namespace/*"
+	Name string `json:"name"` // "namespace/name"; "namespace/*" is every one of a namespace
 	Role string `json:"role"` // viewer, editor, admin
 }
 
-// Issuer signs tokens with asymmetric keys, which OpenID Connect discovery below URL names.
+// Issuer signs tokens with asymmetric keys, which are found by OpenID Connect discovery below URL.
 type Issuer struct {
 	URL      string   `json:"url"`      // the tokens' iss
-	Audience string   `json:"audience"` // that they must be for
-	Callers  []Caller `json:"callers"`  // the first whose claims fit counts
+	Audience string   `json:"audience"` // the tokens' aud
+	Callers  []Caller `json:"callers"`  // the first whose claims match applies
 }
 
-// Caller is a program that is known by its token's claims.
+// Caller is a program, identified by the claims of its token.
 type Caller struct {
 	Name   string            `json:"name"`   // for policies and the audit log
-	Claims map[string]string `json:"claims"` // a star is any run of characters
+	Claims map[string]string `json:"claims"` // "*" matches any run of characters
 	Role   string            `json:"role"`   // viewer, editor, admin
 }
 
@@ -155,36 +151,36 @@ type Tracing struct {
 	SamplePercent int    `json:"samplePercent"`
 }
 
-// RateLimit is a token bucket per user, and per address for those without a token.
+// RateLimit is a token bucket per user, and per address for requests without a token.
 type RateLimit struct {
-	RequestsPerMinute int `json:"requestsPerMinute,omitempty"` // 100 when zero; -1: none
+	RequestsPerMinute int `json:"requestsPerMinute,omitempty"` // 100 when zero; -1: no limit
 	Burst             int `json:"burst,omitempty"`             // RequestsPerMinute when zero
-	// FailOpen lets requests through on local buckets when Redis fails; otherwise they get 503.
+	// FailOpen falls back to local buckets when Redis is down; otherwise requests get 503.
 	FailOpen bool `json:"failOpen"`
 }
 
-// CORS is which web origins may call.
+// CORS is the web origins that may call.
 type CORS struct {
 	Origins []string `json:"origins,omitempty"` // "https://console.example.com"; no "*" with credentials
 	MaxAge  Duration `json:"maxAge,omitempty"`
 }
 
-// Audit is how long events stay, and how much may wait for the database.
+// Audit configures how long audit events are kept, and how many may wait for the database.
 type Audit struct {
 	Retention  Duration `json:"retention,omitempty"`  // 90 days when zero
 	SpillBytes int64    `json:"spillBytes,omitempty"` // 64 MiB when zero
-	// Key is the Ed25519 seed (32 bytes, base64) that signs the log's checkpoints; it stays for as long as the log does.
-	// Empty: derived from the first of Auth.Keys, so that a change of those shows as a finding in the log.
+	// Key is the Ed25519 seed (32 bytes, base64) that signs the log's checkpoints; it must stay the same as long as the log
+	// exists. Empty: derived from the first of Auth.Keys, so that rotating those shows as a finding in the log.
 	Key string `json:"key,omitempty"`
 }
 
-// Queue is a queue of tasks in RabbitMQ, which the controller keeps as declared.
+// Queue is a queue in RabbitMQ, which the controller declares.
 type Queue struct {
 	Binding map[string]string `json:"binding"`
 	Name    string            `json:"name"`
 }
 
-// Duration is a time.Duration as "24h".
+// Duration is a time.Duration that is written as text, such as "24h".
 type Duration time.Duration
 
 // MarshalText implements encoding.TextMarshaler.
@@ -200,7 +196,7 @@ func (d *Duration) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// Or is the duration, or fallback when it is zero.
+// Or returns the duration, or fallback when it is zero.
 func (d Duration) Or(fallback time.Duration) time.Duration {
 	if d == 0 {
 		return fallback
@@ -208,22 +204,32 @@ func (d Duration) Or(fallback time.Duration) time.Duration {
 	return time.Duration(d)
 }
 
-// Load reads the file in dir, and refuses unknown keys and what comes after the object.
-func Load(dir string) (*Service, error) {
+// Load reads the file in dir. It returns the paths of the keys that this version does not know as well, those of the
+// product's own part aside: an older image starts on a newer manager's file.
+func Load(dir string) (s *Service, unknown []string, err error) {
 	data, err := os.ReadFile(filepath.Join(dir, FileName))
 	if err != nil {
-		return nil, fmt.Errorf("read configuration: %w", err)
+		return nil, nil, fmt.Errorf("read configuration: %w", err)
 	}
-	decoder := json.NewDecoder(bytes.NewReader(data))
-	decoder.DisallowUnknownFields()
-	var s Service
-	if err := decoder.Decode(&s); err != nil {
-		return nil, fmt.Errorf("parse %s: %w", FileName, err)
+	s = &Service{}
+	if unknown, err = Decode(data, s); err != nil {
+		return nil, nil, fmt.Errorf("parse %s: %w", FileName, err)
 	}
-	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("parse %s: there is something after the configuration", FileName)
+	return s, unknown, nil
+}
+
+// Settings returns the product's own part of a configuration, and the paths of the keys in it that T does not have.
+func Settings[T any](s *Service) (settings T, unknown []string, err error) {
+	if len(s.Settings) == 0 {
+		return settings, nil, nil
 	}
-	return &s, nil
+	if unknown, err = Decode(s.Settings, &settings); err != nil {
+		return settings, nil, fmt.Errorf("parse settings in %s: %w", FileName, err)
+	}
+	for i := range unknown {
+		unknown[i] = "settings." + unknown[i]
+	}
+	return settings, unknown, nil
 }
 
 // Prefixes parses the CIDRs of a field.

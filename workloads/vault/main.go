@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command vault (vault-service in its image) keeps the secrets of one Platform.
+// Command vault keeps the secrets of one Platform.
 package main
 
 import (

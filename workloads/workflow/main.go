@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command workflow (workflow-service in its image) runs the Workflows of one Platform.
+// Command workflow runs the Workflows of one Platform.
 package main
 
 import (

@@ -20,20 +20,36 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 
-{{- /* The manager's rules as config/rbac/role.yaml has them, cut by scope: "cluster" keeps the resources that no
-namespaced Role can grant, "namespace" the others. What only a manager of all namespaces needs is in neither: it binds
-the products to the right to have tokens reviewed, and must hold that right to do so. */ -}}
+{{- define "itechsmart.image" -}}
+{{- index .root.Values.images.overrides .program | default (printf "%s/%s:%s" .root.Values.images.registry .program (.root.Values.images.tag | default .root.Chart.AppVersion)) -}}
+{{- end }}
+
+{{- /* The name of a ClusterRole in files/rbac, with the release's name instead of the prefix. */ -}}
+{{- define "itechsmart.roleName" -}}
+{{- regexReplaceAll "^itechsmart" .role (include "itechsmart.name" .root) -}}
+{{- end }}
+
+{{- /* The rules of a ClusterRole in files/rbac, by scope: "cluster" returns those on resources that no namespaced Role can
+grant, "namespace" the others, "all" both. ClusterRoles that a rule names get the release's name. */ -}}
 {{- define "itechsmart.rules" -}}
-{{- $cluster := list "namespaces" "nodes" "persistentvolumes" "storageclasses" "customresourcedefinitions" "priorityclasses" "subjectaccessreviews" }}
-{{- $everywhere := list "tokenreviews" "clusterrolebindings" }}
+{{- $cluster := list "namespaces" "nodes" "persistentvolumes" "storageclasses" "customresourcedefinitions" "priorityclasses" "subjectaccessreviews" "clusterrolebindings" }}
+{{- $root := .root }}
 {{- $scope := .scope }}
 {{- $rules := list }}
-{{- range (.root.Files.Get "files/role.yaml" | fromYaml).rules }}
-  {{- $keep := list }}
+{{- range .role.rules }}
+  {{- $resources := list }}
   {{- range .resources }}
-    {{- if and (not (has . $everywhere)) (eq (has (splitList "/" . | first) $cluster) (eq $scope "cluster")) }}{{ $keep = append $keep . }}{{ end }}
+    {{- if or (eq $scope "all") (eq (has (splitList "/" . | first) $cluster) (eq $scope "cluster")) }}{{ $resources = append $resources . }}{{ end }}
   {{- end }}
-  {{- if $keep }}{{ $rules = append $rules (merge (dict "resources" $keep) (omit . "resources")) }}{{ end }}
+  {{- if $resources }}
+    {{- $rule := merge (dict "resources" $resources) (omit . "resources") }}
+    {{- if and .resourceNames (has "rbac.authorization.k8s.io" .apiGroups) }}
+      {{- $names := list }}
+      {{- range .resourceNames }}{{ $names = append $names (include "itechsmart.roleName" (dict "root" $root "role" .)) }}{{ end }}
+      {{- $_ := set $rule "resourceNames" $names }}
+    {{- end }}
+    {{- $rules = append $rules $rule }}
+  {{- end }}
 {{- end }}
 {{- toYaml $rules }}
 {{- end }}

@@ -136,12 +136,12 @@ func (o Owner) write(ctx context.Context, claims []Claim, guard bool) error {
 	})
 }
 
-// Plan is what Look found to do about the objects of one kind on one connection.
+// Plan is what Diff found to do for the objects of one kind on one connection.
 type Plan interface {
 	// claims returns what the owner has to claim before anything is created.
 	claims() []Claim
-	// carryOut creates and updates. fresh are the claims that were just made.
-	carryOut(ctx context.Context, owner Owner, fresh []Claim) error
+	// apply creates and updates. fresh are the claims that were just made.
+	apply(ctx context.Context, owner Owner, fresh []Claim) error
 	// objects returns all wanted ones, and whether the owner created them.
 	objects() []common.ExternalObject
 }
@@ -157,8 +157,8 @@ type plan[S any] struct {
 
 type change[S any] struct{ want, have S }
 
-// Look compares the wanted objects on one connection with those that exist, and changes nothing.
-func Look[S any](ctx context.Context, owner Owner, driver Driver[S], connection string, wants []S) (Plan, error) {
+// Diff compares the wanted objects on one connection with those that exist. It changes nothing.
+func Diff[S any](ctx context.Context, owner Owner, driver Driver[S], connection string, wants []S) (Plan, error) {
 	claimed, err := owner.Claimed()
 	if err != nil {
 		return nil, err
@@ -192,8 +192,9 @@ func Look[S any](ctx context.Context, owner Owner, driver Driver[S], connection 
 	return p, nil
 }
 
-// Make carries plans out: one write claims what all of them are about to create. It tells for each object whether the owner created it.
-func Make(ctx context.Context, owner Owner, plans ...Plan) ([]common.ExternalObject, error) {
+// Apply carries out plans. It first claims, in one write, what all of them are about to create. It returns all wanted
+// objects, and whether the owner created them.
+func Apply(ctx context.Context, owner Owner, plans ...Plan) ([]common.ExternalObject, error) {
 	var added []Claim
 	var out []common.ExternalObject
 	for _, p := range plans {
@@ -206,7 +207,7 @@ func Make(ctx context.Context, owner Owner, plans ...Plan) ([]common.ExternalObj
 		}
 	}
 	for _, p := range plans {
-		if err := p.carryOut(ctx, owner, added); err != nil {
+		if err := p.apply(ctx, owner, added); err != nil {
 			return nil, err
 		}
 	}
@@ -220,7 +221,7 @@ func (p *plan[S]) claim(want S) Claim {
 func (p *plan[S]) claims() []Claim                  { return p.added }
 func (p *plan[S]) objects() []common.ExternalObject { return p.found }
 
-func (p *plan[S]) carryOut(ctx context.Context, owner Owner, fresh []Claim) error {
+func (p *plan[S]) apply(ctx context.Context, owner Owner, fresh []Claim) error {
 	for _, c := range p.changed {
 		if err := p.driver.Update(ctx, c.want, c.have); err != nil {
 			return Explain(p.driver.Kind, p.driver.Name(c.want), err)

@@ -73,14 +73,14 @@ func (s *server) driver() Driver[thing] {
 	}
 }
 
-// ensure looks and makes.
+// ensure compares and applies.
 func ensure(t *testing.T, owner Owner, s *server, wants []thing) ([]common.ExternalObject, error) {
 	t.Helper()
-	plan, err := Look(t.Context(), owner, s.driver(), "here", wants)
+	plan, err := Diff(t.Context(), owner, s.driver(), "here", wants)
 	if err != nil {
 		return nil, err
 	}
-	return Make(t.Context(), owner, plan)
+	return Apply(t.Context(), owner, plan)
 }
 
 func newOwner(t *testing.T) Owner {
@@ -102,7 +102,7 @@ func claims(t *testing.T, o Owner) string {
 	return fmt.Sprint(list)
 }
 
-func TestMakeClaimsBeforeItCreates(t *testing.T) {
+func TestApplyClaimsBeforeItCreates(t *testing.T) {
 	owner, s := newOwner(t), &server{objects: map[string]int{"theirs": 1}}
 	s.before = func(string) error {
 		if !controllerutil.ContainsFinalizer(owner.Object, common.Finalizer) || claims(t, owner) == "[]" {
@@ -122,7 +122,7 @@ func TestMakeClaimsBeforeItCreates(t *testing.T) {
 	}
 }
 
-func TestMakeConvergesAfterACrash(t *testing.T) {
+func TestApplyConvergesAfterACrash(t *testing.T) {
 	owner, s := newOwner(t), &server{objects: map[string]int{}}
 	crash := errors.New("crash")
 	s.before = func(string) error { return crash }
@@ -136,7 +136,7 @@ func TestMakeConvergesAfterACrash(t *testing.T) {
 	}
 }
 
-func TestMakeNeverAdoptsSilently(t *testing.T) {
+func TestApplyNeverAdoptsSilently(t *testing.T) {
 	owner, s := newOwner(t), &server{objects: map[string]int{}}
 	s.before = func(name string) error { s.objects[name] = 9; return nil } // somebody is faster
 	_, err := ensure(t, owner, s, []thing{{"raced", 2}})
@@ -150,14 +150,14 @@ func TestMakeNeverAdoptsSilently(t *testing.T) {
 	}
 }
 
-func TestMakeClaimsForAllPlansInOneWrite(t *testing.T) {
+func TestApplyClaimsForAllPlansInOneWrite(t *testing.T) {
 	owner, first, second := newOwner(t), &server{objects: map[string]int{}}, &server{objects: map[string]int{}}
 	version := owner.Object.GetResourceVersion()
-	one, err := Look(t.Context(), owner, first.driver(), "here", []thing{{"a", 1}})
+	one, err := Diff(t.Context(), owner, first.driver(), "here", []thing{{"a", 1}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	two, err := Look(t.Context(), owner, second.driver(), "there", []thing{{"b", 1}})
+	two, err := Diff(t.Context(), owner, second.driver(), "there", []thing{{"b", 1}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -168,7 +168,7 @@ func TestMakeClaimsForAllPlansInOneWrite(t *testing.T) {
 		}
 		return nil
 	}
-	got, err := Make(t.Context(), owner, one, two)
+	got, err := Apply(t.Context(), owner, one, two)
 	if err != nil || len(got) != 2 || claims(t, owner) != "[{Thing a here} {Thing b there}]" {
 		t.Errorf("got %v, %v, claims %s", got, err, claims(t, owner))
 	}

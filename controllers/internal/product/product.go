@@ -16,7 +16,7 @@ type Product struct {
 	Name string
 	// AddToScheme registers its kinds.
 	AddToScheme func(*runtime.Scheme) error
-	// Setup adds the controllers of its own kinds to the manager.
+	// Setup adds the controllers of its other kinds to the manager; nil: it has none.
 	Setup func(*setup.Deps) error
 	// Service is its service; nil: it has none.
 	Service *service.Type

@@ -60,11 +60,11 @@ func (p *pass) ensureQueue(ctx context.Context, platform *platformv1alpha1.Platf
 	defer func() { _ = admin.Close() }() // what was declared is there
 	owner := external.Owner{Client: p.client, Object: p.service}
 	connection := connectionName(platform.Namespace, platform.Name, platformv1alpha1.BackendRabbitMQ)
-	plan, err := external.Look(ctx, owner, queueDriver(admin), connection, []rabbitmq.WorkQueue{{Name: name}})
+	plan, err := external.Diff(ctx, owner, queueDriver(admin), connection, []rabbitmq.WorkQueue{{Name: name}})
 	if err != nil {
 		return err
 	}
-	if _, err := external.Make(ctx, owner, plan); err != nil {
+	if _, err := external.Apply(ctx, owner, plan); err != nil {
 		return err
 	}
 	// Whoever made it: what is missing of it is made, and what differs is an error.

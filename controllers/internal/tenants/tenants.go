@@ -119,9 +119,9 @@ func Make(ctx context.Context, open Open, owner external.Owner, connection strin
 		return err
 	}
 	claimed := slices.Contains(claims, external.Claim{Kind: Kind, Name: want.Name, Connection: connection})
-	plan, err := external.Look(ctx, owner, driver(admin, claimed), connection, []Tenant{want})
+	plan, err := external.Diff(ctx, owner, driver(admin, claimed), connection, []Tenant{want})
 	if err == nil {
-		_, err = external.Make(ctx, owner, plan)
+		_, err = external.Apply(ctx, owner, plan)
 	}
 	var refused *reconcile.Failed
 	if errors.Is(err, backend.ErrAuth) && errors.As(err, &refused) {

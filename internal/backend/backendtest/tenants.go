@@ -16,6 +16,7 @@ func Tenants(t *testing.T, login string, open func(testing.TB) postgres.Tenants)
 	t.Cleanup(func() { Must(t, s.admin.Close()) })
 	for name, test := range map[string]func(*testing.T){
 		"Made": s.made, "Mark": s.mark, "Foreign": s.foreign, "Repaired": s.repaired, "Invalid": s.invalid,
+		"Limit": s.limit,
 	} {
 		t.Run(name, test)
 	}
@@ -58,6 +59,27 @@ func (s tenantSuite) made(t *testing.T) {
 		t.Errorf("the schema belongs to %s", schema.Owner)
 	}
 	Ended(t, func(ctx context.Context) error { return s.admin.EnsureTenant(ctx, tenant, "secret one", "") })
+}
+
+// limit: the role's limit of connections is set, changed and removed, and no other state of the tenant with it.
+func (s tenantSuite) limit(t *testing.T) {
+	ctx := Context(t)
+	tenant := s.tenant(t, "mine")
+	for _, connections := range []int32{12, 12, 30, 0, 5} {
+		tenant.Connections = connections
+		Must(t, s.admin.EnsureTenant(ctx, tenant, "secret", ""))
+		if got := s.read(t, tenant.Name); got != tenant {
+			t.Errorf("got %+v, want %+v", got, tenant)
+		}
+	}
+	// The password changes in the same call, and what somebody removed by hand comes back with its limit.
+	tenant.Connections = 9
+	Must(t, s.admin.EnsureTenant(ctx, tenant, "another secret", ""))
+	Must(t, s.admin.DropRole(ctx, tenant.Name))
+	Must(t, s.admin.EnsureTenant(ctx, tenant, "another secret", ""))
+	if got := s.read(t, tenant.Name); got != tenant {
+		t.Errorf("got %+v, want %+v", got, tenant)
+	}
 }
 
 // mark: another mark is refused, unless it is the former one.

@@ -38,10 +38,9 @@ func (structured) Printf(ctx context.Context, format string, arguments ...any) {
 // logging is set once: go-redis has one logger for the whole process.
 var logging = sync.OnceFunc(func() { goredis.SetLogger(structured{}) })
 
-// Options is what go-redis needs to reach the binding's server: for connectors
-// that want a client of their own. Key database is the number of the database,
-// 0 when empty. ErrInvalid names the key that is wrong.
-func Options(b backend.Binding) (*goredis.Options, error) {
+// optionsOf returns what go-redis needs to connect to the binding's server. Key database is the number of the database, 0 when
+// empty. ErrInvalid names the key that is wrong.
+func optionsOf(b backend.Binding) (*goredis.Options, error) {
 	if err := b.Require("host", "port"); err != nil {
 		return nil, err
 	}
@@ -65,15 +64,6 @@ func Options(b backend.Binding) (*goredis.Options, error) {
 	}, nil
 }
 
-// Open is a client of the binding's server, with no round trip yet.
-func Open(b backend.Binding) (*goredis.Client, error) {
-	options, err := Options(b)
-	if err != nil {
-		return nil, err
-	}
-	return goredis.NewClient(options), nil
-}
-
 type admin struct {
 	binding backend.Binding
 	client  *goredis.Client
@@ -82,7 +72,7 @@ type admin struct {
 // New prepares a client and dials at the first call. ErrInvalid names the key
 // that the binding lacks.
 func New(b backend.Binding) (Admin, error) {
-	options, err := Options(b)
+	options, err := optionsOf(b)
 	if err != nil {
 		return nil, err
 	}

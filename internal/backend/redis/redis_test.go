@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	goredis "github.com/redis/go-redis/v9"
+
 	"github.com/itechsmart/operator/internal/backend"
 	"github.com/itechsmart/operator/internal/backend/backendtest"
 	"github.com/itechsmart/operator/internal/backend/backendtest/servers"
@@ -73,10 +75,10 @@ func TestEncrypted(t *testing.T) {
 func TestOutage(t *testing.T) {
 	server := servers.StartRedis(t)
 	admin := open(t, server.Binding)
-	client, err := redis.Open(server.Binding)
-	if err != nil {
-		t.Fatal(err)
-	}
+	client := goredis.NewClient(&goredis.Options{
+		Addr: server.Binding.Address(), Username: server.Binding.Username, Password: server.Binding.Password,
+	})
+	defer client.Close()
 	ctx := backendtest.Context(t)
 	if err := client.Set(ctx, "key", "value", 0).Err(); err != nil {
 		t.Fatal(err)

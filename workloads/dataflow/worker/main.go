@@ -13,4 +13,7 @@ import (
 	"github.com/itechsmart/operator/workloads/dataflow/internal/worker"
 )
 
-func main() { os.Exit(worker.Main()) }
+// version is set by the linker.
+var version = "dev"
+
+func main() { os.Exit(worker.Main(version)) }

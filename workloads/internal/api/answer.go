@@ -77,7 +77,7 @@ func (r *recorder) flush() {
 	_, _ = r.ResponseWriter.Write(r.body.Bytes()) //nolint:gosec // what the handler wrote, with its content type and nosniff
 }
 
-// sealer encrypts answers: they may hold what nobody else should read.
+// sealer encrypts stored responses, which may hold secrets.
 type sealer struct {
 	macKey []byte
 	aead   cipher.AEAD

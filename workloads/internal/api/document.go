@@ -18,7 +18,7 @@ import (
 	"github.com/itechsmart/operator/workloads/internal/api/problem"
 )
 
-// DocumentOperation implements huma.OperationDocumenter: the document tells the
+// DocumentOperation implements huma.OperationDocumenter: the document names the
 // envelopes, and every error that can come from the kit or from op.Errors.
 func (r *rest) DocumentOperation(op *huma.Operation) {
 	if op.SkipValidateBody {

@@ -21,14 +21,13 @@ import (
 // Detail is one thing that is wrong, and where.
 type Detail = problem.Detail
 
-// Error is an answer of a status, with a code for programs and a message for
-// people. Each detail is a Detail, or else a text. Neither may hold what the
-// client sent.
+// Error is a response of a status, with a code for programs and a message for people. Each detail is a Detail, or else a text.
+// Neither may repeat what the client sent.
 func Error(status int, code, message string, details ...any) error {
 	return problem.New(status, code, message, details...)
 }
 
-// Because gives an answer its cause, for the log.
+// Because adds the cause to a response, for the log.
 func Because(answer, cause error) error {
 	if e, ok := errors.AsType[*problem.Error](answer); ok {
 		e.Cause = cause
@@ -36,7 +35,7 @@ func Because(answer, cause error) error {
 	return answer
 }
 
-// Write answers a request with an error, outside of huma.
+// Write answers a request with an error, outside huma.
 func Write(w http.ResponseWriter, r *http.Request, err error) {
 	e := problem.From(err)
 	if e.Cause != nil {
@@ -45,7 +44,7 @@ func Write(w http.ResponseWriter, r *http.Request, err error) {
 	problem.Write(w, r, e)
 }
 
-// Unread is the answer to a body that a handler reads itself and cannot read to its end: too large, too slow, cut.
+// Unread is the response when a handler reads the body itself and cannot read all of it: too large, too slow, cut off.
 func Unread(ctx context.Context, err error) error {
 	return translate(ctx, nil, http.StatusInternalServerError, unreadBody, err)
 }
@@ -84,8 +83,13 @@ func Precondition(message string) error {
 
 // Unavailable is 503, with Retry-After in whole seconds, at least 1.
 func Unavailable(retryAfter time.Duration, message string) error {
-	e := problem.New(http.StatusServiceUnavailable, "unavailable", message)
-	wait := max(1, int64((retryAfter+time.Second-1)/time.Second))
+	return Retry(retryAfter, http.StatusServiceUnavailable, "unavailable", message)
+}
+
+// Retry is an error as Error makes it, with Retry-After in whole seconds, at least 1.
+func Retry(after time.Duration, status int, code, message string) error {
+	e := problem.New(status, code, message)
+	wait := max(1, int64((after+time.Second-1)/time.Second))
 	e.Headers = http.Header{"Retry-After": {strconv.FormatInt(wait, 10)}}
 	return e
 }
@@ -128,7 +132,7 @@ func translate(ctx context.Context, clean func(string) string, status int, messa
 		}
 		server.Fail(ctx, all)
 		if _, ours := errors.AsType[*problem.Error](all); !ours && db.Unavailable(all) {
-			return problem.From(Unavailable(2*time.Second, "the database does not answer; try again"))
+			return problem.From(DatabaseUnavailable())
 		}
 		return problem.From(all)
 	}

@@ -33,12 +33,12 @@ func IfMatch(header string) (*int64, error) {
 	version, ok := parseTag(text)
 	if !ok {
 		return nil, problem.New(http.StatusBadRequest, "bad_request", "the request is malformed",
-			Detail{Field: "header.If-Match", Message: `it must be one entity tag, as ETag told it, or *`})
+			Detail{Field: "header.If-Match", Message: `it must be one entity tag, as in the ETag header, or *`})
 	}
 	return &version, nil
 }
 
-// NoneMatch tells whether an If-None-Match header allows an answer: false when it names the version, or is "*", so
+// NoneMatch reports whether an If-None-Match header allows an answer: false when it names the version, or is "*", so
 // that the answer is 304. Tags that are not ours name nothing.
 func NoneMatch(header string, version int64) bool {
 	for part := range strings.SplitSeq(header, ",") {

@@ -69,7 +69,7 @@ func (f *Filter) Where() string {
 	return " WHERE " + strings.Join(f.clauses, " AND ")
 }
 
-// Limit is " LIMIT …" of one row more than the page has, which tells whether there is a next page; call it last.
+// Limit is " LIMIT …" of one row more than the page has, which shows whether there is a next page; call it last.
 func (f *Filter) Limit(page Page) string {
 	f.args = append(f.args, page.Limit+1)
 	return " LIMIT $" + strconv.Itoa(len(f.args))

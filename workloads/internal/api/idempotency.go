@@ -50,7 +50,7 @@ type Claim struct {
 
 // Store keeps the answers of requests with an Idempotency-Key. Safe for concurrent use, by all replicas.
 type Store interface {
-	// Claim takes a key that is new, or whose time is over, for the time of the lease.
+	// Claim claims a new or expired key for the duration of the lease.
 	Claim(ctx context.Context, id []byte, name string, fingerprint []byte, lease time.Duration) (Claim, error)
 	// Finish keeps the answer for ttl, unless the lease is over and another has the key.
 	Finish(ctx context.Context, id []byte, name string, answer []byte, ttl time.Duration) error
@@ -62,10 +62,10 @@ type Store interface {
 type IdempotencyOptions struct {
 	// Key encrypts the answers that are kept and names their rows: at least 16 bytes, the same on every replica.
 	Key []byte
-	// Owner tells who sends a request, "" for anybody: nobody gets the answer that another one got. Without it the
-	// Authorization header tells.
+	// Owner returns who sends a request, "" for anonymous: a stored response is only returned to its owner. Without it, the
+	// owner is the Authorization header.
 	Owner func(context.Context) string
-	// Except are the requests whose handlers see to it themselves that a key counts once; nil: none.
+	// Except selects the requests whose handlers implement the key themselves; nil: none.
 	Except func(*http.Request) bool
 	// TTL is how long an answer is kept; DefaultIdempotencyTTL when zero.
 	TTL time.Duration
@@ -117,8 +117,8 @@ func (i *idempotent) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	i.once(w, r, i.id(r, key), i.fingerprint(r, body))
 }
 
-// id names the row of a sender's key. Those who have not logged in are all one sender: for them a key is of one path, so
-// that nobody's key keeps another path from asking for a login.
+// id returns the row of a sender's key. All anonymous requests are one sender, and their keys are per path: a key must not
+// keep another path from asking for a login.
 func (i *idempotent) id(r *http.Request, key string) []byte {
 	owner := i.owner(r)
 	if owner == "" {
@@ -127,7 +127,7 @@ func (i *idempotent) id(r *http.Request, key string) []byte {
 	return i.sealer.mac("id", []byte(owner), []byte(key))
 }
 
-// once does the request, or tells how it was answered.
+// once serves the request, or returns the stored response.
 func (i *idempotent) once(w http.ResponseWriter, r *http.Request, id, fingerprint []byte) {
 	ctx, cancel := context.WithTimeout(r.Context(), storeTimeout)
 	defer cancel()
@@ -155,7 +155,7 @@ func (i *idempotent) once(w http.ResponseWriter, r *http.Request, id, fingerprin
 func (i *idempotent) do(w http.ResponseWriter, r *http.Request, id []byte, name string) {
 	recorded := &recorder{ResponseWriter: w}
 	kept := false
-	// The client may be gone by now: the store must hear of the end all the same.
+	// Also when the client has gone: the store must record the end.
 	ctx := context.WithoutCancel(r.Context())
 	defer func() {
 		if kept {
@@ -216,7 +216,7 @@ func (i *idempotent) fingerprint(r *http.Request, body []byte) []byte {
 	return i.sealer.mac("request", []byte(r.URL.EscapedPath()), []byte(r.URL.RawQuery), body)
 }
 
-// final tells whether a repetition would get the same answer.
+// final reports whether a repetition would get the same answer.
 func final(status int) bool {
 	switch status {
 	case http.StatusUnauthorized, http.StatusForbidden, http.StatusRequestTimeout, http.StatusConflict, http.StatusTooEarly, http.StatusTooManyRequests:
@@ -251,7 +251,7 @@ func validKey(key string) bool {
 	return true
 }
 
-// lengths makes several parts one, without two lists of parts that look the same.
+// lengths joins parts unambiguously.
 func lengths(h io.Writer, parts ...[]byte) {
 	var length [8]byte
 	for _, part := range parts {

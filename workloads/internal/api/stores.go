@@ -129,7 +129,7 @@ func (s *PostgresStore) Release(ctx context.Context, id []byte, name string) err
 // sweepBatch is how many rows one statement deletes.
 const sweepBatch = 1000
 
-// Sweep deletes what has expired, and tells how much.
+// Sweep deletes what has expired, and returns the number of rows.
 func (s *PostgresStore) Sweep(ctx context.Context) (int64, error) {
 	var all int64
 	for {

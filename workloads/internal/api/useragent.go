@@ -10,7 +10,7 @@ import (
 
 type userAgentKey struct{}
 
-// KeepUserAgent lets the audit log tell which program called.
+// KeepUserAgent keeps the User-Agent header for the audit log.
 func KeepUserAgent(ctx huma.Context, next func(huma.Context)) {
 	next(huma.WithValue(ctx, userAgentKey{}, ctx.Header("User-Agent")))
 }

@@ -117,7 +117,7 @@ func split(parts []part) [][]part {
 	return segments
 }
 
-// match tells whether a path, split at "/", fits. A principal without the variable's value fits nothing.
+// match reports whether a path, split at "/", fits. A principal without the variable's value fits nothing.
 func (g *glob) match(path []string, principal *Principal) bool {
 	segments := g.segments
 	if segments == nil {

@@ -15,14 +15,14 @@ import (
 var (
 	// ErrInvalidToken means that the token proves nothing: forged, expired, revoked, or meant for another audience.
 	ErrInvalidToken = errors.New("invalid token")
-	// ErrUnavailable means that whether the token is good cannot be told now. Try again later.
+	// ErrUnavailable means that the token cannot be verified now. Try again later.
 	ErrUnavailable = errors.New("authentication is unavailable")
 )
 
 // MaxToken bounds a bearer token, in bytes.
 const MaxToken = 16 << 10
 
-// Authenticator tells whose a bearer token is. Errors wrap ErrInvalidToken or ErrUnavailable.
+// Authenticator verifies bearer tokens. Errors wrap ErrInvalidToken or ErrUnavailable.
 type Authenticator interface {
 	Authenticate(ctx context.Context, bearer string) (*Principal, error)
 }
@@ -98,7 +98,7 @@ func subprotocol(r *http.Request) (token string, given bool, err error) {
 	return token, given, nil
 }
 
-// answer never tells why a token is bad: that would help who forges them.
+// answer never says why a token is invalid: that would help to forge one.
 func answer(err error) error {
 	switch {
 	case errors.Is(err, ErrInvalidToken):

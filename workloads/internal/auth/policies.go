@@ -234,7 +234,7 @@ func (c *compiledPolicy) about(principal *Principal) bool {
 	})
 }
 
-// applies tells whether a rule is about the call; inDoubt is the answer of a condition that fails.
+// applies reports whether a rule is about the call; inDoubt is the answer of a condition that fails.
 func (r *compiledRule) applies(c *call, inDoubt bool) bool {
 	if !slices.Contains(r.verbs, c.verb) && !slices.Contains(r.verbs, "*") {
 		return false

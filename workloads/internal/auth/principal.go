@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package auth tells who calls and what they may do.
+// Package auth identifies callers, and decides what they may do.
 package auth
 
 import "context"
@@ -18,10 +18,10 @@ const (
 
 var rank = map[Role]int{RoleViewer: 1, RoleEditor: 2, RoleAdmin: 3}
 
-// Includes tells whether a role allows what another one does.
+// Includes reports whether a role allows all that another one does.
 func (r Role) Includes(other Role) bool { return rank[r] >= rank[other] }
 
-// Kind tells what a principal is.
+// Kind is what a principal is.
 type Kind string
 
 // The kinds of principals.
@@ -38,7 +38,7 @@ type Grant struct {
 	Role      Role   `json:"role"`
 }
 
-// Principal is who calls.
+// Principal is an authenticated caller.
 type Principal struct {
 	Kind Kind
 	// ID is stable: a user's UUID, "namespace/name" of a ServiceAccount, a client's id.
@@ -50,7 +50,7 @@ type Principal struct {
 	Session string
 }
 
-// RoleOn is the highest role that the grants give on a product in a namespace.
+// RoleOn returns the highest role that the grants give on a product in a namespace.
 func (p *Principal) RoleOn(product, namespace string) Role {
 	best := RoleNone
 	for _, g := range p.Grants {
@@ -63,13 +63,21 @@ func (p *Principal) RoleOn(product, namespace string) Role {
 
 type principalKey struct{}
 
-// With gives a context the principal of its request.
+// With returns a context with the principal of its request.
 func With(ctx context.Context, p *Principal) context.Context {
 	return context.WithValue(ctx, principalKey{}, p)
 }
 
-// From is the principal of a request; nil: anonymous.
+// From returns the principal of a request; nil: anonymous.
 func From(ctx context.Context) *Principal {
 	p, _ := ctx.Value(principalKey{}).(*Principal)
 	return p
+}
+
+// Name returns the name of a request's principal; empty: anonymous.
+func Name(ctx context.Context) string {
+	if p := From(ctx); p != nil {
+		return p.Name
+	}
+	return ""
 }

@@ -9,8 +9,8 @@ import (
 	"github.com/itechsmart/operator/workloads/internal/api/problem"
 )
 
-// Require answers nil when the request's principal has the role, or a higher one, on the product in the
-// namespace; 401 when nobody called, else 403. "*" asks for a role on every product or namespace.
+// Require returns nil when the request's principal has the role, or a higher one, on the product in the namespace; 401 for an
+// anonymous request, otherwise 403. "*" requires the role on every product or namespace.
 func Require(ctx context.Context, product, namespace string, role Role) error {
 	principal := From(ctx)
 	if principal == nil {

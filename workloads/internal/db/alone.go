@@ -24,7 +24,7 @@ const (
 func Alone(ctx context.Context, pool *pgxpool.Pool, name string, log *slog.Logger, do func(context.Context)) {
 	for ctx.Err() == nil {
 		if err := alone(ctx, pool, name, do); err != nil && ctx.Err() == nil {
-			log.WarnContext(ctx, "the database does not tell whose turn it is", "name", name, "error", err)
+			log.WarnContext(ctx, "the lock in the database could not be requested", "name", name, "error", err)
 		}
 		select {
 		case <-ctx.Done():

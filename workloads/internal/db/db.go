@@ -6,8 +6,6 @@ package db
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -23,6 +21,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/itechsmart/operator/workloads/config"
+	"github.com/itechsmart/operator/workloads/internal/binding"
 )
 
 const (
@@ -44,7 +43,7 @@ var ErrConfig = errors.New("wrong database settings")
 
 var schemaForm = regexp.MustCompile(`^[a-z_][a-z0-9_]{0,62}$`)
 
-// Open is a pool of 10 to 20 connections (or as many as c says) whose search
+// Open returns a pool of 10 to 20 connections (or as many as c says) whose search
 // path is the schema alone. There is no round trip yet: the server may come
 // later. Errors wrap ErrConfig and hold no credential.
 func Open(ctx context.Context, c config.Database, applicationName string) (*pgxpool.Pool, error) {
@@ -64,25 +63,23 @@ func poolConfig(c config.Database, applicationName string) (*pgxpool.Config, err
 	if !schemaForm.MatchString(c.Schema) {
 		return nil, fmt.Errorf("schema %q: %w", c.Schema, ErrConfig)
 	}
-	for _, key := range []string{"host", "port", "username", "database"} {
-		if c.Binding[key] == "" {
-			return nil, fmt.Errorf("binding lacks key %q: %w", key, ErrConfig)
-		}
+	if err := binding.Require(c.Binding, "host", "port", "username", "database"); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
-	port, err := strconv.ParseUint(c.Binding["port"], 10, 16)
-	if err != nil || port == 0 {
-		return nil, fmt.Errorf("binding key %q is no port: %w", "port", ErrConfig)
-	}
-	encryption, err := tlsConfig(c.Binding)
+	port, err := binding.Port(c.Binding)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	encryption, err := binding.TLS(c.Binding)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
 	pool, err := pgxpool.ParseConfig("host=localhost user=none dbname=none password=none sslmode=disable passfile='' servicefile=''")
 	if err != nil {
 		return nil, fmt.Errorf("binding: %w: %w", ErrConfig, err)
 	}
 	conn := pool.ConnConfig
-	conn.Host, conn.Port, conn.Database = c.Binding["host"], uint16(port), c.Binding["database"]
+	conn.Host, conn.Port, conn.Database = c.Binding["host"], port, c.Binding["database"]
 	conn.User, conn.Password = c.Binding["username"], c.Binding["password"]
 	conn.TLSConfig, conn.Fallbacks, conn.ConnectTimeout = encryption, nil, dialTimeout
 	conn.RuntimeParams = map[string]string{
@@ -108,37 +105,6 @@ func poolConfig(c config.Database, applicationName string) (*pgxpool.Config, err
 
 func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 
-// tlsConfig follows the binding's keys tls, ca.crt, tls.crt, tls.key and tls-server-name.
-func tlsConfig(binding map[string]string) (*tls.Config, error) {
-	switch binding["tls"] {
-	case "", "false":
-		return nil, nil
-	case "true":
-	default:
-		return nil, fmt.Errorf("binding key %q is neither \"true\" nor \"false\": %w", "tls", ErrConfig)
-	}
-	out := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: binding["tls-server-name"]}
-	if out.ServerName == "" {
-		out.ServerName = binding["host"]
-	}
-	if ca := binding["ca.crt"]; ca != "" {
-		out.RootCAs = x509.NewCertPool()
-		if !out.RootCAs.AppendCertsFromPEM([]byte(ca)) {
-			return nil, fmt.Errorf("binding key %q holds no PEM certificate: %w", "ca.crt", ErrConfig)
-		}
-	}
-	if binding["tls.crt"] == "" && binding["tls.key"] == "" {
-		return out, nil
-	}
-	pair, err := tls.X509KeyPair([]byte(binding["tls.crt"]), []byte(binding["tls.key"]))
-	if err != nil {
-		// The cause could quote the key: leave it out.
-		return nil, fmt.Errorf("binding keys %q and %q are no PEM key pair: %w", "tls.crt", "tls.key", ErrConfig)
-	}
-	out.Certificates = []tls.Certificate{pair}
-	return out, nil
-}
-
 // InTx runs do in a transaction, and runs it again, up to five times, when the
 // server ended it for a serialization failure or a deadlock: do must not do
 // anything outside of the transaction that cannot be done twice.
@@ -157,19 +123,19 @@ func InTx(ctx context.Context, pool *pgxpool.Pool, do func(pgx.Tx) error) error 
 	}
 }
 
-// lostRace tells a serialization failure (40001) and a deadlock (40P01).
+// lostRace reports a serialization failure (40001) or a deadlock (40P01).
 func lostRace(err error) bool {
 	var server *pgconn.PgError
 	return errors.As(err, &server) && (server.Code == "40001" || server.Code == "40P01")
 }
 
-// IsUnique tells whether err is a violation of the named constraint; any when it is empty.
+// IsUnique reports whether err is a violation of the named constraint; any when it is empty.
 func IsUnique(err error, constraint string) bool {
 	var server *pgconn.PgError
 	return errors.As(err, &server) && server.Code == "23505" && (constraint == "" || server.ConstraintName == constraint)
 }
 
-// Unavailable tells whether the database could not be asked, or cannot take a write now: try again later.
+// Unavailable reports whether the database could not be asked, or cannot take a write now: try again later.
 func Unavailable(err error) bool {
 	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
 		switch {

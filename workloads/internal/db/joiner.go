@@ -15,7 +15,7 @@ type waiter[T any] struct {
 }
 
 // Joiner hands what came while it was at work to the next work, all of it: what that costs (a message there and back, the disk's
-// sync) is paid once for all. Who comes alone waits for nobody.
+// sync) is paid once for all. A single caller does not wait.
 type Joiner[T any] struct {
 	most, atOnce int
 	work         func([]*T)

@@ -15,7 +15,7 @@ import (
 const maxTogether = 32
 
 // Together is a pool whose QueryRow sends the queries of many callers at once, over one connection and with one answer:
-// under load that costs the server half. A caller who is alone waits for nobody. It is for short reads; each statement
+// under load that costs the server half. A single caller does not wait. It is for short reads; each statement
 // sees all that was committed before it was sent, and one that fails fails alone.
 type Together struct {
 	*pgxpool.Pool

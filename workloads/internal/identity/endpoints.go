@@ -16,13 +16,14 @@ import (
 
 	"github.com/ory/fosite"
 
+	"github.com/itechsmart/operator/workloads/internal/api"
 	"github.com/itechsmart/operator/workloads/internal/api/problem"
 	"github.com/itechsmart/operator/workloads/internal/audit"
 	"github.com/itechsmart/operator/workloads/internal/server"
 )
 
 const (
-	prefix  = "/api/v1"
+	prefix  = api.Base
 	maxForm = 32 << 10 // bytes
 )
 

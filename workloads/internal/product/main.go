@@ -18,15 +18,20 @@ import (
 	"github.com/itechsmart/operator/workloads/internal/server"
 )
 
-// Main is a service's whole main: its flags, its configuration, its signals. It does not return.
+// Main is the main function of a service: flags, configuration, signals. It does not return.
 func Main(p Product, version string) {
 	process := Process{Product: p, Version: version, Lines: os.Stdout}
-	directory := flag.String("config", config.Dir, "directory of the configuration's file, "+config.FileName)
-	kubeconfig := flag.String("kubeconfig", "", "kubeconfig; the Pod's own account when empty, and no Kubernetes outside of a Pod")
+	directory := flag.String("config", config.Dir, "directory of the configuration file, "+config.FileName)
+	kubeconfig := flag.String("kubeconfig", "", "kubeconfig; when empty, the Pod's ServiceAccount, and outside a Pod no Kubernetes")
 	flag.StringVar(&process.Addr, "listen", fmt.Sprintf(":%d", config.Port), "address of REST")
 	flag.StringVar(&process.MetricsAddr, "metrics-listen", fmt.Sprintf(":%d", config.MetricsPort), "address of the metrics; none when empty")
-	flag.StringVar(&process.SpillDir, "spill", config.SpillDir+"/audit", "directory of what the audit log cannot hand over yet")
+	flag.StringVar(&process.SpillDir, "spill", config.SpillDir+"/audit", "directory of audit events that the database has not taken yet")
+	showVersion := flag.Bool("version", false, "print the version and exit")
 	flag.Parse()
+	if *showVersion {
+		fmt.Println(p.Name, version)
+		os.Exit(0)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	err := process.load(*directory, *kubeconfig)
 	if err == nil {
@@ -34,29 +39,29 @@ func Main(p Product, version string) {
 	}
 	stop()
 	if err != nil {
-		fmt.Fprintln(os.Stderr, p.Name+"-service:", err)
+		fmt.Fprintln(os.Stderr, p.Name+":", err)
 		os.Exit(1)
 	}
 	os.Exit(0)
 }
 
-// load reads what the process is told.
+// load reads the configuration.
 func (p *Process) load(directory, kubeconfig string) error {
-	c, err := config.Load(directory)
+	c, unknown, err := config.Load(directory)
 	if err != nil {
 		return err
 	}
 	if c.Product != p.Product.Name {
-		return fmt.Errorf("the configuration is of product %q", c.Product)
+		return fmt.Errorf("the configuration is for product %q", c.Product)
 	}
-	p.Config, p.Log = c, server.NewLogger(c.LogLevel)
+	p.Config, p.Unknown, p.Log = c, unknown, server.NewLogger(c.LogLevel)
 	if p.Kubernetes, err = kubernetes(kubeconfig); err != nil {
 		return fmt.Errorf("kubernetes: %w", err)
 	}
 	return nil
 }
 
-// kubernetes reads a kubeconfig, or the Pod's own account; nil outside of a cluster.
+// kubernetes reads a kubeconfig, or uses the Pod's ServiceAccount; nil outside a cluster.
 func kubernetes(kubeconfig string) (*rest.Config, error) {
 	if kubeconfig != "" {
 		return clientcmd.BuildConfigFromFlags("", kubeconfig)

@@ -115,6 +115,62 @@ func TestWrongConfigurationEnds(t *testing.T) {
 	}
 }
 
+// Keys that this version does not know are logged once, by their paths, and end nothing; a part of the wrong type does.
+func TestUnknownKeys(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, config.FileName), []byte(`{"product":"greeter","newer":"canary","settings":{"text":"hello","newest":"canary"}}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	type own struct {
+		Text string `json:"text"`
+	}
+	var settings own
+	p := Process{Version: "1.2.3", Product: Product{Name: "greeter", Configure: func(c *config.Service) (unknown []string, err error) {
+		settings, unknown, err = config.Settings[own](c)
+		return unknown, err
+	}}}
+	if err := p.load(dir, ""); err != nil {
+		t.Fatal(err)
+	}
+	var logged strings.Builder
+	p.Log = slog.New(slog.NewJSONHandler(&logged, nil))
+	if err := p.configure(); err != nil || settings.Text != "hello" {
+		t.Fatalf("%+v, %v", settings, err)
+	}
+	if line := logged.String(); strings.Count(line, "\n") != 1 || !strings.Contains(line, `["newer","settings.newest"]`) || strings.Contains(line, "canary") || !strings.Contains(line, "1.2.3") {
+		t.Errorf("logged %q", line)
+	}
+	logged.Reset()
+	p.Unknown, p.Config.Settings = nil, json.RawMessage(`{"text":"hello"}`)
+	if err := p.configure(); err != nil || logged.Len() > 0 {
+		t.Errorf("without unknown keys: %v, logged %q", err, logged.String())
+	}
+	p.Config.Settings = json.RawMessage(`{"text":1}`)
+	if err := p.configure(); err == nil {
+		t.Error("a wrong type is accepted")
+	}
+}
+
+// A start waits for the resources for a limited time alone, and says what their lack means.
+func TestAwaitResources(t *testing.T) {
+	var logged strings.Builder
+	parts := &Parts{Log: slog.New(slog.NewTextHandler(&logged, nil))}
+	known := func(context.Context) bool { return true }
+	if err := parts.AwaitResources(t.Context(), known, "nobody is greeted"); err != nil || logged.Len() > 0 {
+		t.Errorf("known: %v, logged %q", err, logged.String())
+	}
+	late := func(ctx context.Context) bool { _, limited := ctx.Deadline(); return !limited }
+	if err := parts.AwaitResources(t.Context(), late, "nobody is greeted"); err != nil || !strings.Contains(logged.String(), "nobody is greeted") {
+		t.Errorf("late: %v, logged %q", err, logged.String())
+	}
+	logged.Reset()
+	life, end := context.WithCancel(t.Context())
+	end()
+	if err := parts.AwaitResources(life, late, "nobody is greeted"); !errors.Is(err, context.Canceled) || logged.Len() > 0 {
+		t.Errorf("ended: %v, logged %q", err, logged.String())
+	}
+}
+
 func TestDerive(t *testing.T) {
 	p, _ := process(t, nil)
 	keys := map[string]bool{}

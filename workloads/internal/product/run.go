@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -23,23 +24,26 @@ import (
 	"github.com/itechsmart/operator/workloads/internal/api"
 	"github.com/itechsmart/operator/workloads/internal/audit"
 	"github.com/itechsmart/operator/workloads/internal/auth"
-	"github.com/itechsmart/operator/workloads/internal/crs"
 	"github.com/itechsmart/operator/workloads/internal/db"
 	"github.com/itechsmart/operator/workloads/internal/identity"
+	"github.com/itechsmart/operator/workloads/internal/kinds"
 	"github.com/itechsmart/operator/workloads/internal/ratelimit"
 	"github.com/itechsmart/operator/workloads/internal/server"
 )
 
 const (
-	// drainAudit is how long the end waits for the database to take what the spill holds.
+	// drainAudit is how long the end waits for the database to take the spilled audit events.
 	drainAudit = 10 * time.Second
 
 	firstStart, lastStart = 250 * time.Millisecond, 5 * time.Second
 )
 
-// Run serves until ctx ends, then drains. The database may come later: the service is not ready until then.
+// Run serves until ctx ends, then drains. While the database is unavailable, the service is not ready.
 func (p *Process) Run(ctx context.Context) error {
 	p.registry = prometheus.NewRegistry()
+	if err := p.configure(); err != nil {
+		return err
+	}
 	proxies, err := config.Prefixes("trustedProxies", p.Config.TrustedProxies)
 	if err != nil {
 		return err
@@ -76,7 +80,7 @@ func (p *Process) Run(ctx context.Context) error {
 		p.Listening(address.String(), fmt.Sprint(metrics))
 	}
 
-	// What the service needs outlives the requests in flight.
+	// What the service depends on outlives the requests in flight.
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer func() {
 		for i := len(p.closers) - 1; i >= 0; i-- {
@@ -107,7 +111,23 @@ func (p *Process) Run(ctx context.Context) error {
 	return err
 }
 
-// start tries until the database answers; what is wrong with the configuration ends the process.
+// configure decodes the product's own part of the configuration, and logs the keys that have no effect.
+func (p *Process) configure() error {
+	unknown := p.Unknown
+	if p.Product.Configure != nil {
+		more, err := p.Product.Configure(p.Config)
+		if err != nil {
+			return fmt.Errorf("configuration: %w", err)
+		}
+		unknown = append(slices.Clone(unknown), more...)
+	}
+	if len(unknown) > 0 {
+		p.Log.Warn("the configuration has keys that this version does not know: they have no effect", "keys", unknown, "version", p.Version)
+	}
+	return nil
+}
+
+// start retries while the database is unavailable; any other error ends the process.
 func (p *Process) start(ctx, life context.Context, pool, users *pgxpool.Pool) error {
 	wait := firstStart
 	for {
@@ -132,7 +152,7 @@ func (p *Process) start(ctx, life context.Context, pool, users *pgxpool.Pool) er
 	}
 }
 
-// assemble puts the service together and mounts it. What it opened is closed again when it fails.
+// assemble creates the service and mounts it. When it fails, it closes what it opened.
 func (p *Process) assemble(life context.Context, pool, users *pgxpool.Pool) (err error) {
 	before := len(p.closers)
 	defer func() {
@@ -167,7 +187,8 @@ func (p *Process) assemble(life context.Context, pool, users *pgxpool.Pool) (err
 		return err
 	}
 	s, err := p.Product.Assemble(life, &Parts{
-		Config: p.Config, Pool: pool, Audit: log, Resources: resources, Kubernetes: p.Kubernetes, Cursors: api.NewCursors(key), Log: p.Log, Closer: p.closer, Derive: p.derive,
+		product: p.Product.Name, Config: p.Config, Pool: pool, Audit: log, Resources: resources, Kubernetes: p.Kubernetes,
+		Cursors: api.NewCursors(key), Log: p.Log, Closer: p.closer, Derive: p.derive,
 		Draining: p.server.Draining(), CheckOptional: p.server.CheckOptional,
 	})
 	if err != nil {
@@ -182,10 +203,10 @@ func (p *Process) largeBodies() map[string]int64 {
 	if p.Product.LargeBodies == nil {
 		return nil
 	}
-	return p.Product.LargeBodies(p.Config)
+	return p.Product.LargeBodies()
 }
 
-// openAudit opens the log, and lets the end wait for it.
+// openAudit opens the log, and registers to close it.
 func (p *Process) openAudit(life context.Context, pool *pgxpool.Pool) (*audit.Log, error) {
 	key, err := p.auditKey()
 	if err != nil {
@@ -206,13 +227,13 @@ func (p *Process) openAudit(life context.Context, pool *pgxpool.Pool) (*audit.Lo
 		ctx, cancel := context.WithTimeout(context.Background(), drainAudit)
 		defer cancel()
 		if err := log.Close(ctx); err != nil {
-			p.Log.Warn("events stay in the spill", "error", err)
+			p.Log.Warn("audit events stay in the spill", "error", err)
 		}
 	})
 	return log, nil
 }
 
-// auditKey is the key of the configuration, or one that is derived from the key of tokens.
+// auditKey returns the configured key, or one derived from the key of tokens.
 func (p *Process) auditKey() (ed25519.PrivateKey, error) {
 	seed, err := base64.StdEncoding.DecodeString(p.Config.Audit.Key)
 	if p.Config.Audit.Key == "" {
@@ -224,7 +245,7 @@ func (p *Process) auditKey() (ed25519.PrivateKey, error) {
 	return ed25519.NewKeyFromSeed(seed), nil
 }
 
-// derive makes a key of 32 bytes, the same on every replica.
+// derive derives a key of 32 bytes, the same on every replica.
 func (p *Process) derive(purpose string) ([]byte, error) {
 	keys := p.Config.Auth.Keys
 	if len(keys) == 0 || len(keys[0].Secret) < 32 {
@@ -233,8 +254,8 @@ func (p *Process) derive(purpose string) ([]byte, error) {
 	return hkdf.Key(sha256.New, []byte(keys[0].Secret), []byte(p.Config.Namespace+"/"+p.Config.Platform), "itechsmart "+p.Product.Name+" "+purpose, 32)
 }
 
-// openResources prepares the watch and the review of tokens; without an API server there are neither.
-func (p *Process) openResources(life context.Context) (*crs.Store, identity.TokenReviewer, error) {
+// openResources starts to watch the product's kinds, and prepares the review of tokens. Without an API server there is neither.
+func (p *Process) openResources(life context.Context) (*kinds.Store, identity.TokenReviewer, error) {
 	if p.Kubernetes == nil {
 		return nil, nil, nil
 	}
@@ -242,21 +263,33 @@ func (p *Process) openResources(life context.Context) (*crs.Store, identity.Toke
 	if err := p.Product.AddToScheme(scheme); err != nil {
 		return nil, nil, err
 	}
-	watch, err := crs.Open(life, crs.Options{
+	watch, err := kinds.Open(life, kinds.Options{
 		Config: p.Kubernetes, Scheme: scheme, Namespace: p.Config.Namespace, Log: p.Log,
 		Kinds: p.Product.Kinds,
 	})
 	if err != nil {
 		return nil, nil, err
 	}
-	reviewer, err := crs.NewReviewer(p.Kubernetes)
+	reviewer, err := kinds.NewReviewer(p.Kubernetes)
 	if err != nil {
 		return nil, nil, err
 	}
+	running, stop := context.WithCancel(life)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := watch.Run(running); err != nil && running.Err() == nil {
+			p.Log.Error("the resources are no longer watched", "error", err)
+		}
+	}()
+	p.closer(func() {
+		stop()
+		<-done
+	})
 	return watch, reviewer, nil
 }
 
-// mount gives the server the whole chain.
+// mount mounts the whole chain of handlers.
 func (p *Process) mount(life context.Context, s Service, id *identity.Service, pool *pgxpool.Pool) error {
 	shared, err := p.redis()
 	if err != nil {
@@ -303,12 +336,12 @@ func (p *Process) mount(life context.Context, s Service, id *identity.Service, p
 	return nil
 }
 
-// redis is the cache of the configuration; nil: there is none.
+// redis connects to the configured cache; nil: there is none.
 func (p *Process) redis() (*redis.Client, error) {
 	if len(p.Config.Redis) == 0 {
 		return nil, nil
 	}
-	c, err := p.Product.OpenRedis(p.Config.Redis)
+	c, err := ratelimit.OpenRedis(p.Config.Redis)
 	if err != nil {
 		return nil, fmt.Errorf("redis: %w", err)
 	}

@@ -41,7 +41,7 @@ const (
 
 // Options are what a Limiter needs beside the limits.
 type Options struct {
-	// Prefix of the keys in Redis, which every replica of a service shares: "itechsmart/team-a/main/vault".
+	// Prefix of the keys in Redis, which every replica of a service shares: "itechsmart/team-a/main/echo".
 	Prefix   string
 	Log      *slog.Logger
 	Registry *prometheus.Registry
@@ -84,7 +84,7 @@ type decision struct {
 	retry     time.Duration // until there is a token
 }
 
-// decide tells what a bucket whose number is fullAt gives now, both in microseconds, and the number after it.
+// decide takes from a bucket that is full at fullAt, now, both in microseconds, and returns the decision and the new fullAt.
 func (b bucket) decide(fullAt, now int64) (d decision, next int64) {
 	interval, whole := b.interval.Microseconds(), b.full().Microseconds()
 	fullAt = max(fullAt, now)
@@ -155,7 +155,7 @@ func (l *Limiter) Middleware(next http.Handler) http.Handler {
 		h["Ratelimit-Reset"] = []string{seconds(d.full)}
 		if !d.allowed {
 			l.count.WithLabelValues("limited").Inc()
-			e := problem.New(http.StatusTooManyRequests, "rate_limited", "too many requests; Retry-After tells when the next one may come")
+			e := problem.New(http.StatusTooManyRequests, "rate_limited", "too many requests; see Retry-After")
 			e.Headers = http.Header{"Retry-After": {seconds(d.retry)}}
 			problem.Write(w, r, e)
 			return
@@ -165,12 +165,12 @@ func (l *Limiter) Middleware(next http.Handler) http.Handler {
 	})
 }
 
-// seconds rounds up: who waits so long gets a token.
+// seconds rounds up: after that time there is a token.
 func seconds(d time.Duration) string {
 	return strconv.FormatInt(int64((d+time.Second-1)/time.Second), 10)
 }
 
-// key is whose bucket a request takes from.
+// key returns the bucket of a request.
 func key(ctx context.Context, p *auth.Principal) string {
 	if p != nil {
 		return "u/" + string(p.Kind) + "/" + p.ID

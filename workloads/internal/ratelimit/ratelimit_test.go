@@ -4,6 +4,7 @@ package ratelimit
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -23,9 +24,9 @@ import (
 
 	"github.com/itechsmart/operator/internal/backend"
 	"github.com/itechsmart/operator/internal/backend/backendtest/servers"
-	"github.com/itechsmart/operator/internal/backend/redis"
 	"github.com/itechsmart/operator/workloads/config"
 	"github.com/itechsmart/operator/workloads/internal/auth"
+	"github.com/itechsmart/operator/workloads/internal/binding"
 	"github.com/itechsmart/operator/workloads/internal/server"
 )
 
@@ -45,7 +46,7 @@ func (c *clock) advance(d time.Duration) { c.micros.Add(d.Microseconds()) }
 
 func client(t testing.TB, b backend.Binding) *goredis.Client {
 	t.Helper()
-	c, err := redis.Open(b)
+	c, err := OpenRedis(b.Data())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -353,4 +354,28 @@ func BenchmarkShared(b *testing.B) {
 			}
 		}
 	})
+}
+
+func TestOpenRedisRefuses(t *testing.T) {
+	for name, b := range map[string]map[string]string{
+		"no host":        {"port": "6379"},
+		"no port":        {"host": "cache"},
+		"not a database": {"host": "cache", "port": "6379", "database": "first"},
+		"negative":       {"host": "cache", "port": "6379", "database": "-1"},
+		"TLS":            {"host": "cache", "port": "6379", "tls": "perhaps"},
+		"CA":             {"host": "cache", "port": "6379", "tls": "true", "ca.crt": "canary"},
+		"key pair":       {"host": "cache", "port": "6379", "tls": "true", "tls.crt": "canary", "tls.key": "canary"},
+	} {
+		if _, err := OpenRedis(b); !errors.Is(err, binding.ErrInvalid) || strings.Contains(err.Error(), "canary") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	c, err := OpenRedis(map[string]string{"host": "cache", "port": "6379", "database": "3", "tls": "true"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if o := c.Options(); o.Addr != "cache:6379" || o.DB != 3 || o.TLSConfig == nil || o.TLSConfig.ServerName != "cache" {
+		t.Errorf("%s, database %d, TLS %v", o.Addr, o.DB, o.TLSConfig)
+	}
 }

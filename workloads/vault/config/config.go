@@ -3,11 +3,11 @@
 // Package config is Vault's own part of its service's configuration.
 package config
 
-// Settings are how Vault is unsealed, and how large its files may be.
+// Settings configure how Vault is unsealed, and how large its files may be.
 type Settings struct {
 	// MaxFileBytes bounds a File; 64 MiB when zero.
 	MaxFileBytes int64 `json:"maxFileBytes,omitempty"`
-	// Passphrase derives the root key; empty: PKCS11 tells it, or Shamir shares come over REST.
+	// Passphrase derives the root key; empty: PKCS11 unseals, or Shamir shares that come over REST.
 	Passphrase string `json:"passphrase,omitempty"`
 	// Shares and Threshold of Shamir's scheme, when there is no passphrase.
 	Shares    int `json:"shares,omitempty"`

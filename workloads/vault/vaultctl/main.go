@@ -12,4 +12,7 @@ import (
 	"github.com/itechsmart/operator/workloads/vault/vaultctl/internal/cli"
 )
 
-func main() { os.Exit(cli.Main()) }
+// version is set by the linker.
+var version = "dev"
+
+func main() { os.Exit(cli.Main(version)) }

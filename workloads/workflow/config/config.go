@@ -5,6 +5,6 @@ package config
 
 // Settings are what only the Workflow service needs.
 type Settings struct {
-	// MaxOutputBytes bounds a step's output, and inputs; 256 KiB when zero.
+	// MaxOutputBytes bounds the inputs of a run and the output of a step; 256 KiB when zero.
 	MaxOutputBytes int `json:"maxOutputBytes,omitempty"`
 }

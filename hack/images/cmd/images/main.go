@@ -19,7 +19,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/itechsmart/operator/hack/images/internal/build"
 )
@@ -53,7 +52,8 @@ func command() *cobra.Command {
 	buildCmd := &cobra.Command{
 		Use: "build [NAME…]", Short: "Write the tarballs of the images, all of them without a name",
 		Long: "Writes OUT/NAME.tar, which docker load and ctr images import read. The same inputs give the same\n" +
-			"digest. An image whose inputs have not changed since is kept.",
+			"digest. An image whose inputs have not changed since is kept. \"programs\" names all images of the operator's\n" +
+			"programs, \"others\" the rest.",
 		RunE: func(cmd *cobra.Command, args []string) error { return f.build(cmd.Context(), cmd.OutOrStdout(), args) },
 	}
 	buildCmd.Flags().StringVar(&f.out, "out", ".local/images", "where the tarballs go, relative to the root")
@@ -62,8 +62,16 @@ func command() *cobra.Command {
 	list := &cobra.Command{
 		Use: "list", Short: "List the images", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			dir, err := f.findRoot()
+			if err != nil {
+				return err
+			}
+			all, err := build.All(cmd.Context(), dir)
+			if err != nil {
+				return err
+			}
 			table := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 4, 2, ' ', 0)
-			for _, image := range build.All() {
+			for _, image := range all {
 				fmt.Fprintf(table, "%s\t%s\n", image.Name, image.Ref)
 			}
 			return table.Flush()
@@ -123,10 +131,6 @@ func isRoot(dir string) bool {
 }
 
 func (f flags) build(ctx context.Context, out io.Writer, names []string) error {
-	chosen, err := build.Find(names)
-	if err != nil {
-		return err
-	}
 	if f.jobs < 1 {
 		return fmt.Errorf("--jobs: %d is less than 1", f.jobs)
 	}
@@ -135,21 +139,19 @@ func (f flags) build(ctx context.Context, out io.Writer, names []string) error {
 		return err
 	}
 	defer env.Close()
-	// One that fails does not keep the others from being built.
-	results, errs := make([]build.Result, len(chosen)), make([]error, len(chosen))
-	var group errgroup.Group
-	group.SetLimit(f.jobs)
-	for i, image := range chosen {
-		group.Go(func() error {
-			results[i], errs[i] = image.Build(ctx, env, f.force)
-			return nil
-		})
+	all, err := build.All(ctx, env.Root)
+	if err != nil {
+		return err
 	}
-	_ = group.Wait()
+	chosen, err := build.Find(all, names)
+	if err != nil {
+		return err
+	}
+	results, errs := build.Build(ctx, env, chosen, f.force, f.jobs)
 	table := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
 	fmt.Fprintln(table, "NAME\tIMAGE\tDIGEST\tSIZE\tTIME")
-	for i, r := range results {
-		if errs[i] != nil {
+	for _, r := range results {
+		if r.Name == "" {
 			continue
 		}
 		took := r.Took.Round(10 * time.Millisecond).String()

@@ -26,6 +26,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"golang.org/x/sync/errgroup"
 )
 
 // sources is this package itself: with another recipe the same inputs make other images.
@@ -56,7 +57,7 @@ type Env struct {
 	Temp    string // emptied after a run
 	Log     io.Writer
 
-	mu sync.Mutex // over what several images share
+	kafka, clickhouse sync.Mutex // over the native servers' files
 }
 
 // NewEnv makes the folders.
@@ -102,6 +103,50 @@ type Image struct {
 	// fill writes the one layer.
 	fill   func(ctx context.Context, env *Env, w *layerWriter) error
 	config v1.Config
+	// program is the package of a program of ours that must be compiled first, or empty.
+	program string
+	ours    bool // a program of the operator
+}
+
+// Build writes the tarballs of images, at most jobs at a time; one that fails does not keep the others from being built.
+// Results are in the order of images, those that failed without a name.
+func Build(ctx context.Context, env *Env, images []Image, force bool, jobs int) ([]Result, []error) {
+	results, errs := make([]Result, len(images)), make([]error, len(images))
+	write := func(wanted func(Image) bool) {
+		var group errgroup.Group
+		group.SetLimit(jobs)
+		for i, image := range images {
+			if wanted(image) {
+				group.Go(func() error {
+					results[i], errs[i] = image.Build(ctx, env, force)
+					return nil
+				})
+			}
+		}
+		_ = group.Wait()
+	}
+	isProgram := func(i Image) bool { return i.program != "" }
+	// Servers wait for downloads, programs for the processor: the two go side by side.
+	var servers errgroup.Group
+	servers.Go(func() error {
+		write(func(i Image) bool { return !isProgram(i) })
+		return nil
+	})
+	var programs []Image
+	for _, image := range images {
+		if isProgram(image) {
+			programs = append(programs, image)
+		}
+	}
+	if len(programs) > 0 {
+		if err := compile(ctx, env, programs); err != nil {
+			errs = append(errs, err)
+		} else {
+			write(isProgram)
+		}
+	}
+	_ = servers.Wait()
+	return results, errs
 }
 
 // Result is what became of an image.

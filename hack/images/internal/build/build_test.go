@@ -202,17 +202,46 @@ func TestFilter(t *testing.T) {
 }
 
 func TestCatalog(t *testing.T) {
+	all, err := All(t.Context(), filepath.Join("..", "..", "..", ".."))
+	if err != nil {
+		t.Fatal(err)
+	}
 	seen := map[string]bool{}
-	for _, image := range All() {
+	for _, image := range all {
 		if _, err := name.NewTag(image.Ref); err != nil || seen[image.Name] || image.config.User == "" || strings.HasPrefix(image.config.User, "0") {
 			t.Errorf("%s: %s, user %q: %v", image.Name, image.Ref, image.config.User, err)
 		}
 		seen[image.Name] = true
 	}
-	if found, err := Find([]string{"redis", "kafka"}); err != nil || len(found) != 2 || found[1].Name != "kafka" {
-		t.Errorf("%v, %v", found, err)
+	for _, want := range []string{"manager", "vault", "workflow-worker", "quickstart", "postgres"} {
+		if !seen[want] {
+			t.Errorf("no image %s among %v", want, seen)
+		}
 	}
-	if _, err := Find([]string{"nginx"}); err == nil || !strings.Contains(err.Error(), "nginx") {
+	if seen["vaultctl"] {
+		t.Error("a command-line tool has an image")
+	}
+}
+
+func TestFind(t *testing.T) {
+	all := []Image{{Name: "manager", ours: true}, {Name: "vault", ours: true}, {Name: "kafka"}, {Name: "redis"}}
+	for _, c := range []struct{ names, want string }{
+		{"", "manager vault kafka redis"},
+		{"redis kafka", "redis kafka"},
+		{Programs, "manager vault"},
+		{Others, "kafka redis"},
+		{"vault programs vault", "vault manager"},
+	} {
+		found, err := Find(all, strings.Fields(c.names))
+		var got []string
+		for _, image := range found {
+			got = append(got, image.Name)
+		}
+		if err != nil || strings.Join(got, " ") != c.want {
+			t.Errorf("%q: %v, %v; want %s", c.names, got, err, c.want)
+		}
+	}
+	if _, err := Find(all, []string{"nginx"}); err == nil || !strings.Contains(err.Error(), "nginx") {
 		t.Errorf("an unknown name: %v", err)
 	}
 }

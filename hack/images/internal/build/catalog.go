@@ -9,7 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
-	"path/filepath"
+	"slices"
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -23,59 +23,47 @@ const repository = "docker.io/itechsmart/"
 // debianPath is PATH in the images of Debian packages.
 const debianPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-// All is every image, in the order in which they are built.
-func All() []Image {
-	return []Image{
-		// A program of ours is one line: its image, and its main package.
-		program("manager", "./cmd/manager"),
-		program("dataflow-worker", "./workloads/dataflow/worker"),
-		program("vault", "./workloads/vault"),
-		program("workflow", "./workloads/workflow"),
-		program("workflow-worker", "./workloads/workflow/worker"),
-		quickstart(),
-		postgres(), redis(), rabbitmq(), kafka(), clickhouse(),
-	}
+// All is every image: the operator's programs, then what they run on.
+func All(ctx context.Context, root string) ([]Image, error) {
+	images, err := ours(ctx, root)
+	return append(images, quickstart(), postgres(), redis(), rabbitmq(), kafka(), clickhouse()), err
 }
 
+// Programs and Others name two halves of the images wherever an image may be named.
+const (
+	Programs = "programs" // the operator's own
+	Others   = "others"
+)
+
 // Find returns the images of the names, or all without a name.
-func Find(names []string) ([]Image, error) {
-	all := All()
+func Find(all []Image, names []string) ([]Image, error) {
 	if len(names) == 0 {
 		return all, nil
 	}
 	var found []Image
-next:
 	for _, name := range names {
+		known := false
 		for _, image := range all {
-			if image.Name == name {
+			if image.Name != name && image.half() != name {
+				continue
+			}
+			known = true
+			if !slices.ContainsFunc(found, func(i Image) bool { return i.Name == image.Name }) {
 				found = append(found, image)
-				continue next
 			}
 		}
-		return nil, fmt.Errorf("there is no image %q (see: images list)", name)
+		if !known {
+			return nil, fmt.Errorf("there is no image %q (see: images list)", name)
+		}
 	}
 	return found, nil
 }
 
-// program is a static program of the main module, alone in its image. CA roots and time zones
-// are in the binary.
-func program(name, pkg string) Image {
-	binary := func(env *Env) string { return filepath.Join(env.Cache, "programs", name) }
-	return Image{
-		Name: name, Ref: repository + name + ":dev",
-		inputs: func(ctx context.Context, env *Env) (string, error) {
-			err := env.run(ctx, env.Root, []string{"CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64", "GOFLAGS=", "GOWORK=off"},
-				"go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid=", "-o", binary(env), pkg)
-			if err != nil {
-				return "", err
-			}
-			return fileHash(binary(env))
-		},
-		fill: func(_ context.Context, env *Env, w *layerWriter) error {
-			return errors.Join(w.copy(name, 0o755, binary(env)), w.dir("tmp", 0o1777, 0))
-		},
-		config: v1.Config{User: "65532:65532", Entrypoint: []string{"/" + name}, WorkingDir: "/"},
+func (i Image) half() string {
+	if i.ours {
+		return Programs
 	}
+	return Others
 }
 
 // files puts the files of one of this module's folders under a folder of the image.

@@ -19,8 +19,8 @@ var chdb = npmPackage{
 
 // clickhouseFiles makes the server ready in its native folder: the library and the program.
 func clickhouseFiles(ctx context.Context, env *Env) (program, library string, err error) {
-	env.mu.Lock()
-	defer env.mu.Unlock()
+	env.clickhouse.Lock()
+	defer env.clickhouse.Unlock()
 	home := filepath.Join(env.Servers, "clickhouse")
 	if err := os.MkdirAll(home, 0o755); err != nil {
 		return "", "", err
@@ -31,7 +31,7 @@ func clickhouseFiles(ctx context.Context, env *Env) (program, library string, er
 	}
 	// The Go build cache makes this quick when nothing has changed.
 	err = env.run(ctx, filepath.Join(env.Root, "hack", "images", "clickhouse-server"), []string{"CGO_ENABLED=1", "GOFLAGS=", "GOWORK=off"},
-		"go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid=", "-o", program+".part", ".")
+		"go", "build", "-trimpath", "-buildvcs=false", "-gcflags=all=-dwarf=false", "-ldflags=-s -w -buildid=", "-o", program+".part", ".")
 	if err != nil {
 		return "", "", err
 	}

@@ -46,8 +46,8 @@ func kafkaTool(class string) []byte {
 
 // kafkaJars resolves the jars of pom.xml into the folder of the native server, once a pom.
 func kafkaJars(ctx context.Context, env *Env) (dir string, err error) {
-	env.mu.Lock()
-	defer env.mu.Unlock()
+	env.kafka.Lock()
+	defer env.kafka.Unlock()
 	home := filepath.Join(env.Servers, "kafka")
 	dir = filepath.Join(home, "libs")
 	pom, err := images.Files.ReadFile("kafka/pom.xml")

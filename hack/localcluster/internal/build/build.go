@@ -24,7 +24,6 @@ type program struct {
 	links []string
 	// envtest are the links in envtest's assets directory.
 	envtest []string
-	ldflags string
 	// sources are the directories of the module that it is built from, besides go.mod and go.sum.
 	sources []string
 }
@@ -34,10 +33,9 @@ var programs = []program{
 		name:    "kube",
 		links:   []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl"},
 		envtest: []string{"etcd", "kube-apiserver", "kubectl"},
-		ldflags: versionFlags(),
 		sources: []string{"cmd/kube"},
 	},
-	{name: "addons", ldflags: versionFlags(), sources: []string{"cmd/addons", "internal/provisioner"}},
+	{name: "addons", sources: []string{"cmd/addons", "internal/provisioner"}},
 	{name: "pause", sources: []string{"cmd/pause"}},
 	{name: "localcluster", sources: []string{"cmd/localcluster", "internal"}},
 }
@@ -59,8 +57,8 @@ func Programs(ctx context.Context, l layout.Layout, out io.Writer) error {
 	if err := os.MkdirAll(l.Bin(""), 0o755); err != nil {
 		return err
 	}
+	var old []program
 	for _, p := range programs {
-		start := time.Now()
 		newest, err := newestSource(l.Module(), append([]string{"go.mod", "go.sum"}, p.sources...))
 		if err != nil {
 			return err
@@ -68,11 +66,15 @@ func Programs(ctx context.Context, l layout.Layout, out io.Writer) error {
 		if info, err := os.Stat(l.Bin(p.name)); err == nil && info.ModTime().After(newest) {
 			fmt.Fprintf(out, "%-13s up to date\n", p.name)
 		} else {
-			if err := compile(ctx, l, p, out); err != nil {
-				return fmt.Errorf("build %s: %w", p.name, err)
-			}
-			fmt.Fprintf(out, "%-13s built in %.1fs\n", p.name, time.Since(start).Seconds())
+			old = append(old, p)
 		}
+	}
+	if len(old) > 0 {
+		if err := compile(ctx, l, old, out); err != nil {
+			return err
+		}
+	}
+	for _, p := range programs {
 		for _, link := range p.links {
 			if err := symlink(p.name, l.Bin(link)); err != nil {
 				return err
@@ -82,12 +84,27 @@ func Programs(ctx context.Context, l layout.Layout, out io.Writer) error {
 	return Envtest(l)
 }
 
-func compile(ctx context.Context, l layout.Layout, p program, out io.Writer) error {
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", strings.TrimSpace("-s -w "+p.ldflags),
-		"-o", l.Bin(p.name), "./cmd/"+p.name)
-	cmd.Dir, cmd.Stdout, cmd.Stderr = l.Module(), out, out
+// compile builds programs by hack/gobuild, which prints how far it is.
+func compile(ctx context.Context, l layout.Layout, old []program, out io.Writer) error {
+	// With the flags of hack/gobuild itself the standard library is not compiled for others.
+	args := []string{"run", "-trimpath", "-gcflags=all=-dwarf=false", "./hack/gobuild", "-C", l.Module(), "-o", l.Bin(""), "-ldflags", versionFlags()}
+	now := time.Now()
+	for _, p := range old {
+		args = append(args, p.name+"=./cmd/"+p.name)
+	}
+	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd.Dir, cmd.Stdout, cmd.Stderr = l.Root, out, out
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off")
-	return cmd.Run()
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("build the node's programs: %w", err)
+	}
+	// go build leaves alone a program that would not change, but newestSource compares times.
+	for _, p := range old {
+		if err := os.Chtimes(l.Bin(p.name), now, now); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // newestSource returns the time of the latest change to the files and directories of the module, tests left out.

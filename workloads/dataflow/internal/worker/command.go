@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"runtime/debug"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -20,10 +19,8 @@ import (
 	"github.com/itechsmart/operator/workloads/dataflow/worker/config"
 )
 
-// version is set by the linker.
-var version = "dev"
-
 type flags struct {
+	version  string
 	config   string
 	listen   string
 	logLevel string
@@ -31,10 +28,10 @@ type flags struct {
 }
 
 // Main runs the command line until it ends or SIGTERM has been served, and returns the exit code.
-func Main() int {
+func Main(version string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	if err := Command().ExecuteContext(ctx); err != nil {
+	if err := Command(version).ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "dataflow-worker:", err)
 		return 1
 	}
@@ -42,8 +39,8 @@ func Main() int {
 }
 
 // Command is the whole command line; `run` is what it does without a subcommand.
-func Command() *cobra.Command {
-	var f flags
+func Command(version string) *cobra.Command {
+	f := flags{version: version}
 	run := &cobra.Command{
 		Use: "run", Short: "Run the pipeline until SIGTERM, then drain", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runPipeline(cmd.Context(), f) },
@@ -55,16 +52,17 @@ func Command() *cobra.Command {
 		},
 	}
 	root := &cobra.Command{
-		Use: "dataflow-worker", Short: "Moves records from sources through transforms to sinks",
+		Use: "dataflow-worker", Short: "Moves records from sources through transforms to sinks", Version: version,
 		Args: cobra.NoArgs, SilenceUsage: true, SilenceErrors: true, RunE: run.RunE,
 	}
+	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
 	root.PersistentFlags().StringVar(&f.config, "config", filepath.Join("/etc/dataflow", config.FileName), "the pipeline's configuration file")
 	for _, cmd := range []*cobra.Command{root, run} {
 		cmd.Flags().StringVar(&f.listen, "listen", fmt.Sprintf(":%d", config.Port), "address of health, readiness, metrics and status")
 		cmd.Flags().StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
 		cmd.Flags().BoolVar(&f.pprof, "pprof", false, "serve /debug/pprof/; profiles may hold parts of records")
 	}
-	root.AddCommand(run, check, catalogueCommand(), versionCommand())
+	root.AddCommand(run, check, catalogueCommand())
 	return root
 }
 
@@ -86,24 +84,6 @@ func catalogueCommand() *cobra.Command {
 	}
 	c.Flags().StringVarP(&file, "output", "o", "", "write to a file instead")
 	return c
-}
-
-func versionCommand() *cobra.Command {
-	return &cobra.Command{
-		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			revision := ""
-			if info, ok := debug.ReadBuildInfo(); ok {
-				for _, setting := range info.Settings {
-					if setting.Key == "vcs.revision" {
-						revision = " " + setting.Value
-					}
-				}
-			}
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "dataflow-worker %s%s\n", version, revision)
-			return err
-		},
-	}
 }
 
 func newLogger(level string) (*slog.Logger, error) {

@@ -58,7 +58,7 @@ func runPipeline(ctx context.Context, f flags) error {
 	if err != nil {
 		return err
 	}
-	log.Info("worker runs", "listen", addr.String(), "hash", cfg.Hash(), "generation", cfg.Generation, "version", version)
+	log.Info("worker runs", "listen", addr.String(), "hash", cfg.Hash(), "generation", cfg.Generation, "version", f.version)
 	running, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	go func() {

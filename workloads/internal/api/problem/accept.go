@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// Accepted tells whether an Accept header names application/problem+json, and
+// Accepted reports whether an Accept header names application/problem+json, and
 // does not prefer application/json to it. Wildcards get the envelope.
 func Accepted(accept string) bool {
 	if len(accept) < len(TypeProblem) { // most requests

@@ -53,7 +53,7 @@ func (e *Error) Error() string {
 	return text
 }
 
-// Unwrap gives the cause.
+// Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Cause }
 
 // GetStatus is the HTTP status.
@@ -79,10 +79,10 @@ func New(status int, code, message string, details ...any) *Error {
 	return e
 }
 
-// StatusClientGone is what logs and metrics say when the client went away; nobody receives it.
+// StatusClientGone is the status in logs and metrics when the client went away; it is never sent.
 const StatusClientGone = 499
 
-// From makes an error an answer: an Error as it is, anything else a failure of ours that tells nothing.
+// From returns the response to an error: an Error as it is, and for anything else an internal error without details.
 func From(err error) *Error {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e
@@ -96,7 +96,7 @@ func From(err error) *Error {
 	case errors.Is(err, context.DeadlineExceeded):
 		return &Error{Status: http.StatusServiceUnavailable, Code: "timeout", Message: "it took too long; try again", Headers: http.Header{"Retry-After": {"1"}}, Cause: err}
 	}
-	return &Error{Status: http.StatusInternalServerError, Code: "internal", Message: "an internal error; the log tells more under the request's id", Cause: err}
+	return &Error{Status: http.StatusInternalServerError, Code: "internal", Message: "an internal error; the log has the details under the request's id", Cause: err}
 }
 
 // TooLarge refuses a body over limit bytes.

@@ -22,12 +22,13 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/itechsmart/operator/workloads/config"
+	"github.com/itechsmart/operator/workloads/internal/api"
 	"github.com/itechsmart/operator/workloads/internal/product"
 )
 
-// What every service of a test has.
+// What all services in tests have.
 const (
-	Base      = "/api/v1"
+	Base      = api.Base
 	Namespace = "shop"
 	Platform  = "main"
 
@@ -38,7 +39,7 @@ const (
 	password = "Engine-1843" // of all who register
 )
 
-// Settings of a service on two schemas.
+// Settings returns the configuration of a service on two schemas.
 func Settings(name string, database, identity config.Database) *config.Service {
 	secret := make([]byte, 32)
 	_, _ = rand.Read(secret)
@@ -51,6 +52,15 @@ func Settings(name string, database, identity config.Database) *config.Service {
 		RateLimit: config.RateLimit{RequestsPerMinute: -1},
 		Audit:     config.Audit{Key: base64.StdEncoding.EncodeToString(secret)},
 	}
+}
+
+// Own returns a product's own settings, for the configuration.
+func Own(settings any) json.RawMessage {
+	data, err := json.Marshal(settings)
+	if err != nil {
+		panic(err) // of plain structs
+	}
+	return data
 }
 
 // Running is a whole service, reached over HTTP.
@@ -119,7 +129,7 @@ func Start(t testing.TB, p product.Product, settings *config.Service, kubernetes
 	return r
 }
 
-// Ready tells whether the service says that it is.
+// Ready reports whether the service is ready.
 func (r *Running) Ready() bool {
 	response, err := http.Get(r.URL + config.ReadyPath)
 	if err != nil {
@@ -139,7 +149,7 @@ func (r *Running) Wait(what string, condition func() bool) {
 	}
 }
 
-// Metrics is a scrape.
+// Metrics scrapes the service.
 func (r *Running) Metrics() string {
 	r.T.Helper()
 	response, err := http.Get("http://" + r.scrape + "/metrics")
@@ -154,7 +164,7 @@ func (r *Running) Metrics() string {
 	return string(body)
 }
 
-// Login gives a token.
+// Login returns a token.
 func (r *Running) Login(user, password string) string {
 	r.T.Helper()
 	response, err := http.PostForm(r.URL+Base+"/token", url.Values{"grant_type": {"password"}, "username": {user}, "password": {password}})
@@ -172,7 +182,7 @@ func (r *Running) Login(user, password string) string {
 	return token.AccessToken
 }
 
-// Register makes a user with a role on the product, or none, and gives a token.
+// Register creates a user with a role on the product, or none, and returns a token.
 func (r *Running) Register(email, role string) string {
 	r.T.Helper()
 	u := Must[struct {
@@ -186,7 +196,7 @@ func (r *Running) Register(email, role string) string {
 	return r.Login(email, password)
 }
 
-// Response is an answer that was read.
+// Response is a response that was read.
 type Response struct {
 	Status int
 	Header http.Header
@@ -258,7 +268,7 @@ func Must[T any](r *Running, status int, token, method, path string, body any, h
 	return envelope.Data
 }
 
-// Refusal is the error of an answer.
+// Refusal is the error in a response.
 type Refusal struct {
 	Code    string `json:"code"`
 	Message string `json:"message"`
@@ -268,7 +278,7 @@ type Refusal struct {
 	} `json:"details"`
 }
 
-// Refusal reads the error's envelope.
+// Refusal parses the envelope of an error.
 func (a Response) Refusal(t testing.TB) Refusal {
 	t.Helper()
 	var envelope struct {
@@ -281,7 +291,7 @@ func (a Response) Refusal(t testing.TB) Refusal {
 	return envelope.Error
 }
 
-// Field is the first field that a refusal names; empty: none.
+// Field returns the first field that a refusal names; empty: none.
 func (f Refusal) Field() string {
 	if len(f.Details) == 0 {
 		return ""

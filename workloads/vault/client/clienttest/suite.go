@@ -17,6 +17,9 @@ import (
 	vault "github.com/itechsmart/operator/workloads/vault/client"
 )
 
+// rewrapTimeout is how long a re-wrap of the suite's few data keys may take.
+const rewrapTimeout = time.Minute
+
 // UnderTest is one namespace of one Vault, whose client may do everything.
 type UnderTest struct {
 	Client    vault.Client
@@ -390,7 +393,7 @@ func testVaultRootKey(t *testing.T, v UnderTest) {
 	backendtest.Must(t, err)
 	backendtest.Must(t, c.RotateKey(ctx))
 	backendtest.Must(t, c.Rewrap(ctx))
-	for deadline := time.Now().Add(timeout / 2); ; {
+	for deadline := time.Now().Add(rewrapTimeout); ; {
 		status, err = c.SealStatus(ctx)
 		backendtest.Must(t, err)
 		if status.Stale == 0 {

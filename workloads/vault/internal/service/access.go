@@ -19,7 +19,7 @@ import (
 // productName is Vault's in grants.
 const productName = "vault"
 
-// access decides who may do what: AccessPolicies and the access lists of Secrets first, one Deny outweighs all, and the
+// access authorizes callers: AccessPolicies and the access lists of Secrets first, one Deny outweighs all, and the
 // role where they are silent.
 type access struct {
 	namespace string
@@ -40,7 +40,7 @@ type ruleKey struct {
 	generation int64
 }
 
-// update compiles the resources of this Vault anew. A resource that does not compile (its controller says so) keeps its
+// update compiles the changed resources of this Vault. A resource that does not compile (its controller says so) keeps its
 // denials, without their conditions, and allows nothing.
 func (a *access) update(policies []vaultv1.AccessPolicy, secrets []vaultv1.Secret) {
 	old := a.rules.Load()
@@ -175,7 +175,7 @@ func (a *access) ready(p *auth.Principal) error {
 	return nil
 }
 
-// mayList tells whether a path may be shown in a list.
+// mayList reports whether a path may be shown in a list.
 func (a *access) mayList(p *auth.Principal, path string, request auth.Request) bool {
 	switch a.decide(p, vaultv1.VerbList, path, request).Outcome {
 	case auth.Denied:

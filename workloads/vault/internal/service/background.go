@@ -36,13 +36,13 @@ func (s *Service) followKeys(ctx context.Context) {
 	}
 }
 
-// collector tells whether values can be read.
+// collector reports whether values can be read.
 type collector struct {
 	s                            *Service
 	sealed, stale, total, queued *prometheus.Desc
 }
 
-// Collector tells whether values can be read.
+// Collector reports whether values can be read.
 func (s *Service) Collector() prometheus.Collector {
 	describe := func(name, help string) *prometheus.Desc {
 		return prometheus.NewDesc("itechsmart_vault_"+name, help, nil, nil)

@@ -226,7 +226,7 @@ func TestCanaryIsNowhere(t *testing.T) {
 	everything["the dump"] = dump(t, r)
 	everything["the spill"] = readTree(t, r.Spill)
 	signature := r.Admin[strings.LastIndexByte(r.Admin, '.'):]
-	for _, secret := range []string{canary, encoded(canary), encoded(canary)[:20], settings.Vault.Passphrase, producttest.AdminPassword, signature, settings.Auth.Keys[0].Secret, r.binding.Password} {
+	for _, secret := range []string{canary, encoded(canary), encoded(canary)[:20], own(t, settings).Passphrase, producttest.AdminPassword, signature, settings.Auth.Keys[0].Secret, r.binding.Password} {
 		for where, text := range everything {
 			if len(text) < 20 {
 				t.Errorf("%s holds %q", where, text)

@@ -19,7 +19,8 @@ import (
 	vaultv1 "github.com/itechsmart/operator/api/vault/v1alpha1"
 	"github.com/itechsmart/operator/workloads/internal/api"
 	"github.com/itechsmart/operator/workloads/internal/api/problem"
-	"github.com/itechsmart/operator/workloads/internal/audited"
+	"github.com/itechsmart/operator/workloads/internal/auditlog"
+	"github.com/itechsmart/operator/workloads/internal/auth"
 	wire "github.com/itechsmart/operator/workloads/vault/client"
 	"github.com/itechsmart/operator/workloads/vault/internal/material"
 	"github.com/itechsmart/operator/workloads/vault/internal/store"
@@ -38,7 +39,7 @@ const (
 
 // largeBodies are the routes whose bodies are streams.
 func largeBodies(maxFile int64) map[string]int64 {
-	return map[string]int64{http.MethodPut + " " + base + contentPath: cmp.Or(maxFile, store.DefaultMaxFileBytes)}
+	return map[string]int64{http.MethodPut + " " + api.Base + contentPath: cmp.Or(maxFile, store.DefaultMaxFileBytes)}
 }
 
 func (s *Service) registerContents(rest huma.API) {
@@ -136,8 +137,8 @@ func (s *Service) upload(ctx context.Context, in *uploadInput) (*stored, error) 
 	defer cancel()
 	body := newPaced(in.request.Body, in.writer, stepTime)
 	var out wire.Secret
-	err = s.Trail.Do(ctx, action, object(in.Path, 0), func() (r audited.Result, err error) {
-		out, err = s.Store.Upload(limited, in.Path, plan, body, caller(ctx))
+	err = s.Trail.Do(ctx, action, object(in.Path, 0), func() (r auditlog.Result, err error) {
+		out, err = s.Store.Upload(limited, in.Path, plan, body, auth.Name(ctx))
 		r.Object = object(in.Path, out.Version)
 		if body.err != nil {
 			return r, api.Unread(ctx, body.err)
@@ -204,7 +205,7 @@ func (p *paced) Read(buf []byte) (int, error) {
 	}
 	switch {
 	case err == io.EOF: //nolint:errorlint // bare alone: what is wrapped is no end
-		_ = p.control.SetReadDeadline(time.Time{}) // else it would look as if the client had gone
+		_ = p.control.SetReadDeadline(time.Time{}) // otherwise this would count as a client that has gone
 	case err != nil:
 		p.err = err
 	}

@@ -45,7 +45,7 @@ func bytesOf(t testing.TB, in io.Reader) []byte {
 // upload sends a content; headers may replace its type.
 func (r *running) upload(path string, in io.Reader, headers ...string) producttest.Response {
 	r.T.Helper()
-	request, err := http.NewRequestWithContext(r.T.Context(), http.MethodPut, r.URL+base+path, in)
+	request, err := http.NewRequestWithContext(r.T.Context(), http.MethodPut, r.URL+producttest.Base+path, in)
 	if err != nil {
 		r.T.Fatal(err)
 	}
@@ -157,7 +157,7 @@ func (r *running) contentDocumented(t *testing.T) {
 	if err := json.NewDecoder(response.Body).Decode(&document); err != nil {
 		t.Fatal(err)
 	}
-	operations := document.Paths[base+contentPath]
+	operations := document.Paths[producttest.Base+contentPath]
 	put, get := operations["put"], operations["get"]
 	if put.RequestBody.Content[typeContent] == nil || get.Responses["200"].Content[typeContent] == nil {
 		t.Errorf("the document says %+v", operations)
@@ -172,7 +172,9 @@ func (r *running) contentDocumented(t *testing.T) {
 // Each is refused with what is wrong, and leaves all as it was.
 func TestBadContent(t *testing.T) {
 	settings := settingsOn(t, servers.Postgres(t))
-	settings.Vault.MaxFileBytes = 3 * mib
+	limited := own(t, settings)
+	limited.MaxFileBytes = 3 * mib
+	settings.Settings = producttest.Own(limited)
 	r := start(t, settings, nil)
 	if a := r.upload("/secrets/a/content", file(1, 2*mib)); a.Status != http.StatusCreated {
 		t.Fatalf("%d %s", a.Status, a.Body)
@@ -254,7 +256,7 @@ func TestContentGivenUp(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer conn.Close()
-			if _, err := io.WriteString(conn, "PUT "+base+"/secrets/a/content HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer "+r.Admin+"\r\nContent-Type: "+typeContent+"\r\n"+head); err != nil {
+			if _, err := io.WriteString(conn, "PUT "+producttest.Base+"/secrets/a/content HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer "+r.Admin+"\r\nContent-Type: "+typeContent+"\r\n"+head); err != nil {
 				t.Fatal(err)
 			}
 			if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
@@ -331,7 +333,7 @@ func TestContentTampered(t *testing.T) {
 		}
 	}
 	change(`UPDATE chunks SET ciphertext = set_byte(ciphertext, 100, 255 - get_byte(ciphertext, 100)) WHERE number = 5`)
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, r.URL+base+"/secrets/a/content", nil)
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, r.URL+producttest.Base+"/secrets/a/content", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,13 +5,12 @@ package service
 import (
 	"errors"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/itechsmart/operator/workloads/internal/api"
-	"github.com/itechsmart/operator/workloads/internal/api/problem"
-	"github.com/itechsmart/operator/workloads/internal/db"
 	wire "github.com/itechsmart/operator/workloads/vault/client"
 	"github.com/itechsmart/operator/workloads/vault/internal/material"
 	"github.com/itechsmart/operator/workloads/vault/internal/store"
@@ -25,62 +24,40 @@ func object(path string, version int64) string {
 	return "secret/" + path + "@" + strconv.FormatInt(version, 10)
 }
 
-// known are the store's errors as answers, in the order in which they are looked for.
-var known = []struct {
-	err           error
-	status        int
-	code, message string
-}{
-	{store.ErrSealed, http.StatusServiceUnavailable, "sealed", "the vault is sealed: unseal it first"},
-	{store.ErrUninitialized, http.StatusServiceUnavailable, "sealed", "the vault has no root key yet: initialize it first"},
-	{store.ErrInitialized, http.StatusConflict, "initialized", "the vault has a root key already"},
-	{store.ErrPassphrase, http.StatusUnprocessableEntity, "wrong_shares", "the passphrase or the shares are wrong"},
-	{store.ErrNotFound, http.StatusNotFound, "not_found", "no such secret or version"},
-	{store.ErrExists, http.StatusConflict, "conflict", "there is a secret at this path already"},
-	{store.ErrStale, http.StatusPreconditionFailed, "precondition_failed", "somebody has written a newer version"},
-	{store.ErrChanged, http.StatusConflict, "conflict", "somebody has written a version meanwhile: send the file again"},
-	{store.ErrBusy, http.StatusServiceUnavailable, "busy", "as many files are being written as may be at one time: try again"},
-	{store.ErrStreamed, http.StatusUnprocessableEntity, wire.CodeStreamed, "the file has over 1 MiB: GET /api/v1/secrets/{path}/content reads it as a stream"},
-	{store.ErrDeleted, http.StatusGone, "deleted", "the version is deleted; undelete brings it back"},
-	{store.ErrDestroyed, http.StatusGone, "destroyed", "the version is destroyed"},
-	{store.ErrNotGenerated, http.StatusUnprocessableEntity, "not_generated", "the secret is neither generated nor issued: write a new version"},
+// retryAfter is when to retry while the vault is sealed or busy.
+const retryAfter = 5 * time.Second
+
+// known are the store's errors and the responses to them; the first match applies.
+var known = []api.Known{
+	{Err: store.ErrSealed, Response: api.Retry(retryAfter, http.StatusServiceUnavailable, "sealed", "the vault is sealed: unseal it first")},
+	{Err: store.ErrUninitialized, Response: api.Retry(retryAfter, http.StatusServiceUnavailable, "sealed", "the vault has no root key yet: initialize it first")},
+	{Err: store.ErrInitialized, Response: api.Error(http.StatusConflict, "initialized", "the vault has a root key already")},
+	{Err: store.ErrPassphrase, Response: api.Error(http.StatusUnprocessableEntity, "wrong_shares", "the passphrase or the shares are wrong")},
+	{Err: store.ErrNotFound, Response: api.NotFound("secret or version")},
+	{Err: store.ErrExists, Response: api.Conflict("there is a secret at this path already")},
+	{Err: store.ErrStale, Response: api.Precondition("somebody has written a newer version")},
+	{Err: store.ErrChanged, Response: api.Conflict("somebody has written a version meanwhile: send the file again")},
+	{Err: store.ErrBusy, Response: api.Retry(retryAfter, http.StatusServiceUnavailable, "busy", "too many files are being written: try again")},
+	{Err: store.ErrStreamed, Response: api.Error(http.StatusUnprocessableEntity, wire.CodeStreamed, "the file has over 1 MiB: GET /api/v1/secrets/{path}/content reads it as a stream")},
+	{Err: store.ErrDeleted, Response: api.Error(http.StatusGone, "deleted", "the version is deleted; undelete brings it back")},
+	{Err: store.ErrDestroyed, Response: api.Error(http.StatusGone, "destroyed", "the version is destroyed")},
+	{Err: store.ErrNotGenerated, Response: api.Error(http.StatusUnprocessableEntity, "not_generated", "the secret is neither generated nor issued: write a new version")},
+	// Not a failure of the service: the row was moved, cut or forged. The log has the details.
+	{Err: store.ErrCorrupt, Response: api.Error(http.StatusUnprocessableEntity, "corrupt", "the stored value does not open: it was changed outside of the vault",
+		api.Detail{Field: "path.path", Message: "this version does not open"})},
 }
 
-// answer makes an error of the store an answer. Fields are named as in the request's body.
+// answer returns the response to an error of the store. Fields are named as in the request's body.
 func answer(err error) error { return answerIn("body.", err) }
 
-// answerIn names fields with this prefix.
+// answerIn is answer with another prefix for the names of fields.
 func answerIn(where string, err error) error {
-	if err == nil {
-		return nil
-	}
-	if _, ok := errors.AsType[*problem.Error](err); ok {
-		return err
-	}
-	if field, ok := errors.AsType[*material.FieldError](err); ok && errors.Is(err, store.ErrInvalid) {
-		return api.Invalid(where+field.Field, field.Message)
-	}
-	for _, k := range known {
-		if errors.Is(err, k.err) {
-			e := problem.New(k.status, k.code, k.message)
-			if k.status == http.StatusServiceUnavailable {
-				e.Headers = http.Header{"Retry-After": {"5"}}
-			}
-			return e
+	return api.Answer(err, append(slices.Clone(known), api.Known{
+		Err: store.ErrInvalid, Response: api.Invalid(strings.TrimSuffix(where, "."), "it is refused as it stands"),
+	}), func(err error) error {
+		if field, ok := errors.AsType[*material.FieldError](err); ok && errors.Is(err, store.ErrInvalid) {
+			return api.Invalid(where+field.Field, field.Message)
 		}
-	}
-	switch {
-	case errors.Is(err, store.ErrCorrupt):
-		// Not a failure of the service: the row was moved, cut or forged. The log tells more.
-		e := problem.New(http.StatusUnprocessableEntity, "corrupt", "the stored value does not open: it was changed outside of the vault",
-			api.Detail{Field: "path.path", Message: "this version does not open"})
-		e.Cause = err
-		return e
-	case errors.Is(err, store.ErrInvalid):
-		return api.Because(api.Invalid(strings.TrimSuffix(where, "."), "it is refused as it stands"), err)
-	case db.Unavailable(err):
-		return api.Because(api.Unavailable(2*time.Second, "the database does not answer; try again"), err)
-	default:
-		return err
-	}
+		return nil
+	})
 }

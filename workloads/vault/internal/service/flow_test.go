@@ -12,7 +12,7 @@ import (
 
 	"github.com/itechsmart/operator/internal/backend/backendtest/servers"
 	"github.com/itechsmart/operator/workloads/internal/audit"
-	"github.com/itechsmart/operator/workloads/internal/audited"
+	"github.com/itechsmart/operator/workloads/internal/auditlog"
 	wire "github.com/itechsmart/operator/workloads/vault/client"
 )
 
@@ -157,7 +157,7 @@ func (r *running) auditHolds(t *testing.T) {
 			t.Errorf("the audit log lacks %q", want)
 		}
 	}
-	key := must[audited.Key](r, 200, r.Admin, "GET", "/audit/key", nil)
+	key := must[auditlog.Key](r, 200, r.Admin, "GET", "/audit/key", nil)
 	export := r.Call(r.Admin, "GET", "/audit/export", nil)
 	report, err := audit.Verify(bytes.NewReader(export.Body), key.PublicKey)
 	if err != nil || report.Events < 15 {

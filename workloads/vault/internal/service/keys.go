@@ -10,15 +10,15 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/itechsmart/operator/workloads/internal/api"
-	"github.com/itechsmart/operator/workloads/internal/audited"
+	"github.com/itechsmart/operator/workloads/internal/auditlog"
 	"github.com/itechsmart/operator/workloads/internal/auth"
 	wire "github.com/itechsmart/operator/workloads/vault/client"
 	"github.com/itechsmart/operator/workloads/vault/internal/store"
 )
 
 func (s *Service) registerKeys(rest huma.API) {
-	huma.Register(rest, open(operation("seal-status", http.MethodGet, "/seal-status", "Whether values can be read, and how far a re-wrap is")), s.sealStatus)
-	huma.Register(rest, open(operation("sealing-key", http.MethodGet, "/sealing-key", "The public key that values are sealed to")), s.sealingKey)
+	huma.Register(rest, api.Public(operation("seal-status", http.MethodGet, "/seal-status", "Whether values can be read, and how far a re-wrap is")), s.sealStatus)
+	huma.Register(rest, api.Public(operation("sealing-key", http.MethodGet, "/sealing-key", "The public key that values are sealed to")), s.sealingKey)
 	huma.Register(rest, operation("initialize", http.MethodPost, "/init", "Make the root key of a Vault that is unsealed by shares"), s.initialize)
 	huma.Register(rest, operation("unseal", http.MethodPost, "/unseal", "Give one share of the unseal secret"), s.unseal)
 	huma.Register(rest, operation("seal", http.MethodPost, "/seal", "Forget the root key of this replica"), s.seal)
@@ -27,7 +27,7 @@ func (s *Service) registerKeys(rest huma.API) {
 	huma.Register(rest, operation("rotate-sealing-key", http.MethodPost, "/sealing-key/rotate", "Make a new sealing key; what was sealed before still opens"), s.rotateSealing)
 }
 
-func (s *Service) sealStatus(ctx context.Context, _ *struct{}) (*reply[wire.SealStatus], error) {
+func (s *Service) sealStatus(ctx context.Context, _ *struct{}) (*api.Reply[wire.SealStatus], error) {
 	status, err := s.Store.Status(ctx)
 	if err != nil {
 		return nil, answer(err)
@@ -35,15 +35,15 @@ func (s *Service) sealStatus(ctx context.Context, _ *struct{}) (*reply[wire.Seal
 	if status.Sealed {
 		status.Reason = s.WhySealed()
 	}
-	return &reply[wire.SealStatus]{status}, nil
+	return api.Body(status), nil
 }
 
-func (s *Service) sealingKey(ctx context.Context, _ *struct{}) (*reply[wire.SealingKey], error) {
+func (s *Service) sealingKey(ctx context.Context, _ *struct{}) (*api.Reply[wire.SealingKey], error) {
 	key, err := s.Store.SealingKey(ctx)
 	if err != nil {
 		return nil, answer(err)
 	}
-	return &reply[wire.SealingKey]{key}, nil
+	return api.Body(key), nil
 }
 
 // Shares are those of an unseal secret. They are shown once.
@@ -60,7 +60,7 @@ func (s *Service) initialize(ctx context.Context, _ *struct{}) (*secretReply[Sha
 		return nil, api.Conflict("this vault is initialized by what its configuration names: a passphrase, or a key in an HSM")
 	}
 	var out Shares
-	err := s.Trail.Do(ctx, "vault.init", productName, func() (r audited.Result, err error) {
+	err := s.Trail.Do(ctx, "vault.init", productName, func() (r auditlog.Result, err error) {
 		out.Shares, err = s.Store.InitShares(ctx, s.Shares, s.Threshold)
 		return r, err
 	})
@@ -77,41 +77,41 @@ type unsealInput struct {
 }
 
 // unseal lets anybody with a role give a share: the shares prove the rest.
-func (s *Service) unseal(ctx context.Context, in *unsealInput) (*reply[wire.SealStatus], error) {
+func (s *Service) unseal(ctx context.Context, in *unsealInput) (*api.Reply[wire.SealStatus], error) {
 	if err := auth.Require(ctx, productName, s.Namespace, auth.RoleViewer); err != nil {
 		return nil, s.Trail.Denied(ctx, "vault.unseal", productName, err)
 	}
 	var out wire.SealStatus
-	err := s.Trail.Do(ctx, "vault.unseal", productName, func() (r audited.Result, err error) {
+	err := s.Trail.Do(ctx, "vault.unseal", productName, func() (r auditlog.Result, err error) {
 		out, err = s.Store.UnsealShare(ctx, in.Body.Share)
 		return r, err
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &reply[wire.SealStatus]{out}, nil
+	return api.Body(out), nil
 }
 
-func (s *Service) seal(ctx context.Context, _ *struct{}) (*done, error) {
+func (s *Service) seal(ctx context.Context, _ *struct{}) (*api.Empty, error) {
 	if err := s.Trail.Require(ctx, auth.RoleAdmin, "vault.seal", productName); err != nil {
 		return nil, err
 	}
-	return nil, s.Trail.Do(ctx, "vault.seal", productName, func() (audited.Result, error) {
+	return nil, s.Trail.Do(ctx, "vault.seal", productName, func() (auditlog.Result, error) {
 		s.Store.Seal()
-		return audited.Result{}, nil
+		return auditlog.Result{}, nil
 	})
 }
 
-func (s *Service) rewrap(ctx context.Context, _ *struct{}) (*reply[wire.SealStatus], error) {
+func (s *Service) rewrap(ctx context.Context, _ *struct{}) (*api.Reply[wire.SealStatus], error) {
 	if err := s.Trail.Require(ctx, auth.RoleAdmin, "vault.rewrap", productName); err != nil {
 		return nil, err
 	}
 	if s.Store.Sealed() {
 		return nil, answer(store.ErrSealed)
 	}
-	err := s.Trail.Do(ctx, "vault.rewrap", productName, func() (audited.Result, error) {
+	err := s.Trail.Do(ctx, "vault.rewrap", productName, func() (auditlog.Result, error) {
 		s.startRewrap()
-		return audited.Result{}, nil
+		return auditlog.Result{}, nil
 	})
 	if err != nil {
 		return nil, err
@@ -139,7 +139,7 @@ func (s *Service) rotateRoot(ctx context.Context, _ *struct{}) (*secretReply[Sha
 		return nil, err
 	}
 	var out store.Rotated
-	err := s.Trail.Do(ctx, "key.rotate", productName, func() (r audited.Result, err error) {
+	err := s.Trail.Do(ctx, "key.rotate", productName, func() (r auditlog.Result, err error) {
 		if s.Passphrase == nil {
 			out, err = s.Store.RotateRootShares(ctx, s.Shares, s.Threshold)
 		} else {
@@ -157,18 +157,18 @@ func (s *Service) rotateRoot(ctx context.Context, _ *struct{}) (*secretReply[Sha
 func (s *Service) rotateByPassphrase(ctx context.Context) (store.Rotated, error) {
 	passphrase, err := s.Passphrase(ctx)
 	if err != nil {
-		return store.Rotated{}, api.Because(api.Unavailable(promptly, "the key in the HSM cannot be used: the log tells why"), err)
+		return store.Rotated{}, api.Because(api.Unavailable(promptly, "the key in the HSM cannot be used: see the log"), err)
 	}
 	defer clear(passphrase)
 	return s.Store.RotateRoot(ctx, passphrase)
 }
 
-func (s *Service) rotateSealing(ctx context.Context, _ *struct{}) (*reply[wire.SealingKey], error) {
+func (s *Service) rotateSealing(ctx context.Context, _ *struct{}) (*api.Reply[wire.SealingKey], error) {
 	if err := s.Trail.Require(ctx, auth.RoleAdmin, "sealing-key.rotate", productName); err != nil {
 		return nil, err
 	}
 	var out wire.SealingKey
-	err := s.Trail.Do(ctx, "sealing-key.rotate", productName, func() (r audited.Result, err error) {
+	err := s.Trail.Do(ctx, "sealing-key.rotate", productName, func() (r auditlog.Result, err error) {
 		out, err = s.Store.RotateSealingKey(ctx)
 		r.Details = map[string]string{"keyID": out.ID}
 		return r, err
@@ -176,5 +176,5 @@ func (s *Service) rotateSealing(ctx context.Context, _ *struct{}) (*reply[wire.S
 	if err != nil {
 		return nil, err
 	}
-	return &reply[wire.SealingKey]{out}, nil
+	return api.Body(out), nil
 }

@@ -18,7 +18,7 @@ import (
 	"github.com/itechsmart/operator/internal/backend/backendtest/servers"
 	"github.com/itechsmart/operator/workloads/config"
 	"github.com/itechsmart/operator/workloads/internal/audit"
-	"github.com/itechsmart/operator/workloads/internal/audited"
+	"github.com/itechsmart/operator/workloads/internal/auditlog"
 	"github.com/itechsmart/operator/workloads/internal/product/producttest"
 	wire "github.com/itechsmart/operator/workloads/vault/client"
 )
@@ -166,7 +166,7 @@ func (l *ledger) repeat(r *running, maybe bool) {
 // verify reads the audit log: it is whole, and holds every write that was acknowledged.
 func (l *ledger) verify(r *running) {
 	l.t.Helper()
-	key := must[audited.Key](r, http.StatusOK, l.token, http.MethodGet, "/audit/key", nil)
+	key := must[auditlog.Key](r, http.StatusOK, l.token, http.MethodGet, "/audit/key", nil)
 	var export []byte
 	told := func(path string, version int64) bool {
 		return bytes.Contains(export, fmt.Appendf(nil, `"object":"secret/%s@%d"`, path, version))

@@ -17,15 +17,15 @@ import (
 	common "github.com/itechsmart/operator/api/common/v1alpha1"
 	vaultv1 "github.com/itechsmart/operator/api/vault/v1alpha1"
 	"github.com/itechsmart/operator/workloads/internal/api"
-	"github.com/itechsmart/operator/workloads/internal/audited"
+	"github.com/itechsmart/operator/workloads/internal/auditlog"
 	"github.com/itechsmart/operator/workloads/internal/auth"
-	"github.com/itechsmart/operator/workloads/internal/crs"
+	"github.com/itechsmart/operator/workloads/internal/kinds"
 	wire "github.com/itechsmart/operator/workloads/vault/client"
 )
 
 func (s *Service) registerPolicies(rest huma.API) {
 	huma.Register(rest, operation("list-policies", http.MethodGet, "/policies", "List access policies"), s.listPolicies)
-	huma.Register(rest, created(operation("create-policy", http.MethodPost, "/policies", "Make an access policy: an AccessPolicy resource")), s.createPolicy)
+	huma.Register(rest, api.Created(operation("create-policy", http.MethodPost, "/policies", "Make an access policy: an AccessPolicy resource")), s.createPolicy)
 	huma.Register(rest, operation("get-policy", http.MethodGet, "/policies/{name}", "One access policy", http.StatusConflict), s.getPolicy)
 	huma.Register(rest, operation("put-policy", http.MethodPut, "/policies/{name}", "Change an access policy", http.StatusConflict, http.StatusPreconditionFailed), s.putPolicy)
 	huma.Register(rest, operation("delete-policy", http.MethodDelete, "/policies/{name}", "Delete an access policy", http.StatusConflict), s.deletePolicy)
@@ -143,15 +143,15 @@ func fromServer(err error) error {
 	}
 }
 
-func (s *Service) listPolicies(ctx context.Context, _ *struct{}) (*reply[wire.Page[Policy]], error) {
+func (s *Service) listPolicies(ctx context.Context, _ *struct{}) (*api.Reply[wire.Page[Policy]], error) {
 	if err := s.Trail.Require(ctx, auth.RoleAdmin, "policy.list", "policy"); err != nil {
 		return nil, err
 	}
 	page := wire.Page[Policy]{Items: []Policy{}}
 	if s.Resources.watch == nil {
-		return &reply[wire.Page[Policy]]{page}, nil
+		return api.Body(page), nil
 	}
-	policies, err := crs.List[*vaultv1.AccessPolicy](ctx, s.Resources.watch)
+	policies, err := kinds.List[*vaultv1.AccessPolicy](ctx, s.Resources.watch)
 	if err != nil {
 		return nil, err
 	}
@@ -161,7 +161,7 @@ func (s *Service) listPolicies(ctx context.Context, _ *struct{}) (*reply[wire.Pa
 		}
 	}
 	slices.SortFunc(page.Items, func(a, b Policy) int { return strings.Compare(a.Name, b.Name) })
-	return &reply[wire.Page[Policy]]{page}, nil
+	return api.Body(page), nil
 }
 
 // PolicyInput is the policy that a request is about.
@@ -174,7 +174,7 @@ func (s *Service) policy(ctx context.Context, name string) (*vaultv1.AccessPolic
 	if err := s.writable(); err != nil {
 		return nil, err
 	}
-	p, found, err := crs.Get[*vaultv1.AccessPolicy](ctx, s.Resources.watch, name)
+	p, found, err := kinds.Get[*vaultv1.AccessPolicy](ctx, s.Resources.watch, name)
 	if err != nil {
 		return nil, err
 	}
@@ -184,7 +184,7 @@ func (s *Service) policy(ctx context.Context, name string) (*vaultv1.AccessPolic
 	return p, nil
 }
 
-func (s *Service) getPolicy(ctx context.Context, in *PolicyInput) (*tagged[Policy], error) {
+func (s *Service) getPolicy(ctx context.Context, in *PolicyInput) (*api.Tagged[Policy], error) {
 	if err := s.Trail.Require(ctx, auth.RoleAdmin, "policy.get", "policy/"+in.Name); err != nil {
 		return nil, err
 	}
@@ -192,7 +192,7 @@ func (s *Service) getPolicy(ctx context.Context, in *PolicyInput) (*tagged[Polic
 	if err != nil {
 		return nil, err
 	}
-	return &tagged[Policy]{api.ETag(p.Generation), policyFrom(p)}, nil
+	return api.Versioned(p.Generation, policyFrom(p)), nil
 }
 
 type createPolicyInput struct {
@@ -202,7 +202,7 @@ type createPolicyInput struct {
 	}
 }
 
-func (s *Service) createPolicy(ctx context.Context, in *createPolicyInput) (*tagged[Policy], error) {
+func (s *Service) createPolicy(ctx context.Context, in *createPolicyInput) (*api.Tagged[Policy], error) {
 	name := in.Body.Name
 	if err := s.Trail.Require(ctx, auth.RoleAdmin, "policy.create", "policy/"+name); err != nil {
 		return nil, err
@@ -215,13 +215,13 @@ func (s *Service) createPolicy(ctx context.Context, in *createPolicyInput) (*tag
 		return nil, err
 	}
 	p := &vaultv1.AccessPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: s.Namespace, Name: name}, Spec: spec}
-	err = s.Trail.Do(ctx, "policy.create", "policy/"+name, func() (audited.Result, error) {
-		return audited.Result{}, fromServer(s.Resources.watch.Client().Create(ctx, p))
+	err = s.Trail.Do(ctx, "policy.create", "policy/"+name, func() (auditlog.Result, error) {
+		return auditlog.Result{}, fromServer(s.Resources.watch.Client().Create(ctx, p))
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &tagged[Policy]{api.ETag(p.Generation), policyFrom(p)}, nil
+	return api.Versioned(p.Generation, policyFrom(p)), nil
 }
 
 type putPolicyInput struct {
@@ -230,7 +230,7 @@ type putPolicyInput struct {
 	Body    PolicyRules
 }
 
-func (s *Service) putPolicy(ctx context.Context, in *putPolicyInput) (*tagged[Policy], error) {
+func (s *Service) putPolicy(ctx context.Context, in *putPolicyInput) (*api.Tagged[Policy], error) {
 	if err := s.Trail.Require(ctx, auth.RoleAdmin, "policy.update", "policy/"+in.Name); err != nil {
 		return nil, err
 	}
@@ -250,16 +250,16 @@ func (s *Service) putPolicy(ctx context.Context, in *putPolicyInput) (*tagged[Po
 		return nil, err
 	}
 	p.Spec = spec
-	err = s.Trail.Do(ctx, "policy.update", "policy/"+in.Name, func() (audited.Result, error) {
-		return audited.Result{}, fromServer(s.Resources.watch.Client().Update(ctx, p))
+	err = s.Trail.Do(ctx, "policy.update", "policy/"+in.Name, func() (auditlog.Result, error) {
+		return auditlog.Result{}, fromServer(s.Resources.watch.Client().Update(ctx, p))
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &tagged[Policy]{api.ETag(p.Generation), policyFrom(p)}, nil
+	return api.Versioned(p.Generation, policyFrom(p)), nil
 }
 
-func (s *Service) deletePolicy(ctx context.Context, in *PolicyInput) (*done, error) {
+func (s *Service) deletePolicy(ctx context.Context, in *PolicyInput) (*api.Empty, error) {
 	if err := s.Trail.Require(ctx, auth.RoleAdmin, "policy.delete", "policy/"+in.Name); err != nil {
 		return nil, err
 	}
@@ -267,7 +267,7 @@ func (s *Service) deletePolicy(ctx context.Context, in *PolicyInput) (*done, err
 	if err != nil {
 		return nil, err
 	}
-	return nil, s.Trail.Do(ctx, "policy.delete", "policy/"+in.Name, func() (audited.Result, error) {
-		return audited.Result{}, fromServer(s.Resources.watch.Client().Delete(ctx, p, client.Preconditions{UID: &p.UID}))
+	return nil, s.Trail.Do(ctx, "policy.delete", "policy/"+in.Name, func() (auditlog.Result, error) {
+		return auditlog.Result{}, fromServer(s.Resources.watch.Client().Delete(ctx, p, client.Preconditions{UID: &p.UID}))
 	})
 }

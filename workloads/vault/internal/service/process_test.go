@@ -30,7 +30,7 @@ const asService = "VAULT_TEST_AS_SERVICE"
 
 // serve is the service's main, with passwords that cost little and ports that are free.
 func serve(dir string) int {
-	settings, err := config.Load(dir)
+	settings, unknown, err := config.Load(dir)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
@@ -39,7 +39,7 @@ func serve(dir string) int {
 	defer stop()
 	p := &product.Process{
 		Product: Product(),
-		Config:  settings, Addr: "127.0.0.1:0", MetricsAddr: "127.0.0.1:0", SpillDir: filepath.Join(dir, "audit"), Lines: io.Discard,
+		Config:  settings, Unknown: unknown, Addr: "127.0.0.1:0", MetricsAddr: "127.0.0.1:0", SpillDir: filepath.Join(dir, "audit"), Lines: io.Discard,
 		HashCost: 4, DrainDelay: 3 * time.Second, Log: slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
 		Listening: func(address, _ string) { fmt.Println(address) },
 	}

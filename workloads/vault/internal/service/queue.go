@@ -59,7 +59,7 @@ func (q *queue) add(t task) {
 	q.mu.Unlock()
 	select {
 	case q.wake <- struct{}{}:
-	default: // it looks anyway
+	default: // it is awake
 	}
 }
 
@@ -76,7 +76,7 @@ func (q *queue) length() int {
 	return len(q.tasks)
 }
 
-// take gives any task, which stays in the queue until done.
+// take returns any task, which stays in the queue until done.
 func (q *queue) take() (task, bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

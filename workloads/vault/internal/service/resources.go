@@ -11,7 +11,6 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -22,24 +21,23 @@ import (
 	common "github.com/itechsmart/operator/api/common/v1alpha1"
 	vaultv1 "github.com/itechsmart/operator/api/vault/v1alpha1"
 	"github.com/itechsmart/operator/workloads/internal/api"
-	"github.com/itechsmart/operator/workloads/internal/crs"
+	"github.com/itechsmart/operator/workloads/internal/kinds"
 	wire "github.com/itechsmart/operator/workloads/vault/client"
 	"github.com/itechsmart/operator/workloads/vault/internal/store"
 )
 
-// promptly is how long an answer waits for the API server; then the background goes on.
+// promptly is how long a response waits for the API server before the background takes over.
 const promptly = 2 * time.Second
 
-// Resources are the Secrets and AccessPolicies of one Vault: what was seen last, and what is still to be written.
+// Resources are the Secrets and AccessPolicies of one Vault as last seen, and the writes to them that are still to be made.
 type Resources struct {
-	watch    *crs.Store // nil: there is no API server
+	*kinds.Reader
+	watch    *kinds.Store // nil: there is no API server
 	platform string
 	log      *slog.Logger
 	seen     atomic.Pointer[seen]
 	changes  func([]vaultv1.AccessPolicy, []vaultv1.Secret)
 	queue    queue
-	known    chan struct{} // closed when all was seen once
-	once     sync.Once
 }
 
 // seen is the state of the resources at one time.
@@ -47,57 +45,37 @@ type seen struct {
 	byPath map[string]*vaultv1.Secret
 }
 
-// NewResources follows a watch; nil: no API server is there, and nothing is written to one.
-func NewResources(watch *crs.Store, platform string, log *slog.Logger) *Resources {
-	r := &Resources{watch: watch, platform: platform, log: log, queue: newQueue(), known: make(chan struct{})}
+// add records the path of a Secret; of two with the same path the older wins.
+func (n *seen) add(s *vaultv1.Secret) {
+	if other := n.byPath[s.StorePath()]; other == nil || common.Older(s, other) {
+		n.byPath[s.StorePath()] = s
+	}
+}
+
+// NewResources reads the resources of a store; nil: there is no API server, and nothing is written to one.
+func NewResources(watch *kinds.Store, platform string, log *slog.Logger) *Resources {
+	r := &Resources{watch: watch, platform: platform, log: log, queue: newQueue()}
+	r.Reader = kinds.NewReader(watch, log, r.read)
 	r.seen.Store(&seen{byPath: map[string]*vaultv1.Secret{}})
 	return r
 }
 
-// onChange hears of all policies and Secrets of this Vault after each change.
+// onChange sets what is called with all policies and Secrets of this Vault after each change.
 func (r *Resources) onChange(do func([]vaultv1.AccessPolicy, []vaultv1.Secret)) { r.changes = do }
 
-// Run follows the resources and writes what is to be written, until ctx ends.
+// Run reads the resources and writes the pending changes, until ctx ends.
 func (r *Resources) Run(ctx context.Context) error {
-	if r.watch == nil {
-		r.changes(nil, nil) // there are none, which is known
-		r.once.Do(func() { close(r.known) })
-		<-ctx.Done()
-		return nil
-	}
-	var turn sync.Mutex // the kinds' events come side by side
-	look := func() {
-		turn.Lock()
-		defer turn.Unlock()
-		if err := r.look(ctx); err != nil && ctx.Err() == nil {
-			r.log.Error("read the resources", "error", err)
-		}
-	}
-	if err := crs.OnChange[*vaultv1.Secret](ctx, r.watch, look); err != nil {
-		return err
-	}
-	if err := crs.OnChange[*vaultv1.AccessPolicy](ctx, r.watch, look); err != nil {
-		return err
-	}
-	go func() { // also when there is nothing to see, which is no event
-		if r.watch.WaitSynced(ctx) == nil {
-			look()
-		}
-	}()
 	go r.queue.run(ctx, r.write, r.log)
-	return r.watch.Run(ctx)
+	return r.Reader.Run(ctx, &vaultv1.Secret{}, &vaultv1.AccessPolicy{})
 }
 
-// look reads all resources anew.
-func (r *Resources) look(ctx context.Context) error {
-	if !r.watch.Synced() {
-		return nil // the first event after that comes here again
-	}
-	secrets, err := crs.List[*vaultv1.Secret](ctx, r.watch)
+// read reads all resources.
+func (r *Resources) read(ctx context.Context) error {
+	secrets, err := kinds.List[*vaultv1.Secret](ctx, r.watch)
 	if err != nil {
 		return err
 	}
-	policies, err := crs.List[*vaultv1.AccessPolicy](ctx, r.watch)
+	policies, err := kinds.List[*vaultv1.AccessPolicy](ctx, r.watch)
 	if err != nil {
 		return err
 	}
@@ -108,10 +86,7 @@ func (r *Resources) look(ctx context.Context) error {
 			continue
 		}
 		ours = append(ours, *s)
-		// Of two that claim one path the older wins.
-		if other := next.byPath[s.StorePath()]; other == nil || older(s, other) {
-			next.byPath[s.StorePath()] = s
-		}
+		next.add(s)
 	}
 	var rules []vaultv1.AccessPolicy
 	for _, p := range policies {
@@ -121,38 +96,17 @@ func (r *Resources) look(ctx context.Context) error {
 	}
 	r.seen.Store(next)
 	r.changes(rules, ours)
-	r.once.Do(func() { close(r.known) })
 	return nil
-}
-
-// waitSeen waits until all was seen once; false when ctx ends before.
-func (r *Resources) waitSeen(ctx context.Context) bool {
-	select {
-	case <-r.known:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }
 
 func (r *Resources) ours(ref *common.PlatformReference) bool {
 	return ref == nil || ref.Name == r.platform
 }
 
-func older(a, b *vaultv1.Secret) bool {
-	if a.CreationTimestamp.Equal(&b.CreationTimestamp) {
-		return a.Name < b.Name
-	}
-	return a.CreationTimestamp.Before(&b.CreationTimestamp)
-}
-
-// Synced tells whether the resources were read once, or there are none to read.
-func (r *Resources) Synced() bool { return r.watch == nil || r.watch.Synced() }
-
-// declared is the resource of a path; nil: none.
+// declared returns the resource of a path; nil: there is none.
 func (r *Resources) declared(path string) *vaultv1.Secret { return r.seen.Load().byPath[path] }
 
-// mayWrite refuses a value for a path whose resource says where its value comes from.
+// mayWrite refuses a value for a path whose resource has another source.
 func (r *Resources) mayWrite(path string) error {
 	if s := r.declared(path); s != nil && s.Spec.Source.External == nil {
 		return api.Error(409, "declared", fmt.Sprintf("resource %s says where this value comes from: change it there, or let its source be external", s.Name))
@@ -170,28 +124,28 @@ func (r *Resources) consumers(path string) []Consumer {
 	return out
 }
 
-// created makes the resource of a new secret, or lets the background do it when the API server does not answer at once.
+// created creates the resource of a new secret, in the background if the API server does not answer at once.
 func (r *Resources) created(ctx context.Context, s wire.Secret) {
-	r.tell(ctx, task{path: s.Path, typ: s.Type, version: s.Version, create: true})
+	r.enqueue(ctx, task{path: s.Path, typ: s.Type, version: s.Version, create: true})
 }
 
-// changed notes the newest version on the resource.
+// changed records the newest version on the resource.
 func (r *Resources) changed(ctx context.Context, s wire.Secret) {
-	r.tell(ctx, task{path: s.Path, typ: s.Type, version: s.Version})
+	r.enqueue(ctx, task{path: s.Path, typ: s.Type, version: s.Version})
 }
 
-// touched lets the controller look at a secret whose versions were deleted or brought back.
+// touched makes the controller reconcile a secret whose versions were deleted or undeleted.
 func (r *Resources) touched(ctx context.Context, path string) {
-	r.tell(ctx, task{path: path, touch: true})
+	r.enqueue(ctx, task{path: path, touch: true})
 }
 
-// destroyed removes the resource of a value that was written by REST.
+// destroyed deletes the resource of a value that was written over REST.
 func (r *Resources) destroyed(ctx context.Context, path string) {
-	r.tell(ctx, task{path: path, remove: true})
+	r.enqueue(ctx, task{path: path, remove: true})
 }
 
-// tell tries once, shortly, and leaves the rest to the background.
-func (r *Resources) tell(ctx context.Context, t task) {
+// enqueue tries a creation once, for a short time, and leaves the rest to the background.
+func (r *Resources) enqueue(ctx context.Context, t task) {
 	if r.watch == nil {
 		return
 	}
@@ -205,7 +159,7 @@ func (r *Resources) tell(ctx context.Context, t task) {
 	r.queue.add(t)
 }
 
-// catchUp queues what a process before could not write: versions that are newer than the noted ones.
+// catchUp queues what an earlier process could not write: versions that are newer than the recorded ones.
 func (r *Resources) catchUp(ctx context.Context, vault store.Vault) error {
 	if r.watch == nil {
 		return nil
@@ -217,7 +171,7 @@ func (r *Resources) catchUp(ctx context.Context, vault store.Vault) error {
 		}
 		for _, s := range secrets {
 			options.After = s.Path
-			// What the controller has seen itself needs no note.
+			// The controller knows these versions already when it made them.
 			if d := r.declared(s.Path); d != nil && d.Status.LatestVersion < s.Version && d.Spec.Source.External != nil {
 				r.queue.add(task{path: s.Path, typ: s.Type, version: s.Version})
 			}
@@ -228,7 +182,7 @@ func (r *Resources) catchUp(ctx context.Context, vault store.Vault) error {
 	}
 }
 
-// write does one task. An error means: try again later.
+// write does one task. On an error it is retried later.
 func (r *Resources) write(ctx context.Context, t task) error {
 	if !r.watch.Synced() {
 		return fmt.Errorf("the resources were not read yet")
@@ -245,10 +199,11 @@ func (r *Resources) write(ctx context.Context, t task) error {
 	case t.create:
 		return r.create(ctx, t)
 	}
-	return nil // nobody declares it
+	return nil // there is no resource
 }
 
-// annotate notes the version, so that the controller looks. The newest of several replicas wins: versions only grow.
+// annotate records the version, which makes the controller reconcile. Of several replicas the newest version wins: versions
+// only grow.
 func (r *Resources) annotate(ctx context.Context, s *vaultv1.Secret, t task) error {
 	noted := s.Annotations[vaultv1.AnnotationVersion]
 	value := strconv.FormatInt(t.version, 10)
@@ -267,7 +222,7 @@ func (r *Resources) annotate(ctx context.Context, s *vaultv1.Secret, t task) err
 	return nil
 }
 
-// create makes the resource of a path, under its usual name, or one of its own when that is another's.
+// create creates the resource of a path, under its usual name, or under a unique one when that is taken.
 func (r *Resources) create(ctx context.Context, t task) error {
 	for _, name := range []string{vaultv1.NameForPath(t.path), uniqueName(t.path)} {
 		if !validName(name) {
@@ -305,7 +260,7 @@ var nameForm = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a
 
 func validName(name string) bool { return len(name) <= 253 && nameForm.MatchString(name) }
 
-// uniqueName is for paths that are no names ("_" is none of a name's characters), or share theirs with another path.
+// uniqueName returns a name for a path that cannot be one (a name has no "_"), or that shares its name with another path.
 func uniqueName(path string) string {
 	sum := sha256.Sum256([]byte(path))
 	readable := strings.Map(func(c rune) rune {

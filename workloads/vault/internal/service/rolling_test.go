@@ -155,7 +155,7 @@ func (l *load) request(n int64) error {
 	} else {
 		path += "/value"
 	}
-	request, err := http.NewRequestWithContext(l.T.Context(), method, l.URL+base+path, body)
+	request, err := http.NewRequestWithContext(l.T.Context(), method, l.URL+producttest.Base+path, body)
 	if err != nil {
 		return err
 	}

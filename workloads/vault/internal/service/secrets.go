@@ -10,7 +10,7 @@ import (
 
 	vaultv1 "github.com/itechsmart/operator/api/vault/v1alpha1"
 	"github.com/itechsmart/operator/workloads/internal/api"
-	"github.com/itechsmart/operator/workloads/internal/audited"
+	"github.com/itechsmart/operator/workloads/internal/auditlog"
 	"github.com/itechsmart/operator/workloads/internal/auth"
 	wire "github.com/itechsmart/operator/workloads/vault/client"
 	"github.com/itechsmart/operator/workloads/vault/internal/store"
@@ -18,7 +18,7 @@ import (
 
 func (s *Service) registerSecrets(rest huma.API) {
 	huma.Register(rest, operation("list-secrets", http.MethodGet, "/secrets", "List secrets without their values"), s.list)
-	huma.Register(rest, created(operation("create-secret", http.MethodPost, "/secrets", "Store a new secret", http.StatusPreconditionFailed)), s.create)
+	huma.Register(rest, api.Created(operation("create-secret", http.MethodPost, "/secrets", "Store a new secret", http.StatusPreconditionFailed)), s.create)
 	huma.Register(rest, operation("get-secret", http.MethodGet, "/secrets/{path}", "What is known of a secret, without its value"), s.get)
 	huma.Register(rest, operation("put-secret", http.MethodPut, "/secrets/{path}", "Store a new version", http.StatusPreconditionFailed, http.StatusConflict), s.put)
 	huma.Register(rest, operation("delete-secret", http.MethodDelete, "/secrets/{path}", "Delete all versions of a secret, or destroy it"), s.remove)
@@ -46,7 +46,7 @@ type listInput struct {
 // maxScan bounds how many secrets a page looks at that the caller may not see.
 const maxScan = 5000
 
-func (s *Service) list(ctx context.Context, in *listInput) (*reply[wire.Page[wire.Secret]], error) {
+func (s *Service) list(ctx context.Context, in *listInput) (*api.Reply[wire.Page[wire.Secret]], error) {
 	p := auth.From(ctx)
 	if p == nil {
 		return nil, auth.Unauthenticated("a login is needed")
@@ -73,16 +73,16 @@ func (s *Service) list(ctx context.Context, in *listInput) (*reply[wire.Page[wir
 			}
 			if len(page.Items) == in.Limit && (more || i < len(secrets)-1) {
 				page.Next = s.Cursors.Encode(scope, options.After)
-				return &reply[wire.Page[wire.Secret]]{page}, nil
+				return api.Body(page), nil
 			}
 		}
 		scanned += len(secrets)
 		if !more {
-			return &reply[wire.Page[wire.Secret]]{page}, nil
+			return api.Body(page), nil
 		}
 		if scanned >= maxScan {
 			page.Next = s.Cursors.Encode(scope, options.After)
-			return &reply[wire.Page[wire.Secret]]{page}, nil
+			return api.Body(page), nil
 		}
 	}
 }
@@ -94,7 +94,7 @@ type createInput struct {
 	}
 }
 
-func (s *Service) create(ctx context.Context, in *createInput) (*tagged[wire.Secret], error) {
+func (s *Service) create(ctx context.Context, in *createInput) (*api.Tagged[wire.Secret], error) {
 	path, write := in.Body.Path, in.Body.Write
 	if err := answer(store.CheckPath(path)); err != nil {
 		return nil, err
@@ -106,11 +106,11 @@ func (s *Service) create(ctx context.Context, in *createInput) (*tagged[wire.Sec
 		return nil, err
 	}
 	var out wire.Secret
-	err := s.Trail.Do(ctx, "secret.create", object(path, 0), func() (r audited.Result, err error) {
+	err := s.Trail.Do(ctx, "secret.create", object(path, 0), func() (r auditlog.Result, err error) {
 		if write.CheckAndSet != nil && *write.CheckAndSet != 0 {
 			return r, store.ErrStale
 		}
-		out, err = s.Store.Create(ctx, path, write, caller(ctx))
+		out, err = s.Store.Create(ctx, path, write, auth.Name(ctx))
 		r.Object = object(path, out.Version)
 		return r, err
 	})
@@ -118,10 +118,10 @@ func (s *Service) create(ctx context.Context, in *createInput) (*tagged[wire.Sec
 		return nil, err
 	}
 	s.Resources.created(ctx, out)
-	return &tagged[wire.Secret]{api.ETag(out.Version), out}, nil
+	return api.Versioned(out.Version, out), nil
 }
 
-func (s *Service) get(ctx context.Context, in *PathInput) (*tagged[wire.Secret], error) {
+func (s *Service) get(ctx context.Context, in *PathInput) (*api.Tagged[wire.Secret], error) {
 	if err := in.check(); err != nil {
 		return nil, err
 	}
@@ -132,7 +132,7 @@ func (s *Service) get(ctx context.Context, in *PathInput) (*tagged[wire.Secret],
 	if err != nil {
 		return nil, answer(err)
 	}
-	return &tagged[wire.Secret]{api.ETag(out.Version), out}, nil
+	return api.Versioned(out.Version, out), nil
 }
 
 type putInput struct {
@@ -141,7 +141,7 @@ type putInput struct {
 	Body    wire.Write
 }
 
-func (s *Service) put(ctx context.Context, in *putInput) (*tagged[wire.Secret], error) {
+func (s *Service) put(ctx context.Context, in *putInput) (*api.Tagged[wire.Secret], error) {
 	if err := in.check(); err != nil {
 		return nil, err
 	}
@@ -163,14 +163,14 @@ func (s *Service) put(ctx context.Context, in *putInput) (*tagged[wire.Secret], 
 		return nil, err
 	}
 	return s.newVersion(ctx, "secret.write", in.Path, func() (wire.Secret, error) {
-		return s.Store.Put(ctx, in.Path, write, caller(ctx))
+		return s.Store.Put(ctx, in.Path, write, auth.Name(ctx))
 	})
 }
 
-// newVersion runs what makes a version, and tells the resource of it.
-func (s *Service) newVersion(ctx context.Context, action, path string, write func() (wire.Secret, error)) (*tagged[wire.Secret], error) {
+// newVersion runs write, which makes a version, and records the version on the resource.
+func (s *Service) newVersion(ctx context.Context, action, path string, write func() (wire.Secret, error)) (*api.Tagged[wire.Secret], error) {
 	var out wire.Secret
-	err := s.Trail.Do(ctx, action, object(path, 0), func() (r audited.Result, err error) {
+	err := s.Trail.Do(ctx, action, object(path, 0), func() (r auditlog.Result, err error) {
 		out, err = write()
 		r.Object = object(path, out.Version)
 		return r, err
@@ -179,7 +179,7 @@ func (s *Service) newVersion(ctx context.Context, action, path string, write fun
 		return nil, err
 	}
 	s.Resources.changed(ctx, out)
-	return &tagged[wire.Secret]{api.ETag(out.Version), out}, nil
+	return api.Versioned(out.Version, out), nil
 }
 
 type removeInput struct {
@@ -187,7 +187,7 @@ type removeInput struct {
 	Destroy bool `query:"destroy" doc:"remove the secret and all its versions for ever"`
 }
 
-func (s *Service) remove(ctx context.Context, in *removeInput) (*done, error) {
+func (s *Service) remove(ctx context.Context, in *removeInput) (*api.Empty, error) {
 	if err := in.check(); err != nil {
 		return nil, err
 	}
@@ -198,7 +198,7 @@ func (s *Service) remove(ctx context.Context, in *removeInput) (*done, error) {
 	if err := s.allow(ctx, vaultv1.VerbDelete, action, in.Path); err != nil {
 		return nil, err
 	}
-	err := s.Trail.Do(ctx, action, object(in.Path, 0), func() (audited.Result, error) { return audited.Result{}, remove(ctx, in.Path) })
+	err := s.Trail.Do(ctx, action, object(in.Path, 0), func() (auditlog.Result, error) { return auditlog.Result{}, remove(ctx, in.Path) })
 	if err != nil {
 		return nil, err
 	}
@@ -213,7 +213,7 @@ type applyInput struct {
 	Body wire.Apply
 }
 
-func (s *Service) apply(ctx context.Context, in *applyInput) (*tagged[wire.Applied], error) {
+func (s *Service) apply(ctx context.Context, in *applyInput) (*api.Tagged[wire.Applied], error) {
 	if err := in.check(); err != nil {
 		return nil, err
 	}
@@ -221,18 +221,18 @@ func (s *Service) apply(ctx context.Context, in *applyInput) (*tagged[wire.Appli
 		return nil, err
 	}
 	var out wire.Applied
-	err := s.Trail.Do(ctx, "secret.apply", object(in.Path, 0), func() (r audited.Result, err error) {
-		out, err = s.Store.Apply(ctx, in.Path, in.Body, caller(ctx))
+	err := s.Trail.Do(ctx, "secret.apply", object(in.Path, 0), func() (r auditlog.Result, err error) {
+		out, err = s.Store.Apply(ctx, in.Path, in.Body, auth.Name(ctx))
 		r.Object, r.Silent = object(in.Path, out.Version), !out.Changed
 		return r, err
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &tagged[wire.Applied]{api.ETag(out.Version), out}, nil
+	return api.Versioned(out.Version, out), nil
 }
 
-func (s *Service) rotate(ctx context.Context, in *PathInput) (*tagged[wire.Secret], error) {
+func (s *Service) rotate(ctx context.Context, in *PathInput) (*api.Tagged[wire.Secret], error) {
 	if err := in.check(); err != nil {
 		return nil, err
 	}
@@ -240,7 +240,7 @@ func (s *Service) rotate(ctx context.Context, in *PathInput) (*tagged[wire.Secre
 		return nil, err
 	}
 	return s.newVersion(ctx, "secret.rotate", in.Path, func() (wire.Secret, error) {
-		return s.Store.Rotate(ctx, in.Path, caller(ctx))
+		return s.Store.Rotate(ctx, in.Path, auth.Name(ctx))
 	})
 }
 
@@ -251,7 +251,7 @@ type rollbackInput struct {
 	}
 }
 
-func (s *Service) rollback(ctx context.Context, in *rollbackInput) (*tagged[wire.Secret], error) {
+func (s *Service) rollback(ctx context.Context, in *rollbackInput) (*api.Tagged[wire.Secret], error) {
 	if err := in.check(); err != nil {
 		return nil, err
 	}
@@ -259,7 +259,7 @@ func (s *Service) rollback(ctx context.Context, in *rollbackInput) (*tagged[wire
 		return nil, err
 	}
 	return s.newVersion(ctx, "secret.rollback", in.Path, func() (wire.Secret, error) {
-		return s.Store.Rollback(ctx, in.Path, in.Body.Version, caller(ctx))
+		return s.Store.Rollback(ctx, in.Path, in.Body.Version, auth.Name(ctx))
 	})
 }
 
@@ -271,7 +271,7 @@ type Consumer struct {
 	Version int64  `json:"version,omitempty" doc:"0: not known"`
 }
 
-func (s *Service) consumers(ctx context.Context, in *PathInput) (*reply[wire.Page[Consumer]], error) {
+func (s *Service) consumers(ctx context.Context, in *PathInput) (*api.Reply[wire.Page[Consumer]], error) {
 	if err := in.check(); err != nil {
 		return nil, err
 	}
@@ -281,5 +281,5 @@ func (s *Service) consumers(ctx context.Context, in *PathInput) (*reply[wire.Pag
 	if _, err := s.Store.Get(ctx, in.Path); err != nil {
 		return nil, answer(err)
 	}
-	return &reply[wire.Page[Consumer]]{wire.Page[Consumer]{Items: s.Resources.consumers(in.Path)}}, nil
+	return api.Body(wire.Page[Consumer]{Items: s.Resources.consumers(in.Path)}), nil
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/itechsmart/operator/internal/backend/backendtest/servers"
 	"github.com/itechsmart/operator/workloads/config"
 	"github.com/itechsmart/operator/workloads/internal/product/producttest"
+	vaultconfig "github.com/itechsmart/operator/workloads/vault/config"
 )
 
 func TestMain(m *testing.M) {
@@ -37,8 +38,18 @@ func settingsOn(t testing.TB, b backend.Binding) *config.Service {
 	s := producttest.Settings(productName,
 		config.Database{Binding: b.Data(), Schema: servers.SchemaOn(t, b), MinConnections: 2, MaxConnections: 8},
 		config.Database{Binding: b.Data(), Schema: servers.SchemaOn(t, b), MinConnections: 1, MaxConnections: 4})
-	s.Vault = &config.Vault{Passphrase: "a passphrase of the test " + rand.Text()}
+	s.Settings = producttest.Own(vaultconfig.Settings{Passphrase: "a passphrase of the test " + rand.Text()})
 	return s
+}
+
+// own returns Vault's own part of a configuration.
+func own(t testing.TB, s *config.Service) vaultconfig.Settings {
+	t.Helper()
+	settings, unknown, err := config.Settings[vaultconfig.Settings](s)
+	if err != nil || len(unknown) > 0 {
+		t.Fatal(unknown, err)
+	}
+	return settings
 }
 
 // start runs a service until the end of the test, or Stop.

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/itechsmart/operator/internal/backend/backendtest/servers"
+	"github.com/itechsmart/operator/workloads/internal/product/producttest"
 	wire "github.com/itechsmart/operator/workloads/vault/client"
 )
 
@@ -50,7 +51,7 @@ func TestMassAssignment(t *testing.T) {
 	if me.Name != "" || len(me.Grants) != 0 {
 		t.Errorf("eve became %+v", me)
 	}
-	response, err := http.PostForm(r.URL+base+"/token", url.Values{"grant_type": {"password"}, "username": {"mallory@example.com"}, "password": {password}})
+	response, err := http.PostForm(r.URL+producttest.Base+"/token", url.Values{"grant_type": {"password"}, "username": {"mallory@example.com"}, "password": {password}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/itechsmart/operator/workloads/vault/internal/store"
 )
 
-// giver gives what the root key is made with, to be zeroed.
+// giver returns the secret of the root key; the caller zeroes it.
 type giver = func(context.Context) ([]byte, error)
 
 // Why a vault that should have unsealed itself is sealed, beside the reasons of package hsm.
@@ -23,7 +23,7 @@ const (
 	firstUnseal, lastUnseal = 5 * time.Second, time.Minute
 )
 
-// passphrase is how the root key's secret is come by; nil: in shares, over REST.
+// passphrase returns the source of the root key's secret; nil: shares, over REST.
 func (p *beginning) passphrase(vault store.Vault) giver {
 	settings := p.settings
 	switch c := settings.PKCS11; {
@@ -54,8 +54,8 @@ func unseal(ctx context.Context, passphrase giver, by func(context.Context, []by
 	return by(ctx, secret)
 }
 
-// unseal opens the vault by what the configuration names. What cannot be mended by a new start leaves it sealed: the log and
-// the status tell why. An HSM that is away is asked again.
+// unseal opens the vault with the configured secret. An error that a restart cannot fix leaves it sealed; log and status say
+// why. An unavailable HSM is retried.
 func (p *beginning) unseal(life context.Context, vault store.Vault, passphrase giver) error {
 	if passphrase == nil {
 		return nil
@@ -127,7 +127,7 @@ func (p *beginning) unsealLater(life context.Context, vault store.Vault, passphr
 	}
 }
 
-// whySealed tells why the vault did not unseal itself.
+// whySealed returns why the vault did not unseal itself; empty: it did.
 func (p *beginning) whySealed() string {
 	if why := p.sealed.Load(); why != nil {
 		return *why

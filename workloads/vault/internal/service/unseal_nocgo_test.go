@@ -9,15 +9,18 @@ import (
 	"testing"
 
 	"github.com/itechsmart/operator/internal/backend/backendtest/servers"
-	"github.com/itechsmart/operator/workloads/config"
+	"github.com/itechsmart/operator/workloads/internal/product/producttest"
 	wire "github.com/itechsmart/operator/workloads/vault/client"
+	vaultconfig "github.com/itechsmart/operator/workloads/vault/config"
 	"github.com/itechsmart/operator/workloads/vault/internal/hsm"
 )
 
 // The static build starts, stays sealed, and says how to build another one: CGO_ENABLED=0 go test.
 func TestNoPKCS11(t *testing.T) {
 	settings := settingsOn(t, servers.Postgres(t))
-	settings.Vault = &config.Vault{PKCS11: &config.PKCS11{Module: "/usr/lib/hsm.so", TokenLabel: "vault", KeyLabel: "unseal", PIN: "1843"}}
+	settings.Settings = producttest.Own(vaultconfig.Settings{
+		PKCS11: &vaultconfig.PKCS11{Module: "/usr/lib/hsm.so", TokenLabel: "vault", KeyLabel: "unseal", PIN: "1843"},
+	})
 	r := start(t, settings, nil)
 	status := must[wire.SealStatus](r, 200, "", "GET", "/seal-status", nil)
 	if !status.Sealed || status.Reason != hsm.ErrUnsupported.Error() || !strings.Contains(r.Logs.String(), "CGO_ENABLED=1") {

@@ -14,8 +14,9 @@ import (
 	"testing"
 
 	"github.com/itechsmart/operator/internal/backend/backendtest/servers"
-	"github.com/itechsmart/operator/workloads/config"
+	"github.com/itechsmart/operator/workloads/internal/product/producttest"
 	wire "github.com/itechsmart/operator/workloads/vault/client"
+	vaultconfig "github.com/itechsmart/operator/workloads/vault/config"
 	"github.com/itechsmart/operator/workloads/vault/internal/hsm"
 	"github.com/itechsmart/operator/workloads/vault/internal/hsm/hsmtest"
 )
@@ -25,7 +26,8 @@ func TestPKCS11(t *testing.T) {
 	first := hsmtest.NewToken(t, "vault")
 	hsmtest.NewAES(t, "unseal", true)
 	settings := settingsOn(t, servers.Postgres(t))
-	settings.Vault = &config.Vault{PKCS11: &config.PKCS11{Module: hsmtest.Library(t), TokenLabel: "vault", KeyLabel: "unseal", PIN: hsmtest.PIN}}
+	good := vaultconfig.PKCS11{Module: hsmtest.Library(t), TokenLabel: "vault", KeyLabel: "unseal", PIN: hsmtest.PIN}
+	settings.Settings = producttest.Own(vaultconfig.Settings{PKCS11: &good})
 	r := start(t, settings, nil)
 	must[wire.Secret](r, http.StatusCreated, r.Admin, "POST", "/secrets", write("db/password", "one"))
 	if a := r.Call(r.Admin, "POST", "/init", nil); a.Status != http.StatusConflict {
@@ -45,9 +47,13 @@ func TestPKCS11(t *testing.T) {
 			t.Errorf("status %+v", status)
 		}
 	}
-	sealed := func(why error) {
+	sealed := func(why error, change func(*vaultconfig.PKCS11)) {
 		t.Helper()
-		r := start(t, settings, nil)
+		key := good
+		change(&key)
+		settings := *settings
+		settings.Settings = producttest.Own(vaultconfig.Settings{PKCS11: &key})
+		r := start(t, &settings, nil)
 		defer r.Stop()
 		status := must[wire.SealStatus](r, 200, "", "GET", "/seal-status", nil)
 		if !status.Sealed || status.Reason != why.Error() {
@@ -56,28 +62,18 @@ func TestPKCS11(t *testing.T) {
 		if a := r.Call(r.Admin, "GET", "/secrets/db%2Fpassword/value", nil); a.Status != http.StatusServiceUnavailable || a.Refusal(t).Code != "sealed" {
 			t.Errorf("read: %d %s", a.Status, a.Body)
 		}
-		if logs := r.Logs.String(); !strings.Contains(logs, "the vault stays sealed") || !strings.Contains(logs, why.Error()) || strings.Contains(logs, settings.Vault.PKCS11.PIN) {
+		if logs := r.Logs.String(); !strings.Contains(logs, "the vault stays sealed") || !strings.Contains(logs, why.Error()) || strings.Contains(logs, key.PIN) {
 			t.Errorf("the log does not say why, or says the PIN: %s", logs)
 		}
 	}
 	reads()
-	key := settings.Vault.PKCS11
-	good := *key
-	key.PIN = "wrong-pin"
-	sealed(hsm.ErrPIN)
-	*key = good
-	key.KeyLabel = "none"
-	sealed(hsm.ErrKey)
-	*key = good
-	key.TokenLabel = "none"
-	sealed(hsm.ErrToken)
-	*key = good
-	key.Module = "/none.so"
-	sealed(hsm.ErrModule)
-	*key = good
+	sealed(hsm.ErrPIN, func(k *vaultconfig.PKCS11) { k.PIN = "wrong-pin" })
+	sealed(hsm.ErrKey, func(k *vaultconfig.PKCS11) { k.KeyLabel = "none" })
+	sealed(hsm.ErrToken, func(k *vaultconfig.PKCS11) { k.TokenLabel = "none" })
+	sealed(hsm.ErrModule, func(k *vaultconfig.PKCS11) { k.Module = "/none.so" })
 	hsmtest.NewToken(t, "vault")
 	hsmtest.NewAES(t, "unseal", true)
-	sealed(hsm.ErrOtherKey)
+	sealed(hsm.ErrOtherKey, func(*vaultconfig.PKCS11) {})
 	hsmtest.Use(t, first)
 	reads()
 }
@@ -91,7 +87,9 @@ func TestPKCS11Later(t *testing.T) {
 	token := hsmtest.NewToken(t, "vault")
 	hsmtest.NewRSA(t, "unseal")
 	settings := settingsOn(t, servers.Postgres(t))
-	settings.Vault = &config.Vault{PKCS11: &config.PKCS11{Module: hsmtest.Library(t), TokenLabel: "vault", KeyLabel: "unseal", PIN: hsmtest.PIN}}
+	settings.Settings = producttest.Own(vaultconfig.Settings{
+		PKCS11: &vaultconfig.PKCS11{Module: hsmtest.Library(t), TokenLabel: "vault", KeyLabel: "unseal", PIN: hsmtest.PIN},
+	})
 	hsmtest.Use(t, empty)
 	r := start(t, settings, nil)
 	if status := must[wire.SealStatus](r, 200, "", "GET", "/seal-status", nil); !status.Sealed || status.Reason != hsm.ErrToken.Error() {
@@ -111,14 +109,16 @@ func TestUnsealBySomethingElse(t *testing.T) {
 	byPassphrase := settingsOn(t, servers.Postgres(t))
 	start(t, byPassphrase, nil).Stop()
 	byKey := *byPassphrase
-	byKey.Vault = &config.Vault{PKCS11: &config.PKCS11{Module: hsmtest.Library(t), TokenLabel: "vault", KeyLabel: "unseal", PIN: hsmtest.PIN}}
+	byKey.Settings = producttest.Own(vaultconfig.Settings{
+		PKCS11: &vaultconfig.PKCS11{Module: hsmtest.Library(t), TokenLabel: "vault", KeyLabel: "unseal", PIN: hsmtest.PIN},
+	})
 	r := start(t, &byKey, nil)
 	if status := must[wire.SealStatus](r, 200, "", "GET", "/seal-status", nil); !status.Sealed || status.Reason != otherUnseal {
 		t.Errorf("status %+v", status)
 	}
 	r.Stop()
 	other := *byPassphrase
-	other.Vault = &config.Vault{Passphrase: "another passphrase"}
+	other.Settings = producttest.Own(vaultconfig.Settings{Passphrase: "another passphrase"})
 	r = start(t, &other, nil)
 	if status := must[wire.SealStatus](r, 200, "", "GET", "/seal-status", nil); !status.Sealed || status.Reason != wrongPassphrase {
 		t.Errorf("status %+v", status)

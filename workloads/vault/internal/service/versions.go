@@ -11,7 +11,7 @@ import (
 
 	vaultv1 "github.com/itechsmart/operator/api/vault/v1alpha1"
 	"github.com/itechsmart/operator/workloads/internal/api"
-	"github.com/itechsmart/operator/workloads/internal/audited"
+	"github.com/itechsmart/operator/workloads/internal/auditlog"
 	wire "github.com/itechsmart/operator/workloads/vault/client"
 	"github.com/itechsmart/operator/workloads/vault/internal/material"
 	"github.com/itechsmart/operator/workloads/vault/internal/store"
@@ -78,7 +78,7 @@ type diffInput struct {
 	To   int64 `query:"to" minimum:"0" doc:"newer version; 0 is the newest"`
 }
 
-func (s *Service) diff(ctx context.Context, in *diffInput) (*reply[[]wire.FieldDiff], error) {
+func (s *Service) diff(ctx context.Context, in *diffInput) (*api.Reply[[]wire.FieldDiff], error) {
 	if err := in.check(); err != nil {
 		return nil, err
 	}
@@ -92,7 +92,7 @@ func (s *Service) diff(ctx context.Context, in *diffInput) (*reply[[]wire.FieldD
 	if out == nil {
 		out = []wire.FieldDiff{}
 	}
-	return &reply[[]wire.FieldDiff]{out}, nil
+	return api.Body(out), nil
 }
 
 type versionsInput struct {
@@ -100,7 +100,7 @@ type versionsInput struct {
 	api.Page
 }
 
-func (s *Service) versions(ctx context.Context, in *versionsInput) (*reply[wire.Page[wire.Version]], error) {
+func (s *Service) versions(ctx context.Context, in *versionsInput) (*api.Reply[wire.Page[wire.Version]], error) {
 	if err := in.check(); err != nil {
 		return nil, err
 	}
@@ -123,7 +123,7 @@ func (s *Service) versions(ctx context.Context, in *versionsInput) (*reply[wire.
 	if more && len(versions) > 0 {
 		page.Next = s.Cursors.Encode(scope, versions[len(versions)-1].Version)
 	}
-	return &reply[wire.Page[wire.Version]]{page}, nil
+	return api.Body(page), nil
 }
 
 type versionInput struct {
@@ -131,28 +131,28 @@ type versionInput struct {
 	Version int64 `path:"version" minimum:"1"`
 }
 
-func (s *Service) deleteVersion(ctx context.Context, in *versionInput) (*done, error) {
+func (s *Service) deleteVersion(ctx context.Context, in *versionInput) (*api.Empty, error) {
 	return s.version(ctx, in, vaultv1.VerbDelete, "version.delete", s.Store.DeleteVersion)
 }
 
-func (s *Service) undeleteVersion(ctx context.Context, in *versionInput) (*done, error) {
+func (s *Service) undeleteVersion(ctx context.Context, in *versionInput) (*api.Empty, error) {
 	return s.version(ctx, in, vaultv1.VerbWrite, "version.undelete", s.Store.UndeleteVersion)
 }
 
-func (s *Service) destroyVersion(ctx context.Context, in *versionInput) (*done, error) {
+func (s *Service) destroyVersion(ctx context.Context, in *versionInput) (*api.Empty, error) {
 	return s.version(ctx, in, vaultv1.VerbDelete, "version.destroy", s.Store.DestroyVersion)
 }
 
 // version does something to one version.
-func (s *Service) version(ctx context.Context, in *versionInput, verb vaultv1.Verb, action string, do func(context.Context, string, int64) error) (*done, error) {
+func (s *Service) version(ctx context.Context, in *versionInput, verb vaultv1.Verb, action string, do func(context.Context, string, int64) error) (*api.Empty, error) {
 	if err := in.check(); err != nil {
 		return nil, err
 	}
 	if err := s.allow(ctx, verb, action, in.Path); err != nil {
 		return nil, err
 	}
-	err := s.Trail.Do(ctx, action, object(in.Path, in.Version), func() (audited.Result, error) {
-		return audited.Result{}, do(ctx, in.Path, in.Version)
+	err := s.Trail.Do(ctx, action, object(in.Path, in.Version), func() (auditlog.Result, error) {
+		return auditlog.Result{}, do(ctx, in.Path, in.Version)
 	})
 	if err == nil {
 		s.Resources.touched(ctx, in.Path)

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package bindings is what the Workflows of the namespace name, as the file
-// that the operator renders tells it: connections, and keys of webhooks.
+// Package bindings follows the file with the connections and webhook keys of the namespace's Workflows, which the operator renders.
 package bindings
 
 import (
@@ -9,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -18,70 +18,77 @@ import (
 	"github.com/itechsmart/operator/workloads/workflow/worker/config"
 )
 
-// Bindings follow the file. They are safe for concurrent use.
+// Bindings are the file's content. They are safe for concurrent use.
 type Bindings struct {
 	dir string
 	log *slog.Logger
 	now atomic.Pointer[config.Bindings]
 
-	mu   sync.Mutex
-	told []func()
+	mu          sync.Mutex
+	subscribers []func()
+	unknown     []string // the keys that were logged last
 }
 
-// Open reads the file in a directory; one that is missing, or wrong, is as an empty one until it changes.
+// Open reads the file in a directory. A missing or invalid one counts as empty until it changes.
 func Open(dir string, log *slog.Logger) *Bindings {
 	b := &Bindings{dir: dir, log: log}
 	b.now.Store(&config.Bindings{})
-	b.look()
+	b.read()
 	return b
 }
 
 // Run follows the file until ctx ends.
-func (b *Bindings) Run(ctx context.Context) { filewatch.Run(ctx, b.dir, b.log, b.look) }
+func (b *Bindings) Run(ctx context.Context) { filewatch.Run(ctx, b.dir, b.log, b.read) }
 
 // Subscribe calls do after each change.
 func (b *Bindings) Subscribe(do func()) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.told = append(b.told, do)
+	b.subscribers = append(b.subscribers, do)
 }
 
-func (b *Bindings) look() {
-	fresh, err := config.LoadBindings(b.dir)
+func (b *Bindings) read() {
+	fresh, unknown, err := config.LoadBindings(b.dir)
 	if err != nil {
-		b.log.Warn("the bindings cannot be read; the old ones stay", "error", err)
+		b.log.Warn("the bindings cannot be read; the old ones stay in use", "error", err)
 		return
 	}
+	b.mu.Lock()
+	if len(unknown) > 0 && !slices.Equal(unknown, b.unknown) {
+		b.log.Warn("the bindings have keys that this version does not know: they have no effect", "keys", unknown)
+	}
+	b.unknown = unknown
+	b.mu.Unlock()
 	if reflect.DeepEqual(fresh, b.now.Load()) {
 		return
 	}
 	b.now.Store(fresh)
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for _, do := range b.told {
+	for _, do := range b.subscribers {
 		do()
 	}
 }
 
-// Of is the binding of a workflow's connection; backend.ErrNotFound.
+// Of returns the binding of a workflow's connection, or backend.ErrNotFound.
 func (b *Bindings) Of(workflow, connection string) (backend.Binding, error) {
 	data, ok := b.now.Load().Workflows[workflow].Connections[connection]
 	if !ok {
-		return backend.Binding{}, fmt.Errorf("connection %s of workflow %s: %w: the Workflow's conditions tell why", connection, workflow, backend.ErrNotFound)
+		return backend.Binding{}, fmt.Errorf("connection %s of workflow %s: %w: see the Workflow's conditions", connection, workflow, backend.ErrNotFound)
 	}
 	return backend.ParseBinding(data), nil
 }
 
-// Binding is Of by "<workflow>/<connection>": steps' connections are told apart by their workflow.
+// Binding is Of by "<workflow>/<connection>".
 func (b *Bindings) Binding(name string) (backend.Binding, error) {
 	workflow, connection, _ := strings.Cut(name, "/")
 	return b.Of(workflow, connection)
 }
 
-// Shared tells whether the namespace has other Platforms as well.
+// Shared reports whether the namespace has other Platforms, too.
 func (b *Bindings) Shared() bool { return b.now.Load().Shared }
 
-// HMAC is the key of a webhook; nil when there is none.
+// HMAC returns the key of a webhook; nil: there is none.
 func (b *Bindings) HMAC(workflow, trigger string) []byte {
 	return b.now.Load().Workflows[workflow].HMAC[trigger]
 }

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package catalog knows the Workflows of the service's Platform as they were
-// seen last, proven and compiled. It goes on knowing them while the API server
-// is away.
+// Package catalog holds the Workflows of the service's Platform as last seen, proven and compiled. They stay available while the
+// API server is down.
 package catalog
 
 import (
@@ -15,15 +14,16 @@ import (
 	"sync"
 	"sync/atomic"
 
+	common "github.com/itechsmart/operator/api/common/v1alpha1"
 	workflowv1 "github.com/itechsmart/operator/api/workflow/v1alpha1"
-	"github.com/itechsmart/operator/workloads/internal/crs"
+	"github.com/itechsmart/operator/workloads/internal/kinds"
 	"github.com/itechsmart/operator/workloads/workflow/worker/config/definition"
 )
 
 // Entry is one Workflow. It must not be changed.
 type Entry struct {
 	Workflow *workflowv1.Workflow
-	// Program is nil when the definition is not proven: Problems tells why.
+	// Program is nil when the definition is not proven: see Problems.
 	Program  *definition.Program
 	Problems error
 }
@@ -31,10 +31,10 @@ type Entry struct {
 // Options are what a Catalog needs.
 type Options struct {
 	// Resources watches Workflows; nil: there is no API server, and no Workflow.
-	Resources *crs.Store
-	// Platform is whose Workflows these are: those that name it, and those that name none while it is alone.
+	Resources *kinds.Store
+	// Platform selects the Workflows that name it, and those that name none while the namespace has no other Platform.
 	Platform string
-	// Bindings tell whether it is; nil: it is.
+	// Bindings report whether it has; nil: it has none.
 	Bindings interface {
 		Shared() bool
 		Subscribe(do func())
@@ -45,12 +45,11 @@ type Options struct {
 // Catalog is safe for concurrent use.
 type Catalog struct {
 	options Options
+	reader  *kinds.Reader
 	seen    atomic.Pointer[seen]
-	known   chan struct{} // closed when all was seen once
-	once    sync.Once
 
-	mu   sync.Mutex // one look at a time; and who listens
-	told []func(name string)
+	mu          sync.Mutex // one read at a time; guards subscribers
+	subscribers []func(name string)
 }
 
 // seen is the state at one time.
@@ -64,67 +63,43 @@ type hook struct {
 	trigger string
 }
 
-// New makes a catalog that knows nothing yet.
+// New returns an empty catalog.
 func New(o Options) *Catalog {
-	c := &Catalog{options: o, known: make(chan struct{})}
+	c := &Catalog{options: o}
+	c.reader = kinds.NewReader(o.Resources, o.Log, c.read)
 	c.seen.Store(&seen{})
 	return c
 }
 
-// Run follows the Workflows until ctx ends. Who runs the watch of Resources is not its business.
+// Run follows the Workflows until ctx ends; Resources are watched elsewhere.
 func (c *Catalog) Run(ctx context.Context) error {
-	if c.options.Resources == nil {
-		c.once.Do(func() { close(c.known) })
-		<-ctx.Done()
-		return nil
-	}
-	look := func() {
-		if err := c.look(ctx); err != nil && ctx.Err() == nil {
-			c.options.Log.Error("read the Workflows", "error", err)
-		}
-	}
 	if c.options.Bindings != nil {
-		c.options.Bindings.Subscribe(look)
+		c.options.Bindings.Subscribe(func() { c.reader.Read(ctx) })
 	}
-	if err := crs.OnChange[*workflowv1.Workflow](ctx, c.options.Resources, look); err != nil {
-		return err
-	}
-	if err := c.options.Resources.WaitSynced(ctx); err != nil {
-		return nil //nolint:nilerr // ctx has ended
-	}
-	look() // also when there is none, which is no change
-	<-ctx.Done()
-	return nil
+	return c.reader.Run(ctx, &workflowv1.Workflow{})
 }
 
 // WaitSeen waits until all Workflows were seen once; false when ctx ends before.
-func (c *Catalog) WaitSeen(ctx context.Context) bool {
-	select {
-	case <-c.known:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
+func (c *Catalog) WaitSeen(ctx context.Context) bool { return c.reader.WaitSeen(ctx) }
 
-// Subscribe calls do with the name of each Workflow that came, changed its specification or went, and at once with those that
-// are there. The calls come one at a time; do must not wait.
+// Subscribe calls do with the name of each Workflow that is created, deleted, or changed in its specification, and at once with
+// those that exist. There is one call at a time; do must not block.
 func (c *Catalog) Subscribe(do func(name string)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.told = append(c.told, do)
+	c.subscribers = append(c.subscribers, do)
 	for _, e := range c.All() {
 		do(e.Workflow.Name)
 	}
 }
 
-// Get is a Workflow by its name.
+// Get returns a Workflow by its name.
 func (c *Catalog) Get(name string) (*Entry, bool) {
 	e, ok := c.seen.Load().entries[name]
 	return e, ok
 }
 
-// All are the Workflows, ordered by name.
+// All returns the Workflows, ordered by name.
 func (c *Catalog) All() []*Entry {
 	entries := c.seen.Load().entries
 	out := make([]*Entry, 0, len(entries))
@@ -134,20 +109,17 @@ func (c *Catalog) All() []*Entry {
 	return out
 }
 
-// ByWebhook finds who is called at a path: the oldest Workflow that has it and is proven.
+// ByWebhook returns the Workflow and the trigger at a path: of the proven Workflows that have it, the oldest.
 func (c *Catalog) ByWebhook(path string) (e *Entry, trigger string, ok bool) {
 	h, ok := c.seen.Load().hooks[path]
 	return h.entry, h.trigger, ok
 }
 
-// look reads all Workflows anew, and compiles those that changed.
-func (c *Catalog) look(ctx context.Context) error {
+// read reads all Workflows, and compiles those that changed.
+func (c *Catalog) read(ctx context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.options.Resources.Synced() {
-		return nil // the first event after that comes here again
-	}
-	all, err := crs.List[*workflowv1.Workflow](ctx, c.options.Resources)
+	all, err := kinds.List[*workflowv1.Workflow](ctx, c.options.Resources)
 	if err != nil {
 		return err
 	}
@@ -174,9 +146,8 @@ func (c *Catalog) look(ctx context.Context) error {
 		}
 	}
 	c.seen.Store(next)
-	c.once.Do(func() { close(c.known) })
 	for _, name := range changed {
-		for _, do := range c.told {
+		for _, do := range c.subscribers {
 			do(name)
 		}
 	}
@@ -194,7 +165,7 @@ func same(a, b *workflowv1.Workflow) bool {
 	return a.UID == b.UID && a.Generation == b.Generation
 }
 
-// hook notes the paths of a Workflow; of two that have one the older wins.
+// hook records the paths of a Workflow; of two with the same path the older wins.
 func (s *seen) hook(e *Entry) {
 	if e.Program == nil {
 		return
@@ -204,20 +175,13 @@ func (s *seen) hook(e *Entry) {
 		if t.Webhook == nil {
 			continue
 		}
-		if other, taken := s.hooks[t.Webhook.Path]; !taken || older(e.Workflow, other.entry.Workflow) {
+		if other, taken := s.hooks[t.Webhook.Path]; !taken || common.Older(e.Workflow, other.entry.Workflow) {
 			s.hooks[t.Webhook.Path] = hook{e, t.Name}
 		}
 	}
 }
 
-func older(a, b *workflowv1.Workflow) bool {
-	if a.CreationTimestamp.Equal(&b.CreationTimestamp) {
-		return a.UID < b.UID
-	}
-	return a.CreationTimestamp.Before(&b.CreationTimestamp)
-}
-
-// Compile proves a specification. The error is *definition.Problems, or tells that it is none.
+// Compile proves and compiles a specification. The error is *definition.Problems, unless spec is no specification at all.
 func Compile(name string, spec *workflowv1.WorkflowSpec) (*definition.Program, error) {
 	data, err := json.Marshal(spec)
 	if err != nil {

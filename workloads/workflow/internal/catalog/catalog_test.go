@@ -20,7 +20,7 @@ import (
 
 	common "github.com/itechsmart/operator/api/common/v1alpha1"
 	workflowv1 "github.com/itechsmart/operator/api/workflow/v1alpha1"
-	"github.com/itechsmart/operator/workloads/internal/crs"
+	"github.com/itechsmart/operator/workloads/internal/kinds"
 	"github.com/itechsmart/operator/workloads/workflow/internal/catalog"
 )
 
@@ -59,7 +59,7 @@ func TestCatalog(t *testing.T) {
 	g.Expect(api.Create(ctx, foreign)).To(Succeed())
 
 	log := slog.New(slog.DiscardHandler)
-	resources, err := crs.Open(ctx, crs.Options{Config: cluster, Scheme: scheme, Namespace: "shop", Kinds: []client.Object{&workflowv1.Workflow{}}, Log: log})
+	resources, err := kinds.Open(ctx, kinds.Options{Config: cluster, Scheme: scheme, Namespace: "shop", Kinds: []client.Object{&workflowv1.Workflow{}}, Log: log})
 	g.Expect(err).NotTo(HaveOccurred())
 	go func() { _ = resources.Run(ctx) }()
 	told := &neighbours{}

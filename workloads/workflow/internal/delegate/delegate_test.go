@@ -20,16 +20,16 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/itechsmart/operator/workloads/workflow/internal/rigtest"
+	"github.com/itechsmart/operator/workloads/workflow/internal/enginetest"
 	"github.com/itechsmart/operator/workloads/workflow/internal/store"
 )
 
-func TestMain(m *testing.M) { rigtest.Main(m) }
+func TestMain(m *testing.M) { enginetest.Main(m) }
 
 // begin runs two Delegates, as two replicas do.
-func begin(t *testing.T) *rigtest.Rig {
+func begin(t *testing.T) *enginetest.Harness {
 	t.Helper()
-	r := rigtest.New(t)
+	r := enginetest.New(t)
 	for range 2 {
 		d, err := New(Options{Engine: r.Engine, Launcher: r.Launcher, Kubernetes: r.Kubernetes, Namespace: r.Namespace, Log: r.Log})
 		if err != nil {
@@ -99,7 +99,7 @@ func TestAbandoned(t *testing.T) {
 	r.Put("slow", `{"steps":[{"name":"a","type":"wait","with":{"event":true}}]}`)
 	r.Put("parent", `{"steps":[{"name":"call","type":"workflow","with":{"name":"slow","wait":true}},{"name":"pod","type":"job","with":{"image":"example/x:1"}}]}`)
 	id := r.Start("parent", nil)
-	r.G.Eventually(func() int { return len(r.Runs("slow")) }, rigtest.Long).Should(Equal(1))
+	r.G.Eventually(func() int { return len(r.Runs("slow")) }, enginetest.Long).Should(Equal(1))
 	child := r.Runs("slow")[0].ID
 	r.Wait(child, store.Waiting)
 	job := theJob(r, id)
@@ -107,8 +107,8 @@ func TestAbandoned(t *testing.T) {
 	r.Wait(child, store.Cancelled)
 	r.G.Eventually(func() bool {
 		return apierrors.IsNotFound(r.Client.Get(t.Context(), client.ObjectKeyFromObject(job), job)) || job.DeletionTimestamp != nil
-	}, rigtest.Long).Should(BeTrue())
-	r.G.Eventually(func() ([]store.Delegation, error) { return r.Store().Abandoned(t.Context(), 10) }, rigtest.Long).Should(BeEmpty())
+	}, enginetest.Long).Should(BeTrue())
+	r.G.Eventually(func() ([]store.Delegation, error) { return r.Store().Abandoned(t.Context(), 10) }, enginetest.Long).Should(BeEmpty())
 }
 
 func TestPipeline(t *testing.T) {
@@ -140,7 +140,7 @@ func TestPipeline(t *testing.T) {
 			}
 			p.Object["status"] = map[string]any{"phase": phase, "observedGeneration": generation, "conditions": conditions}
 			return r.Client.Status().Update(t.Context(), p)
-		}, rigtest.Long).Should(Succeed())
+		}, enginetest.Long).Should(Succeed())
 	}
 	status("Running", 1) // of the generation before the start
 	step := func(action, more string) string {
@@ -155,7 +155,7 @@ func TestPipeline(t *testing.T) {
 			_ = r.Client.Get(t.Context(), client.ObjectKeyFromObject(p), p)
 			paused, _, _ := unstructured.NestedBool(p.Object, "spec", "paused")
 			return paused == want && len(p.Object["spec"].(map[string]any)) > 2
-		}, rigtest.Long).Should(BeTrue(), "it is started or paused, and all else of it stays")
+		}, enginetest.Long).Should(BeTrue(), "it is started or paused, and all else of it stays")
 	}
 	asked(false)
 	r.Wait(id, store.Waiting)
@@ -177,18 +177,18 @@ func TestPipeline(t *testing.T) {
 }
 
 // theJob waits for the Job of a run.
-func theJob(r *rigtest.Rig, run string) *batchv1.Job {
+func theJob(r *enginetest.Harness, run string) *batchv1.Job {
 	r.T.Helper()
 	var list batchv1.JobList
 	r.G.Eventually(func() ([]batchv1.Job, error) {
 		err := r.Client.List(context.Background(), &list, client.InNamespace(r.Namespace), client.MatchingLabels{runLabel: run})
 		return list.Items, err
-	}, rigtest.Long).Should(HaveLen(1))
+	}, enginetest.Long).Should(HaveLen(1))
 	return &list.Items[0]
 }
 
 // end is what the Job controller and a kubelet would do.
-func end(r *rigtest.Rig, job *batchv1.Job, code int32) {
+func end(r *enginetest.Harness, job *batchv1.Job, code int32) {
 	r.T.Helper()
 	ctx := context.Background()
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: job.Name + "-x", Namespace: r.Namespace, Labels: job.Spec.Template.Labels}, Spec: job.Spec.Template.Spec}

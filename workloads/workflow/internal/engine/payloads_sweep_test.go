@@ -20,7 +20,7 @@ import (
 )
 
 // sweepAll is what the janitor does when everything is older than an hour.
-func (r *rig) sweepAll() int {
+func (r *harness) sweepAll() int {
 	r.t.Helper()
 	n, err := r.SweepPayloads(r.t.Context(), time.Now().Add(2*time.Hour))
 	if err != nil {
@@ -30,7 +30,7 @@ func (r *rig) sweepAll() int {
 }
 
 // prune deletes the history of the workflow but for its newest runs.
-func (r *rig) prune(keep int) {
+func (r *harness) prune(keep int) {
 	r.t.Helper()
 	if _, err := r.Store().Prune(r.t.Context(), "w", store.Keep{Successful: keep, Failed: keep}, 1000); err != nil {
 		r.t.Fatal(err)

@@ -29,8 +29,8 @@ func large(context.Context, Call) (Result, error) {
 	return Result{Output: map[string]any{"text": mega, "n": 7}}, nil
 }
 
-// withBucket is a rig whose outputs may have 8 MiB.
-func withBucket(t *testing.T, s *script) (*rig, *s3.Fake) {
+// withBucket returns a harness whose outputs may have 8 MiB.
+func withBucket(t *testing.T, s *script) (*harness, *s3.Fake) {
 	t.Helper()
 	bucket := s3.NewFake()
 	return launch(t, Options{Executor: s, Bucket: bucket, Store: store.Options{MaxOutput: 8 << 20}}), bucket

@@ -209,7 +209,7 @@ func TestWorkersDie(t *testing.T) {
 }
 
 // checkEffects: each step that succeeded has the effect of one attempt, and one outcome.
-func (r *rig) checkEffects(id string, want int) {
+func (r *harness) checkEffects(id string, want int) {
 	r.t.Helper()
 	var effects, distinct, outcomes, steps int
 	err := r.pool.QueryRow(r.t.Context(), `SELECT

@@ -21,7 +21,7 @@ import (
 )
 
 // soakFor is how long everything dies; `make soak` says longer.
-const soakFor = "WORKFLOW_SOAK"
+const soakFor = "SOAK"
 
 const tickSpec = `{"history":{"successful":10000},"steps":[{"name":"a","type":"x"}]}`
 
@@ -101,7 +101,7 @@ const starters = 16
 
 // load starts runs for a time, each until it is accepted and the next one when it has ended, and gives them with the number of
 // their effects.
-func (r *rig) load(length time.Duration) <-chan map[string]int {
+func (r *harness) load(length time.Duration) <-chan map[string]int {
 	done := make(chan map[string]int, 1)
 	programs := make([]*definition.Program, len(crashSpecs))
 	for i, spec := range crashSpecs {
@@ -133,7 +133,7 @@ func (r *rig) load(length time.Duration) <-chan map[string]int {
 }
 
 // accepted starts a run; who is refused tries again.
-func (r *rig) accepted(s Start) string {
+func (r *harness) accepted(s Start) string {
 	for {
 		id, _, err := r.Start(r.t.Context(), s)
 		if err == nil || r.t.Context().Err() != nil {
@@ -143,7 +143,7 @@ func (r *rig) accepted(s Start) string {
 }
 
 // followed waits for the end of a run, which must come although everything dies meanwhile.
-func (r *rig) followed(id string) {
+func (r *harness) followed(id string) {
 	ctx, cancel := context.WithTimeout(r.t.Context(), 3*long)
 	defer cancel()
 	for {
@@ -159,7 +159,7 @@ func (r *rig) followed(id string) {
 }
 
 // checkTicks: from the first second to the last, each has one run.
-func (r *rig) checkTicks() int {
+func (r *harness) checkTicks() int {
 	r.t.Helper()
 	var runs, seconds, span int
 	err := r.pool.QueryRow(r.t.Context(), `SELECT count(*), count(DISTINCT at), coalesce(extract(epoch FROM max(at) - min(at))::int + 1, 0)

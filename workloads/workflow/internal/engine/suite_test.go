@@ -95,8 +95,8 @@ func plain(s *definition.StepSpec) {
 	}
 }
 
-// rig is one engine that runs.
-type rig struct {
+// harness is one running engine.
+type harness struct {
 	*Engine
 	t    testing.TB
 	g    *WithT
@@ -105,13 +105,13 @@ type rig struct {
 }
 
 // launch runs an engine until the test ends, or until it is stopped.
-func (p place) launch(t testing.TB, o Options) *rig {
+func (p place) launch(t testing.TB, o Options) *harness {
 	t.Helper()
 	q, err := queue.New(queue.Options{Binding: backend.ParseBinding(p.Rabbit), Name: p.Queue, PublishTimeout: time.Second, Log: o.Log})
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &rig{t: t, g: NewWithT(t), pool: p.pool(t)}
+	r := &harness{t: t, g: NewWithT(t), pool: p.pool(t)}
 	o.Pool, o.Queue, o.Compile = r.pool, q, compile
 	if o.Sweep == 0 {
 		o.Sweep = 20 * time.Millisecond
@@ -130,8 +130,8 @@ func (p place) launch(t testing.TB, o Options) *rig {
 	return r
 }
 
-// launch is a rig on the shared servers.
-func launch(t testing.TB, o Options) *rig {
+// launch starts a harness on the shared servers.
+func launch(t testing.TB, o Options) *harness {
 	t.Helper()
 	return newPlace(t, servers.Postgres(t), servers.RabbitMQ(t)).launch(t, o)
 }
@@ -145,7 +145,7 @@ func parse(t testing.TB, spec string) *definition.Program {
 	return p
 }
 
-func (r *rig) start(spec string, inputs map[string]any) string {
+func (r *harness) start(spec string, inputs map[string]any) string {
 	r.t.Helper()
 	id, created, err := r.Start(r.t.Context(), Start{Workflow: "w", Generation: 1, Program: parse(r.t, spec), Inputs: inputs, Trigger: definition.TriggerInfo{Type: "Manual"}})
 	if err != nil || !created {
@@ -155,7 +155,7 @@ func (r *rig) start(spec string, inputs map[string]any) string {
 }
 
 // wait returns the run once it is in a phase.
-func (r *rig) wait(id string, phase store.Phase) store.Run {
+func (r *harness) wait(id string, phase store.Phase) store.Run {
 	r.t.Helper()
 	var run store.Run
 	r.g.Eventually(func() (store.Phase, error) {
@@ -167,7 +167,7 @@ func (r *rig) wait(id string, phase store.Phase) store.Run {
 }
 
 // story is what happened to a run.
-func (r *rig) story(id string) string {
+func (r *harness) story(id string) string {
 	events, err := r.Store().Events(context.Background(), id, 0, 1000)
 	var out strings.Builder
 	for _, e := range events {
@@ -177,7 +177,7 @@ func (r *rig) story(id string) string {
 }
 
 // steps is the run's steps by name, without items.
-func (r *rig) steps(id string) map[string]store.Step {
+func (r *harness) steps(id string) map[string]store.Step {
 	r.t.Helper()
 	list, _, err := r.Store().Steps(r.t.Context(), id, store.Cursor{Step: -1, Item: -1}, 1000)
 	if err != nil {
@@ -192,7 +192,7 @@ func (r *rig) steps(id string) map[string]store.Step {
 	return out
 }
 
-func (r *rig) count(id, kind, step string) int {
+func (r *harness) count(id, kind, step string) int {
 	r.t.Helper()
 	events, err := r.Store().Events(r.t.Context(), id, 0, 1000)
 	if err != nil {

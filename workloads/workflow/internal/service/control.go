@@ -13,7 +13,7 @@ import (
 
 	"github.com/itechsmart/operator/internal/backend"
 	"github.com/itechsmart/operator/workloads/internal/api"
-	"github.com/itechsmart/operator/workloads/internal/audited"
+	"github.com/itechsmart/operator/workloads/internal/auditlog"
 	"github.com/itechsmart/operator/workloads/internal/auth"
 	"github.com/itechsmart/operator/workloads/workflow/internal/store"
 	"github.com/itechsmart/operator/workloads/workflow/worker/config/definition"
@@ -27,7 +27,7 @@ const (
 const (
 	// typeApproval is the step type whose waits only its approvers end.
 	typeApproval = "approval"
-	// typeWait is the one that anybody may end who edits: what Jobs, Pipelines and other workflows gave is not for callers to tell.
+	// typeWait is the only type that an editor may complete: callers cannot set the results of Jobs, Pipelines and other workflows.
 	typeWait = "wait"
 )
 
@@ -35,24 +35,24 @@ func (s *Service) registerControl(rest huma.API) {
 	huma.Register(rest, operation("cancel-run", http.MethodPost, pathRun+"/cancel", "End a run; its handlers still run"), s.cancelRun)
 	rerun := operation("rerun-run", http.MethodPost, pathRerun, "Repeat an ended run from a step on, with its recorded inputs and definition")
 	huma.Register(rest, rerun, s.rerun)
-	statuses(rerun, map[string]string{"201": "A new run"})
+	api.AlsoAnswers(rerun, map[string]string{"201": "A new run"})
 	huma.Register(rest, operation("decide-step", http.MethodPost, pathStep+"/decision", "Approve or reject, as one of the step's approvers"), s.decide)
 	huma.Register(rest, operation("resume-step", http.MethodPost, pathStep+"/resume", "Let a step that waits for an event go on"), s.resume)
 }
 
-func (s *Service) cancelRun(ctx context.Context, in *RunInput) (*reply[Run], error) {
+func (s *Service) cancelRun(ctx context.Context, in *RunInput) (*api.Reply[Run], error) {
 	const action = "run.cancel"
 	if err := s.edits(ctx, action, in.object()); err != nil {
 		return nil, err
 	}
 	return s.change(ctx, action, in, in.object(), func() error {
-		return s.Engine.Cancel(ctx, in.ID, "cancelled by "+caller(ctx))
+		return s.Engine.Cancel(ctx, in.ID, "cancelled by "+auth.Name(ctx))
 	})
 }
 
-// change does something to a run and tells what became of it.
-func (s *Service) change(ctx context.Context, action string, in *RunInput, object string, do func() error) (*reply[Run], error) {
-	err := s.Trail.Do(ctx, action, object, func() (audited.Result, error) { return audited.Result{}, do() })
+// change changes a run and returns its new state.
+func (s *Service) change(ctx context.Context, action string, in *RunInput, object string, do func() error) (*api.Reply[Run], error) {
+	err := s.Trail.Do(ctx, action, object, func() (auditlog.Result, error) { return auditlog.Result{}, do() })
 	if err != nil {
 		return nil, err
 	}
@@ -60,7 +60,7 @@ func (s *Service) change(ctx context.Context, action string, in *RunInput, objec
 	if err != nil {
 		return nil, answer(err)
 	}
-	return &reply[Run]{r}, nil
+	return api.Body(r), nil
 }
 
 type rerunInput struct {
@@ -119,9 +119,9 @@ type decideInput struct {
 	}
 }
 
-func (s *Service) decide(ctx context.Context, in *decideInput) (*reply[Run], error) {
+func (s *Service) decide(ctx context.Context, in *decideInput) (*api.Reply[Run], error) {
 	action := "step." + in.Body.Decision
-	// Who sees the run may be an approver: the step says who is.
+	// Every viewer of the run may be an approver: see the step.
 	if err := s.views(ctx, action, in.object()); err != nil {
 		return nil, err
 	}
@@ -138,7 +138,7 @@ func (s *Service) decide(ctx context.Context, in *decideInput) (*reply[Run], err
 		return nil, s.Trail.Denied(ctx, action, in.object(), api.Forbidden("the step names others as its approvers"))
 	}
 	return s.change(ctx, action, &in.RunInput, in.object(), func() error {
-		return s.Engine.Resume(ctx, in.ID, in.Step, item, map[string]any{"decision": in.Body.Decision, "by": caller(ctx), "comment": in.Body.Comment})
+		return s.Engine.Resume(ctx, in.ID, in.Step, item, map[string]any{"decision": in.Body.Decision, "by": auth.Name(ctx), "comment": in.Body.Comment})
 	})
 }
 
@@ -149,7 +149,7 @@ func itemOf(given *int) int {
 	return *given
 }
 
-// approves tells whether somebody is among the approvers: by name (the email address of a user, namespace/name of a
+// approves reports whether somebody is among the approvers: by name (the email address of a user, namespace/name of a
 // ServiceAccount), by id, or by a role that includes the one that is named.
 func (s *Service) approves(p *auth.Principal, approvers []any) bool {
 	for _, one := range approvers {
@@ -175,7 +175,7 @@ type resumeInput struct {
 	}
 }
 
-func (s *Service) resume(ctx context.Context, in *resumeInput) (*reply[Run], error) {
+func (s *Service) resume(ctx context.Context, in *resumeInput) (*api.Reply[Run], error) {
 	const action = "step.resume"
 	if err := s.edits(ctx, action, in.object()); err != nil {
 		return nil, err

@@ -19,7 +19,7 @@ const release = `{
 }`
 
 // waits waits until a step of a run waits for somebody, in so many rows.
-func (r *rig) waits(id, step string, rows int) {
+func (r *harness) waits(id, step string, rows int) {
 	r.T.Helper()
 	r.Wait("step "+step+" to wait", func() bool {
 		n := 0

@@ -28,18 +28,18 @@ const sum = `{
 }`
 
 // dial connects to the events of a run.
-func (r *rig) dial(token, run, query string, header http.Header, protocols ...string) (*websocket.Conn, *http.Response, error) {
+func (r *harness) dial(token, run, query string, header http.Header, protocols ...string) (*websocket.Conn, *http.Response, error) {
 	if header == nil {
 		header = http.Header{}
 	}
 	if token != "" {
 		header.Set("Authorization", "Bearer "+token)
 	}
-	return websocket.Dial(r.T.Context(), "ws"+strings.TrimPrefix(r.URL, "http")+base+"/runs/"+run+"/live"+query, &websocket.DialOptions{HTTPHeader: header, Subprotocols: protocols})
+	return websocket.Dial(r.T.Context(), "ws"+strings.TrimPrefix(r.URL, "http")+producttest.Base+"/runs/"+run+"/live"+query, &websocket.DialOptions{HTTPHeader: header, Subprotocols: protocols})
 }
 
 // listen reads messages until the run's end and the close.
-func (r *rig) listen(conn *websocket.Conn) (events []Event, run *Run) {
+func (r *harness) listen(conn *websocket.Conn) (events []Event, run *Run) {
 	r.T.Helper()
 	ctx, cancel := context.WithTimeout(r.T.Context(), time.Minute)
 	defer cancel()

@@ -53,12 +53,12 @@ func (s *Service) follow(ctx context.Context, in *followInput) (*huma.StreamResp
 	}
 	return &huma.StreamResponse{Body: func(h huma.Context) {
 		request, writer := humago.Unwrap(h)
-		s.Streams.Serve(writer, request, func(ctx context.Context, send live.Send) error { return s.tell(ctx, in, send) })
+		s.Streams.Serve(writer, request, func(ctx context.Context, send live.Send) error { return s.stream(ctx, in, send) })
 	}}, nil
 }
 
-// tell sends the events, and the run when it has ended.
-func (s *Service) tell(ctx context.Context, in *followInput, send live.Send) error {
+// stream sends the events, and the run when it has ended.
+func (s *Service) stream(ctx context.Context, in *followInput, send live.Send) error {
 	err := s.Engine.Store().Follow(ctx, in.ID, in.After, func(e store.Event) error {
 		event := eventOf(&e)
 		return send(Message{Type: "event", Event: &event})

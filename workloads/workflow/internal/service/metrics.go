@@ -8,13 +8,13 @@ import (
 	"github.com/itechsmart/operator/workloads/workflow/internal/store"
 )
 
-// collector tells how much there is to do, and whether it can be done.
+// collector has the metrics of the work that waits, and of what holds it up.
 type collector struct {
 	s                                               *Service
 	started, ended, connected, workflows, followers *prometheus.Desc
 }
 
-// Collector gives the service's own metrics. Runs are counted where they are recorded: those of all services and workers add up.
+// Collector returns the service's own metrics. Runs are counted where they are recorded: those of all services and workers add up.
 func (s *Service) Collector() prometheus.Collector {
 	describe := func(name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc("itechsmart_workflow_"+name, help, labels, nil)

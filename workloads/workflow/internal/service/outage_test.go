@@ -74,7 +74,7 @@ func TestMemoryAlarm(t *testing.T) {
 		return a.Status == http.StatusCreated
 	})
 	for _, location := range append(taken, after) {
-		if run := r.ended(strings.TrimPrefix(location, base+"/runs/")); run.Phase != "Succeeded" {
+		if run := r.ended(strings.TrimPrefix(location, producttest.Base+"/runs/")); run.Phase != "Succeeded" {
 			t.Errorf("%s ended as %s", location, run.Phase)
 		}
 	}

@@ -73,7 +73,7 @@ func (s *Service) output(ctx context.Context, in *outputInput, named bool) (*hum
 	}}, nil
 }
 
-// send gives a client that takes it at a walking pace all the time that it needs.
+// send sends an output, also to a slow client.
 func send(h huma.Context, data []byte) {
 	_, w := humago.Unwrap(h)
 	control := http.NewResponseController(w)
@@ -89,10 +89,10 @@ func send(h huma.Context, data []byte) {
 	}
 }
 
-// shown is an output without what is in object storage, of which it tells where it is to be had.
+// shown is an output in which values in object storage are replaced by links.
 func shown(r *store.Run, x *store.Step, data json.RawMessage, kind string) json.RawMessage {
 	return payloads.Summary(data, engine.Folders(r), func(item int) string {
-		href := base + pathRuns + "/" + r.ID + "/steps/" + x.Name + kind
+		href := api.Base + pathRuns + "/" + r.ID + "/steps/" + x.Name + kind
 		if item = max(item, x.Item); item >= 0 {
 			href += "?item=" + strconv.Itoa(item)
 		}

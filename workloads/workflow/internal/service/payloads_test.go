@@ -14,6 +14,7 @@ import (
 	"github.com/itechsmart/operator/internal/backend/s3"
 	"github.com/itechsmart/operator/workloads/internal/api"
 	"github.com/itechsmart/operator/workloads/internal/product/producttest"
+	workflowconfig "github.com/itechsmart/operator/workloads/workflow/config"
 )
 
 // largeHook hands the body of a webhook through its steps.
@@ -27,17 +28,17 @@ const largeHook = `{
 	"outputs": {"size":"${{ steps.s.output.result }}"}
 }`
 
-func withObjects(t *testing.T, b backend.Binding) *rig {
+func withObjects(t *testing.T, b backend.Binding) *harness {
 	t.Helper()
 	settings := settingsOn(t, servers.RabbitMQ(t))
-	settings.Workflow.Objects, settings.Workflow.MaxOutputBytes = b.Data(), 8<<20
+	settings.Objects, settings.Settings = b.Data(), producttest.Own(workflowconfig.Settings{MaxOutputBytes: 8 << 20})
 	r := upOn(t, settings)
 	r.put("hook", largeHook)
 	return r
 }
 
 // stepsOf are the run's steps by name and item.
-func (r *rig) stepsOf(run string) map[string]Step {
+func (r *harness) stepsOf(run string) map[string]Step {
 	r.T.Helper()
 	out := map[string]Step{}
 	for _, s := range producttest.Must[api.List[Step]](r.Running, 200, r.viewer, "GET", "/runs/"+run+"/steps", nil).Items {
@@ -60,10 +61,10 @@ func TestLargePayloads(t *testing.T) {
 	if want := fmt.Sprintf(`"size":%d`, 2*size); a.Status != 200 || !contains(a.Body, want) {
 		t.Fatalf("%d %.300s, want %s", a.Status, a.Body, want)
 	}
-	id := strings.TrimPrefix(a.Header.Get("Location"), base+"/runs/")
+	id := strings.TrimPrefix(a.Header.Get("Location"), producttest.Base+"/runs/")
 	steps := r.stepsOf(id)
 	at := func(path string) json.RawMessage {
-		return json.RawMessage(fmt.Sprintf(`{"$object":{"bytes":%d,"href":"%s/runs/%s/steps/%s"}}`, size+len(`{"text":""}`), base, id, path))
+		return json.RawMessage(fmt.Sprintf(`{"$object":{"bytes":%d,"href":"%s/runs/%s/steps/%s"}}`, size+len(`{"text":""}`), producttest.Base, id, path))
 	}
 	if got := steps["a"].Output; string(got) != string(at("a/output")) {
 		t.Errorf("the output is told as %.300s", got)
@@ -105,7 +106,7 @@ func TestLargePayloads(t *testing.T) {
 }
 
 // emptied deletes all that is in a bucket.
-func (r *rig) emptied(b backend.Binding) {
+func (r *harness) emptied(b backend.Binding) {
 	r.T.Helper()
 	bucket, err := s3.Open(b)
 	if err != nil {
@@ -135,7 +136,7 @@ func TestTheBucketIsDown(t *testing.T) {
 	if a := r.Call(r.editor, "POST", "/webhooks/h", large); a.Status != 200 {
 		t.Fatalf("%d %.300s", a.Status, a.Body)
 	} else {
-		before.ID = strings.TrimPrefix(a.Header.Get("Location"), base+"/runs/")
+		before.ID = strings.TrimPrefix(a.Header.Get("Location"), producttest.Base+"/runs/")
 	}
 	minio.Stop()
 	if a := r.Call(r.editor, "POST", "/webhooks/quick", large); a.Status != 503 || a.Header.Get("Retry-After") == "" || a.Refusal(t).Code != "unavailable" {
@@ -151,7 +152,7 @@ func TestTheBucketIsDown(t *testing.T) {
 	if small.Status != http.StatusAccepted {
 		t.Errorf("a small body: %d %.300s", small.Status, small.Body)
 	}
-	if run := r.ended(strings.TrimPrefix(small.Header.Get("Location"), base+"/runs/")); run.Phase != "Succeeded" {
+	if run := r.ended(strings.TrimPrefix(small.Header.Get("Location"), producttest.Base+"/runs/")); run.Phase != "Succeeded" {
 		t.Errorf("a run without large values ended as %s", run.Phase)
 	}
 	minio.Restart(t)

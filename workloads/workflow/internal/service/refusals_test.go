@@ -94,7 +94,7 @@ func TestRoles(t *testing.T) {
 	}
 	for path, methods := range document.Paths {
 		for method, op := range methods {
-			name := strings.ToUpper(method) + " " + strings.TrimPrefix(path, base)
+			name := strings.ToUpper(method) + " " + strings.TrimPrefix(path, producttest.Base)
 			if len(op.Tags) > 0 && (op.Tags[0] == productName || op.Tags[0] == "audit") && !covered[name] && name != "POST /webhooks/{path}" {
 				t.Errorf("nobody checks who may %s", name)
 			}
@@ -289,7 +289,7 @@ func TestOtherTenant(t *testing.T) {
 	shop := up(t)
 	theirs := settingsOn(t, servers.RabbitMQ(t))
 	theirs.Identity, theirs.Auth = shop.Settings.Identity, shop.Settings.Auth
-	bank := &rig{bindings: t.TempDir()}
+	bank := &harness{bindings: t.TempDir()}
 	reach, c, namespace := kubernetes(t)
 	theirs.Namespace, bank.kubernetes = namespace, c
 	bank.Running = producttest.Start(t, productOf(bank.bindings), theirs, reach)

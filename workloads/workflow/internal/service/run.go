@@ -7,19 +7,17 @@ import (
 	"errors"
 	"net/http"
 	"sync"
-	"time"
 
-	"github.com/redis/go-redis/v9"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	workflowv1 "github.com/itechsmart/operator/api/workflow/v1alpha1"
 	"github.com/itechsmart/operator/internal/backend"
-	redisbackend "github.com/itechsmart/operator/internal/backend/redis"
 	"github.com/itechsmart/operator/workloads/config"
-	"github.com/itechsmart/operator/workloads/internal/audited"
+	"github.com/itechsmart/operator/workloads/internal/api"
 	"github.com/itechsmart/operator/workloads/internal/db"
 	"github.com/itechsmart/operator/workloads/internal/live"
 	"github.com/itechsmart/operator/workloads/internal/product"
+	workflowconfig "github.com/itechsmart/operator/workloads/workflow/config"
 	"github.com/itechsmart/operator/workloads/workflow/internal/bindings"
 	"github.com/itechsmart/operator/workloads/workflow/internal/catalog"
 	"github.com/itechsmart/operator/workloads/workflow/internal/delegate"
@@ -33,32 +31,34 @@ import (
 	workerconfig "github.com/itechsmart/operator/workloads/workflow/worker/config"
 )
 
-// seenGrace is how long a start waits for the API server before it serves without its resources.
-const seenGrace = 10 * time.Second
-
-// Product is Workflow on the kit.
+// Product is Workflow on the kit. Each process needs a value of its own.
 func Product() product.Product { return productOf(workerconfig.BindingsDir) }
 
 // productOf reads the bindings in a directory.
 func productOf(bindingsDir string) product.Product {
+	var settings workflowconfig.Settings
 	return product.Product{
 		Name: productName, Title: "Workflow", Migrations: store.Migrations,
 		AddToScheme: workflowv1.AddToScheme, Kinds: []client.Object{&workflowv1.Workflow{}, &workflowv1.WorkflowRun{}},
-		LargeBodies:    func(*config.Service) map[string]int64 { return map[string]int64{routeWebhook: webhookBody} },
-		OwnIdempotency: []string{routeWebhook, routeStart, routeRerun},
-		OpenRedis: func(binding map[string]string) (*redis.Client, error) {
-			return redisbackend.Open(backend.ParseBinding(binding))
+		Configure: func(c *config.Service) (unknown []string, err error) {
+			settings, unknown, err = config.Settings[workflowconfig.Settings](c)
+			if err == nil && c.Queue == nil {
+				err = errors.New("queue is missing")
+			}
+			return unknown, err
 		},
+		LargeBodies:    func() map[string]int64 { return map[string]int64{routeWebhook: webhookBody} },
+		OwnIdempotency: []string{routeWebhook, routeStart, routeRerun},
 		Assemble: func(life context.Context, parts *product.Parts) (product.Service, error) {
-			return assemble(life, parts, bindingsDir)
+			return assemble(life, &Deps{Parts: parts, Settings: settings, Bindings: bindings.Open(bindingsDir, parts.Log)})
 		},
 	}
 }
 
-// Deps are what the parts of the service are made of.
+// Deps are the parts of the service.
 type Deps struct {
 	*product.Parts
-	Settings config.Workflow
+	Settings workflowconfig.Settings
 	Catalog  *catalog.Catalog
 	Launcher *launch.Launcher
 	Engine   *engine.Engine
@@ -69,13 +69,11 @@ type Deps struct {
 	Status   *status.Writer
 }
 
-// background is what runs beside REST until ctx ends, on every replica. A part that one replica alone may do sees to that
-// itself, in the database.
+// background returns what runs beside REST until ctx ends, on every replica. Work for a single replica is elected in the database.
 func (d *Deps) background() []func(context.Context) {
 	return []func(context.Context){
-		d.watch,
 		d.catalog,
-		d.Engine.Run, // starts runs and looks after them; their steps are the workers'
+		d.Engine.Run, // the runs; the workers execute their steps
 		func(ctx context.Context) { d.Launcher.Run(ctx, d.Log) },
 		d.Bindings.Run,
 		d.Delegate.Run,
@@ -93,36 +91,20 @@ func (d *Deps) alone(ctx context.Context) {
 	group.Wait()
 }
 
-// watch follows the resources.
-func (d *Deps) watch(ctx context.Context) {
-	if d.Resources == nil {
-		return
-	}
-	if err := d.Resources.Run(ctx); err != nil && ctx.Err() == nil {
-		d.Log.Error("the resources are no longer followed", "error", err)
-	}
-}
-
 func (d *Deps) catalog(ctx context.Context) {
 	if err := d.Catalog.Run(ctx); err != nil && ctx.Err() == nil {
-		d.Log.Error("the Workflows are no longer followed", "error", err)
+		d.Log.Error("the Workflows are no longer watched", "error", err)
 	}
 }
 
-func assemble(life context.Context, parts *product.Parts, bindingsDir string) (product.Service, error) {
-	d, err := prepare(parts, bindingsDir)
-	if err != nil {
+func assemble(life context.Context, d *Deps) (product.Service, error) {
+	if err := d.prepare(); err != nil {
 		return nil, err
 	}
-	parts.CheckOptional("queue", d.Queue.Ready)
+	d.CheckOptional("queue", d.Queue.Ready)
 	streams := live.New(live.Options{Origins: d.Config.CORS.Origins, Draining: d.Draining, Log: d.Log})
-	s := New(Options{
-		Deps: d, Streams: streams,
-		Trail: &audited.Trail{
-			Product: productName, Namespace: d.Config.Namespace, Log: d.Audit, Cursors: d.Cursors, Logger: d.Log, Answer: answer,
-		},
-	})
-	// In a life of their own, which ends before what they need, also when this start is tried again.
+	s := New(Options{Deps: d, Streams: streams, Trail: d.Trail(answer)})
+	// These end before the parts that they use, also when the start is retried.
 	running, stop := context.WithCancel(life)
 	var group sync.WaitGroup
 	for _, part := range d.background() {
@@ -133,28 +115,17 @@ func assemble(life context.Context, parts *product.Parts, bindingsDir string) (p
 		group.Wait()
 		streams.Wait()
 	})
-	limited, cancel := context.WithTimeout(life, seenGrace)
-	defer cancel()
-	if !d.Catalog.WaitSeen(limited) && life.Err() == nil {
-		d.Log.Warn("the API server does not answer: until it does, no Workflow is known, and what runs goes on")
-	}
-	return s, life.Err()
+	return s, d.AwaitResources(life, d.Catalog.WaitSeen, "no Workflow is known; runs in progress continue")
 }
 
-// prepare makes what needs neither database nor queue at once.
-func prepare(parts *product.Parts, bindingsDir string) (*Deps, error) {
-	d := &Deps{Parts: parts}
-	if d.Config.Workflow == nil {
-		return nil, errors.New("configuration: workflow is missing")
+// prepare creates the parts, without a request to database or queue.
+func (d *Deps) prepare() (err error) {
+	if d.Queue, err = queue.New(queue.Options{Binding: backend.ParseBinding(d.Config.Queue.Binding), Name: d.Config.Queue.Name, Log: d.Log}); err != nil {
+		return err
 	}
-	d.Settings = *d.Config.Workflow
-	var err error
-	if d.Queue, err = queue.New(queue.Options{Binding: backend.ParseBinding(d.Settings.Queue), Name: d.Settings.QueueName, Log: d.Log}); err != nil {
-		return nil, err
-	}
-	bucket, err := payloads.Open(d.Settings.Objects)
+	bucket, err := payloads.Open(d.Config.Objects)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if bucket != nil {
 		d.Closer(func() { _ = bucket.Close() })
@@ -166,30 +137,29 @@ func prepare(parts *product.Parts, bindingsDir string) (*Deps, error) {
 	d.Engine = engine.New(engine.Options{
 		Pool: d.Pool, Queue: d.Queue, Bucket: bucket, Store: store.Options{MaxOutput: d.Settings.MaxOutputBytes}, Namespace: d.Config.Namespace, Log: d.Log,
 	})
-	d.Bindings = bindings.Open(bindingsDir, d.Log)
 	d.Catalog = catalog.New(catalog.Options{Resources: d.Resources, Platform: d.Config.Platform, Bindings: d.Bindings, Log: d.Log})
 	d.Launcher = launch.New(d.Catalog, d.Engine, d.Pool)
 	d.Delegate, err = delegate.New(delegate.Options{
 		Engine: d.Engine, Launcher: d.Launcher, Kubernetes: d.Kubernetes, Namespace: d.Config.Namespace, Log: d.Log,
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	d.Triggers, err = triggers.New(triggers.Options{
 		Catalog: d.Catalog, Launcher: d.Launcher, Bindings: d.Bindings, Pool: d.Pool, Kubernetes: d.Kubernetes, Namespace: d.Config.Namespace, Log: d.Log,
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	d.Status = status.New(status.Options{
-		Resources: d.Resources, Catalog: d.Catalog, Triggers: d.Triggers, Launcher: d.Launcher, Engine: d.Engine, URL: d.Settings.URL, Log: d.Log,
+		Resources: d.Resources, Catalog: d.Catalog, Triggers: d.Triggers, Launcher: d.Launcher, Engine: d.Engine, URL: d.Config.URL, Log: d.Log,
 	})
-	return d, nil
+	return nil
 }
 
-// The routes that see to it themselves that a key counts once, or whose bodies are large.
+// The routes that implement Idempotency-Key themselves, or whose bodies are large.
 const (
-	routeWebhook = http.MethodPost + " " + base + pathWebhook
-	routeStart   = http.MethodPost + " " + base + pathWorkflowRuns
-	routeRerun   = http.MethodPost + " " + base + pathRerun
+	routeWebhook = http.MethodPost + " " + api.Base + pathWebhook
+	routeStart   = http.MethodPost + " " + api.Base + pathWorkflowRuns
+	routeRerun   = http.MethodPost + " " + api.Base + pathRerun
 )

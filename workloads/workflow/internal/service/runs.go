@@ -12,7 +12,7 @@ import (
 
 	workflowv1 "github.com/itechsmart/operator/api/workflow/v1alpha1"
 	"github.com/itechsmart/operator/workloads/internal/api"
-	"github.com/itechsmart/operator/workloads/internal/audited"
+	"github.com/itechsmart/operator/workloads/internal/auditlog"
 	"github.com/itechsmart/operator/workloads/internal/auth"
 	"github.com/itechsmart/operator/workloads/workflow/internal/catalog"
 	"github.com/itechsmart/operator/workloads/workflow/internal/launch"
@@ -31,7 +31,7 @@ func (s *Service) registerRuns(rest huma.API) {
 	start.Description = "Without a trigger it is a person who starts it, and the workflow's Manual trigger counts it. A trigger of type API is for programs; " +
 		"the header that it names makes a start count once."
 	huma.Register(rest, start, s.startRun)
-	statuses(start, map[string]string{"201": "A new run"})
+	api.AlsoAnswers(start, map[string]string{"201": "A new run"})
 	huma.Register(rest, operation("list-workflow-runs", http.MethodGet, pathWorkflowRuns, "Runs of a workflow, the newest first"), s.listWorkflowRuns)
 	huma.Register(rest, operation("list-runs", http.MethodGet, pathRuns, "Runs, the newest first"), s.listRuns)
 	huma.Register(rest, operation("get-run", http.MethodGet, pathRun, "One run", http.StatusNotModified), s.getRun)
@@ -94,7 +94,7 @@ func (s *Service) startRun(ctx context.Context, in *startInput) (*started, error
 	})
 }
 
-// request is what the launcher is told.
+// request is a request to the launcher.
 func (s *Service) request(ctx context.Context, in *startInput) (launch.Request, error) {
 	r := launch.Request{Workflow: in.Name, Trigger: in.Body.Trigger}
 	e, ok := s.Catalog.Get(in.Name)
@@ -148,7 +148,7 @@ func startedBy(e *catalog.Entry, name string) (workflowv1.Trigger, error) {
 	return workflowv1.Trigger{Type: workflowv1.TriggerManual}, nil
 }
 
-// owner tells callers apart: nobody gets a run by somebody else's idempotency key.
+// owner identifies the caller: nobody gets a run by somebody else's idempotency key.
 func owner(ctx context.Context) string {
 	p := auth.From(ctx)
 	if p == nil {
@@ -157,22 +157,22 @@ func owner(ctx context.Context) string {
 	return string(p.Kind) + "/" + p.ID
 }
 
-// begin starts a run and tells of it: 201 when it is new, 200 when its idempotency key was there.
+// begin starts a run and returns it: 201 when it is new, 200 when its idempotency key was there.
 func (s *Service) begin(ctx context.Context, action, object string, start func() (id string, created bool, err error)) (*started, error) {
 	out := &started{Status: http.StatusOK}
 	var id string
-	err := s.Trail.Do(ctx, action, object, func() (audited.Result, error) {
+	err := s.Trail.Do(ctx, action, object, func() (auditlog.Result, error) {
 		var created bool
 		var err error
 		if id, created, err = start(); created {
 			out.Status = http.StatusCreated
 		}
-		return audited.Result{Object: "run/" + id, Details: map[string]string{"of": object}, Silent: !created}, err
+		return auditlog.Result{Object: "run/" + id, Details: map[string]string{"of": object}, Silent: !created}, err
 	})
 	if err != nil {
 		return nil, err
 	}
-	out.Location = base + pathRuns + "/" + id
+	out.Location = api.Base + pathRuns + "/" + id
 	out.Body, _, err = s.run(ctx, id)
 	return out, answer(err)
 }
@@ -183,7 +183,7 @@ type listRunsInput struct {
 	Phase    []string `query:"phase,explode" maxItems:"7" nullable:"false" enum:"Queued,Running,Waiting,Succeeded,Failed,Cancelled,TimedOut" doc:"runs in this phase alone; several may be given"`
 }
 
-func (s *Service) listRuns(ctx context.Context, in *listRunsInput) (*reply[api.List[Run]], error) {
+func (s *Service) listRuns(ctx context.Context, in *listRunsInput) (*api.Reply[api.List[Run]], error) {
 	if err := s.views(ctx, "run.list", "run"); err != nil {
 		return nil, err
 	}
@@ -196,7 +196,7 @@ type listWorkflowRunsInput struct {
 	Phase []string `query:"phase,explode" maxItems:"7" nullable:"false" enum:"Queued,Running,Waiting,Succeeded,Failed,Cancelled,TimedOut" doc:"runs in this phase alone; several may be given"`
 }
 
-func (s *Service) listWorkflowRuns(ctx context.Context, in *listWorkflowRunsInput) (*reply[api.List[Run]], error) {
+func (s *Service) listWorkflowRuns(ctx context.Context, in *listWorkflowRunsInput) (*api.Reply[api.List[Run]], error) {
 	if err := s.views(ctx, "run.list", in.object()); err != nil {
 		return nil, err
 	}
@@ -211,7 +211,7 @@ func (s *Service) listWorkflowRuns(ctx context.Context, in *listWorkflowRunsInpu
 	return page, nil
 }
 
-func (s *Service) runs(ctx context.Context, in *listRunsInput) (*reply[api.List[Run]], error) {
+func (s *Service) runs(ctx context.Context, in *listRunsInput) (*api.Reply[api.List[Run]], error) {
 	o := store.ListOptions{Workflow: in.Workflow, Limit: in.Limit}
 	for _, p := range in.Phase {
 		o.Phases = append(o.Phases, store.Phase(p))
@@ -231,7 +231,7 @@ func (s *Service) runs(ctx context.Context, in *listRunsInput) (*reply[api.List[
 	if more {
 		page.Next = s.Cursors.Encode(scope, list[len(list)-1].ID)
 	}
-	return &reply[api.List[Run]]{page}, nil
+	return api.Body(page), nil
 }
 
 type getRunInput struct {
@@ -247,7 +247,7 @@ func (s *Service) getRun(ctx context.Context, in *getRunInput) (*tagged[Run], er
 	if err != nil {
 		return nil, answer(err)
 	}
-	return unless(in.IfNoneMatch, seq, &tagged[Run]{Status: http.StatusOK, Body: r}), nil
+	return ifChanged(in.IfNoneMatch, seq, &tagged[Run]{Status: http.StatusOK, Body: r}), nil
 }
 
 // pageBytes is after how many bytes a page of steps ends, whatever its limit: their outputs may be large.
@@ -259,7 +259,7 @@ type listStepsInput struct {
 	Cursor string `query:"cursor" maxLength:"2048" doc:"next of the page before; empty: the first page"`
 }
 
-func (s *Service) listSteps(ctx context.Context, in *listStepsInput) (*reply[api.List[Step]], error) {
+func (s *Service) listSteps(ctx context.Context, in *listStepsInput) (*api.Reply[api.List[Step]], error) {
 	if err := s.views(ctx, "run.steps", in.object()); err != nil {
 		return nil, err
 	}
@@ -289,7 +289,7 @@ func (s *Service) listSteps(ctx context.Context, in *listStepsInput) (*reply[api
 		last := list[len(list)-1]
 		page.Next = s.Cursors.Encode(scope, store.Cursor{Step: last.Step, Item: last.Item})
 	}
-	return &reply[api.List[Step]]{page}, nil
+	return api.Body(page), nil
 }
 
 type listEventsInput struct {
@@ -297,7 +297,7 @@ type listEventsInput struct {
 	api.Page
 }
 
-func (s *Service) listEvents(ctx context.Context, in *listEventsInput) (*reply[api.List[Event]], error) {
+func (s *Service) listEvents(ctx context.Context, in *listEventsInput) (*api.Reply[api.List[Event]], error) {
 	if err := s.views(ctx, "run.events", in.object()); err != nil {
 		return nil, err
 	}
@@ -321,5 +321,5 @@ func (s *Service) listEvents(ctx context.Context, in *listEventsInput) (*reply[a
 	if n := len(list); n > 0 && list[n-1].Seq < r.Seq {
 		page.Next = s.Cursors.Encode(scope, list[n-1].Seq)
 	}
-	return &reply[api.List[Event]]{page}, nil
+	return api.Body(page), nil
 }

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package service is Workflow's REST API, its webhooks and its live events, on the engine: who may, what is audited, and what
-// a refusal says.
+// Package service is Workflow's REST API, webhooks and live events, on the engine: authorization, audit, and responses to errors.
 package service
 
 import (
@@ -11,7 +10,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/itechsmart/operator/workloads/internal/api"
-	"github.com/itechsmart/operator/workloads/internal/audited"
+	"github.com/itechsmart/operator/workloads/internal/auditlog"
 	"github.com/itechsmart/operator/workloads/internal/auth"
 	"github.com/itechsmart/operator/workloads/internal/live"
 )
@@ -19,28 +18,25 @@ import (
 // productName is Workflow's in grants.
 const productName = "workflow"
 
-// base is below what all paths of the service are.
-const base = "/api/v1"
-
-// maxBody bounds the body of a request that is no webhook.
+// maxBody bounds the body of a request, webhooks aside.
 const maxBody = 1 << 20
 
 // Options of a Service.
 type Options struct {
 	*Deps
-	Trail   *audited.Trail
+	Trail   *auditlog.Trail
 	Streams *live.Streams
 }
 
 // Service answers the requests of one Platform's Workflows.
 type Service struct {
 	Options
-	answers *api.PostgresStore // which signatures came already
-	decoy   []byte             // the key of webhooks that there are not
+	answers *api.PostgresStore // signatures that were used
+	decoy   []byte             // the key for webhooks that do not exist
 	sending chan struct{}      // holds one for each output that is sent
 }
 
-// New makes a service.
+// New returns a service.
 func New(o Options) *Service {
 	return &Service{Options: o, answers: api.NewPostgresStore(o.Pool), decoy: newDecoy(), sending: make(chan struct{}, outputsAtOnce)}
 }
@@ -56,56 +52,32 @@ func (s *Service) Register(rest huma.API) {
 	s.Trail.Register(rest)
 }
 
-// operation describes one endpoint. errs are the statuses that it answers beside the kit's.
+// operation describes an endpoint. errs are the error statuses that it answers beside those that all have.
 func operation(id, method, path, summary string, errs ...int) huma.Operation {
-	return huma.Operation{
-		OperationID: id, Method: method, Path: base + path, Summary: summary, Errors: errs, Tags: []string{productName}, MaxBodyBytes: maxBody,
-		Responses: map[string]*huma.Response{}, // which the registration fills in, for statuses
-	}
+	op := api.Operation(productName, id, method, path, summary, errs...)
+	op.MaxBodyBytes = maxBody
+	return op
 }
 
-// statuses documents successes beside the default one, which have the same body.
-func statuses(op huma.Operation, of map[string]string) {
-	for status, description := range of {
-		same := *op.Responses["200"]
-		same.Description = description
-		op.Responses[status] = &same
-	}
-}
-
-// reply is an answer with a body.
-type reply[T any] struct{ Body T }
-
-// tagged is an answer with an entity tag.
+// tagged is a response with a status and an entity tag.
 type tagged[T any] struct {
 	Status int
 	ETag   string `header:"ETag" doc:"of this state"`
 	Body   T
 }
 
-// done is the answer of what has nothing to tell.
-type done struct{}
-
-// caller is who sends a request; empty: nobody has logged in.
-func caller(ctx context.Context) string {
-	if p := auth.From(ctx); p != nil {
-		return p.Name
-	}
-	return ""
-}
-
-// views asks for the right to see.
+// views checks that the caller may read.
 func (s *Service) views(ctx context.Context, action, object string) error {
 	return s.Trail.Require(ctx, auth.RoleViewer, action, object)
 }
 
-// edits asks for the right to start, end and change.
+// edits checks that the caller may start, end and change.
 func (s *Service) edits(ctx context.Context, action, object string) error {
 	return s.Trail.Require(ctx, auth.RoleEditor, action, object)
 }
 
-// unless answers 304 to who has this state already.
-func unless[T any](header string, version int64, out *tagged[T]) *tagged[T] {
+// ifChanged returns 304 if the client has this version.
+func ifChanged[T any](header string, version int64, out *tagged[T]) *tagged[T] {
 	out.ETag = api.ETag(version)
 	if header != "" && !api.NoneMatch(header, version) {
 		return &tagged[T]{Status: http.StatusNotModified, ETag: out.ETag}

@@ -26,7 +26,7 @@ func newDecoy() []byte {
 	return key
 }
 
-// signed tells whether a body was signed with a key, and gives the signature. It does the same work for a wrong one as for a
+// signed reports whether a body was signed with a key, and returns the signature. It does the same work for a wrong one as for a
 // good one.
 func signed(h http.Header, body, key []byte, now time.Time) (signature []byte, ok bool) {
 	stamp := h.Get(headerTimestamp)

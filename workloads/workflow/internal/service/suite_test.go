@@ -26,10 +26,11 @@ import (
 	"github.com/itechsmart/operator/workloads/config"
 	"github.com/itechsmart/operator/workloads/internal/db"
 	"github.com/itechsmart/operator/workloads/internal/product/producttest"
+	workflowconfig "github.com/itechsmart/operator/workloads/workflow/config"
 	"github.com/itechsmart/operator/workloads/workflow/internal/engine"
+	"github.com/itechsmart/operator/workloads/workflow/internal/enginetest"
 	"github.com/itechsmart/operator/workloads/workflow/internal/payloads"
 	"github.com/itechsmart/operator/workloads/workflow/internal/queue"
-	"github.com/itechsmart/operator/workloads/workflow/internal/rigtest"
 	"github.com/itechsmart/operator/workloads/workflow/internal/steps"
 	"github.com/itechsmart/operator/workloads/workflow/internal/steps/step"
 	"github.com/itechsmart/operator/workloads/workflow/internal/store"
@@ -37,10 +38,10 @@ import (
 	workerconfig "github.com/itechsmart/operator/workloads/workflow/worker/config"
 )
 
-func TestMain(m *testing.M) { rigtest.Main(m) }
+func TestMain(m *testing.M) { enginetest.Main(m) }
 
-// rig is a service with all that it stands on: database, queue, API server, and a worker.
-type rig struct {
+// harness is a service with all that it stands on: database, queue, API server, and a worker.
+type harness struct {
 	*producttest.Running
 	kubernetes       client.Client
 	bindings         string
@@ -51,19 +52,19 @@ type rig struct {
 func settingsOn(t testing.TB, rabbit backend.Binding) *config.Service {
 	t.Helper()
 	s := producttest.Settings(productName, storetest.Database(t), storetest.Database(t))
-	s.Workflow = &config.Workflow{Queue: rabbit.Data(), QueueName: backendtest.Name("tasks"), URL: "http://workflow.shop.svc"}
+	s.Queue, s.URL = &config.Queue{Binding: rabbit.Data(), Name: backendtest.Name("tasks")}, "http://workflow.shop.svc"
 	return s
 }
 
 // up runs a service and a worker until the end of the test.
-func up(t *testing.T) *rig {
+func up(t *testing.T) *harness {
 	t.Helper()
 	return upOn(t, settingsOn(t, servers.RabbitMQ(t)))
 }
 
-func upOn(t *testing.T, settings *config.Service) *rig {
+func upOn(t *testing.T, settings *config.Service) *harness {
 	t.Helper()
-	r := &rig{bindings: t.TempDir()}
+	r := &harness{bindings: t.TempDir()}
 	var reach *rest.Config
 	reach, r.kubernetes, settings.Namespace = kubernetes(t)
 	r.Running = producttest.Start(t, productOf(r.bindings), settings, reach)
@@ -80,16 +81,20 @@ func work(t *testing.T, settings *config.Service) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	q, err := queue.New(queue.Options{Binding: backend.ParseBinding(settings.Workflow.Queue), Name: settings.Workflow.QueueName})
+	q, err := queue.New(queue.Options{Binding: backend.ParseBinding(settings.Queue.Binding), Name: settings.Queue.Name})
 	if err != nil {
 		t.Fatal(err)
 	}
-	bucket, err := payloads.Open(settings.Workflow.Objects)
+	bucket, err := payloads.Open(settings.Objects)
 	if err != nil {
 		t.Fatal(err)
 	}
-	set := steps.New(step.Env{MaxOutput: settings.Workflow.MaxOutputBytes})
-	e := engine.New(engine.Options{Pool: pool, Queue: q, Bucket: bucket, Executor: set, Store: store.Options{MaxOutput: settings.Workflow.MaxOutputBytes},
+	own, _, err := config.Settings[workflowconfig.Settings](settings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	set := steps.New(step.Env{MaxOutput: own.MaxOutputBytes})
+	e := engine.New(engine.Options{Pool: pool, Queue: q, Bucket: bucket, Executor: set, Store: store.Options{MaxOutput: own.MaxOutputBytes},
 		Namespace: settings.Namespace, Sweep: 20 * time.Millisecond})
 	ctx, cancel := context.WithCancel(context.Background())
 	var group sync.WaitGroup
@@ -105,7 +110,7 @@ func work(t *testing.T, settings *config.Service) {
 // kubernetes is a client of the shared API server, and a namespace of the test's own.
 func kubernetes(t *testing.T) (settings *rest.Config, c client.Client, namespace string) {
 	t.Helper()
-	settings = rigtest.Cluster(t)
+	settings = enginetest.Cluster(t)
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{workflowv1.AddToScheme, corev1.AddToScheme} {
 		if err := add(scheme); err != nil {
@@ -124,7 +129,7 @@ func kubernetes(t *testing.T) (settings *rest.Config, c client.Client, namespace
 }
 
 // put writes a workflow by REST, and waits until the service runs it.
-func (r *rig) put(name, spec string) {
+func (r *harness) put(name, spec string) {
 	r.T.Helper()
 	if a := r.Call(r.editor, "PUT", "/workflows/"+name, `{"spec":`+spec+`}`); a.Status != 201 && a.Status != 200 {
 		r.T.Fatalf("put %s: %d %s", name, a.Status, a.Body)
@@ -135,17 +140,17 @@ func (r *rig) put(name, spec string) {
 }
 
 // start starts a run as the editor.
-func (r *rig) start(name, body string) Run {
+func (r *harness) start(name, body string) Run {
 	r.T.Helper()
 	return producttest.Must[Run](r.Running, 201, r.editor, "POST", "/workflows/"+name+"/runs", body)
 }
 
 // ended waits for the end of a run.
-func (r *rig) ended(id string) Run {
+func (r *harness) ended(id string) Run {
 	return r.reached(id, "Succeeded", "Failed", "Cancelled", "TimedOut")
 }
 
-func (r *rig) reached(id string, phases ...string) (run Run) {
+func (r *harness) reached(id string, phases ...string) (run Run) {
 	r.T.Helper()
 	r.Wait("run "+id+" to be one of "+phases[0], func() bool {
 		run = producttest.Must[Run](r.Running, 200, r.viewer, "GET", "/runs/"+id, nil)
@@ -160,7 +165,7 @@ func (r *rig) reached(id string, phases ...string) (run Run) {
 }
 
 // bind writes the bindings' file as kubelet does: a new one in the place of the old.
-func (r *rig) bind(b workerconfig.Bindings) {
+func (r *harness) bind(b workerconfig.Bindings) {
 	r.T.Helper()
 	data, err := json.Marshal(b)
 	if err != nil {

@@ -22,7 +22,7 @@ type Workflow struct {
 	Name       string    `json:"name"`
 	Generation int64     `json:"generation"`
 	Suspended  bool      `json:"suspended"`
-	Proven     bool      `json:"proven" doc:"whether runs can be started; problems tell why not"`
+	Proven     bool      `json:"proven" doc:"whether runs can be started; if not, see problems"`
 	Problems   []Mistake `json:"problems" nullable:"false"`
 	CreatedAt  time.Time `json:"createdAt"`
 	// Spec is left out of lists.
@@ -113,7 +113,7 @@ func (s *Service) run(ctx context.Context, id string) (Run, int64, error) {
 			return Run{}, 0, err
 		}
 		if err != nil && out.Error == "" {
-			s.Log.WarnContext(ctx, "the outputs of a run cannot be told", "run", id, "error", err)
+			s.Log.WarnContext(ctx, "the outputs of a run cannot be read", "run", id, "error", err)
 		}
 	case !r.Phase.Ended():
 		if out.Step, err = s.Engine.Store().Current(ctx, id); err != nil {
@@ -129,7 +129,7 @@ type Step struct {
 	Item       *int            `json:"item,omitempty" doc:"index within forEach"`
 	Phase      string          `json:"phase" enum:"Pending,Ready,Running,Waiting,Succeeded,Failed,Skipped,Cancelled"`
 	Attempt    int             `json:"attempt"`
-	Output     json.RawMessage `json:"output,omitempty" doc:"what is large is told by {\"$object\": {bytes, href}}; href is where it is to be had"`
+	Output     json.RawMessage `json:"output,omitempty" doc:"a large value is {\"$object\": {bytes, href}}; GET href returns it"`
 	Outputs    json.RawMessage `json:"outputs,omitempty" doc:"by name; when they are large, likewise"`
 	Error      string          `json:"error,omitempty"`
 	WaitsFor   json.RawMessage `json:"waitsFor,omitempty" doc:"of an approval: approvers and message"`

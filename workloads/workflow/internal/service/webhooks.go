@@ -25,7 +25,7 @@ import (
 	"github.com/itechsmart/operator/internal/backend"
 	"github.com/itechsmart/operator/workloads/internal/api"
 	"github.com/itechsmart/operator/workloads/internal/api/problem"
-	"github.com/itechsmart/operator/workloads/internal/audited"
+	"github.com/itechsmart/operator/workloads/internal/auditlog"
 	"github.com/itechsmart/operator/workloads/internal/auth"
 	"github.com/itechsmart/operator/workloads/workflow/internal/catalog"
 	"github.com/itechsmart/operator/workloads/workflow/internal/launch"
@@ -50,14 +50,14 @@ func (s *Service) registerWebhooks(rest huma.API) {
 	op := operation("call-webhook", http.MethodPost, pathWebhook, "Start a run by a webhook", http.StatusFailedDependency)
 	op.Description = "Where the trigger has a key, the call is signed: X-Timestamp is the time in seconds since 1970, and X-Signature-256 is sha256= and the hexadecimal " +
 		"HMAC-SHA-256 of the timestamp, a dot and the body. A signature counts once, for five minutes; then it is 401, and a second time 409. Without a key a token of " +
-		"role editor is needed. 202 tells the run. A trigger that waits for the result answers 200 with the outputs, 424 when the run did not succeed " +
+		"role editor is needed. 202 names the run. A trigger that waits for the result answers 200 with the outputs, 424 when the run did not succeed " +
 		"(a repetition starts another one), and 202 when it takes longer than a minute."
 	op.RequestBody = &huma.RequestBody{Content: map[string]*huma.MediaType{"text/plain": {Schema: &huma.Schema{Type: huma.TypeString}}}}
 	op.Security = []map[string][]string{{"bearer": {}}, {}}
 	huma.Register(rest, op, s.webhook)
 	// Not before: huma would read it, and the signature is of the bytes.
 	op.RequestBody.Content[problem.TypeJSON] = &huma.MediaType{Schema: &huma.Schema{Description: "trigger.body"}}
-	statuses(op, map[string]string{"202": "The run was started, and may not have ended"})
+	api.AlsoAnswers(op, map[string]string{"202": "The run was started, and may not have ended"})
 }
 
 type webhookInput struct {
@@ -83,7 +83,7 @@ type hook struct {
 	limit    int64
 }
 
-// hook finds what is called at a path. One that there is not has a key too, so that it takes the same time to refuse.
+// hook returns the webhook at a path. One that does not exist has a key, too: a refusal then takes the same time.
 func (s *Service) hook(path string) (hook, error) {
 	e, name, ok := s.Catalog.ByWebhook(path)
 	if !ok {
@@ -112,7 +112,7 @@ type hooked struct {
 	Body     Hooked
 }
 
-// Hooked tells what a webhook started.
+// Hooked is what a webhook started.
 type Hooked struct {
 	Run     string         `json:"run" format:"uuid"`
 	Outputs map[string]any `json:"outputs,omitempty" doc:"of the run, when the trigger waits for the result"`
@@ -166,7 +166,7 @@ func (s *Service) reject(h hook, err error) {
 }
 
 func accepted(id string) *hooked {
-	return &hooked{Status: http.StatusAccepted, Location: base + pathRuns + "/" + id, Body: Hooked{Run: id}}
+	return &hooked{Status: http.StatusAccepted, Location: api.Base + pathRuns + "/" + id, Body: Hooked{Run: id}}
 }
 
 // read takes the body, up to a bound.
@@ -184,12 +184,12 @@ func (in *webhookInput) read(ctx context.Context, limit int64) ([]byte, error) {
 		in.writer.Header().Set("Connection", "close") // what is still on its way is not worth reading
 		return nil, problem.TooLarge(limit)
 	}
-	// The bound of reading would look as if the client had gone, while its run goes on.
+	// The read deadline would count as a client that has gone, while its run goes on.
 	_ = http.NewResponseController(in.writer).SetReadDeadline(time.Time{})
 	return body, nil
 }
 
-// launch is what the launcher is told of a call.
+// launch returns the request to the launcher for a call.
 func (in *webhookInput) launch(h hook, body, signature []byte) (launch.Request, error) {
 	r := launch.Request{Workflow: h.workflow, Trigger: h.trigger.Name, Info: definition.TriggerInfo{
 		Type: string(h.trigger.Type), Name: h.trigger.Name, Headers: triggerHeaders(in.request.Header),
@@ -252,10 +252,10 @@ func (s *Service) call(ctx context.Context, h hook, r launch.Request, signature 
 		}
 	}
 	replayed := false
-	err = s.Trail.Do(ctx, "run.start", "workflow/"+h.workflow, func() (audited.Result, error) {
+	err = s.Trail.Do(ctx, "run.start", "workflow/"+h.workflow, func() (auditlog.Result, error) {
 		started, err := s.Launcher.Start(ctx, r)
 		id, replayed = started.ID, err == nil && !started.Created && signature != nil
-		return audited.Result{Object: "run/" + id, Details: map[string]string{"of": "workflow/" + h.workflow, "trigger": h.trigger.Name}, Silent: !started.Created}, err
+		return auditlog.Result{Object: "run/" + id, Details: map[string]string{"of": "workflow/" + h.workflow, "trigger": h.trigger.Name}, Silent: !started.Created}, err
 	})
 	if err != nil {
 		return "", err
@@ -300,7 +300,7 @@ func (s *Service) result(ctx context.Context, in *webhookInput, id string) (*hoo
 	defer cancel()
 	go func() {
 		select {
-		case <-s.Draining: // the run goes on; who waits is told where
+		case <-s.Draining: // the run goes on; the client learns where
 			cancel()
 		case <-waiting.Done():
 		}
@@ -319,5 +319,5 @@ func (s *Service) result(ctx context.Context, in *webhookInput, id string) (*hoo
 	if r.Phase != string(store.Succeeded) {
 		return nil, api.Error(http.StatusFailedDependency, "run_failed", "the run did not succeed", api.Detail{Field: "run", Message: id + " ended as " + r.Phase})
 	}
-	return &hooked{Status: http.StatusOK, Location: base + pathRuns + "/" + id, Body: Hooked{Run: id, Outputs: r.Outputs}}, nil
+	return &hooked{Status: http.StatusOK, Location: api.Base + pathRuns + "/" + id, Body: Hooked{Run: id, Outputs: r.Outputs}}, nil
 }

@@ -119,7 +119,7 @@ func TestWebhooks(t *testing.T) {
 		}
 		large := `{"order":"` + strings.Repeat("x", 10<<20) + `"}`
 		for _, path := range []string{shop, "/webhooks/quick", "/webhooks/nowhere"} {
-			request, err := http.NewRequestWithContext(t.Context(), "POST", r.URL+base+path, io.MultiReader(strings.NewReader(large))) // of unknown length
+			request, err := http.NewRequestWithContext(t.Context(), "POST", r.URL+producttest.Base+path, io.MultiReader(strings.NewReader(large))) // of unknown length
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -151,7 +151,7 @@ func TestWebhooks(t *testing.T) {
 
 	t.Run("accepted", func(t *testing.T) {
 		a := signed("/webhooks/quick", "abc", "Content-Type", "text/plain")
-		if a.Status != 202 || !strings.HasPrefix(a.Header.Get("Location"), base+"/runs/") {
+		if a.Status != 202 || !strings.HasPrefix(a.Header.Get("Location"), producttest.Base+"/runs/") {
 			t.Errorf("text: %d %s", a.Status, a.Body)
 		}
 	})
@@ -227,7 +227,7 @@ func TestWaitForResultEnds(t *testing.T) {
 		return len(list.Items) == 1
 	})
 	r.Stop()
-	if a := <-answered; a.Status != 202 || a.Header.Get("Location") != base+"/runs/"+run.ID {
+	if a := <-answered; a.Status != 202 || a.Header.Get("Location") != producttest.Base+"/runs/"+run.ID {
 		t.Errorf("%d %s, want the run %s", a.Status, a.Body, run.ID)
 	}
 }

@@ -19,7 +19,7 @@ import (
 	workflowv1 "github.com/itechsmart/operator/api/workflow/v1alpha1"
 	"github.com/itechsmart/operator/workloads/internal/api"
 	"github.com/itechsmart/operator/workloads/internal/api/problem"
-	"github.com/itechsmart/operator/workloads/internal/audited"
+	"github.com/itechsmart/operator/workloads/internal/auditlog"
 	"github.com/itechsmart/operator/workloads/internal/auth"
 	"github.com/itechsmart/operator/workloads/workflow/internal/catalog"
 	"github.com/itechsmart/operator/workloads/workflow/internal/launch"
@@ -33,13 +33,13 @@ func (s *Service) registerWorkflows(rest huma.API) {
 	put := operation("put-workflow", http.MethodPut, pathWorkflow, "Make a workflow, or replace its specification: writes the resource",
 		http.StatusConflict, http.StatusPreconditionFailed)
 	huma.Register(rest, put, s.putWorkflow)
-	statuses(put, map[string]string{"201": "A new workflow"})
+	api.AlsoAnswers(put, map[string]string{"201": "A new workflow"})
 	huma.Register(rest, operation("delete-workflow", http.MethodDelete, pathWorkflow, "Delete a workflow", http.StatusConflict, http.StatusPreconditionFailed), s.deleteWorkflow)
 }
 
 type listWorkflowsInput struct{ api.Page }
 
-func (s *Service) listWorkflows(ctx context.Context, in *listWorkflowsInput) (*reply[api.List[Workflow]], error) {
+func (s *Service) listWorkflows(ctx context.Context, in *listWorkflowsInput) (*api.Reply[api.List[Workflow]], error) {
 	if err := s.views(ctx, "workflow.list", "workflow"); err != nil {
 		return nil, err
 	}
@@ -61,7 +61,7 @@ func (s *Service) listWorkflows(ctx context.Context, in *listWorkflowsInput) (*r
 	for i, e := range page.Items {
 		out.Items[i] = workflowOf(e, false)
 	}
-	return &reply[api.List[Workflow]]{out}, nil
+	return api.Body(out), nil
 }
 
 func (s *Service) getWorkflow(ctx context.Context, in *WorkflowInput) (*tagged[Workflow], error) {
@@ -131,7 +131,7 @@ type deleteWorkflowInput struct {
 	IfMatch string `header:"If-Match" doc:"entity tag of the specification that is to be deleted"`
 }
 
-func (s *Service) deleteWorkflow(ctx context.Context, in *deleteWorkflowInput) (*done, error) {
+func (s *Service) deleteWorkflow(ctx context.Context, in *deleteWorkflowInput) (*api.Empty, error) {
 	const action = "workflow.delete"
 	if err := s.Trail.Require(ctx, auth.RoleAdmin, action, in.object()); err != nil {
 		return nil, err
@@ -149,10 +149,10 @@ func (s *Service) deleteWorkflow(ctx context.Context, in *deleteWorkflowInput) (
 }
 
 // changeWorkflow writes a resource as it is now, nil: there is none, if its specification is the one that the writer knows of. A
-// status that is written meanwhile makes the write begin again, and fails nobody.
+// status that is written meanwhile makes the write start again, and is no error.
 func (s *Service) changeWorkflow(ctx context.Context, action string, in *WorkflowInput, match *int64, write func(*workflowv1.Workflow) error) error {
-	return s.Trail.Do(ctx, action, in.object(), func() (audited.Result, error) {
-		return audited.Result{}, fromServer(retry.RetryOnConflict(retry.DefaultRetry, func() error {
+	return s.Trail.Do(ctx, action, in.object(), func() (auditlog.Result, error) {
+		return auditlog.Result{}, fromServer(retry.RetryOnConflict(retry.DefaultRetry, func() error {
 			w, err := s.resource(ctx, in.Name)
 			if err == nil {
 				err = matches(match, w)

@@ -13,7 +13,7 @@ import (
 
 	workflowv1 "github.com/itechsmart/operator/api/workflow/v1alpha1"
 	"github.com/itechsmart/operator/internal/backend"
-	"github.com/itechsmart/operator/workloads/internal/crs"
+	"github.com/itechsmart/operator/workloads/internal/kinds"
 	"github.com/itechsmart/operator/workloads/workflow/internal/catalog"
 	"github.com/itechsmart/operator/workloads/workflow/internal/launch"
 	"github.com/itechsmart/operator/workloads/workflow/internal/store"
@@ -42,7 +42,7 @@ const progressAtOnce = 1000
 
 // workflowRuns starts the runs of WorkflowRuns that are new, and tells how far those are that have not ended.
 func (w *Writer) workflowRuns(ctx context.Context) error {
-	all, err := crs.List[*workflowv1.WorkflowRun](ctx, w.options.Resources)
+	all, err := kinds.List[*workflowv1.WorkflowRun](ctx, w.options.Resources)
 	if err != nil {
 		return err
 	}
@@ -86,7 +86,7 @@ func (w *Writer) start(ctx context.Context, r *workflowv1.WorkflowRun) (*runStat
 	name := r.Spec.WorkflowRef.Name
 	e, ok := w.options.Catalog.Get(name)
 	if !ok {
-		_, exists, err := crs.Get[*workflowv1.Workflow](ctx, w.options.Resources, name)
+		_, exists, err := kinds.Get[*workflowv1.Workflow](ctx, w.options.Resources, name)
 		if err != nil || exists { // it is another Platform's
 			return nil, err
 		}

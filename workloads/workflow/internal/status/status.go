@@ -16,7 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/itechsmart/operator/workloads/internal/crs"
+	"github.com/itechsmart/operator/workloads/internal/kinds"
 	"github.com/itechsmart/operator/workloads/workflow/internal/catalog"
 	"github.com/itechsmart/operator/workloads/workflow/internal/launch"
 	"github.com/itechsmart/operator/workloads/workflow/internal/store"
@@ -61,7 +61,7 @@ type Engine interface {
 
 // Options are what a Writer needs.
 type Options struct {
-	Resources *crs.Store
+	Resources *kinds.Store
 	Catalog   *catalog.Catalog
 	Triggers  Triggers
 	Launcher  Launcher

@@ -20,12 +20,12 @@ import (
 
 	common "github.com/itechsmart/operator/api/common/v1alpha1"
 	workflowv1 "github.com/itechsmart/operator/api/workflow/v1alpha1"
-	"github.com/itechsmart/operator/workloads/internal/crs"
-	"github.com/itechsmart/operator/workloads/workflow/internal/rigtest"
+	"github.com/itechsmart/operator/workloads/internal/kinds"
+	"github.com/itechsmart/operator/workloads/workflow/internal/enginetest"
 	"github.com/itechsmart/operator/workloads/workflow/internal/store"
 )
 
-func TestMain(m *testing.M) { rigtest.Main(m) }
+func TestMain(m *testing.M) { enginetest.Main(m) }
 
 // triggers say what the test wants.
 type triggers struct {
@@ -48,7 +48,7 @@ func (s *triggers) Schedule(string, string) (next, last time.Time) {
 
 // bench is a Writer whose requests to the API server are counted.
 type bench struct {
-	*rigtest.Rig
+	*enginetest.Harness
 	triggers *triggers
 	writes   atomic.Int64
 	options  Options
@@ -68,10 +68,10 @@ func (c counting) RoundTrip(r *http.Request) (*http.Response, error) {
 
 func newBench(t *testing.T) *bench {
 	t.Helper()
-	b := &bench{Rig: rigtest.New(t), triggers: &triggers{next: time.Now().Add(time.Hour)}}
+	b := &bench{Harness: enginetest.New(t), triggers: &triggers{next: time.Now().Add(time.Hour)}}
 	counted := rest.CopyConfig(b.Kubernetes)
 	counted.Wrap(func(rt http.RoundTripper) http.RoundTripper { return counting{rt, &b.writes} })
-	resources, err := crs.Open(t.Context(), crs.Options{
+	resources, err := kinds.Open(t.Context(), kinds.Options{
 		Config: counted, Scheme: b.Client.Scheme(), Namespace: b.Namespace, Kinds: []client.Object{&workflowv1.Workflow{}, &workflowv1.WorkflowRun{}}, Log: b.Log,
 	})
 	b.G.Expect(err).NotTo(HaveOccurred())
@@ -127,12 +127,12 @@ func TestWorkflows(t *testing.T) {
 	b.triggers.mu.Lock()
 	b.triggers.message = "it is broken"
 	b.triggers.mu.Unlock()
-	b.G.Eventually(func() string { return b.workflow("orders")().ReadyTriggers }, rigtest.Long).Should(Equal("0/3"))
+	b.G.Eventually(func() string { return b.workflow("orders")().ReadyTriggers }, enginetest.Long).Should(Equal("0/3"))
 	b.G.Expect(b.workflow("orders")().Triggers[0].Message).To(Equal("it is broken"))
 	b.triggers.mu.Lock()
 	b.triggers.message = ""
 	b.triggers.mu.Unlock()
-	b.G.Eventually(func() string { return b.workflow("orders")().ReadyTriggers }, rigtest.Long).Should(Equal("3/3"))
+	b.G.Eventually(func() string { return b.workflow("orders")().ReadyTriggers }, enginetest.Long).Should(Equal("3/3"))
 
 	id := b.Start("orders", map[string]any{"n": 2})
 	b.Wait(id, store.Waiting)
@@ -140,9 +140,9 @@ func TestWorkflows(t *testing.T) {
 	last := b.Start("orders", map[string]any{"n": 1})
 	b.Wait(last, store.Succeeded)
 	b.Launcher.Reject("orders", "hook")
-	b.G.Eventually(func() workflowv1.RunCounts { return b.workflow("orders")().Runs }, rigtest.Long).Should(Equal(workflowv1.RunCounts{Active: 1, Succeeded: 1, Failed: 1}))
-	b.G.Eventually(func() int64 { return b.workflow("orders")().Triggers[2].Rejected }, rigtest.Long).Should(BeEquivalentTo(1))
-	b.G.Eventually(func() string { return b.workflow("orders")().LastRun.ID }, rigtest.Long).Should(Equal(last))
+	b.G.Eventually(func() workflowv1.RunCounts { return b.workflow("orders")().Runs }, enginetest.Long).Should(Equal(workflowv1.RunCounts{Active: 1, Succeeded: 1, Failed: 1}))
+	b.G.Eventually(func() int64 { return b.workflow("orders")().Triggers[2].Rejected }, enginetest.Long).Should(BeEquivalentTo(1))
+	b.G.Eventually(func() string { return b.workflow("orders")().LastRun.ID }, enginetest.Long).Should(Equal(last))
 	b.G.Expect(b.workflow("orders")().LastRun.Phase).To(Equal(workflowv1.RunSucceeded))
 
 	// What stays as it is costs no write, also for who takes over.
@@ -157,7 +157,7 @@ func TestWorkflows(t *testing.T) {
 	// Whoever is told of an edit has looked at all else: edits are the clock of this test.
 	for i := range 3 {
 		w := b.Put(fmt.Sprint("other-", i), orders)
-		b.G.Eventually(func() int64 { return b.workflow(w.Name)().ServedGeneration }, rigtest.Long).Should(Equal(w.Generation))
+		b.G.Eventually(func() int64 { return b.workflow(w.Name)().ServedGeneration }, enginetest.Long).Should(Equal(w.Generation))
 	}
 	b.G.Expect(b.writes.Load() - before).To(BeNumerically("<=", 3))
 	b.G.Expect(b.workflow("orders")()).To(Equal(said), "also where triggers are about to begin")
@@ -165,7 +165,7 @@ func TestWorkflows(t *testing.T) {
 	// A definition that is not proven is not served: the generation before was the last.
 	wrong := b.Put("orders", strings.Replace(orders, "inputs.n == 2", "inputs.nobody == 2", 1))
 	other := b.Put("other-0", strings.Replace(orders, "inputs.n == 2", "inputs.n == 4", 1))
-	b.G.Eventually(func() int64 { return b.workflow("other-0")().ServedGeneration }, rigtest.Long).Should(Equal(other.Generation))
+	b.G.Eventually(func() int64 { return b.workflow("other-0")().ServedGeneration }, enginetest.Long).Should(Equal(other.Generation))
 	b.G.Expect(b.workflow("orders")().ServedGeneration).To(Equal(wrong.Generation - 1))
 }
 
@@ -183,7 +183,7 @@ func TestWorkflowRuns(t *testing.T) {
 	message := func(name string) func() string { return func() string { return b.run(name)().Message } }
 
 	b.create("good", workflowv1.WorkflowRunSpec{WorkflowRef: ref("orders"), Inputs: inputs(1)})
-	b.G.Eventually(phase("good"), rigtest.Long).Should(Equal(workflowv1.RunSucceeded))
+	b.G.Eventually(phase("good"), enginetest.Long).Should(Equal(workflowv1.RunSucceeded))
 	good := b.run("good")()
 	kept, err := b.Store().Get(t.Context(), good.Run)
 	b.G.Expect(err).NotTo(HaveOccurred())
@@ -194,21 +194,21 @@ func TestWorkflowRuns(t *testing.T) {
 	b.G.Expect(good.Duration).To(Equal(kept.Finished.Sub(*kept.Started).Round(time.Millisecond).String()))
 
 	b.create("bad", workflowv1.WorkflowRunSpec{WorkflowRef: ref("orders"), Inputs: inputs(3)})
-	b.G.Eventually(phase("bad"), rigtest.Long).Should(Equal(workflowv1.RunFailed))
+	b.G.Eventually(phase("bad"), enginetest.Long).Should(Equal(workflowv1.RunFailed))
 	b.G.Expect(b.run("bad")().Step).To(Equal("c"))
 	b.G.Expect(b.run("bad")().Message).To(ContainSubstring("c"))
 
 	b.create("again", workflowv1.WorkflowRunSpec{WorkflowRef: ref("orders"), Rerun: &workflowv1.Rerun{Run: good.Run, FromStep: "b"}})
-	b.G.Eventually(phase("again"), rigtest.Long).Should(Equal(workflowv1.RunSucceeded))
+	b.G.Eventually(phase("again"), enginetest.Long).Should(Equal(workflowv1.RunSucceeded))
 	again, err := b.Store().Get(t.Context(), b.run("again")().Run)
 	b.G.Expect(err).NotTo(HaveOccurred())
 	b.G.Expect(again.RerunOf + " " + again.RerunFrom).To(Equal(good.Run + " b"))
 
 	waiting := b.create("waiting", workflowv1.WorkflowRunSpec{WorkflowRef: ref("orders"), Inputs: inputs(2)})
-	b.G.Eventually(phase("waiting"), rigtest.Long).Should(Equal(workflowv1.RunWaiting))
+	b.G.Eventually(phase("waiting"), enginetest.Long).Should(Equal(workflowv1.RunWaiting))
 	b.G.Expect(b.run("waiting")().Step).To(Equal("b"))
 	b.G.Expect(b.Client.Patch(t.Context(), waiting, client.RawPatch("application/merge-patch+json", []byte(`{"spec":{"cancel":true}}`)))).To(Succeed())
-	b.G.Eventually(phase("waiting"), rigtest.Long).Should(Equal(workflowv1.RunCancelled))
+	b.G.Eventually(phase("waiting"), enginetest.Long).Should(Equal(workflowv1.RunCancelled))
 	b.G.Expect(b.run("waiting")().Message).To(ContainSubstring("spec.cancel of WorkflowRun waiting is set"))
 
 	for name, x := range map[string]struct {
@@ -224,12 +224,12 @@ func TestWorkflowRuns(t *testing.T) {
 		"cancelled": {workflowv1.WorkflowRunSpec{WorkflowRef: ref("orders"), Inputs: inputs(1), Cancel: true}, workflowv1.RunCancelled, "before it began"},
 	} {
 		b.create(name, x.spec)
-		b.G.Eventually(message(name), rigtest.Long).Should(ContainSubstring(x.says), name)
+		b.G.Eventually(message(name), enginetest.Long).Should(ContainSubstring(x.says), name)
 		b.G.Expect(b.run(name)().Phase).To(Equal(x.phase), name)
 	}
 	// What is missing may come.
 	b.Put("nobody", orders)
-	b.G.Eventually(phase("nobody"), rigtest.Long).Should(Equal(workflowv1.RunSucceeded))
+	b.G.Eventually(phase("nobody"), enginetest.Long).Should(Equal(workflowv1.RunSucceeded))
 	b.G.Expect(b.run("nobody")().Message).To(BeEmpty())
 
 	// Another Platform's is none of this service's business.
@@ -238,19 +238,19 @@ func TestWorkflowRuns(t *testing.T) {
 	foreign.Spec.PlatformRef = &common.PlatformReference{Name: "another"}
 	b.G.Expect(b.Client.Create(t.Context(), foreign)).To(Succeed())
 	b.G.Eventually(func() (bool, error) {
-		_, found, err := crs.Get[*workflowv1.Workflow](t.Context(), b.options.Resources, "foreign")
+		_, found, err := kinds.Get[*workflowv1.Workflow](t.Context(), b.options.Resources, "foreign")
 		return found, err
-	}, rigtest.Long).Should(BeTrue())
+	}, enginetest.Long).Should(BeTrue())
 	b.create("foreign", workflowv1.WorkflowRunSpec{WorkflowRef: ref("foreign")})
 	b.create("last", workflowv1.WorkflowRunSpec{WorkflowRef: ref("orders"), Inputs: inputs(1)})
-	b.G.Eventually(phase("last"), rigtest.Long).Should(Equal(workflowv1.RunSucceeded))
+	b.G.Eventually(phase("last"), enginetest.Long).Should(Equal(workflowv1.RunSucceeded))
 	b.G.Expect(b.run("foreign")()).To(Equal(workflowv1.WorkflowRunStatus{}))
 
 	// History that is pruned leaves the status as it is.
 	_, err = b.Pool.Exec(t.Context(), `DELETE FROM runs`)
 	b.G.Expect(err).NotTo(HaveOccurred())
 	b.create("after", workflowv1.WorkflowRunSpec{WorkflowRef: ref("orders"), Inputs: inputs(1)})
-	b.G.Eventually(phase("after"), rigtest.Long).Should(Equal(workflowv1.RunSucceeded))
+	b.G.Eventually(phase("after"), enginetest.Long).Should(Equal(workflowv1.RunSucceeded))
 	b.G.Expect(b.run("good")()).To(Equal(good))
 	b.G.Expect(b.Runs("orders")).To(HaveLen(1))
 }

@@ -11,7 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	workflowv1 "github.com/itechsmart/operator/api/workflow/v1alpha1"
-	"github.com/itechsmart/operator/workloads/internal/crs"
+	"github.com/itechsmart/operator/workloads/internal/kinds"
 	"github.com/itechsmart/operator/workloads/workflow/internal/catalog"
 	"github.com/itechsmart/operator/workloads/workflow/internal/store"
 )
@@ -27,17 +27,17 @@ type workflowStatus struct {
 }
 
 // watch rings at each change of what is told about.
-func watch(ctx context.Context, resources *crs.Store, changed chan<- struct{}) error {
+func watch(ctx context.Context, resources *kinds.Store, changed chan<- struct{}) error {
 	ring := func() {
 		select {
 		case changed <- struct{}{}:
 		default:
 		}
 	}
-	if err := crs.OnChange[*workflowv1.Workflow](ctx, resources, ring); err != nil {
+	if err := kinds.OnChange[*workflowv1.Workflow](ctx, resources, ring); err != nil {
 		return err
 	}
-	return crs.OnChange[*workflowv1.WorkflowRun](ctx, resources, ring)
+	return kinds.OnChange[*workflowv1.WorkflowRun](ctx, resources, ring)
 }
 
 // workflows writes the status of all Workflows that has changed.

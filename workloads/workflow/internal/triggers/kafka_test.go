@@ -14,7 +14,7 @@ import (
 	"github.com/itechsmart/operator/internal/backend/backendtest"
 	"github.com/itechsmart/operator/internal/backend/backendtest/servers"
 	backendkafka "github.com/itechsmart/operator/internal/backend/kafka"
-	"github.com/itechsmart/operator/workloads/workflow/internal/rigtest"
+	"github.com/itechsmart/operator/workloads/workflow/internal/enginetest"
 )
 
 func write(t *testing.T, b backend.Binding, topic string, values ...string) {
@@ -35,7 +35,7 @@ func write(t *testing.T, b backend.Binding, topic string, values ...string) {
 }
 
 func TestKafka(t *testing.T) {
-	r := rigtest.New(t)
+	r := enginetest.New(t)
 	b, bindings := servers.Kafka(t), &bound{}
 	admin, err := backendkafka.New(b)
 	r.G.Expect(err).NotTo(HaveOccurred())
@@ -53,23 +53,23 @@ func TestKafka(t *testing.T) {
 	numbers := func() []string { return bodies(r, "orders") }
 
 	write(t, b, topic, `{"n":1}`, `{"n":`, `{"skip":1}`, `{"n":"x"}`, `{"n":2,"pad":"`+strings.Repeat("x", 1000)+`"}`, `{"n":3}`)
-	r.G.Eventually(numbers, rigtest.Long).Should(ConsistOf(`{"n":1}`, `{"n":3}`))
-	r.G.Eventually(rejected(r, "orders", "bus"), rigtest.Long).Should(BeEquivalentTo(3))
+	r.G.Eventually(numbers, enginetest.Long).Should(ConsistOf(`{"n":1}`, `{"n":3}`))
+	r.G.Eventually(rejected(r, "orders", "bus"), enginetest.Long).Should(BeEquivalentTo(3))
 	group := "itechsmart.workflow." + r.Namespace + ".orders.bus"
 	lag := func() (int64, error) { return admin.GroupLag(t.Context(), group, topic) }
-	r.G.Eventually(lag, rigtest.Long).Should(BeZero(), "all is committed, what is wrong as well")
+	r.G.Eventually(lag, enginetest.Long).Should(BeZero(), "all is committed, what is wrong as well")
 
 	one.stop()
 	write(t, b, topic, `{"n":4}`, `{"n":5}`)
 	two := follow(r, bindings, nil)
 	two.ready(r, "orders", "bus")
-	r.G.Eventually(numbers, rigtest.Long).Should(ConsistOf(`{"n":1}`, `{"n":3}`, `{"n":4}`, `{"n":5}`), "what came while nobody read starts runs")
-	r.G.Eventually(lag, rigtest.Long).Should(BeZero())
+	r.G.Eventually(numbers, enginetest.Long).Should(ConsistOf(`{"n":1}`, `{"n":3}`, `{"n":4}`, `{"n":5}`), "what came while nobody read starts runs")
+	r.G.Eventually(lag, enginetest.Long).Should(BeZero())
 
 	// What was there before a trigger was starts nothing.
 	bindings.set("later/k", b)
 	r.Put("later", workflow)
 	two.ready(r, "later", "bus")
 	write(t, b, topic, `{"n":6}`)
-	r.G.Eventually(func() []string { return bodies(r, "later") }, rigtest.Long).Should(Equal([]string{`{"n":6}`}))
+	r.G.Eventually(func() []string { return bodies(r, "later") }, enginetest.Long).Should(Equal([]string{`{"n":6}`}))
 }

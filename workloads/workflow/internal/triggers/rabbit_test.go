@@ -14,7 +14,7 @@ import (
 	"github.com/itechsmart/operator/internal/backend/backendtest"
 	"github.com/itechsmart/operator/internal/backend/backendtest/servers"
 	"github.com/itechsmart/operator/internal/backend/rabbitmq"
-	"github.com/itechsmart/operator/workloads/workflow/internal/rigtest"
+	"github.com/itechsmart/operator/workloads/workflow/internal/enginetest"
 )
 
 // rabbitQueue declares a queue with one for its dead letters.
@@ -86,7 +86,7 @@ func rabbitWorkflow(queue, more string) string {
 }
 
 func TestRabbitMQ(t *testing.T) {
-	r := rigtest.New(t)
+	r := enginetest.New(t)
 	b, bindings := servers.RabbitMQ(t), &bound{}
 	queue, dead := rabbitQueue(t, b)
 	one, two := follow(r, bindings, nil), follow(r, bindings, nil)
@@ -108,23 +108,23 @@ func TestRabbitMQ(t *testing.T) {
 		amqp.Publishing{Body: []byte(`{"skip":true}`)},
 		amqp.Publishing{Body: []byte(`{"n":3}`)},
 	)
-	r.G.Eventually(func() []string { return bodies(r, "orders") }, rigtest.Long).Should(ConsistOf(`{"n":1}`, `{"n":3}`), "the queue goes on behind what is wrong")
-	r.G.Eventually(messagesIn(t, b, dead), rigtest.Long).Should(Equal(5))
-	r.G.Eventually(rejected(r, "orders", "bus"), rigtest.Long).Should(BeEquivalentTo(5))
-	r.G.Eventually(messagesIn(t, b, queue), rigtest.Long).Should(BeZero())
+	r.G.Eventually(func() []string { return bodies(r, "orders") }, enginetest.Long).Should(ConsistOf(`{"n":1}`, `{"n":3}`), "the queue goes on behind what is wrong")
+	r.G.Eventually(messagesIn(t, b, dead), enginetest.Long).Should(Equal(5))
+	r.G.Eventually(rejected(r, "orders", "bus"), enginetest.Long).Should(BeEquivalentTo(5))
+	r.G.Eventually(messagesIn(t, b, queue), enginetest.Long).Should(BeZero())
 
 	// Another queue, by an edit; and nothing while it is suspended.
 	other, _ := rabbitQueue(t, b)
 	r.Put("orders", rabbitWorkflow(other, ""))
 	send(t, b, other, amqp.Publishing{Body: []byte(`{"n":4}`)})
-	r.G.Eventually(func() []string { return bodies(r, "orders") }, rigtest.Long).Should(ContainElement(`{"n":4}`))
+	r.G.Eventually(func() []string { return bodies(r, "orders") }, enginetest.Long).Should(ContainElement(`{"n":4}`))
 	suspended := strings.Replace(rabbitWorkflow(other, ""), "{", `{"suspend":true,`, 1)
 	r.Put("orders", suspended)
 	one.says(r, "orders", "bus", "spec.suspend is set")
-	r.G.Eventually(consumers(t, b, other), rigtest.Long).Should(BeZero())
+	r.G.Eventually(consumers(t, b, other), enginetest.Long).Should(BeZero())
 	send(t, b, other, amqp.Publishing{Body: []byte(`{"n":5}`)})
 	r.Put("orders", rabbitWorkflow(other, ""))
-	r.G.Eventually(func() []string { return bodies(r, "orders") }, rigtest.Long).Should(ContainElement(`{"n":5}`), "what waited in the queue comes when it goes on")
+	r.G.Eventually(func() []string { return bodies(r, "orders") }, enginetest.Long).Should(ContainElement(`{"n":5}`), "what waited in the queue comes when it goes on")
 
 	gone, err := rabbitmq.New(b)
 	r.G.Expect(err).NotTo(HaveOccurred())
@@ -146,7 +146,7 @@ func consumers(t *testing.T, b backend.Binding, queue string) func() (int, error
 
 // TestRabbitMQOutage: a broker that is killed and comes back is consumed again, and nothing that it confirmed is lost.
 func TestRabbitMQOutage(t *testing.T) {
-	r := rigtest.New(t)
+	r := enginetest.New(t)
 	server, bindings := servers.StartRabbitMQ(t), &bound{}
 	queue := rabbitmq.Queue{Name: backendtest.Name("orders"), Durable: true, Type: "classic"}
 	declare(t, server.Binding, queue)
@@ -155,7 +155,7 @@ func TestRabbitMQOutage(t *testing.T) {
 	r.Put("orders", rabbitWorkflow(queue.Name, ""))
 	one.ready(r, "orders", "bus")
 	send(t, server.Binding, queue.Name, amqp.Publishing{Body: []byte(`{"n":1}`), MessageId: "1"})
-	r.G.Eventually(func() []string { return bodies(r, "orders") }, rigtest.Long).Should(HaveLen(1))
+	r.G.Eventually(func() []string { return bodies(r, "orders") }, enginetest.Long).Should(HaveLen(1))
 	server.Kill()
 	one.says(r, "orders", "bus", "")
 	server.Restart(t)
@@ -163,5 +163,5 @@ func TestRabbitMQOutage(t *testing.T) {
 	declare(t, server.Binding, queue)
 	one.ready(r, "orders", "bus")
 	send(t, server.Binding, queue.Name, amqp.Publishing{Body: []byte(`{"n":2}`), MessageId: "2"})
-	r.G.Eventually(func() []string { return bodies(r, "orders") }, rigtest.Long).Should(ConsistOf(`{"n":1}`, `{"n":2}`))
+	r.G.Eventually(func() []string { return bodies(r, "orders") }, enginetest.Long).Should(ConsistOf(`{"n":1}`, `{"n":2}`))
 }

@@ -10,7 +10,7 @@ import (
 
 	. "github.com/onsi/gomega"
 
-	"github.com/itechsmart/operator/workloads/workflow/internal/rigtest"
+	"github.com/itechsmart/operator/workloads/workflow/internal/enginetest"
 )
 
 // clock is set by hand. Whoever waits looks at it again every few milliseconds, as if time passed fast.
@@ -41,7 +41,7 @@ func cron(line, missed, more string) string {
 }
 
 func TestScheduled(t *testing.T) {
-	r := rigtest.New(t)
+	r := enginetest.New(t)
 	c := &clock{now: time.Now().Add(24 * time.Hour).Truncate(time.Hour).Add(30 * time.Second)}
 	begin := c.Now()
 	one, two := follow(r, &bound{}, c), follow(r, &bound{}, c)
@@ -49,21 +49,21 @@ func TestScheduled(t *testing.T) {
 	// Since the Workflow is a day old by this clock, one tick is made up for.
 	w := r.Put("clock", cron("*/5 * * * *", "RunOnce", ""))
 	one.ready(r, "clock", "clock")
-	r.G.Eventually(count("clock"), rigtest.Long).Should(Equal(1))
+	r.G.Eventually(count("clock"), enginetest.Long).Should(Equal(1))
 	next := func(p *replica) func() time.Time {
 		return func() time.Time {
 			next, _ := p.Schedule("clock", "clock")
 			return next
 		}
 	}
-	r.G.Eventually(next(one), rigtest.Long).Should(BeTemporally("==", begin.Add(4*time.Minute+30*time.Second)))
+	r.G.Eventually(next(one), enginetest.Long).Should(BeTemporally("==", begin.Add(4*time.Minute+30*time.Second)))
 	for i := range 6 {
 		if i == 3 {
 			one.stop()
 			one = follow(r, &bound{}, c)
 		}
 		c.set(5 * time.Minute)
-		r.G.Eventually(count("clock"), rigtest.Long, time.Millisecond).Should(Equal(i + 2))
+		r.G.Eventually(count("clock"), enginetest.Long, time.Millisecond).Should(Equal(i + 2))
 	}
 	// The clock is set back by an hour and comes to the same ticks again: they are done.
 	c.set(-time.Hour)
@@ -72,7 +72,7 @@ func TestScheduled(t *testing.T) {
 	two.ready(r, "clock", "clock")
 	c.set(time.Hour)
 	c.set(5 * time.Minute)
-	r.G.Eventually(count("clock"), rigtest.Long).Should(Equal(8))
+	r.G.Eventually(count("clock"), enginetest.Long).Should(Equal(8))
 	since := func() time.Time {
 		var at time.Time
 		r.G.Expect(r.Pool.QueryRow(t.Context(), `SELECT since FROM trigger_lines WHERE workflow = 'clock'`).Scan(&at)).To(Succeed())
@@ -86,20 +86,20 @@ func TestScheduled(t *testing.T) {
 	r.G.Eventually(func() (on bool, err error) {
 		err = r.Pool.QueryRow(t.Context(), `SELECT suspended FROM trigger_lines`).Scan(&on)
 		return on, err
-	}, rigtest.Long).Should(BeTrue())
+	}, enginetest.Long).Should(BeTrue())
 	c.set(time.Hour)
 	r.Put("clock", cron("*/5 * * * *", "RunAll", ""))
-	r.G.Eventually(since, rigtest.Long).Should(BeTemporally("==", c.Now().Truncate(time.Microsecond)))
+	r.G.Eventually(since, enginetest.Long).Should(BeTemporally("==", c.Now().Truncate(time.Microsecond)))
 	c.set(5 * time.Minute)
-	r.G.Eventually(count("clock"), rigtest.Long).Should(Equal(9))
+	r.G.Eventually(count("clock"), enginetest.Long).Should(Equal(9))
 	r.Put("clock", cron("0 * * * *", "RunAll", ""))
-	r.G.Eventually(since, rigtest.Long).Should(BeTemporally("==", c.Now().Truncate(time.Microsecond)))
+	r.G.Eventually(since, enginetest.Long).Should(BeTemporally("==", c.Now().Truncate(time.Microsecond)))
 
 	r.G.Expect(r.Client.Delete(context.Background(), w)).To(Succeed())
 	r.G.Eventually(func() (n int, err error) {
 		err = r.Pool.QueryRow(t.Context(), `SELECT (SELECT count(*) FROM trigger_lines) + (SELECT count(*) FROM ticks) + (SELECT count(*) FROM triggers)`).Scan(&n)
 		return n, err
-	}, rigtest.Long).Should(BeZero(), "what is gone is forgotten")
+	}, enginetest.Long).Should(BeZero(), "what is gone is forgotten")
 	one.says(r, "clock", "clock", "no such Workflow")
 	two.stop()
 	// And what went while nobody looked.
@@ -107,17 +107,17 @@ func TestScheduled(t *testing.T) {
 	one.ready(r, "gone", "clock")
 	one.stop()
 	r.G.Expect(r.Client.Delete(context.Background(), w)).To(Succeed())
-	r.G.Eventually(func() bool { _, ok := r.Catalog.Get("gone"); return ok }, rigtest.Long).Should(BeFalse())
+	r.G.Eventually(func() bool { _, ok := r.Catalog.Get("gone"); return ok }, enginetest.Long).Should(BeFalse())
 	follow(r, &bound{}, c)
 	r.G.Eventually(func() (n int, err error) {
 		err = r.Pool.QueryRow(t.Context(), `SELECT count(*) FROM trigger_lines`).Scan(&n)
 		return n, err
-	}, rigtest.Long).Should(BeZero())
+	}, enginetest.Long).Should(BeZero())
 }
 
 // TestStates: those of triggers that need nothing to begin.
 func TestStates(t *testing.T) {
-	r := rigtest.New(t)
+	r := enginetest.New(t)
 	b := &bound{}
 	one := follow(r, b, nil)
 	steps := `"steps":[{"name":"a","type":"transform","with":{"value":1}}]`

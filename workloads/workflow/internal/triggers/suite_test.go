@@ -14,11 +14,11 @@ import (
 	"github.com/itechsmart/operator/internal/backend"
 	"github.com/itechsmart/operator/workloads/internal/db"
 	"github.com/itechsmart/operator/workloads/workflow/internal/bindings"
-	"github.com/itechsmart/operator/workloads/workflow/internal/rigtest"
+	"github.com/itechsmart/operator/workloads/workflow/internal/enginetest"
 	"github.com/itechsmart/operator/workloads/workflow/internal/schedule"
 )
 
-func TestMain(m *testing.M) { rigtest.Main(m) }
+func TestMain(m *testing.M) { enginetest.Main(m) }
 
 var _ Bindings = &bindings.Bindings{}
 
@@ -71,7 +71,7 @@ type replica struct {
 	stop func()
 }
 
-func follow(r *rigtest.Rig, b *bound, clock schedule.Clock) *replica {
+func follow(r *enginetest.Harness, b *bound, clock schedule.Clock) *replica {
 	r.T.Helper()
 	made, err := New(Options{
 		Catalog: r.Catalog, Launcher: r.Launcher, Bindings: b, Pool: r.Pool, Kubernetes: r.Kubernetes, Namespace: r.Namespace, Clock: clock, Log: r.Log,
@@ -83,24 +83,24 @@ func follow(r *rigtest.Rig, b *bound, clock schedule.Clock) *replica {
 	return &replica{made, func() { run(); alone() }}
 }
 
-func (p *replica) ready(r *rigtest.Rig, workflow, trigger string) {
+func (p *replica) ready(r *enginetest.Harness, workflow, trigger string) {
 	r.T.Helper()
 	r.G.Eventually(func() string {
 		ready, message := p.State(workflow, trigger)
 		return fmt.Sprint(ready, " ", message)
-	}, rigtest.Long, 10*time.Millisecond).Should(Equal("true "))
+	}, enginetest.Long, 10*time.Millisecond).Should(Equal("true "))
 }
 
-func (p *replica) says(r *rigtest.Rig, workflow, trigger, says string) {
+func (p *replica) says(r *enginetest.Harness, workflow, trigger, says string) {
 	r.T.Helper()
 	r.G.Eventually(func() string {
 		ready, message := p.State(workflow, trigger)
 		return fmt.Sprint(ready, " ", message)
-	}, rigtest.Long, 10*time.Millisecond).Should(And(HavePrefix("false "), ContainSubstring(says)))
+	}, enginetest.Long, 10*time.Millisecond).Should(And(HavePrefix("false "), ContainSubstring(says)))
 }
 
 // bodies are what the runs of a workflow were started with.
-func bodies(r *rigtest.Rig, workflow string) []string {
+func bodies(r *enginetest.Harness, workflow string) []string {
 	r.T.Helper()
 	var out []string
 	for _, run := range r.Runs(workflow) {
@@ -109,7 +109,7 @@ func bodies(r *rigtest.Rig, workflow string) []string {
 	return out
 }
 
-func rejected(r *rigtest.Rig, workflow, trigger string) func() int64 {
+func rejected(r *enginetest.Harness, workflow, trigger string) func() int64 {
 	return func() int64 {
 		counts, err := r.Launcher.Counts(context.Background())
 		r.G.Expect(err).NotTo(HaveOccurred())

@@ -13,7 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/itechsmart/operator/workloads/workflow/internal/rigtest"
+	"github.com/itechsmart/operator/workloads/workflow/internal/enginetest"
 )
 
 func podWorkflow(kind string) string {
@@ -23,7 +23,7 @@ func podWorkflow(kind string) string {
 }
 
 func TestKubernetes(t *testing.T) {
-	r := rigtest.New(t)
+	r := enginetest.New(t)
 	pod := func(name string) *corev1.Pod {
 		return &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: r.Namespace}, Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "a", Image: "example/a:1"}}}}
 	}
@@ -60,23 +60,23 @@ func TestKubernetes(t *testing.T) {
 				}
 			}
 			return found != nil
-		}, rigtest.Long, 10*time.Millisecond).Should(BeTrue())
+		}, enginetest.Long, 10*time.Millisecond).Should(BeTrue())
 		return found
 	}
 	first := leader()
 	create("a")
-	r.G.Eventually(told("watcher"), rigtest.Long).Should(ConsistOf("Added a"), "and not what was there before")
+	r.G.Eventually(told("watcher"), enginetest.Long).Should(ConsistOf("Added a"), "and not what was there before")
 	changed := pod("a")
 	r.G.Expect(r.Client.Get(t.Context(), client.ObjectKeyFromObject(changed), changed)).To(Succeed())
 	changed.Labels = map[string]string{"x": "y"}
 	r.G.Expect(r.Client.Update(t.Context(), changed)).To(Succeed())
-	r.G.Eventually(told("watcher"), rigtest.Long).Should(ConsistOf("Added a", "Modified a"))
+	r.G.Eventually(told("watcher"), enginetest.Long).Should(ConsistOf("Added a", "Modified a"))
 
 	// A second trigger of the kind hears of what comes after it alone, and the first of nothing twice.
 	r.Put("second", podWorkflow("Pod"))
 	first.ready(r, "second", "pods")
 	create("b")
-	r.G.Eventually(told("second"), rigtest.Long).Should(ConsistOf("Added b"))
+	r.G.Eventually(told("second"), enginetest.Long).Should(ConsistOf("Added b"))
 
 	// No replica runs for a while.
 	one.stop()
@@ -84,8 +84,8 @@ func TestKubernetes(t *testing.T) {
 	create("c")
 	remove("b")
 	three := follow(r, &bound{}, nil)
-	r.G.Eventually(told("second"), rigtest.Long).Should(ConsistOf("Added b", "Added c", "Deleted b"))
-	r.G.Eventually(told("watcher"), rigtest.Long).Should(ConsistOf("Added a", "Modified a", "Added b", "Added c", "Deleted b"))
+	r.G.Eventually(told("second"), enginetest.Long).Should(ConsistOf("Added b", "Added c", "Deleted b"))
+	r.G.Eventually(told("watcher"), enginetest.Long).Should(ConsistOf("Added a", "Modified a", "Added b", "Added c", "Deleted b"))
 	three.ready(r, "watcher", "pods")
 
 	// While it is suspended nothing counts, also afterwards.
@@ -97,11 +97,11 @@ func TestKubernetes(t *testing.T) {
 	r.Put("watcher", string(suspended))
 	three.says(r, "watcher", "pods", "spec.suspend is set")
 	create("d")
-	r.G.Eventually(told("second"), rigtest.Long).Should(ContainElement("Added d"))
+	r.G.Eventually(told("second"), enginetest.Long).Should(ContainElement("Added d"))
 	r.Put("watcher", podWorkflow("Pod"))
 	three.ready(r, "watcher", "pods")
 	create("e")
-	r.G.Eventually(told("watcher"), rigtest.Long).Should(ContainElement("Added e"))
+	r.G.Eventually(told("watcher"), enginetest.Long).Should(ContainElement("Added e"))
 	r.G.Expect(told("watcher")()).NotTo(ContainElement("Added d"))
 
 	// A place that the API server knows no more: what is there tells what came, but for what was deleted.
@@ -116,6 +116,6 @@ func TestKubernetes(t *testing.T) {
 	four := follow(r, &bound{}, nil)
 	four.ready(r, "second", "pods")
 	create("g")
-	r.G.Eventually(told("second"), rigtest.Long).Should(ContainElement("Added g"))
+	r.G.Eventually(told("second"), enginetest.Long).Should(ContainElement("Added g"))
 	r.G.Expect(told("second")()).To(HaveLen(before+1), "nothing is told twice")
 }

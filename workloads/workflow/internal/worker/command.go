@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package worker is the step worker: it puts the engine, the step types and the
-// server of health and metrics together.
+// Package worker is the step worker: the engine, the step types, and the server of health and metrics.
 package worker
 
 import (
@@ -30,18 +29,18 @@ func Main(version string) int {
 	return 0
 }
 
-// command is the whole command line; `run` is what it does without a subcommand.
+// command returns the command line; without a subcommand it is run.
 func command(version string) *cobra.Command {
 	p := Process{Version: version}
 	var directory string
 	run := &cobra.Command{
-		Use: "run", Short: "Execute steps until SIGTERM, then let those that run end", Args: cobra.NoArgs,
+		Use: "run", Short: "Execute steps until SIGTERM, then finish those in progress", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := config.Load(directory)
+			c, unknown, err := config.Load(directory)
 			if err != nil {
 				return err
 			}
-			p.Config = c
+			p.Config, p.Unknown = c, unknown
 			return p.Run(cmd.Context())
 		},
 	}
@@ -49,9 +48,10 @@ func command(version string) *cobra.Command {
 		Use: "workflow-worker", Short: "Executes the steps of workflows", Version: version,
 		Args: cobra.NoArgs, SilenceUsage: true, SilenceErrors: true, RunE: run.RunE,
 	}
+	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
 	for _, cmd := range []*cobra.Command{root, run} {
-		cmd.Flags().StringVar(&directory, "config", config.Dir, "directory of the configuration's file, "+config.FileName)
-		cmd.Flags().StringVar(&p.BindingsDir, "bindings", config.BindingsDir, "directory of the connections' file, "+config.BindingsName)
+		cmd.Flags().StringVar(&directory, "config", config.Dir, "directory of the configuration file, "+config.FileName)
+		cmd.Flags().StringVar(&p.BindingsDir, "bindings", config.BindingsDir, "directory of the connections file, "+config.BindingsName)
 		cmd.Flags().StringVar(&p.Addr, "listen", fmt.Sprintf(":%d", config.Port), "address of health and readiness")
 		cmd.Flags().StringVar(&p.MetricsAddr, "metrics-listen", fmt.Sprintf(":%d", config.MetricsPort), "address of the metrics; none when empty")
 	}

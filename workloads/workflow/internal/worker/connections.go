@@ -19,7 +19,7 @@ const (
 	fieldSince = "since"
 )
 
-// ofWorkflow tells the connections of one workflow from those of another.
+// ofWorkflow limits steps to the connections of their own workflow.
 type ofWorkflow struct {
 	steps engine.Executor
 	known *bindings.Bindings

@@ -36,22 +36,27 @@ const (
 
 // Process is one worker, from its configuration to its end.
 type Process struct {
-	Config  *config.Worker
+	Config *config.Worker
+	// Unknown are the keys in the configuration's file that this version does not know.
+	Unknown []string
 	Version string
-	// BindingsDir holds the connections. Addr and MetricsAddr are listened at.
+	// BindingsDir holds the connections. Addr and MetricsAddr are the addresses to listen on.
 	BindingsDir, Addr, MetricsAddr string
 	Log                            *slog.Logger
-	// Listening hears of the addresses, when it is not nil.
+	// Listening is called with the addresses; may be nil.
 	Listening func(address, metrics string)
 
 	queue   *queue.Queue
 	started atomic.Bool
 }
 
-// Run executes steps until ctx ends, and those that run then to their end, as long as the engine lets them.
+// Run executes steps until ctx ends, and then finishes those in progress, for as long as the engine allows.
 func (p *Process) Run(ctx context.Context) error {
 	if p.Log == nil {
 		p.Log = server.NewLogger(p.Config.LogLevel)
+	}
+	if len(p.Unknown) > 0 {
+		p.Log.Warn("the configuration has keys that this version does not know: they have no effect", "keys", p.Unknown, "version", p.Version)
 	}
 	private, err := serviceconfig.Prefixes("privateCIDRs", p.Config.PrivateCIDRs)
 	if err != nil {
@@ -84,7 +89,7 @@ func (p *Process) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// Health is told, and the connections are followed, until the last step has ended.
+	// Health and connections are served until the last step has ended.
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	var group sync.WaitGroup
 	defer group.Wait()
@@ -125,7 +130,7 @@ func (p *Process) Run(ctx context.Context) error {
 	return err
 }
 
-// serve opens the ports, and tells what readiness is.
+// serve opens the ports, and defines health and readiness.
 func (p *Process) serve(registry *prometheus.Registry, pool *pgxpool.Pool) (*server.Server, error) {
 	web := server.New(server.Options{
 		Name: "workflow-worker", Addr: p.Addr, MetricsAddr: p.MetricsAddr, Log: p.Log, Registry: registry, DrainDelay: -1,
@@ -141,7 +146,7 @@ func (p *Process) serve(registry *prometheus.Registry, pool *pgxpool.Pool) (*ser
 	web.Ready(func() error {
 		switch {
 		case !p.started.Load():
-			return errors.New("the Workflow service has not made its tables yet")
+			return errors.New("the Workflow service has not created its tables yet")
 		case !p.queue.Connected():
 			return errors.New("the queue is not connected")
 		}
@@ -157,7 +162,7 @@ func (p *Process) serve(registry *prometheus.Registry, pool *pgxpool.Pool) (*ser
 	return web, nil
 }
 
-// awaitTables waits for what the service makes; false when ctx ends before.
+// awaitTables waits for the tables that the service creates; false when ctx ends before.
 func (p *Process) awaitTables(ctx context.Context, pool *pgxpool.Pool) bool {
 	for wait := firstLook; ; wait = min(2*wait, lastLook) {
 		_, err := pool.Exec(ctx, `SELECT FROM outbox, owner LIMIT 0`)
@@ -165,7 +170,7 @@ func (p *Process) awaitTables(ctx context.Context, pool *pgxpool.Pool) bool {
 			return true
 		}
 		if ctx.Err() == nil {
-			p.Log.Warn("the worker cannot begin yet", "error", err, "retryAfter", wait)
+			p.Log.Warn("the worker cannot start yet", "error", err, "retryAfter", wait)
 		}
 		select {
 		case <-ctx.Done():

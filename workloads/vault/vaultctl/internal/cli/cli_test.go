@@ -22,7 +22,9 @@ import (
 	"github.com/itechsmart/operator/workloads/config"
 	"github.com/itechsmart/operator/workloads/internal/audit"
 	"github.com/itechsmart/operator/workloads/internal/product"
+	"github.com/itechsmart/operator/workloads/internal/product/producttest"
 	wire "github.com/itechsmart/operator/workloads/vault/client"
+	vaultconfig "github.com/itechsmart/operator/workloads/vault/config"
 	"github.com/itechsmart/operator/workloads/vault/internal/service"
 	"github.com/itechsmart/operator/workloads/vault/vaultctl/internal/client"
 )
@@ -49,7 +51,7 @@ func vault(t *testing.T) (server string) {
 			Identity:  config.Database{Binding: b.Data(), Schema: identity, MinConnections: 1, MaxConnections: 4},
 			Auth:      config.Auth{Issuer: "https://shop.example.com", Keys: []config.Key{{ID: "k", Algorithm: "HS256", Secret: key}}, Administrator: &config.Administrator{Email: user, Password: password}},
 			RateLimit: config.RateLimit{RequestsPerMinute: -1},
-			Vault:     &config.Vault{Passphrase: "of the test"},
+			Settings:  producttest.Own(vaultconfig.Settings{Passphrase: "of the test"}),
 		},
 		Addr: "127.0.0.1:0", SpillDir: t.TempDir(), HashCost: 4, DrainDelay: -1, Log: slog.New(slog.DiscardHandler),
 		Listening: func(address, _ string) { listening <- address },
@@ -80,7 +82,7 @@ func vault(t *testing.T) (server string) {
 // run runs a command line as a shell would.
 func run(t *testing.T, stdin string, args ...string) (out string, err error) {
 	t.Helper()
-	c := Command()
+	c := Command("v1.2.3")
 	var stdout, stderr bytes.Buffer
 	c.SetIn(strings.NewReader(stdin))
 	c.SetOut(&stdout)
@@ -290,7 +292,7 @@ func TestCommands(t *testing.T) {
 			t.Errorf("%v is taken", args)
 		}
 	}
-	for _, c := range Command().Commands() {
+	for _, c := range Command("v1.2.3").Commands() {
 		if out := must(t, "", c.Name(), "--help"); !strings.Contains(out, "Usage:") || c.Short == "" {
 			t.Errorf("%s: %q", c.Name(), out)
 		}
@@ -300,7 +302,7 @@ func TestCommands(t *testing.T) {
 			t.Errorf("completion %s: %q", shell, out)
 		}
 	}
-	if out := must(t, "", "version"); !strings.HasPrefix(out, "vaultctl ") {
+	if out := must(t, "", "--version"); out != "vaultctl v1.2.3\n" {
 		t.Errorf("version: %q", out)
 	}
 }

@@ -11,16 +11,12 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"runtime/debug"
 	"syscall"
 
 	"github.com/spf13/cobra"
 
 	"github.com/itechsmart/operator/workloads/vault/vaultctl/internal/client"
 )
-
-// version is set by the linker.
-var version = "dev"
 
 const (
 	serverEnv  = "VAULTCTL_SERVER"
@@ -29,10 +25,10 @@ const (
 )
 
 // Main runs the command line and returns the exit code.
-func Main() int {
+func Main(version string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	if err := Command().ExecuteContext(ctx); err != nil {
+	if err := Command(version).ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "vaultctl:", err)
 		return 1
 	}
@@ -48,7 +44,7 @@ type settings struct {
 }
 
 // Command is the whole command line.
-func Command() *cobra.Command {
+func Command(version string) *cobra.Command {
 	s := &settings{}
 	root := &cobra.Command{
 		Use:   "vaultctl",
@@ -58,8 +54,9 @@ a Vault over REST, and verifies an exported audit log. It needs no kubectl.
 
 Values are read from the standard input or from files, never from an argument, which
 other users of the machine could see.`,
-		SilenceUsage: true, SilenceErrors: true,
+		SilenceUsage: true, SilenceErrors: true, Version: version,
 	}
+	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
 	flags := root.PersistentFlags()
 	flags.StringVar(&s.server, "server", os.Getenv(serverEnv), "URL of the Vault service ($"+serverEnv+"; that of the last login by default)")
 	flags.StringVar(&s.session, "session", defaultSession(), "file that keeps the login ($"+sessionEnv+")")
@@ -68,7 +65,7 @@ other users of the machine could see.`,
 	root.AddCommand(
 		loginCommand(s), logoutCommand(s), sealCommand(s), sealingKeyCommand(s),
 		getCommand(s), putCommand(s), listCommand(s), versionsCommand(s), diffCommand(s), rotateCommand(s), rollbackCommand(s), deleteCommand(s),
-		unsealCommand(s), sealStatusCommand(s), auditCommand(s), versionCommand(),
+		unsealCommand(s), sealStatusCommand(s), auditCommand(s),
 	)
 	return root
 }
@@ -124,24 +121,6 @@ func (s *settings) anonymous() (*client.Client, string, error) {
 	}
 	c, err := client.New(server, nil)
 	return c, server, err
-}
-
-func versionCommand() *cobra.Command {
-	return &cobra.Command{
-		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			revision := ""
-			if info, ok := debug.ReadBuildInfo(); ok {
-				for _, setting := range info.Settings {
-					if setting.Key == "vcs.revision" {
-						revision = " " + setting.Value
-					}
-				}
-			}
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "vaultctl %s%s\n", version, revision)
-			return err
-		},
-	}
 }
 
 // whole writes to a file, which holds all of it or is not there; to the standard output when the file has no name.

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package v1alpha1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	common "github.com/itechsmart/operator/api/common/v1alpha1"
+)
+
+// Product is the product's name, in labels, names and the service's configuration.
+const Product = "greeter"
+
+// GetConditions returns the list to change in place.
+func (s *GreeterService) GetConditions() *[]metav1.Condition { return &s.Status.Conditions }
+
+// SetObservedGeneration records which generation the status speaks of.
+func (s *GreeterService) SetObservedGeneration(generation int64) {
+	s.Status.ObservedGeneration = generation
+}
+
+// ServiceSpec returns the part that all service kinds have.
+func (s *GreeterService) ServiceSpec() *common.ServiceSpec { return &s.Spec.ServiceSpec }
+
+// ServiceStatus returns the status to change in place.
+func (s *GreeterService) ServiceStatus() *common.ServiceStatus { return &s.Status }

@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command greeter greets whoever asks.
+package main
+
+import (
+	_ "time/tzdata" // the image has no time zones
+
+	_ "golang.org/x/crypto/x509roots/fallback" // the image has no CA roots
+
+	"github.com/itechsmart/operator/workloads/greeter/internal/service"
+	"github.com/itechsmart/operator/workloads/internal/product"
+)
+
+// version is set by the linker.
+var version = "dev"
+
+func main() { product.Main(service.Product(), version) }
