@@ -58,7 +58,7 @@ uninstall: cluster $(BIN)/helm ## Remove the operator from the cluster of KUBECO
 ##@ Change it
 
 .PHONY: generate
-generate: $(BIN)/controller-gen ## Write deep copies and the connector catalogue.
+generate: $(BIN)/controller-gen ## Write deep copies, the connector catalogue and the tests' list of groups.
 	controller-gen object:headerFile=hack/boilerplate.go.txt paths=./api/...
 	go generate ./workloads/... ./controllers/...
 
