@@ -167,17 +167,15 @@ func TestServiceSaysWhatItWaitsFor(t *testing.T) {
 		p := platformtest.New(t, w.Client, w.Namespace, nil, platformv1alpha1.BackendRedis)
 		w.Says(o, common.ReasonInvalidSpec, kind.Title+" needs PostgreSQL; add spec.backends.postgresql to Platform main")
 		p.Add(platformv1alpha1.BackendPostgreSQL, "it is away")
-		if kind.Queue {
-			p.Backend(platformv1alpha1.BackendPostgreSQL, "")
-			w.Says(o, common.ReasonInvalidSpec, kind.Title+" needs RabbitMQ; add spec.backends.rabbitmq to Platform main")
-			p.Add(platformv1alpha1.BackendRabbitMQ, "")
-			p.Backend(platformv1alpha1.BackendPostgreSQL, "it is away")
-			w.Succeeds(o) // it was up for a moment, and may have been used then
-			return
-		}
 		w.Says(o, common.ReasonReferenceNotReady, "PostgreSQL of Platform main is not Ready: it is away")
-		w.Expect(w.Postgres.Calls("EnsureTenant")).To(BeZero())
 		p.Backend(platformv1alpha1.BackendPostgreSQL, "")
+		if kind.Queue {
+			w.Says(o, common.ReasonInvalidSpec, kind.Title+" needs RabbitMQ; add spec.backends.rabbitmq to Platform main")
+			p.Add(platformv1alpha1.BackendRabbitMQ, "it is away, too")
+			w.Says(o, common.ReasonReferenceNotReady, "RabbitMQ of Platform main is not Ready: it is away, too")
+			w.Expect(w.Postgres.Calls("EnsureTenant")).To(BeZero(), "nothing is made before all is there")
+			p.Backend(platformv1alpha1.BackendRabbitMQ, "")
+		}
 		w.Succeeds(o)
 		w.Expect(w.Config(kind.Product).Redis).To(HaveKeyWithValue("host", "cache.example.com"))
 	})

@@ -50,6 +50,16 @@ func ensure(t *testing.T, o Owner, want Secret) *corev1.Secret {
 	return got
 }
 
+// live is the Secret as it was written.
+func live(t *testing.T, o Owner) *corev1.Secret {
+	t.Helper()
+	var secret corev1.Secret
+	if err := o.Live.Get(t.Context(), client.ObjectKey{Namespace: "tenant", Name: "main-echo"}, &secret); err != nil {
+		t.Fatal(err)
+	}
+	return &secret
+}
+
 func reason(t *testing.T, err error) string {
 	t.Helper()
 	if err == nil {
@@ -80,14 +90,16 @@ func TestOwnedWhereDataGoes(t *testing.T) {
 		t.Error("with Delete, nobody owns it")
 	}
 	o.Policy = common.DeletionRetain
-	kept := ensure(t, o, wanted(&made))
+	ensure(t, o, wanted(&made))
+	kept := live(t, o)
 	if kept.OwnerReferences != nil {
 		t.Error("with Retain, the garbage collector takes it")
 	}
 	later := owner("2", common.DeletionDelete, kept.DeepCopy())
 	want := wanted(&made)
 	want.Labels[common.LabelOwnerName] = "another"
-	got := ensure(t, later, want)
+	ensure(t, later, want)
+	got := live(t, later)
 	if controller := metav1.GetControllerOf(got); made != 1 || controller == nil || controller.UID != "2" || got.Labels[common.LabelOwnerName] != "another" {
 		t.Errorf("made %d times, owned by %v, labels %v", made, controller, got.Labels)
 	}
@@ -120,9 +132,8 @@ func TestForeignIsNotTaken(t *testing.T) {
 			if got := reason(t, err); got != common.ReasonConflict {
 				t.Errorf("got %s: %v", got, err)
 			}
-			var live corev1.Secret
-			if err := o.Client.Get(t.Context(), client.ObjectKeyFromObject(foreign), &live); err != nil || live.OwnerReferences != nil || string(live.Data["key"]) != "theirs" {
-				t.Errorf("it is changed: %v, %v", live.OwnerReferences, err)
+			if got := live(t, o); got.OwnerReferences != nil || string(got.Data["key"]) != "theirs" {
+				t.Errorf("it is changed, owned by %v", got.OwnerReferences)
 			}
 		})
 	}
@@ -147,9 +158,8 @@ func TestStaleCacheMakesNoOther(t *testing.T) {
 	made := 0
 	o := owner("1", common.DeletionRetain)
 	ensure(t, o, wanted(&made))
-	inner := o.Client.(client.WithWatch)
 	empty := fake.NewClientBuilder().Build()
-	o.Client = interceptor.NewClient(inner, interceptor.Funcs{
+	o.Client = interceptor.NewClient(o.Client.(client.WithWatch), interceptor.Funcs{
 		Get: func(ctx context.Context, _ client.WithWatch, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
 			return empty.Get(ctx, key, obj, opts...)
 		},
@@ -159,9 +169,8 @@ func TestStaleCacheMakesNoOther(t *testing.T) {
 	if !errors.As(err, &waiting) || waiting.After <= 0 {
 		t.Errorf("got %v", err)
 	}
-	var live corev1.Secret
-	if err := inner.Get(t.Context(), client.ObjectKey{Namespace: "tenant", Name: "main-echo"}, &live); err != nil || string(live.Data["key"]) != "x" {
-		t.Errorf("the key is %q, %v", live.Data["key"], err)
+	if got := live(t, o); string(got.Data["key"]) != "x" {
+		t.Errorf("the key is %q", got.Data["key"])
 	}
 }
 
