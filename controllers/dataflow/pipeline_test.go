@@ -100,7 +100,7 @@ func TestDriftIsReverted(t *testing.T) {
 	base := d.DeepCopy()
 	d.Spec.Template.Spec.Containers[0].Image = "somebody:else"
 	w.Expect(w.client.Patch(w.ctx, d, client.MergeFrom(base))).To(Succeed())
-	w.Eventually(func() string { return w.deployment(p).Spec.Template.Spec.Containers[0].Image }, ctrltest.Timeout, ctrltest.Interval).Should(Equal("test/dataflow-worker:v1"))
+	w.Eventually(func() string { return w.deployment(p).Spec.Template.Spec.Containers[0].Image }, ctrltest.Timeout, ctrltest.Interval).Should(Equal(images().Of(workerProgram)))
 	w.ready(p)
 
 	w.Expect(w.kafka.DeleteTopic(w.ctx, "drift")).To(Succeed())
