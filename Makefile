@@ -27,7 +27,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 # IMAGES narrows images: names, or programs, or others.
 IMAGES ?=
 NESTED := hack/localcluster hack/images hack/images/clickhouse-server
-GENERATED := api config/crd config/rbac config/webhook charts workloads go.mod go.sum
+GENERATED := PROJECT api controllers/internal/ctrltest config/crd config/rbac config/webhook charts workloads go.mod go.sum
 
 ##@ Use it
 
@@ -58,7 +58,7 @@ uninstall: cluster $(BIN)/helm ## Remove the operator from the cluster of KUBECO
 ##@ Change it
 
 .PHONY: generate
-generate: $(BIN)/controller-gen ## Write deep copies and the connector catalogue.
+generate: $(BIN)/controller-gen ## Write deep copies, the connector catalogue and the tests' list of groups.
 	controller-gen object:headerFile=hack/boilerplate.go.txt paths=./api/...
 	go generate ./workloads/... ./controllers/...
 
@@ -105,7 +105,7 @@ verify: prerequisites ## Fail when generated files, lint, chart or the tree are 
 ##@ Test it
 
 .PHONY: test
-test: prerequisites envtest servers $(BIN)/helm $(BIN)/kustomize $(BIN)/minio $(SCHEMATHESIS) ## Unit tests, API-server tests, real backends; with the race detector.
+test: prerequisites envtest servers $(BIN)/controller-gen $(BIN)/helm $(BIN)/kustomize $(BIN)/minio $(SCHEMATHESIS) ## Unit tests, API-server tests, real backends; with the race detector.
 	@go test -race -timeout 20m $(TEST_ARGS) $(TEST_PKGS)
 	@for m in $(NESTED); do (cd $$m && go test $(TEST_ARGS) ./...); done
 
@@ -115,13 +115,13 @@ e2e: $(BIN)/minio ## Bring the local cluster up, run test/e2e on it, bring it do
 	$(MAKE) --no-print-directory up && go test -count=1 -timeout 40m -v $(TEST_ARGS) ./test/e2e/...
 
 .PHONY: soak
-soak: prerequisites servers ## Kill Workflow's workers, schedulers, broker and database at random for ten minutes under load.
-	WORKFLOW_SOAK=10m go test -race -count=1 -timeout 30m -v -run TestEverythingDies ./workloads/workflow/internal/engine
+soak: prerequisites servers ## Kill workers, schedulers, broker and database at random for ten minutes under load.
+	SOAK=10m go test -race -count=1 -p 1 -timeout 30m -v -run TestEverythingDies ./workloads/...
 
 .PHONY: bench
 bench: prerequisites envtest servers ## Measure; Go's benchmark format in .local/bench.txt.
 	@mkdir -p $(LOCAL)
-	go test -p 1 -run '^$$' -bench . -count=1 -timeout 60m $(TEST_ARGS) ./test/bench/... ./workloads/workflow/internal/benchmarks | tee $(LOCAL)/bench.txt
+	go test -p 1 -run '^$$' -bench . -count=1 -timeout 60m $(TEST_ARGS) ./test/bench/... $$(go list ./workloads/... | grep /benchmarks$$) | tee $(LOCAL)/bench.txt
 
 ##@ Build it
 

@@ -75,17 +75,17 @@ func TestRefusedFlags(t *testing.T) {
 		args []string
 		says []string
 	}{
-		"unknown program":    {[]string{"--image=nobody=x:1"}, append([]string{`no program "nobody"`}, controllers.Programs()...)},
-		"no image":           {[]string{"--image=nobody"}, []string{"want name=image"}},
-		"empty image":        {[]string{"--backend-image=kafka="}, []string{"want name=image"}},
-		"empty registry":     {[]string{"--image-registry=/"}, []string{"--image-registry"}},
-		"empty tag":          {[]string{"--image-tag="}, []string{"--image-tag"}},
-		"empty prefix":       {[]string{"--service-role-prefix="}, []string{"--service-role-prefix"}},
-		"no workers":         {[]string{"--max-concurrent-reconciles=0"}, []string{"at least 1"}},
-		"restless":           {[]string{"--drift-interval=1ms"}, []string{"at least 1s"}},
-		"an argument":        {[]string{"start"}, []string{`"start"`}},
-		"webhook, no home":   {[]string{"--webhook-name=x"}, []string{"POD_NAMESPACE"}},
-		"a flag of the past": {[]string{"--worker-image=x"}, []string{"worker-image"}},
+		"unknown program":  {[]string{"--image=nobody=x:1"}, append([]string{`no program "nobody"`}, controllers.Programs()...)},
+		"no image":         {[]string{"--image=nobody"}, []string{"want name=image"}},
+		"empty image":      {[]string{"--backend-image=kafka="}, []string{"want name=image"}},
+		"empty registry":   {[]string{"--image-registry=/"}, []string{"--image-registry"}},
+		"empty tag":        {[]string{"--image-tag="}, []string{"--image-tag"}},
+		"empty prefix":     {[]string{"--service-role-prefix="}, []string{"--service-role-prefix"}},
+		"no workers":       {[]string{"--max-concurrent-reconciles=0"}, []string{"at least 1"}},
+		"restless":         {[]string{"--drift-interval=1ms"}, []string{"at least 1s"}},
+		"an argument":      {[]string{"start"}, []string{`"start"`}},
+		"webhook, no home": {[]string{"--webhook-name=x"}, []string{"POD_NAMESPACE"}},
+		"an unknown flag":  {[]string{"--nonsense=x"}, []string{"nonsense"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := NewWithT(t)

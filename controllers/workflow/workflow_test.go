@@ -281,7 +281,7 @@ func TestBindingsAreKeptAsRendered(t *testing.T) {
 	w.Eventually(func() int { return len(w.bindings("main")) }).Should(Equal(1))
 	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: "main-workflow-bindings"}}
 	get(w, secret)
-	w.Expect(metav1.IsControlledBy(secret, p)).To(BeTrue())
+	w.Expect(metav1.IsControlledBy(secret, get(w, workflowService(p)))).To(BeTrue())
 	w.Expect(secret.Labels).To(HaveKeyWithValue(apply.LabelManagedBy, apply.ManagedBy))
 	edit(w, secret, func(s *corev1.Secret) { s.Data = map[string][]byte{"bindings.json": []byte("{}")} })
 	w.Eventually(func() int { return len(w.bindings("main")) }).Should(Equal(1))
@@ -323,7 +323,7 @@ func (w *world) pod(name, secret string) *corev1.Pod {
 	w.t.Helper()
 	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{
-			apply.LabelManagedBy: apply.ManagedBy, common.LabelOwnerKind: "Platform", common.LabelOwnerName: "main",
+			apply.LabelManagedBy: apply.ManagedBy, common.LabelPlatform: "main",
 		}},
 		Spec: corev1.PodSpec{
 			Containers: []corev1.Container{{Name: "a", Image: "a"}},

@@ -2,7 +2,7 @@
 
 // Command gobuild builds Go programs, all with the same flags, and says how far it is:
 //
-//	go run ./hack/gobuild -o .local/bin manager=./cmd/manager vault=./workloads/vault
+//	go run ./hack/gobuild -o .local/bin manager=./cmd/manager tool=./hack/up
 //
 // Flags are the same for every program and module that make up builds, so that a package that several of them share is
 // compiled once: the node, Helm and the operator have Kubernetes' libraries in common (test/arch compares their versions).

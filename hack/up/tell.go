@@ -31,7 +31,7 @@ To try next
   kubectl -n quickstart patch pipeline flights --type merge -p '{"spec":{"paused":true}}'      pause it; false goes on
   kubectl -n quickstart scale pipeline flights --replicas 2                                    two workers share the partitions
   kubectl explain pipeline.spec                                                                all there is
-  less docs/first-secret.md                                                                    the Vault: by REST, from Git, into a workload
+  ls docs/first-*.md                                                                           a guide of ten minutes per product
   ls config/samples                                                                            more Platforms and Pipelines
   make down                                                                                    stop everything
 `)

@@ -82,7 +82,7 @@ func TestProjectFiles(t *testing.T) {
 	project := string(read(t, "PROJECT"))
 	for _, name := range tracked(t) {
 		group, kind, ok := kindOf(name)
-		if ok && !strings.Contains(project, "- group: "+group+"\n") {
+		if ok && !strings.Contains(project, " group: "+group+"\n") {
 			t.Errorf("PROJECT: no resource of group %s, which holds %s", group, kind)
 		}
 	}

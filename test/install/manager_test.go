@@ -119,8 +119,13 @@ func TestManagerWorks(t *testing.T) {
 	go func() { done <- mgr.Start(ctx) }()
 	defer func() {
 		cancel()
-		if err := <-done; err != nil && !errors.Is(err, context.Canceled) {
-			t.Error(err)
+		select {
+		case err := <-done:
+			if err != nil && !errors.Is(err, context.Canceled) {
+				t.Error(err)
+			}
+		case <-time.After(30 * time.Second): // one whose caches never sync does not stop
+			t.Error("the manager does not stop")
 		}
 		if seen := forbidden.all(); len(seen) > 0 {
 			t.Errorf("the API server refused the manager:\n%s", strings.Join(seen, "\n"))

@@ -48,8 +48,8 @@ func TestThreeFoldersAndOneValue(t *testing.T) {
 	// make generate manifests, as far as the product takes part in it.
 	run(t, tree, "controller-gen", "object:headerFile=hack/boilerplate.go.txt", "paths=./api/"+product+"/...")
 	run(t, tree, "controller-gen", "crd", "paths=./api/...", "output:crd:artifacts:config=config/crd")
-	run(t, tree, "go", "run", "-trimpath", "./hack/manifests")
-	run(t, tree, "go", "build", "-trimpath", "-o", filepath.Join(tree, "bin")+"/", "./cmd/manager", "./workloads/"+product)
+	run(t, tree, "go", "run", "-trimpath", "-gcflags=all=-dwarf=false", "./hack/manifests")
+	run(t, tree, "go", "build", "-trimpath", "-gcflags=all=-dwarf=false", "-o", filepath.Join(tree, "bin")+"/", "./cmd/manager", "./workloads/"+product)
 	t.Run("generated", func(t *testing.T) { testGenerated(t, tree) })
 	t.Run("ready", func(t *testing.T) { testReady(t, tree) })
 }
@@ -144,7 +144,7 @@ func testGenerated(t *testing.T, tree string) {
 		g.Expect(err).NotTo(HaveOccurred())
 		g.Expect(string(data)).To(ContainSubstring(want), file)
 	}
-	out, err := command(tree, "go", "run", "-trimpath", "./cmd/manager", "--image", "nobody=x").CombinedOutput()
+	out, err := command(tree, "go", "run", "-trimpath", "-gcflags=all=-dwarf=false", "./cmd/manager", "--image", "nobody=x").CombinedOutput()
 	g.Expect(err).To(HaveOccurred())
 	g.Expect(string(out)).To(ContainSubstring(product), "the manager knows the program")
 }

@@ -48,7 +48,7 @@ func Kinds() []client.Object {
 	return []client.Object{
 		&appsv1.Deployment{}, &appsv1.StatefulSet{}, &batchv1.Job{}, &corev1.Service{}, &corev1.Secret{},
 		&corev1.ConfigMap{}, &policyv1.PodDisruptionBudget{},
-		&networkingv1.NetworkPolicy{}, &networkingv1.Ingress{}, &corev1.ServiceAccount{}, &rbacv1.Role{}, &rbacv1.RoleBinding{},
+		&networkingv1.NetworkPolicy{}, &networkingv1.Ingress{}, &corev1.ServiceAccount{}, &rbacv1.RoleBinding{},
 		&autoscalingv2.HorizontalPodAutoscaler{},
 	}
 }
@@ -58,7 +58,7 @@ func Lists() []client.ObjectList {
 	return []client.ObjectList{
 		&appsv1.DeploymentList{}, &appsv1.StatefulSetList{}, &batchv1.JobList{}, &corev1.ServiceList{}, &corev1.SecretList{},
 		&corev1.ConfigMapList{}, &policyv1.PodDisruptionBudgetList{},
-		&networkingv1.NetworkPolicyList{}, &networkingv1.IngressList{}, &corev1.ServiceAccountList{}, &rbacv1.RoleList{}, &rbacv1.RoleBindingList{},
+		&networkingv1.NetworkPolicyList{}, &networkingv1.IngressList{}, &corev1.ServiceAccountList{}, &rbacv1.RoleBindingList{},
 		&autoscalingv2.HorizontalPodAutoscalerList{},
 	}
 }

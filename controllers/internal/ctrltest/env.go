@@ -32,10 +32,6 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 	gatewayv1beta1 "sigs.k8s.io/gateway-api/apis/v1beta1"
 
-	dataflowv1alpha1 "github.com/itechsmart/operator/api/dataflow/v1alpha1"
-	platformv1alpha1 "github.com/itechsmart/operator/api/platform/v1alpha1"
-	vaultv1alpha1 "github.com/itechsmart/operator/api/vault/v1alpha1"
-	workflowv1alpha1 "github.com/itechsmart/operator/api/workflow/v1alpha1"
 	"github.com/itechsmart/operator/controllers/internal/setup"
 )
 
@@ -130,13 +126,12 @@ func Root() string {
 	return filepath.Join(filepath.Dir(file), "..", "..", "..")
 }
 
+//go:generate go run github.com/itechsmart/operator/hack/groups -root ../../.. -package ctrltest -o zz_generated.groups.go
+
 // Scheme returns a scheme with every kind that controllers use.
 func Scheme() *apiruntime.Scheme {
 	scheme := apiruntime.NewScheme()
-	for _, add := range []func(*apiruntime.Scheme) error{
-		clientgoscheme.AddToScheme, gatewayv1beta1.Install,
-		platformv1alpha1.AddToScheme, dataflowv1alpha1.AddToScheme, vaultv1alpha1.AddToScheme, workflowv1alpha1.AddToScheme,
-	} {
+	for _, add := range append(groups(), clientgoscheme.AddToScheme, gatewayv1beta1.Install) {
 		if err := add(scheme); err != nil {
 			panic(err) // a programming error, in tests only
 		}

@@ -5,7 +5,7 @@
 // names every answer.
 //
 //	mux := http.NewServeMux()
-//	rest := api.New(mux, "Vault", version)
+//	rest := api.New(mux, "Echo", version)
 //	huma.Register(rest, huma.Operation{OperationID: "list-secrets", Method: http.MethodGet, Path: "/api/v1/secrets"}, list)
 //	s.Mount(auth.Middleware(…)(server.Routes(mux)))
 package api

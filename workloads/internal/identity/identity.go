@@ -3,7 +3,7 @@
 // Package identity is who the users of a Platform are: registration, login,
 // tokens and grants, in one schema that all its products share.
 //
-//	id, err := identity.New(ctx, pool, settings.Auth, audit, identity.Options{Product: "vault", Namespace: namespace, …})
+//	id, err := identity.New(ctx, pool, settings.Auth, audit, identity.Options{Product: "echo", Namespace: namespace, …})
 //	id.Register(rest, mux)
 //	s.Mount(auth.Middleware(id, identity.Anonymous...)(server.Routes(mux)))
 package identity

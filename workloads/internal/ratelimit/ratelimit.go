@@ -41,7 +41,7 @@ const (
 
 // Options are what a Limiter needs beside the limits.
 type Options struct {
-	// Prefix of the keys in Redis, which every replica of a service shares: "itechsmart/team-a/main/vault".
+	// Prefix of the keys in Redis, which every replica of a service shares: "itechsmart/team-a/main/echo".
 	Prefix   string
 	Log      *slog.Logger
 	Registry *prometheus.Registry

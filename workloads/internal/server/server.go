@@ -3,7 +3,7 @@
 // Package server runs a product service's HTTP server: its life cycle, health,
 // metrics, logs, traces, and the limits that hold for every request.
 //
-//	s := server.New(server.Options{Name: "vault", Addr: ":8080", MetricsAddr: ":9090", Log: log})
+//	s := server.New(server.Options{Name: "echo", Addr: ":8080", MetricsAddr: ":9090", Log: log})
 //	s.Check("database", pool.Ping)
 //	s.Mount(auth.Middleware(identity)(limits.Middleware(server.Routes(mux))), mux)
 //	err := s.Run(ctx) // until ctx ends, then in order

@@ -31,7 +31,7 @@ const asWorker = "DATAFLOW_TEST_AS_WORKER"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asWorker) != "" {
-		os.Exit(Main())
+		os.Exit(Main("test"))
 	}
 	servers.Main(m)
 }

@@ -21,7 +21,7 @@ import (
 )
 
 // soakFor is how long everything dies; `make soak` says longer.
-const soakFor = "WORKFLOW_SOAK"
+const soakFor = "SOAK"
 
 const tickSpec = `{"history":{"successful":10000},"steps":[{"name":"a","type":"x"}]}`
 

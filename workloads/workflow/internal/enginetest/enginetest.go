@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package enginetest runs the Workflow service without its REST API for tests: a real API server, database and queue, the catalogue, the
-// launcher, and an engine that executes all step types.
+// Package enginetest runs the Workflow service without its REST API for tests: a real API server, database and queue, the
+// catalogue, the launcher, and an engine that executes all step types.
 package enginetest
 
 import (
