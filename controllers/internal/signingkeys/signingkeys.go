@@ -135,6 +135,7 @@ func Generate(algorithm string) (Key, error) {
 	return key, nil
 }
 
+// Encode returns the content of the Secret that holds the keys.
 func Encode(keys []Key) (map[string][]byte, error) {
 	data, err := json.MarshalIndent(keys, "", "  ") //nolint:gosec // G117: it is written into a Secret, and nowhere else
 	if err != nil {
@@ -143,6 +144,7 @@ func Encode(keys []Key) (map[string][]byte, error) {
 	return map[string][]byte{DataKey: data}, nil
 }
 
+// Decode reads the keys from their Secret.
 func Decode(secret *corev1.Secret) ([]Key, error) {
 	var keys []Key
 	if err := json.Unmarshal(secret.Data[DataKey], &keys); err != nil || len(keys) == 0 {

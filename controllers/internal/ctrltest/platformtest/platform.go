@@ -146,7 +146,7 @@ func (p *Platform) Backend(name, trouble string) {
 	})
 }
 
-// Bind writes a backend's binding; more is what differs from an usual one.
+// Bind writes a backend's binding; more is what differs from the usual one, where an empty value removes a key.
 func (p *Platform) Bind(name string, more map[string]string) {
 	p.t.Helper()
 	live := p.Get()
@@ -157,7 +157,9 @@ func (p *Platform) Bind(name string, more map[string]string) {
 	}
 	maps.Copy(all, more)
 	for key, value := range all {
-		data[key] = []byte(value)
+		if value != "" {
+			data[key] = []byte(value)
+		}
 	}
 	p.write(p.secret(live, live.BindingSecretName(name), name, corev1.SecretType("servicebinding.io/"+name), data))
 }
