@@ -203,8 +203,8 @@ func TestDeletion(t *testing.T) {
 		before func(*platformtest.World, *platformtest.Platform)
 		kept   bool
 	}{
-		"Retain":                       {common.DeletionRetain, nil, true},
-		"Delete":                       {common.DeletionDelete, nil, false},
+		"Retain": {common.DeletionRetain, nil, true},
+		"Delete": {common.DeletionDelete, nil, false},
 		"Delete, the Platform is gone": {common.DeletionDelete, func(w *platformtest.World, p *platformtest.Platform) {
 			live := p.Get()
 			p.Remove()
