@@ -203,12 +203,18 @@ func TestDeletion(t *testing.T) {
 		before func(*platformtest.World, *platformtest.Platform)
 		kept   bool
 	}{
-		"Retain":                       {common.DeletionRetain, nil, true},
-		"Delete":                       {common.DeletionDelete, nil, false},
-		"Delete, the Platform is gone": {common.DeletionDelete, func(_ *platformtest.World, p *platformtest.Platform) { p.Remove() }, true},
+		"Retain": {common.DeletionRetain, nil, true},
+		"Delete": {common.DeletionDelete, nil, false},
+		"Delete, the Platform is gone": {common.DeletionDelete, func(w *platformtest.World, p *platformtest.Platform) {
+			live := p.Get()
+			p.Remove()
+			ctrltest.Unseen(t, w.Cache, live)
+		}, true},
 		"Delete, the bindings are gone": {common.DeletionDelete, func(w *platformtest.World, p *platformtest.Platform) {
 			for _, name := range backends {
-				w.Delete(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: w.Namespace, Name: p.Get().BindingSecretName(name)}})
+				binding := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: w.Namespace, Name: p.Get().BindingSecretName(name)}}
+				w.Delete(binding)
+				ctrltest.Unseen(t, w.Cache, binding)
 			}
 		}, true},
 	} {
