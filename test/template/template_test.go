@@ -21,11 +21,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr"
 	. "github.com/onsi/gomega" //nolint:revive,staticcheck // its matchers read as words
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 
@@ -40,7 +42,10 @@ const (
 	configName = "service.json"
 )
 
-func TestMain(m *testing.M) { servers.Main(m) }
+func TestMain(m *testing.M) {
+	ctrl.SetLogger(logr.Discard()) // the API server's start is no news
+	servers.Main(m)
+}
 
 func TestThreeFoldersAndOneValue(t *testing.T) {
 	tree := copyProject(t)
@@ -110,14 +115,14 @@ func insert(t *testing.T, text, after, what string) string {
 	return strings.Replace(text, after, after+what, 1)
 }
 
-// command runs a program in the tree, with the project's tools.
+// command runs a program in the tree, with the tools and the settings of the build: what both need is compiled once.
 func command(tree, name string, args ...string) *exec.Cmd {
 	if tool := filepath.Join(kube.Root(), ".local", "bin", name); name != "go" {
 		name = tool
 	}
 	c := exec.Command(name, args...)
 	c.Dir = tree
-	c.Env = append(os.Environ(), "GOFLAGS=-buildvcs=false", "PATH="+filepath.Join(kube.Root(), ".local", "bin")+":"+os.Getenv("PATH"))
+	c.Env = append(os.Environ(), "GOFLAGS=-buildvcs=false", "CGO_ENABLED=0", "PATH="+filepath.Join(kube.Root(), ".local", "bin")+":"+os.Getenv("PATH"))
 	return c
 }
 
