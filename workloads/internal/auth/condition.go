@@ -10,6 +10,8 @@ import (
 
 	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/ext"
+
+	"github.com/itechsmart/operator/workloads/internal/celguard"
 )
 
 // Bounds of one condition and of one evaluation of it.
@@ -39,35 +41,32 @@ var environment = sync.OnceValues(func() (*cel.Env, error) {
 // condition is a compiled CEL expression.
 type condition struct{ program cel.Program }
 
+// CheckCondition returns what is wrong with a condition. An empty one always holds.
+func CheckCondition(source string) error {
+	if strings.TrimSpace(source) == "" {
+		return nil
+	}
+	_, err := compileCondition(source)
+	return err
+}
+
 func compileCondition(source string) (*condition, error) {
 	env, err := environment()
 	if err != nil {
 		return nil, fmt.Errorf("prepare CEL: %w", err)
 	}
-	checked, issues := env.Compile(source)
-	if issues.Err() != nil {
-		return nil, explain(issues)
-	}
-	if !checked.OutputType().IsExactType(cel.BoolType) {
-		return nil, fmt.Errorf("gives %s, want bool", checked.OutputType())
-	}
-	program, err := env.Program(checked, cel.EvalOptions(cel.OptOptimize), cel.CostLimit(maxConditionCost))
+	checked, err := celguard.Compile(env, source)
 	if err != nil {
 		return nil, err
 	}
-	return &condition{program}, nil
-}
-
-// explain gives at most three findings as "line:column: message".
-func explain(issues *cel.Issues) error {
-	var parts []string
-	for _, issue := range issues.Errors() {
-		parts = append(parts, fmt.Sprintf("%d:%d: %s", issue.Location.Line(), issue.Location.Column()+1, issue.Message))
-		if len(parts) == 3 {
-			break
-		}
+	if !checked.OutputType().IsExactType(cel.BoolType) {
+		return nil, fmt.Errorf("want bool, got %s", checked.OutputType())
 	}
-	return errors.New(strings.Join(parts, "; "))
+	program, err := env.Program(checked, cel.EvalOptions(cel.OptOptimize), cel.CostLimit(maxConditionCost))
+	if err != nil {
+		return nil, errors.New("a constant part of the expression fails")
+	}
+	return &condition{program}, nil
 }
 
 func (c *condition) eval(about *call) (bool, error) {

@@ -145,7 +145,7 @@ func TestPoliciesNameTheField(t *testing.T) {
 		"rules[0].verbs[0]: ": {Subjects: subject, Rules: []Rule{rule(Allow, "a", "", "")}},
 		"rules[0].when: 1:1":  {Subjects: subject, Rules: []Rule{rule(Allow, "a", "read", "nonsense")}},
 		"rules[0].when: ":     {Subjects: subject, Rules: []Rule{rule(Allow, "a", "read", "principal.nam == 'x'")}},
-		"rules[0].when: give": {Subjects: subject, Rules: []Rule{rule(Allow, "a", "read", "1 + 1")}},
+		"rules[0].when: want bool, got": {Subjects: subject, Rules: []Rule{rule(Allow, "a", "read", "1 + 1")}},
 	} {
 		p.Name = "mine"
 		_, err := NewPolicies([]Policy{p})

@@ -60,7 +60,7 @@ func TestDecodeNamesTheField(t *testing.T) {
 		`{"topic":"a","items":[{"nam":"a"}]}`:    "config.items[0].nam: is not a known field",
 		`{"topic":"a","x":1}`:                    "config.x: is not a known field",
 		`{"topic":"a","when":"1"}`:               "config.when: want bool, got int",
-		`{"topic":"a","fields":{"a.b":"this."}}`: `config.fields["a.b"]: 1:6: Syntax error`,
+		`{"topic":"a","fields":{"a.b":"this."}}`: `config.fields["a.b"]: 1:6: a name is missing`,
 		`{"topic":"a","fields":{"a.":"1"}}`:      `config.fields["a."]: field path has an empty name`,
 		`{"topic":"a","moves":{"a":1}}`:          "config.moves.a: want string, got number",
 		`{"topic":"a","match":"("}`:              "config.match: error parsing regexp",

@@ -20,7 +20,7 @@ var examples = map[string][]example{
 		{config: `{"expression":"{'all': this, 'n': size(this.l)}"}`, in: `{"l":[1,2]}`, out: `{"all":{"l":[1,2]},"n":2}`},
 		{config: `{"expression":"this.l.map(x, x + 1)"}`, in: `{"l":[1,2]}`, out: `[2,3]`},
 		{config: `{"fields":{"a":"this.` + "missing" + `"}}`, in: `{"s":"` + secret + `"}`, err: `field "a": expression: 1:5: there is no field missing`},
-		{config: `{"fields":{"a":"this."}}`, invalid: `transforms[0].config.fields.a: 1:6: Syntax error`},
+		{config: `{"fields":{"a":"this."}}`, invalid: `transforms[0].config.fields.a: 1:6: a name is missing`},
 		{config: `{"fields":{"a..b":"1"}}`, invalid: `transforms[0].config.fields["a..b"]: field path has an empty name`},
 		{config: `{}`, invalid: "exactly one of"},
 		{config: `{"expression":"1","fields":{"a":"1"}}`, invalid: "exactly one of"},

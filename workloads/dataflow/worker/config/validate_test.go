@@ -73,11 +73,11 @@ func TestValidate(t *testing.T) {
 		}, "sources[0].codec.options.x: is not a known field"},
 		"needless codec":   {func(p *config.Pipeline) { p.Sinks[0].Codec = &config.Codec{Format: "json"} }, `sinks[0].codec: the sink "drop" takes no codec`},
 		"when is a string": {func(p *config.Pipeline) { p.Transforms[0].When = "'a'" }, "transforms[0].when: want bool, got string"},
-		"when is no CEL":   {func(p *config.Pipeline) { p.Transforms[0].When = "this.a >" }, "transforms[0].when: 1:9: Syntax error"},
+		"when is no CEL":   {func(p *config.Pipeline) { p.Transforms[0].When = "this.a >" }, "transforms[0].when: 1:9: the expression is incomplete"},
 		"filter, no when":  {func(p *config.Pipeline) { p.Transforms[0].When = "" }, "transforms[0].when: is required"},
 		"CEL in config": {func(p *config.Pipeline) {
 			p.Transforms[0] = config.Transform{Type: "map", Config: json.RawMessage(`{"fields":{"a.b":"this.x +"}}`)}
-		}, `transforms[0].config.fields["a.b"]: 1:9: Syntax error`},
+		}, `transforms[0].config.fields["a.b"]: 1:9: the expression is incomplete`},
 		"onError":           {func(p *config.Pipeline) { p.Transforms[0].OnError = "Ignore" }, `transforms[0].onError: "Ignore" is not one of Fail, Drop, DeadLetter`},
 		"no dead letter":    {func(p *config.Pipeline) { p.Transforms[0].OnError = config.OnErrorDeadLetter }, "transforms[0].onError: DeadLetter needs the pipeline's deadLetter"},
 		"sink, dead letter": {func(p *config.Pipeline) { p.Sinks[0].OnError = config.OnErrorDeadLetter }, "sinks[0].onError: DeadLetter needs"},

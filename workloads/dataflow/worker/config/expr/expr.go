@@ -17,7 +17,6 @@ package expr
 import (
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"time"
 
@@ -97,16 +96,13 @@ type Program struct {
 
 // Compile checks an expression and its type. Errors read "line:column: message".
 func Compile(source string, want Type) (*Program, error) {
-	if strings.TrimSpace(source) == "" {
-		return nil, errors.New("expression is empty")
-	}
 	env, err := environment()
 	if err != nil {
 		return nil, fmt.Errorf("expression environment: %w", err)
 	}
-	checked, issues := env.Compile(source)
-	if issues.Err() != nil {
-		return nil, issuesError(issues)
+	checked, err := celguard.Compile(env, source)
+	if err != nil {
+		return nil, err
 	}
 	if got := checked.OutputType(); !fits(got, want) {
 		return nil, fmt.Errorf("want %s, got %s", want, got)
@@ -142,18 +138,6 @@ func fits(got *cel.Type, want Type) bool {
 	default:
 		return false
 	}
-}
-
-// issuesError words what the compiler found, at most three of it.
-func issuesError(issues *cel.Issues) error {
-	var parts []string
-	for _, issue := range issues.Errors() {
-		parts = append(parts, celguard.Located(issue.Location, issue.Message))
-		if len(parts) == 3 {
-			break
-		}
-	}
-	return errors.New(strings.Join(parts, "; "))
 }
 
 // Eval gives the result as a decoded value (the types of View.Tree); timestamps

@@ -107,14 +107,14 @@ func TestCompileErrors(t *testing.T) {
 	}{
 		{"", expr.Any, "expression is empty"},
 		{"   ", expr.Any, "expression is empty"},
-		{"this.a ==", expr.Bool, "1:10: Syntax error"},
-		{"\n  nope > 1", expr.Bool, "2:3: undeclared reference to 'nope'"},
+		{"this.a ==", expr.Bool, "1:10: the expression is incomplete"},
+		{"\n  nope > 1", expr.Bool, "2:3: there is no variable \"nope\""},
 		{"'text'", expr.Bool, "want bool, got string"},
 		{"1 + 1", expr.String, "want string, got number"},
 		{"1 + 1", expr.Bool, "want bool, got int"},
-		{"key == 1", expr.Bool, "1:5: found no matching overload"},
+		{"key == 1", expr.Bool, "1:5: operator == does not take"},
 		{"[1]", expr.Number, "want number, got list(int)"},
-		{"unknownFunction(this)", expr.Any, "undeclared reference to 'unknownFunction'"},
+		{"unknownFunction(this)", expr.Any, `there is no function "unknownFunction"`},
 		{strings.Repeat("(", 300) + "1" + strings.Repeat(")", 300), expr.Any, ""},
 		{strings.Repeat("1+", 9000) + "1", expr.Any, ""},
 	} {

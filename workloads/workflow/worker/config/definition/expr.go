@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"strings"
 	"sync"
 	"time"
 
@@ -154,13 +153,9 @@ type expression struct {
 
 // errExpression is what is wrong with an expression, as "line:column: message".
 func parseExpression(env *cel.Env, source string) (*expression, error) {
-	if strings.TrimSpace(source) == "" {
-		return nil, errors.New("the expression is empty")
-	}
-	var err error
-	checked, issues := env.Compile(source)
-	if issues.Err() != nil {
-		return nil, refusal(issues)
+	checked, err := celguard.Compile(env, source)
+	if err != nil {
+		return nil, err
 	}
 	out := &expression{info: checked.NativeRep().SourceInfo(), names: map[string]bool{}, uses: map[string]bool{}, fields: map[[2]string]bool{}, gives: checked.OutputType()}
 	look := &look{expression: out}
@@ -176,14 +171,6 @@ func parseExpression(env *cel.Env, source string) (*expression, error) {
 		return nil, errors.New("the expression cannot be evaluated: a constant part of it fails")
 	}
 	return out, nil
-}
-
-// refusal words the first of the compiler's errors on one line.
-func refusal(issues *cel.Issues) error {
-	first := issues.Errors()[0]
-	message := strings.Join(strings.Fields(first.Message), " ")
-	message = strings.NewReplacer("undeclared reference to '", "there is no variable '", " (in container '')", "").Replace(message)
-	return fmt.Errorf("%d:%d: %s", first.Location.Line(), first.Location.Column()+1, message)
 }
 
 // is tells whether the expression gives t, as far as that is known beforehand.
