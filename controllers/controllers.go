@@ -17,6 +17,7 @@ import (
 	"github.com/itechsmart/operator/controllers/internal/product"
 	"github.com/itechsmart/operator/controllers/internal/service"
 	"github.com/itechsmart/operator/controllers/internal/setup"
+	"github.com/itechsmart/operator/controllers/internal/validation"
 	"github.com/itechsmart/operator/controllers/platform"
 	"github.com/itechsmart/operator/controllers/vault"
 	"github.com/itechsmart/operator/controllers/workflow"
@@ -25,10 +26,10 @@ import (
 // Options are the manager's flags that controllers need.
 type Options = setup.Options
 
-// Webhooks are what answers the API server before it takes a resource; Options hold them.
-type Webhooks = admission.Options
+// WebhookOptions configure the validating webhooks.
+type WebhookOptions = admission.Options
 
-// NewWebhooks prepares them.
+// NewWebhooks returns the server of the webhooks, for Options.
 var NewWebhooks = admission.New
 
 // CacheOptions makes the manager's cache hold no more than controllers need.
@@ -65,7 +66,19 @@ func AddToScheme(scheme *runtime.Scheme) error {
 	return nil
 }
 
-// Setup adds every controller to the manager.
+// Kinds returns every kind of every product.
+func Kinds() []validation.Kind {
+	var out []validation.Kind
+	for i := range Products {
+		out = append(out, Products[i].Validated()...)
+	}
+	return out
+}
+
+// WebhookPath is where the webhook of a kind is served.
+var WebhookPath = admission.Path
+
+// Setup adds every controller and webhook to the manager.
 func Setup(mgr ctrl.Manager, options Options) error {
 	deps, err := setup.New(mgr, options)
 	if err != nil {
@@ -74,6 +87,11 @@ func Setup(mgr ctrl.Manager, options Options) error {
 	for i := range Products {
 		if s := Products[i].Service; s != nil {
 			deps.Services = append(deps.Services, s.Listed())
+		}
+	}
+	if options.Webhooks != nil {
+		if err := serveWebhooks(deps); err != nil {
+			return err
 		}
 	}
 	for i := range Products {
@@ -87,6 +105,19 @@ func Setup(mgr ctrl.Manager, options Options) error {
 			if err := service.Setup(deps, p.Service); err != nil {
 				return err
 			}
+		}
+	}
+	return nil
+}
+
+// serveWebhooks adds the webhook of each kind that has a check.
+func serveWebhooks(d *setup.Deps) error {
+	for _, kind := range Kinds() {
+		if kind.Check == nil {
+			continue
+		}
+		if err := admission.Validate(d.Manager, kind); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -35,7 +35,7 @@ type options struct {
 	metricsAddress string
 	healthAddress  string
 	pprofAddress   string
-	webhooks       controllers.Webhooks
+	webhooks       controllers.WebhookOptions
 	leaderElect    bool
 	level          slog.Level
 	text           bool
@@ -180,7 +180,7 @@ func (o *options) managerOptions(scheme *runtime.Scheme, leases *rest.Config) ma
 		LeaderElectionReleaseOnCancel: true, GracefulShutdownTimeout: &grace,
 	}
 	if hooks := o.controllers.Webhooks; hooks != nil {
-		hooks.Serve(&options)
+		hooks.Configure(&options)
 	}
 	return options
 }

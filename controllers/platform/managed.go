@@ -27,7 +27,7 @@ func (p *pass) managed(ctx context.Context, kind *backendType, spec *v1alpha1.Ma
 	if kind.server == nil {
 		return backend.Binding{}, reconcile.Stall(common.ReasonInvalidSpec, "%s: not supported for %s; use external", path, kind.title)
 	}
-	if err := kind.validateConfig(path, settings(spec.Config)); err != nil {
+	if err := reconcile.Invalid(kind.validateManaged(path, spec)); err != nil {
 		return backend.Binding{}, err
 	}
 	b, err := p.credentials(ctx, kind)

@@ -30,7 +30,7 @@ func (p *pass) operated(ctx context.Context, kind *backendType, spec *v1alpha1.O
 	if kind.operated == nil {
 		return backend.Binding{}, reconcile.Stall(common.ReasonInvalidSpec, "%s: not supported for %s; use managed or external", path, kind.title)
 	}
-	if err := kind.validateConfig(path, settings(spec.Config)); err != nil {
+	if err := reconcile.Invalid(kind.validateOperated(path, spec)); err != nil {
 		return backend.Binding{}, err
 	}
 	versions, err := p.dynamic.Installed(kind.operated.kinds...)

@@ -28,11 +28,15 @@ import (
 	"github.com/itechsmart/operator/controllers/internal/refs"
 	"github.com/itechsmart/operator/controllers/internal/setup"
 	"github.com/itechsmart/operator/controllers/internal/tenants"
+	"github.com/itechsmart/operator/controllers/internal/validation"
 	"github.com/itechsmart/operator/internal/backend/postgres"
 )
 
 // Product is Platform in the list of products.
-var Product = product.Product{Name: "platform", AddToScheme: v1alpha1.AddToScheme, Setup: Setup}
+var Product = product.Product{
+	Name: "platform", AddToScheme: v1alpha1.AddToScheme, Setup: Setup,
+	Kinds: []validation.Kind{validation.For(&v1alpha1.Platform{}, validate)},
+}
 
 // Setup adds the controllers of Platforms to the manager.
 func Setup(d *setup.Deps) error {

@@ -4,6 +4,7 @@
 package vault
 
 import (
+	"context"
 	"time"
 
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -14,6 +15,7 @@ import (
 	"github.com/itechsmart/operator/controllers/internal/reconcile"
 	"github.com/itechsmart/operator/controllers/internal/refs"
 	"github.com/itechsmart/operator/controllers/internal/service"
+	"github.com/itechsmart/operator/controllers/internal/validation"
 	vault "github.com/itechsmart/operator/workloads/vault/client"
 )
 
@@ -52,8 +54,9 @@ type Controller struct {
 	// Now is the clock.
 	Now func() time.Time
 
-	// looked remembers which Secrets the Vault was asked about lately.
+	// looked remembers which Secrets the Vault was asked about lately, and valid which are valid.
 	looked *memo.Lately[client.ObjectKey]
+	valid  *validation.Memo[*vaultv1alpha1.Secret]
 }
 
 // pass is one pass over one Secret.
@@ -76,13 +79,18 @@ func (c *Controller) NewPass(s *vaultv1alpha1.Secret) reconcile.Pass {
 }
 
 // Forget drops what is remembered of a Secret that no longer exists.
-func (c *Controller) Forget(key client.ObjectKey) { c.looked.Delete(key) }
+func (c *Controller) Forget(key client.ObjectKey) {
+	c.looked.Delete(key)
+	c.valid.Forget(key)
+}
+
+func (p *pass) validate(context.Context) error { return p.c.valid.Check(p.secret) }
 
 // Steps implements reconcile.Pass.
 func (p *pass) Steps() []reconcile.Step {
 	return []reconcile.Step{
+		{Name: "validation", Run: p.validate},
 		{Name: "platform", Run: p.findPlatform},
-		{Name: "expressions", Run: p.expressions},
 		{Name: "conflicts", Run: p.conflicts},
 		{Name: "source", Run: p.identify},
 		{Name: "store", Run: p.store},

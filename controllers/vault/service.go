@@ -15,6 +15,7 @@ import (
 	"github.com/itechsmart/operator/controllers/internal/reconcile"
 	"github.com/itechsmart/operator/controllers/internal/retained"
 	"github.com/itechsmart/operator/controllers/internal/service"
+	"github.com/itechsmart/operator/controllers/internal/validation"
 	"github.com/itechsmart/operator/controllers/internal/workload"
 	"github.com/itechsmart/operator/workloads/vault/config"
 )
@@ -24,7 +25,10 @@ import (
 // +kubebuilder:rbac:groups=vault.itechsmart.dev,resources=vaultservices/finalizers,verbs=update
 
 // Product is Vault in the list of products.
-var Product = product.Product{Name: vaultv1alpha1.Product, AddToScheme: vaultv1alpha1.AddToScheme, Setup: Setup, Service: serviceType}
+var Product = product.Product{
+	Name: vaultv1alpha1.Product, AddToScheme: vaultv1alpha1.AddToScheme, Setup: Setup, Service: serviceType,
+	Kinds: []validation.Kind{validation.For(&vaultv1alpha1.Secret{}, validateSecret), validation.For(&vaultv1alpha1.AccessPolicy{}, validatePolicy)},
+}
 
 const (
 	// shortestPassphrase in bytes: what somebody types is weaker than it looks.

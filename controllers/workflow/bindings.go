@@ -137,7 +137,7 @@ func (b *bindings) gather(ctx context.Context, platform *platformv1alpha1.Platfo
 	told, again := &config.Bindings{Shared: len(platforms.Items) > 1}, time.Duration(0)
 	for i := range workflows.Items {
 		w := &workflows.Items[i]
-		if !runsOn(w, platform.Name) || w.Spec.PlatformRef == nil && told.Shared || b.prove(w) != nil {
+		if !runsOn(w, platform.Name) || w.Spec.PlatformRef == nil && told.Shared || b.check(w) != nil {
 			continue
 		}
 		found, err := b.resolve(ctx, w)

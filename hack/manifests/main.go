@@ -39,7 +39,7 @@ func run() error {
 	if err := writeRoles("controllers", filepath.Join("config", "rbac"), services()); err != nil {
 		return err
 	}
-	if err := writeWebhooks("controllers", filepath.Join("config", "webhook")); err != nil {
+	if err := writeWebhooks(filepath.Join("config", "crd"), filepath.Join("config", "webhook")); err != nil {
 		return err
 	}
 	if err := writeProject(filepath.Join("config", "crd"), "PROJECT"); err != nil {

@@ -115,11 +115,13 @@ type ServiceIngress struct {
 
 	// className is the cluster's default IngressClass when empty.
 	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="self == '' || !format.dns1123Subdomain().validate(self).hasValue()",message="must be the name of an object: lower-case letters, digits, '-' and '.', without namespace or path"
 	// +optional
 	ClassName string `json:"className,omitempty"`
 
 	// tlsSecretName is the Secret with the host's certificate; without it the Ingress has no TLS of its own.
 	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="self == '' || !format.dns1123Subdomain().validate(self).hasValue()",message="must be the name of an object: lower-case letters, digits, '-' and '.', without namespace or path"
 	// +optional
 	TLSSecretName string `json:"tlsSecretName,omitempty"`
 
@@ -152,16 +154,19 @@ type GatewayReference struct {
 	// name of the Gateway.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="!format.dns1123Subdomain().validate(self).hasValue()",message="must be the name of an object: lower-case letters, digits, '-' and '.', without namespace or path"
 	// +required
 	Name string `json:"name,omitempty"`
 
 	// namespace of the Gateway; the service's own by default.
 	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:XValidation:rule="self == '' || !format.dns1123Label().validate(self).hasValue()",message="must be the name of a namespace: lower-case letters, digits and '-'"
 	// +optional
 	Namespace string `json:"namespace,omitempty"`
 
 	// sectionName is the listener's name; all listeners when empty.
 	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="self == '' || !format.dns1123Subdomain().validate(self).hasValue()",message="must be the name of an object: lower-case letters, digits, '-' and '.', without namespace or path"
 	// +optional
 	SectionName string `json:"sectionName,omitempty"`
 }

@@ -24,8 +24,6 @@ const (
 
 // Reasons of a Pipeline's conditions.
 const (
-	// ReasonInvalidConfig: a connector's, transform's or expression's configuration is wrong.
-	ReasonInvalidConfig = "InvalidConfig"
 	// ReasonTestFailed: a test of spec.tests failed; the running generation goes on.
 	ReasonTestFailed = "TestFailed"
 	// ReasonTestsRunning: the tests of a new generation are being run.

@@ -136,11 +136,13 @@ type PlatformReference struct {
 	// name of the Platform.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="!format.dns1123Subdomain().validate(self).hasValue()",message="must be the name of an object: lower-case letters, digits, '-' and '.', without namespace or path"
 	// +required
 	Name string `json:"name,omitempty"`
 
 	// namespace of the Platform; the Pipeline's own by default. Another one must hold a ReferenceGrant.
 	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:XValidation:rule="self == '' || !format.dns1123Label().validate(self).hasValue()",message="must be the name of a namespace: lower-case letters, digits and '-'"
 	// +optional
 	Namespace string `json:"namespace,omitempty"`
 }

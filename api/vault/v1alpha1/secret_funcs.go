@@ -45,8 +45,6 @@ const (
 	ReasonFileTooLarge = "FileTooLarge"
 	// ReasonNoDestination: the value is read by REST alone.
 	ReasonNoDestination = "NoDestination"
-	// ReasonInvalidExpression: a CEL expression does not compile.
-	ReasonInvalidExpression = "InvalidExpression"
 )
 
 const (

@@ -21,6 +21,7 @@ import (
 	"github.com/itechsmart/operator/controllers/internal/refs"
 	"github.com/itechsmart/operator/controllers/internal/setup"
 	"github.com/itechsmart/operator/controllers/internal/tenants"
+	"github.com/itechsmart/operator/controllers/internal/validation"
 	"github.com/itechsmart/operator/controllers/internal/workload"
 	"github.com/itechsmart/operator/workloads/config"
 )
@@ -37,6 +38,7 @@ type pass struct {
 	client  client.Client
 	open    Openers
 	lately  *memo.Lately[comparedKey]
+	valid   *validation.Memo[Object]
 	dynamic *dynamic.Kinds
 	kind    *Type
 	gvk     schema.GroupVersionKind
@@ -61,8 +63,10 @@ func (o *observed) started() bool { return o.service != nil }
 
 // Steps implements reconcile.Pass.
 func (p *pass) Steps() []reconcile.Step {
-	return []reconcile.Step{{Name: "rival", Run: p.rival}, {Name: "serve", Run: p.serve}}
+	return []reconcile.Step{{Name: "validation", Run: p.validate}, {Name: "rival", Run: p.rival}, {Name: "serve", Run: p.serve}}
 }
+
+func (p *pass) validate(context.Context) error { return p.valid.Check(p.service) }
 
 // rival is an error when an older service of the product stands on the Platform.
 func (p *pass) rival(ctx context.Context) error {

@@ -32,6 +32,7 @@ import (
 	"github.com/itechsmart/operator/controllers/internal/refs"
 	"github.com/itechsmart/operator/controllers/internal/setup"
 	"github.com/itechsmart/operator/controllers/internal/tenants"
+	"github.com/itechsmart/operator/controllers/internal/validation"
 	"github.com/itechsmart/operator/internal/backend"
 	"github.com/itechsmart/operator/internal/backend/postgres"
 	"github.com/itechsmart/operator/internal/backend/rabbitmq"
@@ -69,13 +70,16 @@ func SetupWith(d *setup.Deps, kind *Type, databases tenants.Open, brokers func(b
 	}
 	w := &wiring{deps: d, kind: kind, client: mgr.GetClient(), owner: gvk.Kind}
 	kinds := &dynamic.Kinds{Mapper: mgr.GetRESTMapper(), Cache: mgr.GetCache(), Wake: w.byOwner}
-	lately := memo.New[comparedKey](d.Options.DriftInterval)
+	lately, valid := memo.New[comparedKey](d.Options.DriftInterval), validation.NewMemo(kind.check)
 	reconciler := &reconcile.Reconciler[Object]{
 		Client: mgr.GetClient(), Recorder: mgr.GetEventRecorder(strings.ToLower(gvk.Kind)), New: kind.New,
-		Forget: func(key client.ObjectKey) { lately.Forget(func(k comparedKey) bool { return k.service == key }) },
+		Forget: func(key client.ObjectKey) {
+			lately.Forget(func(k comparedKey) bool { return k.service == key })
+			valid.Forget(key)
+		},
 		NewPass: func(obj Object) reconcile.Pass {
 			return &pass{
-				deps: d, client: mgr.GetClient(), open: Openers{databases: databases, brokers: brokers}, lately: lately, dynamic: kinds,
+				deps: d, client: mgr.GetClient(), open: Openers{databases: databases, brokers: brokers}, lately: lately, valid: valid, dynamic: kinds,
 				kind: kind, gvk: gvk, service: obj, spec: obj.ServiceSpec(), serving: obj.ServiceStatus().Replicas,
 			}
 		},

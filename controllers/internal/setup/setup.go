@@ -48,8 +48,8 @@ type Options struct {
 	TokenReviewerRole string
 	// ServiceRolePrefix begins the names of the ClusterRoles of product services: <prefix>-<product>-service.
 	ServiceRolePrefix string
-	// Webhooks answer the API server before it takes a resource; nil: it asks nobody.
-	Webhooks *admission.Keeper
+	// Webhooks serves the validating webhooks; nil: there are none.
+	Webhooks *admission.Server
 }
 
 // Images are where the operator's own programs come from.
@@ -140,14 +140,6 @@ func New(mgr ctrl.Manager, options Options) (*Deps, error) {
 		Applier: apply.New(mgr.GetClient(), mgr.GetScheme(), mgr.GetCache()),
 		Refs:    &refs.Resolver{Live: mgr.GetAPIReader(), Names: names, Namespaces: options.Namespaces},
 	}, nil
-}
-
-// Validate lets check answer for resources of a kind before the API server takes them, where it asks.
-func Validate[T client.Object](d *Deps, like T, check func(context.Context, T) error) error {
-	if d.Options.Webhooks == nil {
-		return nil
-	}
-	return admission.Validate(d.Manager, like, check)
 }
 
 // ControllerOptions are the options of every controller.
