@@ -65,7 +65,9 @@ func validateExternal(p *dataflowv1alpha1.Pipeline, known field.ErrorList) field
 	return out
 }
 
-func fieldError(e config.FieldError) *field.Error { return validation.Errorf("spec."+e.Path, "%s", e.Message) }
+func fieldError(e config.FieldError) *field.Error {
+	return validation.Errorf("spec."+e.Path, "%s", e.Message)
+}
 
 // validate sets ConfigValid to False when the specification is invalid.
 func (p *pass) validate(context.Context) error { return p.report(p.c.valid.Check(p.pipeline)) }

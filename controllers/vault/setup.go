@@ -101,8 +101,10 @@ func (c *Controller) setupPolicies(d *setup.Deps) error {
 	valid := validation.NewMemo(validatePolicy)
 	policies := setup.Kind[*vaultv1alpha1.AccessPolicy]{
 		Name: "vault-accesspolicy", Like: &vaultv1alpha1.AccessPolicy{},
-		NewPass: func(p *vaultv1alpha1.AccessPolicy) reconcile.Pass { return &policyPass{client: c.Client, valid: valid, policy: p} },
-		Forget:  valid.Forget,
+		NewPass: func(p *vaultv1alpha1.AccessPolicy) reconcile.Pass {
+			return &policyPass{client: c.Client, valid: valid, policy: p}
+		},
+		Forget: valid.Forget,
 	}
 	return policies.Complete(d, policies.Builder(d).
 		Watches(&platformv1alpha1.Platform{}, handler.EnqueueRequestsFromMapFunc(c.platformPolicies), builder.WithPredicates(setup.Existence())).

@@ -134,17 +134,17 @@ func TestPoliciesNameTheField(t *testing.T) {
 	good := rule(Allow, "db/*", "read", "")
 	subject := []Subject{{KindUser, "ada@example.com"}}
 	for field, p := range map[string]Policy{
-		"subjects: ":          {Rules: []Rule{good}},
-		"subjects[0].kind: ":  {Subjects: []Subject{{"Robot", "x"}}, Rules: []Rule{good}},
-		"subjects[0].name: ":  {Subjects: []Subject{{KindUser, ""}}, Rules: []Rule{good}},
-		"rules: ":             {Subjects: subject},
-		"rules[1].effect: ":   {Subjects: subject, Rules: []Rule{good, {Paths: good.Paths, Verbs: good.Verbs, Effect: "Maybe"}}},
-		"rules[0].paths: ":    {Subjects: subject, Rules: []Rule{{Verbs: good.Verbs, Effect: Allow}}},
-		"rules[0].paths[1]: ": {Subjects: subject, Rules: []Rule{{Paths: []string{"a", "a//b"}, Verbs: good.Verbs, Effect: Allow}}},
-		"rules[0].verbs: ":    {Subjects: subject, Rules: []Rule{{Paths: good.Paths, Effect: Allow}}},
-		"rules[0].verbs[0]: ": {Subjects: subject, Rules: []Rule{rule(Allow, "a", "", "")}},
-		"rules[0].when: 1:1":  {Subjects: subject, Rules: []Rule{rule(Allow, "a", "read", "nonsense")}},
-		"rules[0].when: ":     {Subjects: subject, Rules: []Rule{rule(Allow, "a", "read", "principal.nam == 'x'")}},
+		"subjects: ":                    {Rules: []Rule{good}},
+		"subjects[0].kind: ":            {Subjects: []Subject{{"Robot", "x"}}, Rules: []Rule{good}},
+		"subjects[0].name: ":            {Subjects: []Subject{{KindUser, ""}}, Rules: []Rule{good}},
+		"rules: ":                       {Subjects: subject},
+		"rules[1].effect: ":             {Subjects: subject, Rules: []Rule{good, {Paths: good.Paths, Verbs: good.Verbs, Effect: "Maybe"}}},
+		"rules[0].paths: ":              {Subjects: subject, Rules: []Rule{{Verbs: good.Verbs, Effect: Allow}}},
+		"rules[0].paths[1]: ":           {Subjects: subject, Rules: []Rule{{Paths: []string{"a", "a//b"}, Verbs: good.Verbs, Effect: Allow}}},
+		"rules[0].verbs: ":              {Subjects: subject, Rules: []Rule{{Paths: good.Paths, Effect: Allow}}},
+		"rules[0].verbs[0]: ":           {Subjects: subject, Rules: []Rule{rule(Allow, "a", "", "")}},
+		"rules[0].when: 1:1":            {Subjects: subject, Rules: []Rule{rule(Allow, "a", "read", "nonsense")}},
+		"rules[0].when: ":               {Subjects: subject, Rules: []Rule{rule(Allow, "a", "read", "principal.nam == 'x'")}},
 		"rules[0].when: want bool, got": {Subjects: subject, Rules: []Rule{rule(Allow, "a", "read", "1 + 1")}},
 	} {
 		p.Name = "mine"
