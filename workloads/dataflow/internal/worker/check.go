@@ -39,7 +39,7 @@ var errCheck = errors.New("check failed")
 // runCheck validates and tests, prints the result, and returns an error when anything failed.
 func runCheck(f flags, out io.Writer, lastWords string) error {
 	result := CheckResult{Failures: []CheckFailure{}}
-	cfg, err := config.Load(f.config)
+	cfg, _, err := config.Load(f.config)
 	if err != nil {
 		result.Failures = append(result.Failures, CheckFailure{Message: err.Error()})
 	} else {

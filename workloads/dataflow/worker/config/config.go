@@ -7,13 +7,14 @@
 package config
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"os"
 	"time"
+
+	"github.com/itechsmart/operator/workloads/config"
 )
 
 // FileName is the name of the configuration file in its directory.
@@ -160,17 +161,16 @@ func (p *Pipeline) Hash() string {
 	return hex.EncodeToString(sum[:5])
 }
 
-// Load reads a configuration file and refuses unknown keys.
-func Load(path string) (*Pipeline, error) {
+// Load reads a configuration file. It also returns the paths of the keys that this version does not know: an older image starts
+// on a newer manager's file.
+func Load(path string) (p *Pipeline, unknown []string, err error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return nil, fmt.Errorf("read configuration: %w", err)
+		return nil, nil, fmt.Errorf("read configuration: %w", err)
 	}
-	decoder := json.NewDecoder(bytes.NewReader(data))
-	decoder.DisallowUnknownFields()
-	var p Pipeline
-	if err := decoder.Decode(&p); err != nil {
-		return nil, fmt.Errorf("parse %s: %w", FileName, err)
+	p = &Pipeline{}
+	if unknown, err = config.Decode(data, p); err != nil {
+		return nil, nil, fmt.Errorf("parse %s: %w", FileName, err)
 	}
-	return &p, nil
+	return p, unknown, nil
 }
