@@ -24,9 +24,9 @@ const (
 	PhaseDeleting  Phase = "Deleting"
 )
 
-// PipelineStatus is what the operator found. It is written when a condition changes, and else at most every 10 s.
+// PipelineStatus is the observed state. It is written when a condition changes, and otherwise at most every 10 s.
 type PipelineStatus struct {
-	// observedGeneration is the generation that the status speaks of.
+	// observedGeneration is the generation that the status reports on.
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
@@ -34,20 +34,20 @@ type PipelineStatus struct {
 	// +optional
 	Phase Phase `json:"phase,omitempty"`
 
-	// activeGeneration is the generation that the workers run. It stays behind metadata.generation
-	// while a change rolls out, or is refused.
+	// activeGeneration is the generation that the workers run. It is less than metadata.generation
+	// while a change rolls out, or is rejected.
 	// +optional
 	ActiveGeneration int64 `json:"activeGeneration,omitempty"`
 
-	// configHash identifies what the workers run.
+	// configHash identifies the configuration that the workers run.
 	// +optional
 	ConfigHash string `json:"configHash,omitempty"`
 
-	// replicas is how many workers there are.
+	// replicas is the number of workers.
 	// +optional
 	Replicas int32 `json:"replicas"`
 
-	// readyReplicas is how many of them are connected to every source and sink.
+	// readyReplicas is the number of workers that are connected to every source and sink.
 	// +optional
 	ReadyReplicas int32 `json:"readyReplicas"`
 
@@ -55,11 +55,11 @@ type PipelineStatus struct {
 	// +optional
 	Selector string `json:"selector,omitempty"`
 
-	// throughput over the last ten seconds, all workers.
+	// throughput of all workers over the last ten seconds.
 	// +optional
 	Throughput Throughput `json:"throughput"`
 
-	// lag is how many records wait in the sources; absent when no source can tell.
+	// lag is the number of records that wait in the sources; absent if no source can count them.
 	// +optional
 	Lag *int64 `json:"lag,omitempty"`
 
@@ -79,7 +79,7 @@ type PipelineStatus struct {
 	// +optional
 	Sinks []ComponentStatus `json:"sinks,omitempty"`
 
-	// externalObjects are the topics and tables that the Pipeline uses and that it ensures.
+	// externalObjects are the topics and tables that the Pipeline uses.
 	// +listType=atomic
 	// +optional
 	ExternalObjects []common.ExternalObject `json:"externalObjects,omitempty"`
@@ -131,11 +131,11 @@ type ComponentStatus struct {
 	// +optional
 	State string `json:"state,omitempty"`
 
-	// lastError is the error that stands in the way now.
+	// lastError is the current error.
 	// +optional
 	LastError string `json:"lastError,omitempty"`
 
-	// lastActivity is when a record last went through.
+	// lastActivity is when the last record was processed.
 	// +optional
 	LastActivity *metav1.Time `json:"lastActivity,omitempty"`
 }
