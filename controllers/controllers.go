@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package controllers is the one list of all products, and what the manager makes of it.
+// Package controllers lists all products, and sets up their controllers in the manager.
 package controllers
 
 import (
@@ -23,7 +23,7 @@ import (
 	"github.com/itechsmart/operator/controllers/workflow"
 )
 
-// Options are the manager's flags that controllers need.
+// Options are the flags of the manager that controllers need.
 type Options = setup.Options
 
 // WebhookOptions configure the validating webhooks.
@@ -32,10 +32,10 @@ type WebhookOptions = admission.Options
 // NewWebhooks returns the server of the webhooks, for Options.
 var NewWebhooks = admission.New
 
-// CacheOptions makes the manager's cache hold no more than controllers need.
+// CacheOptions limits the manager's cache to what controllers need.
 var CacheOptions = setup.CacheOptions
 
-// Products is the one list: a product adds its value.
+// Products lists all products. A new product adds its value.
 var Products = []product.Product{
 	platform.Product,
 	dataflow.Product,
@@ -43,7 +43,7 @@ var Products = []product.Product{
 	workflow.Product,
 }
 
-// Programs are the programs whose images the manager runs, in the order of the list.
+// Programs returns the programs whose images the manager runs, in the order of the list.
 func Programs() []string {
 	var out []string
 	for i := range Products {

@@ -48,7 +48,7 @@ func newPlatform(w *platformtest.World) *platformv1alpha1.Platform {
 	return p
 }
 
-// identityWorld runs the controller of Platforms alone: services exist, and nobody reconciles them.
+// identityWorld runs only the controller of Platforms: services exist, and are not reconciled.
 func identityWorld(t *testing.T) (*platformtest.World, *platformv1alpha1.Platform) {
 	t.Helper()
 	w := platformtest.NewWorld(t)
@@ -149,7 +149,7 @@ func TestNextKeySignsWhenEveryServiceHasIt(t *testing.T) {
 	w.Expect(keys[1].Until.Sub(*keys[0].Since)).To(BeNumerically(">=", p.Spec.Auth.AccessTokenTTL.Duration), "tokens that the former key signed stay valid")
 }
 
-// TestAdministratorComesBack: when somebody deletes the Secret, a service's configuration still has the password.
+// TestAdministratorComesBack: when the Secret is deleted, a service's configuration still has the password.
 func TestAdministratorComesBack(t *testing.T) {
 	w, p := identityWorld(t)
 	w.Service(kinds()[0], "mine")

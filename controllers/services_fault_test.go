@@ -25,7 +25,7 @@ import (
 	"github.com/itechsmart/operator/test/kube"
 )
 
-// TestManagerDiesAtEveryWriteOfAService: whatever was made or removed, the next manager goes on with the same credentials.
+// TestManagerDiesAtEveryWriteOfAService: after a crash at any write, the next manager continues with the same credentials.
 func TestManagerDiesAtEveryWriteOfAService(t *testing.T) {
 	_, cfg := ctrltest.Env(t)
 	if err := kube.Kubelet(t.Context(), cfg); err != nil {
@@ -131,7 +131,7 @@ func (c *cell) play(
 	return c.state(), crash.Writes(), died
 }
 
-// state is what is left, without what is made at random; it checks that all that was made fits together.
+// state returns what exists, without random parts, and checks that it is consistent.
 func (c *cell) state() map[string]string {
 	c.t.Helper()
 	var hashes []string

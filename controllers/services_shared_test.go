@@ -153,7 +153,7 @@ func TestOfTwoServicesTheOlderServes(t *testing.T) {
 	})
 }
 
-// TestTheBucketIsAway: who keeps nothing in it does not care, a new service waits for it, and one that runs goes on.
+// TestTheBucketIsAway: a service that does not use it is not affected, a new one waits for it, and a running one keeps running.
 func TestTheBucketIsAway(t *testing.T) {
 	eachService(t, func(t *testing.T, kind *service.Type) {
 		w := platformtest.NewWorld(t)

@@ -18,7 +18,7 @@ import (
 	"github.com/itechsmart/operator/workloads/dataflow/worker/config"
 )
 
-// component is what a source, a sink and the dead letter have in common.
+// component is a source, a sink or the dead letter.
 type component struct {
 	path   string // spec.sources[0]
 	kind   string // source or sink

@@ -28,7 +28,7 @@ import (
 const (
 	defaultRetryInitial = 250 * time.Millisecond
 	defaultRetryMax     = 30 * time.Second
-	// drainSeconds is how long a worker may take to write out what it has read, with a margin.
+	// drainSeconds is the time in which a worker writes out what it has read, with a margin.
 	drainSeconds = 40
 	user         = 65532
 )

@@ -405,7 +405,7 @@ func TestSecretArrivesAndGrantOpens(t *testing.T) {
 	q := w.pipeline("granted", func(p *dataflowv1alpha1.Pipeline) {
 		p.Spec.Sources[0].ConnectionRef = &common.ConnectionReference{Name: "creds", Namespace: other}
 	})
-	// Past the grant, the Secret itself is what is missing.
+	// With the grant, the Secret itself is missing.
 	w.Expect(w.condition(q, common.ConditionReady, metav1.ConditionFalse, common.ReasonReferenceNotFound)).To(ContainSubstring(other + "/creds"))
 }
 

@@ -100,7 +100,7 @@ func topicMayCreate(d declaration) error {
 		".topic: topic \"" + d.name + "\" does not exist; create it, or set " + d.path + ".partitions to have this Pipeline create it"}
 }
 
-// topicUsable accepts a topic of somebody else when it has the specified partitions. Its settings are its owner's.
+// topicUsable accepts a topic that this Pipeline did not create if it has the specified partitions. Its settings are left to its owner.
 func topicUsable(want, have declaration) error {
 	w, h := want.shape.(*topicShape), have.shape.(*topicShape)
 	if w.Partitions > 0 && w.Partitions != h.Partitions {

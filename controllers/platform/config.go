@@ -23,7 +23,7 @@ const (
 	shell = "/bin/sh"
 )
 
-// settingName is what a setting may be called in every system's configuration file.
+// settingName matches names that are valid in every system's configuration file.
 var settingName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._/-]{0,252}$`)
 
 // validateConfig returns the settings that would break the file, and those that only the operator sets.

@@ -50,7 +50,7 @@ func (p *pass) copied(ctx context.Context, kind *backendType, from v1alpha1.Secr
 	return b, p.deps.Applier.Unchanged(ctx, p.platform, bindingSecret(p.platform, kind, b, version))
 }
 
-// checkBinding says what is wrong with a binding that somebody else wrote; it never quotes a value but addresses.
+// checkBinding returns what is wrong with a binding that the operator did not write. Of its values it quotes only addresses.
 func (t *backendType) checkBinding(b *backend.Binding) string {
 	if b.Type != "" && b.Type != t.name && b.Type != aliases[t.name] {
 		return `key "type" is "` + b.Type + `"; this backend needs "` + t.name + `"`

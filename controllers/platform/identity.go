@@ -106,7 +106,7 @@ func (p *pass) users(ctx context.Context) error {
 	return nil
 }
 
-// connection is what claims call a server of the Platform.
+// connection returns the name of a server of the Platform in claims.
 func (p *pass) connection(kind *backendType) string {
 	return "Platform/" + p.platform.Namespace + "/" + p.platform.Name + "/" + kind.name
 }

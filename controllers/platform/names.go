@@ -39,7 +39,7 @@ func credentialsName(platform, backend string) string {
 	return workloadName(platform, backend) + "-credentials"
 }
 
-// claimName is what the StatefulSet controller calls the volume of pod 0.
+// claimName returns the name that the StatefulSet controller gives to the volume of Pod 0.
 func claimName(platform, backend string) string {
 	return volumeData + "-" + workloadName(platform, backend) + "-0"
 }

@@ -28,7 +28,7 @@ import (
 type defaults struct {
 	// images replaces the official image, by the backend's name.
 	images map[string]string
-	// managerNamespace may connect to every backend; empty: nobody outside of the namespace.
+	// managerNamespace may connect to every backend; empty: only the Platform's namespace may.
 	managerNamespace string
 }
 

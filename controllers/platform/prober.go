@@ -36,7 +36,7 @@ func realProbe(ctx context.Context, kind string, b backend.Binding) (string, err
 	return backendTypeByName(kind).probe(ctx, b)
 }
 
-// pinger is what the clients of all backends have in common.
+// pinger is the interface that the clients of all backends share.
 type pinger interface {
 	Ping(ctx context.Context) (string, error)
 	io.Closer
@@ -53,7 +53,7 @@ type probeKey struct {
 	backend  string
 }
 
-// probeResult is what a login found.
+// probeResult is the result of a login.
 type probeResult struct {
 	// known is false until the first login under the current binding has ended.
 	known   bool
@@ -172,7 +172,7 @@ func (p *prober) login(key probeKey, state *probeState, b backend.Binding) {
 	}
 }
 
-// retryAfter is how long to wait after a login failed, when so many have failed before it.
+// retryAfter returns the delay after a failed login, after a number of failures before it.
 func retryAfter(failures int) time.Duration {
 	if failures == 0 {
 		return atOnce

@@ -31,10 +31,10 @@ import (
 
 // faultScenario is one thing that happens to a Secret, whose manager dies at any of its writes.
 type faultScenario struct {
-	// before is how the Secret is when act begins; nil: it does not exist.
+	// before is the Secret when act begins; nil: it does not exist.
 	before func(*vaultv1alpha1.Secret)
 	act    func(*faultCell)
-	// version is that of the destination at the end; 0: the Secret is gone.
+	// version of the destination at the end; 0: the Secret does not exist.
 	version int64
 }
 

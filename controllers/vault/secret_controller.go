@@ -29,15 +29,15 @@ import (
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 
 const (
-	// lookInterval is how often the Vault is asked for changes that no event reported.
+	// lookInterval is the interval at which the Vault is polled for changes that no event reported.
 	lookInterval = time.Hour
 	// periodicInterval is the default of refresh policy Periodic.
 	periodicInterval = 10 * time.Minute
-	// staleInterval is how often the Vault is asked about a value with an old root key.
+	// staleInterval is the interval at which the Vault is polled about a value with an old root key.
 	staleInterval = time.Minute
-	// sealedInterval is how often a sealed Vault is asked again, when no watch event comes sooner.
+	// sealedInterval is the interval at which a sealed Vault is polled, if no watch event comes sooner.
 	sealedInterval = 30 * time.Second
-	// missingInterval is how often the Vault is asked for what others must write, when the service's annotation does not come sooner.
+	// missingInterval is the interval at which the Vault is polled for a value that others must write, if the service's annotation does not come sooner.
 	missingInterval = time.Minute
 )
 

@@ -238,7 +238,7 @@ func TestForeignObjectsAreLeftAlone(t *testing.T) {
 	w.Expect(w.client.Delete(w.ctx, foreign)).To(Succeed())
 	w.ready(s)
 
-	// A stored value that nobody declared is not taken over either.
+	// A stored value without a Secret is not taken over either.
 	_, err := w.vault.Create(w.ctx, "stored", vault.Write{Type: vault.TypeText, Value: vault.Value{"text": []byte(canary)}})
 	w.Expect(err).NotTo(HaveOccurred())
 	other := w.secret("stored", func(s *vaultv1alpha1.Secret) { s.Spec.DeletionPolicy = common.DeletionDelete })

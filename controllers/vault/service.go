@@ -31,7 +31,7 @@ var Product = product.Product{
 }
 
 const (
-	// shortestPassphrase in bytes: what somebody types is weaker than it looks.
+	// shortestPassphrase is the minimum length in bytes: typed passphrases are weak.
 	shortestPassphrase = 16
 	keyPassphrase      = "passphrase"
 )
@@ -88,7 +88,7 @@ func configure(ctx context.Context, r *service.Request) (any, error) {
 	return settings, err
 }
 
-// givenPassphrase is one that somebody else made.
+// givenPassphrase returns the passphrase in the user's Secret.
 func givenPassphrase(ctx context.Context, r *service.Request, ref *vaultv1alpha1.PassphraseReference) (string, error) {
 	const path = "spec.unseal.secretRef"
 	given, err := r.Secret(ctx, path, ref.Name, ref.Key)

@@ -132,7 +132,7 @@ func outputs(n int) string {
 	return strings.NewReplacer("[", "{", "]", "}").Replace(many(n, "o%d: 1"))
 }
 
-// triggerCases are those of triggers.
+// triggerCases are the cases of triggers.
 var triggerCases = []apiCase{
 	{"by hand", trigger("type: Manual"), ""},
 	{"another trigger", trigger("type: Mail"), "spec.triggers[0].type"},

@@ -26,7 +26,7 @@ import (
 )
 
 const (
-	// retryRefused is how often bindings that the API server refused are tried again.
+	// retryRefused is the delay before bindings that the API server rejected are retried.
 	retryRefused = time.Minute
 	// restAfterWrite keeps a thousand Workflows that are made at once from being as many writes of one large Secret.
 	restAfterWrite = time.Second
@@ -75,7 +75,7 @@ func (b *bindings) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result
 	return ctrl.Result{RequeueAfter: again}, err // the write comes here again, and wakes who reads it
 }
 
-// rest is how long the next write has to wait; zero: it is noted as done.
+// rest returns how long the next write must wait; zero: it may start, and is recorded.
 func (b *bindings) rest(platform client.ObjectKey) time.Duration {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -159,7 +159,7 @@ func (b *bindings) gather(ctx context.Context, platform *platformv1alpha1.Platfo
 	return told, again, nil
 }
 
-// lookAgain tells of an error that says what is missing when to look again; known is false for any other error.
+// lookAgain returns when to retry after an error about something missing; known is false for any other error.
 func lookAgain(err error) (after time.Duration, known bool) {
 	var waiting *reconcile.Waiting
 	var terminal *reconcile.Terminal

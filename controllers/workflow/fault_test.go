@@ -29,10 +29,10 @@ import (
 
 // faultScenario is one thing that happens to a Workflow, whose manager dies at any of its writes.
 type faultScenario struct {
-	// exists tells that the Workflow is Ready when act begins.
+	// exists is true if the Workflow is Ready when act begins.
 	exists bool
 	act    func(*world)
-	// path and server are what the bindings and the Workflow hold at the end; empty: it is gone.
+	// path and server are expected in the bindings and the Workflow at the end; empty: it does not exist.
 	path, server string
 	runs         []string
 }

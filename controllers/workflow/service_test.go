@@ -43,7 +43,7 @@ func specOf(o service.Object) *workflowv1alpha1.WorkflowServiceSpec {
 
 func queueName(w *platformtest.World) string { return "workflow." + w.Namespace + ".main.tasks" }
 
-// toldWorker is what the live worker reads, by its own reader.
+// toldWorker returns the configuration of the live worker, by the reader that it uses.
 func toldWorker(t *testing.T, w *platformtest.World) *config.Worker {
 	t.Helper()
 	dir := t.TempDir()

@@ -169,7 +169,7 @@ func (c *Controller) platformsOf(ctx context.Context, workflows []ctrlreconcile.
 	return out
 }
 
-// whoseBindings is the Platform of a bindings Secret, which was written, or which somebody changed or removed.
+// whoseBindings returns a request for the Platform of a bindings Secret.
 func whoseBindings(_ context.Context, secret client.Object) []ctrlreconcile.Request {
 	platform := secret.GetLabels()[common.LabelPlatform]
 	if secret.GetName() != common.BindingsName(platform, workflowv1alpha1.Product) {

@@ -31,7 +31,7 @@ func TestMain(m *testing.M) { ctrltest.Main(m) }
 // canary is in every credential that the tests write: it must be seen nowhere but in the bindings.
 const canary = "canary-9b1d"
 
-// fieldManager is that of the Workflow service.
+// fieldManager is the field manager of the Workflow service.
 const fieldManager = "workflow-service"
 
 // world is one namespace with a running controller.
@@ -251,7 +251,7 @@ func ready[T reconcile.Object](w *world, obj T) T {
 	return obj
 }
 
-// bindings are what service and workers read, by their own reader's types.
+// bindings returns what service and workers read, by the reader that they use.
 func (w *world) bindings(platform string) map[string]config.WorkflowBindings {
 	return w.told(platform).Workflows
 }

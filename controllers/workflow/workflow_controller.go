@@ -33,7 +33,7 @@ import (
 // +kubebuilder:rbac:groups=gateway.networking.k8s.io,resources=referencegrants,verbs=list
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 
-// Controller is what passes over Workflows and WorkflowRuns share.
+// Controller has what all passes over Workflows and WorkflowRuns share.
 type Controller struct {
 	Client  client.Client
 	Applier *apply.Applier

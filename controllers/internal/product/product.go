@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package product is what the manager knows of a product. The list of them is controllers.Products.
+// Package product describes a product to the manager. controllers.Products lists all of them.
 package product
 
 import (

@@ -307,7 +307,7 @@ func PatchMetadata(ctx context.Context, c client.Client, obj client.Object, chan
 	if equality.Semantic.DeepEqual(changed, obj) {
 		return nil
 	}
-	// The lock on the resource version keeps a stale cache from reverting somebody's change.
+	// The lock on the resource version keeps a stale cache from reverting another client's change.
 	patch := client.MergeFromWithOptions(obj.DeepCopyObject().(client.Object), client.MergeFromWithOptimisticLock{})
 	if err := c.Patch(ctx, changed, patch); err != nil {
 		return fmt.Errorf("patch metadata: %w", err)

@@ -12,7 +12,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// After a gap in the watch the new list tells what came, changed and went in the scope, and nothing of other scopes.
+// After a gap in the watch, the new list yields what was added, changed and deleted in the scope, and nothing of other scopes.
 func TestReplaceTellsTheDifference(t *testing.T) {
 	names, err := NewNames(&rest.Config{}, nil, []string{"a", "b"})
 	if err != nil {

@@ -35,7 +35,7 @@ type Owner struct {
 	Policy common.DeletionPolicy
 }
 
-// Secret is what should exist.
+// Secret is the desired state.
 type Secret struct {
 	Name string
 	Type corev1.SecretType

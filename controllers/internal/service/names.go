@@ -18,7 +18,7 @@ const (
 	labelOwnerNamespace = "itechsmart.dev/owner-namespace"
 	// portHTTP and portMetrics are the names of a service's ports.
 	portHTTP, portMetrics = "http", "metrics"
-	// volumeSpill is what the audit log writes to while the database is away, volumeBindings what changes while the Pod runs.
+	// volumeSpill is the audit log's volume for events while the database is unavailable, volumeBindings has what changes while the Pod runs.
 	volumeSpill, volumeBindings = "spill", "bindings"
 	// imageUser is the user and group of our images.
 	imageUser = 65532

@@ -45,14 +45,14 @@ type pass struct {
 	service Object
 	spec    *common.ServiceSpec
 
-	// serving is how many replicas have the current configuration; version is that of the image that they run.
+	// serving is the number of replicas with the current configuration; version is that of their image.
 	serving int32
 	version string
 	// again is when to look at servers again.
 	again time.Duration
 }
 
-// observed is what runs at the beginning of a pass.
+// observed is the live state at the beginning of a pass.
 type observed struct {
 	service, worker *appsv1.Deployment // nil: none
 	serving         *config.Service    // what the service's Pods read; nil: none

@@ -19,7 +19,7 @@ import (
 	"github.com/itechsmart/operator/workloads/config"
 )
 
-// Request is what a product may ask for while its service is configured.
+// Request offers what a product needs to configure its service.
 type Request struct {
 	// Service is the resource, Platform where it stands.
 	Service  Object
@@ -35,7 +35,7 @@ func (r *Request) Serving(settings any) bool {
 	return r.serving != nil && len(r.serving.Settings) > 0 && json.Unmarshal(r.serving.Settings, settings) == nil
 }
 
-// Secret reads one key of a Secret of the service's namespace that somebody else made; path is the field that names it.
+// Secret reads one key of a user's Secret in the service's namespace; path is the field that names it.
 func (r *Request) Secret(ctx context.Context, path, name, key string) (string, error) {
 	from := refs.From{Group: r.pass.gvk.Group, Kind: r.pass.gvk.Kind, Namespace: r.Service.GetNamespace()}
 	secret, err := r.pass.deps.Refs.Secret(ctx, path, from, from.Namespace, name)

@@ -24,9 +24,9 @@ import (
 )
 
 const (
-	// grace is how long a service may take to stop, in seconds: it first takes no new requests, and ends those under way.
+	// grace is the termination grace period of a service, in seconds: it stops taking requests, and completes those in flight.
 	grace = 60
-	// spillMargin is what the spill's volume has beyond the spill itself, which a Pod that exceeds is evicted.
+	// spillMargin is the space of the spill volume beyond the spill itself. A Pod that exceeds the volume is evicted.
 	spillMargin = 16 << 20
 )
 
@@ -51,7 +51,7 @@ type configFile struct {
 	data []byte
 }
 
-// children are what a service consists of. What the specification does not ask for is nil.
+// children are the objects of a service. Those that the specification does not ask for are nil.
 type children struct {
 	// component is the service, worker what runs beside it.
 	component component
@@ -67,7 +67,7 @@ type children struct {
 	route *unstructured.Unstructured
 }
 
-// component is what service and worker both consist of.
+// component has the objects that service and worker both have.
 type component struct {
 	name       string // as in labels and images
 	secret     *corev1.Secret
@@ -200,13 +200,13 @@ func (in *input) pod() corev1.PodSpec {
 	return pod
 }
 
-// workerPod is that of a service's worker.
+// workerPod returns the Pod of a service's worker.
 func (in *input) workerPod() corev1.PodSpec {
 	w := in.kind.Worker
 	return in.anyPod(w.Name, in.workerFile.hash, w.Dir, in.worker.Image, w.Sizing.Resources(in.worker.Resources), w.Grace)
 }
 
-// anyPod is what the Pods of service and worker have in common.
+// anyPod returns what the Pods of service and worker have in common.
 func (in *input) anyPod(component, hash, dir, image string, resources corev1.ResourceRequirements, grace int64) corev1.PodSpec {
 	if image == "" {
 		image = in.options.Images.Of(component)

@@ -103,7 +103,7 @@ func TestChildrenWithAWorker(t *testing.T) {
 	ctrltest.Golden(t, "service-worker", append(c.objects(), c.component.monitor, c.worker.monitor)...)
 }
 
-// Pods of services and workers are what Pod Security's profile restricted demands, and a worker is no client of Kubernetes.
+// Pods of services and workers satisfy the Pod Security profile restricted, and a worker is no client of Kubernetes.
 func TestPodsAreRestricted(t *testing.T) {
 	in := testInput(relay(), &common.ServiceSpec{})
 	in.worker = &common.WorkerSpec{}

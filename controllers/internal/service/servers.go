@@ -100,7 +100,7 @@ func (p *pass) binding(ctx context.Context, platform *platformv1alpha1.Platform,
 	return backend.ParseBinding(secret.Data), nil
 }
 
-// bucket is how service and workers reach object storage, nil where there is none: what else the Secret holds is left out.
+// bucket returns the keys of the binding that service and workers need for object storage, or nil if there is none.
 func (s *servers) bucket() map[string]string {
 	if s.objects.Type == "" {
 		return nil
@@ -117,7 +117,7 @@ func (s *servers) bucket() map[string]string {
 	return b.Data()
 }
 
-// connectionName is what claims call a server of a Platform.
+// connectionName returns the name of a server of a Platform in claims.
 func connectionName(namespace, platform, backendName string) string {
 	return "Platform/" + namespace + "/" + platform + "/" + backendName
 }

@@ -184,7 +184,7 @@ func (w *wiring) byPlatform(ctx context.Context, obj client.Object) []ctrlreconc
 	return w.matching(ctx, IndexPlatform, obj.GetNamespace()+"/"+name)
 }
 
-// bySecret are the services that depend on a Secret of somebody else: by their own specification, or by their Platform's.
+// bySecret returns the services that depend on a user's Secret: by their own specification, or by their Platform's.
 func (w *wiring) bySecret(ctx context.Context, secret client.ObjectKey) []ctrlreconcile.Request {
 	out := w.matching(ctx, indexSecrets, secret.String())
 	var platforms platformv1alpha1.PlatformList

@@ -26,7 +26,7 @@ import (
 const DataKey = "keys.json"
 
 const (
-	// keyMargin is how much longer than its tokens a former key stays: for clocks that differ, and for a replica that
+	// keyMargin is how much longer than its tokens a former key is kept: for clocks that differ, and for a replica that
 	// signed with it until the rollout ended.
 	keyMargin = time.Hour
 	// rsaBits of an RS256 key, as NIST SP 800-57 has it until 2030.
@@ -114,7 +114,7 @@ func dueIn(signing Key, former []Key, interval time.Duration, now time.Time) tim
 	return due
 }
 
-// Generate makes a key that nobody has.
+// Generate returns a new key.
 func Generate(algorithm string) (Key, error) {
 	key := Key{ID: strings.ToLower(rand.Text()[:16]), Algorithm: algorithm}
 	if algorithm == string(v1alpha1.HS256) {

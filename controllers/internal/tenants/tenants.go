@@ -27,7 +27,7 @@ import (
 )
 
 const (
-	// Kind is what claims call a role with its schema.
+	// Kind of a role with its schema, in claims.
 	Kind = "PostgreSQLTenant"
 	// Timeout bounds all that one pass does in one server.
 	Timeout = 20 * time.Second
@@ -105,7 +105,7 @@ func (t *Tenant) Checksum(owner external.Owner, server backend.Binding) string {
 	return workload.Checksum([]any{owner.Object.GetUID(), server.Data(), t.Tenant, t.Password})
 }
 
-// Make makes what is missing. It is claimed first, so that a crash leaves nothing that nobody knows of.
+// Make creates what is missing. It claims the tenant first, so that a crash leaves no unknown object.
 func Make(ctx context.Context, open Open, owner external.Owner, connection string, server backend.Binding, want Tenant) error {
 	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()
@@ -183,7 +183,7 @@ func notOwned(want Tenant) error {
 			"else remove role and schema, or rename the Platform", want.Name, want.Secret)}
 }
 
-// Binding is how a service logs in as the tenant, with at most so many connections. What only an administrator needs is left
+// Binding returns how a service logs in as the tenant, with a maximum number of connections. What only an administrator needs is left
 // out.
 func (t *Tenant) Binding(server backend.Binding, connections int32) config.Database {
 	b := server

@@ -59,7 +59,7 @@ func NewWorld(t *testing.T) *World {
 	return w
 }
 
-// Options are those of the manager.
+// Options returns the options of the manager.
 func (w *World) Options() setup.Options {
 	return setup.Options{
 		Namespaces: []string{w.Namespace}, DriftInterval: time.Hour, Images: setup.Images{Registry: "example.com/itechsmart", Tag: "1.2.3"},
