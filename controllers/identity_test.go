@@ -65,7 +65,7 @@ func identityWorld(t *testing.T) (*platformtest.World, *platformv1alpha1.Platfor
 	return w, newPlatform(w)
 }
 
-// deployment is one that a service's controller would have made, whose Pods verify keys; keys nil: a worker's.
+// deployment returns one that a service's controller would have made, whose Pods verify keys; keys nil: a worker's.
 func deployment(w *platformtest.World, name string, keys []string) *appsv1.Deployment {
 	labels := map[string]string{"app": name}
 	d := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{

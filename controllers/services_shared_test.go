@@ -44,7 +44,7 @@ func newKeys(t *testing.T, n int) []signingkeys.Key {
 	return keys
 }
 
-// versions are the resource versions of a service's children.
+// versions returns the resource versions of a service's children.
 func versions(w *platformtest.World, o service.Object) map[string]string {
 	out := map[string]string{}
 	for name, child := range w.Children(o) {

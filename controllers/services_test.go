@@ -34,7 +34,7 @@ func TestMain(m *testing.M) { ctrltest.Main(m) }
 // backends that the services of all products need.
 var backends = []string{platformv1alpha1.BackendPostgreSQL, platformv1alpha1.BackendRabbitMQ}
 
-// kinds are the services of all products.
+// kinds returns the services of all products.
 func kinds() []*service.Type {
 	var out []*service.Type
 	for i := range Products {
@@ -53,7 +53,7 @@ func eachService(t *testing.T, test func(t *testing.T, kind *service.Type)) {
 	}
 }
 
-// newWorld is a namespace with a Platform of external backends, and a manager of all services, whose Deployments run.
+// newWorld returns a namespace with a Platform of external backends, and a manager of all services, whose Deployments run.
 func newWorld(t *testing.T) (*platformtest.World, *platformtest.Platform) {
 	t.Helper()
 	w := platformtest.NewWorld(t)
@@ -68,7 +68,7 @@ func managed(p *platformv1alpha1.Platform) {
 	p.Spec.Backends.PostgreSQL = &platformv1alpha1.Backend{Managed: &platformv1alpha1.ManagedBackend{}}
 }
 
-// queueOf is the product's queue of tasks.
+// queueOf returns the product's queue of tasks.
 func queueOf(w *platformtest.World, kind *service.Type) string {
 	return kind.Product + "." + w.Namespace + "." + platformtest.Name + ".tasks"
 }

@@ -54,7 +54,7 @@ func (t *backendType) isReserved(key string) bool {
 	return false
 }
 
-// merged are the operator's settings with the user's over them.
+// merged returns the operator's settings with the user's over them.
 func merged(ours, theirs map[string]string) map[string]string {
 	out := maps.Clone(ours)
 	maps.Copy(out, theirs)
@@ -70,7 +70,7 @@ func lines(settings map[string]string, format string) string {
 	return out.String()
 }
 
-// megabytes is a size with the unit that all five systems read as 2^20 bytes, at least least.
+// megabytes returns a size with the unit that all five systems read as 2^20 bytes, at least least.
 func megabytes(bytes, least int64) string { return fmt.Sprintf("%dMB", max(bytes/mib, least)) }
 
 func execProbe(script string) corev1.ProbeHandler {

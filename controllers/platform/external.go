@@ -35,7 +35,7 @@ func (p *pass) external(ctx context.Context, kind *backendType, spec *v1alpha1.E
 	return b, p.bindTo(ctx, kind, &b, v1alpha1.ModeExternal, refs.VersionOf(secret))
 }
 
-// copied is the binding that was made from this very version of the Secret, so that a restart reads none live.
+// copied returns the binding that was made from this very version of the Secret, so that a restart reads none live.
 func (p *pass) copied(ctx context.Context, kind *backendType, from v1alpha1.SecretReference) (backend.Binding, bool) {
 	if from.Namespace != "" && from.Namespace != p.platform.Namespace {
 		return backend.Binding{}, false // whether it is still granted is to be asked

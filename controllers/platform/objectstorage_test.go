@@ -21,7 +21,7 @@ import (
 	"github.com/itechsmart/operator/internal/backend/s3"
 )
 
-// lake is a Secret as the S3 connector of Pipelines takes it, but for the bucket.
+// lake returns a Secret as the S3 connector of Pipelines takes it, but for the bucket.
 func lake() map[string]string {
 	return map[string]string{
 		"type": "s3", "uri": "https://s3.example.com", "region": "eu-west-1", "bucket": "payloads", "prefix": "team",

@@ -100,7 +100,7 @@ func (p *prober) Start(ctx context.Context) error {
 	return nil
 }
 
-// check tells what is known of a backend under this binding, and when the next login is due (zero: one is under way
+// check returns what is known of a backend under this binding, and when the next login is due (zero: one is under way
 // and will wake the Platform). It begins a login when one is due.
 func (p *prober) check(key probeKey, b backend.Binding) (probeResult, time.Duration) {
 	fingerprint := workload.Checksum(b.Data())

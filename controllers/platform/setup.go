@@ -109,7 +109,7 @@ func newReconciler(d *setup.Deps, prober *prober, kinds *dynamic.Kinds, database
 	}
 }
 
-// platformOf is the Platform that a child of a service belongs to.
+// platformOf returns the Platform that a child of a service belongs to.
 func platformOf(_ context.Context, obj client.Object) []ctrlreconcile.Request {
 	name := obj.GetLabels()[common.LabelPlatform]
 	if name == "" {
@@ -118,7 +118,7 @@ func platformOf(_ context.Context, obj client.Object) []ctrlreconcile.Request {
 	return []ctrlreconcile.Request{{NamespacedName: types.NamespacedName{Namespace: obj.GetNamespace(), Name: name}}}
 }
 
-// platformOfService is the Platform that a service stands on.
+// platformOfService returns the Platform that a service stands on.
 func platformOfService(_ context.Context, obj client.Object) []ctrlreconcile.Request {
 	s, ok := obj.(common.ServiceObject)
 	if !ok {

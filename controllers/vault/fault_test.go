@@ -126,7 +126,7 @@ func (s faultScenario) play(t *testing.T, at string, when kube.When) (state map[
 	return c.state(), crash.Writes(), died
 }
 
-// done is nil when the Secret of the current generation is Ready, with that version and nothing left to do.
+// done returns nil when the Secret of the current generation is Ready, with that version and nothing left to do.
 func (c *faultCell) done(version int64) error {
 	s := c.subject()
 	err := c.client.Get(c.ctx, client.ObjectKeyFromObject(s), s)
@@ -150,7 +150,7 @@ func (c *faultCell) done(version int64) error {
 	return nil
 }
 
-// state is all that matters at the end, without what differs from cell to cell.
+// state returns all that matters at the end, without what differs from cell to cell.
 func (c *faultCell) state() map[string]string {
 	c.t.Helper()
 	out := map[string]string{}

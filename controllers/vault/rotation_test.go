@@ -137,7 +137,7 @@ func TestCertificateExpires(t *testing.T) {
 	w.condition(s, vaultv1alpha1.ConditionExpiring, metav1.ConditionFalse, vaultv1alpha1.ReasonValid)
 }
 
-// metric is the value of a gauge.
+// metric returns the value of a gauge.
 func metric(t *testing.T, name, namespace, secret string) float64 {
 	t.Helper()
 	families, err := metrics.Registry.(prometheus.Gatherer).Gather()

@@ -51,7 +51,7 @@ var serviceType = &service.Type{
 	Retained:   func(platform string) []string { return []string{unsealName(platform)} },
 }
 
-// unsealName is the Secret with the passphrase that the operator makes.
+// unsealName returns the Secret with the passphrase that the operator makes.
 func unsealName(platform string) string {
 	return common.ServiceName(platform, vaultv1alpha1.Product) + "-unseal"
 }
@@ -98,7 +98,7 @@ func givenPassphrase(ctx context.Context, r *service.Request, ref *vaultv1alpha1
 	return given, err
 }
 
-// passphrase is the one that the operator makes. It is there before the database's Secret: where that one exists, a new
+// passphrase returns the one that the operator makes. It is there before the database's Secret: where that one exists, a new
 // passphrase would not open what the database holds.
 func passphrase(ctx context.Context, r *service.Request) (string, error) {
 	name := unsealName(r.Platform.Name)

@@ -257,7 +257,7 @@ func (p *pass) destroy(ctx context.Context, claim external.Claim) error {
 	return nil
 }
 
-// classify is reconcile.Classify, and returns no reason for no error.
+// classify returns reconcile.Classify, and returns no reason for no error.
 func classify(err error) (reason, message string) {
 	if err == nil {
 		return "", ""

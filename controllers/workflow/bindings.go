@@ -175,7 +175,7 @@ func lookAgain(err error) (after time.Duration, known bool) {
 	}
 }
 
-// bindingsSecret is pure.
+// bindingsSecret returns pure.
 func bindingsSecret(owner service.Object, told *config.Bindings) (*corev1.Secret, error) {
 	data, err := json.Marshal(told)
 	if err != nil {

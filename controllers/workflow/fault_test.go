@@ -67,7 +67,7 @@ func subject() *workflowv1alpha1.Workflow {
 	return of
 }
 
-// named is where the Workflow is.
+// named returns where the Workflow is.
 func (w *world) named() *workflowv1alpha1.Workflow {
 	return &workflowv1alpha1.Workflow{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: "orders"}}
 }
@@ -119,7 +119,7 @@ func (s faultScenario) play(t *testing.T, at string, when kube.When) (state map[
 	return w.state(), crash.Writes(), died
 }
 
-// done is nil when all is as the scenario has it. On the way it does what the service does.
+// done returns nil when all is as the scenario has it. On the way it does what the service does.
 func (s faultScenario) done(w *world) error {
 	told := w.bindings("main")
 	of := w.named()
@@ -151,7 +151,7 @@ func (s faultScenario) done(w *world) error {
 	return nil
 }
 
-// state is all that matters at the end, without what differs from cell to cell.
+// state returns all that matters at the end, without what differs from cell to cell.
 func (w *world) state() map[string]string {
 	w.t.Helper()
 	out := map[string]string{}

@@ -28,7 +28,7 @@ import (
 
 const worker = "workflow-worker"
 
-// serviceCell is a namespace with a Platform, and a manager of its Workflow service.
+// serviceCell returns a namespace with a Platform, and a manager of its Workflow service.
 func serviceCell(t *testing.T) (*platformtest.World, *platformtest.Platform) {
 	t.Helper()
 	w := platformtest.NewWorld(t)

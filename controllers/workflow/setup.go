@@ -143,13 +143,13 @@ func (c *Controller) neighbours(ctx context.Context, obj client.Object) []ctrlre
 	return c.platformsOf(ctx, []ctrlreconcile.Request{{NamespacedName: client.ObjectKeyFromObject(obj)}})
 }
 
-// concerned are the Platforms whose Workflows may see a Platform: its neighbours, and those of who names it from elsewhere.
+// concerned returns the Platforms whose Workflows may see a Platform: its neighbours, and those of who names it from elsewhere.
 func (c *Controller) concerned(ctx context.Context, platform client.Object) []ctrlreconcile.Request {
 	users := c.users().OfPlatform(ctx, platform)
 	return c.platformsOf(ctx, append(users, ctrlreconcile.Request{NamespacedName: client.ObjectKeyFromObject(platform)}))
 }
 
-// platformsOf are the Platforms of the namespaces of Workflows.
+// platformsOf returns the Platforms of the namespaces of Workflows.
 func (c *Controller) platformsOf(ctx context.Context, workflows []ctrlreconcile.Request) []ctrlreconcile.Request {
 	var out []ctrlreconcile.Request
 	seen := map[string]bool{}

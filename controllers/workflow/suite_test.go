@@ -122,7 +122,7 @@ func (w *world) platform(name string) *platformv1alpha1.Platform {
 	return p
 }
 
-// workflowService is the Workflow service of a Platform, by its name.
+// workflowService returns the Workflow service of a Platform, by its name.
 func workflowService(p *platformv1alpha1.Platform) *workflowv1alpha1.WorkflowService {
 	return &workflowv1alpha1.WorkflowService{ObjectMeta: metav1.ObjectMeta{Name: p.Name + "-workflow", Namespace: p.Namespace}}
 }
@@ -141,7 +141,7 @@ func (w *world) serviceReady(p *platformv1alpha1.Platform, ready bool) {
 
 func raw(text string) *apiextensionsv1.JSON { return &apiextensionsv1.JSON{Raw: []byte(text)} }
 
-// least is a Workflow of one step.
+// least returns a Workflow of one step.
 func least(name string) *workflowv1alpha1.Workflow {
 	return &workflowv1alpha1.Workflow{
 		ObjectMeta: metav1.ObjectMeta{Name: name},
@@ -151,7 +151,7 @@ func least(name string) *workflowv1alpha1.Workflow {
 	}
 }
 
-// hooked is one with a webhook whose key is in the Secret "hook", and a connection in the Secret "kafka".
+// hooked returns one with a webhook whose key is in the Secret "hook", and a connection in the Secret "kafka".
 func hooked(name, path string) *workflowv1alpha1.Workflow {
 	w := least(name)
 	w.Spec.Triggers = []workflowv1alpha1.Trigger{

@@ -318,7 +318,7 @@ func TestBindingsAreKeptAsRendered(t *testing.T) {
 	w.Expect(w.bindings("main")).To(BeEmpty())
 }
 
-// pod is one of the Platform main that mounts a Secret.
+// pod returns one of the Platform main that mounts a Secret.
 func (w *world) pod(name, secret string) *corev1.Pod {
 	w.t.Helper()
 	pod := &corev1.Pod{

@@ -32,7 +32,7 @@ type builder struct {
 	out, errors io.Writer
 }
 
-// environ is the environment of go build. Programs are static, and neither a workspace nor flags of the caller change them.
+// environ returns the environment of go build. Programs are static, and neither a workspace nor flags of the caller change them.
 func environ(platform string) ([]string, error) {
 	env := append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=", "GOWORK=off")
 	if platform != "" {

@@ -67,7 +67,7 @@ func (l *loader) findTopic(ctx context.Context) error {
 	return kafkago.UnknownTopicOrPartition
 }
 
-// end is a partition's end offset: how many records were ever written to it.
+// end returns a partition's end offset: how many records were ever written to it.
 func (l *loader) end(ctx context.Context, partition int) (int64, error) {
 	response, err := l.client.ListOffsets(ctx, &kafkago.ListOffsetsRequest{
 		Topics: map[string][]kafkago.OffsetRequest{l.topic: {kafkago.LastOffsetOf(partition)}},

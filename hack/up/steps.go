@@ -140,7 +140,7 @@ func (u *up) kubectl(ctx context.Context, args ...string) ([]byte, error) {
 	return out, nil
 }
 
-// kubectlLine is a command for people.
+// kubectlLine returns a command for people.
 func (u *up) kubectlLine(args ...string) string {
 	return "KUBECONFIG=.local/kubeconfig .local/bin/kubectl " + strings.Join(args, " ")
 }

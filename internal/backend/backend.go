@@ -78,7 +78,7 @@ func ParseBinding[V string | []byte](data map[string]V) Binding {
 	return b
 }
 
-// Data is the binding as a Secret's data; empty fields are left out.
+// Data returns the binding as a Secret's data; empty fields are left out.
 func (b Binding) Data() map[string]string {
 	data := map[string]string{}
 	for key, value := range b.Extra {
@@ -103,7 +103,7 @@ func (b Binding) Require(keys ...string) error {
 	return nil
 }
 
-// Address is host:port.
+// Address returns host:port.
 func (b Binding) Address() string { return net.JoinHostPort(b.Host, b.Port) }
 
 // ComposeURI returns scheme://user:password@host:port/path, escaped.
@@ -115,7 +115,7 @@ func (b Binding) ComposeURI(scheme, path string) string {
 	return u.String()
 }
 
-// Brokers is Kafka's bootstrap list, host:port each.
+// Brokers returns Kafka's bootstrap list, host:port each.
 func (b Binding) Brokers() []string {
 	list := b.BootstrapServers
 	if list == "" && b.Host != "" {

@@ -30,14 +30,14 @@ func (f *Faults) Fail(method string, err error) {
 	f.fail[method] = err
 }
 
-// Calls is how often the method was called, failed calls included.
+// Calls returns how often the method was called, failed calls included.
 func (f *Faults) Calls(method string) int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.calls[method]
 }
 
-// Total is how often any method was called.
+// Total returns how often any method was called.
 func (f *Faults) Total() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -48,7 +48,7 @@ func (f *Faults) Total() int {
 	return total
 }
 
-// Enter is the first line of each of a fake's methods: it counts the call and
+// Enter returns the first line of each of a fake's methods: it counts the call and
 // returns the error to answer with, if any. An ended context is ErrUnavailable,
 // as with the real clients.
 func (f *Faults) Enter(ctx context.Context, method string) error {

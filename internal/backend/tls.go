@@ -8,7 +8,7 @@ import (
 	"fmt"
 )
 
-// TLSConfig is the client configuration that the binding asks for: nil without
+// TLSConfig returns the client configuration that the binding asks for: nil without
 // TLS, else the binding's CA (key ca.crt; the system's roots when empty) and the
 // client certificate of keys tls.crt and tls.key, when present. Key
 // tls-server-name overrides the name that the certificate must bear.

@@ -111,7 +111,7 @@ func firstDifference(got, want []byte) string {
 	return fmt.Sprintf("its length: %d lines, want %d", len(g), len(w))
 }
 
-// manifests are all that we install: every rendering of the chart, and the kustomization.
+// manifests returns all that we install: every rendering of the chart, and the kustomization.
 func manifests(t *testing.T) map[string][]unstructured.Unstructured {
 	t.Helper()
 	out := map[string][]unstructured.Unstructured{"kustomize default": kustomized(t)}

@@ -61,7 +61,7 @@ func packages(t *testing.T) []pkg {
 	return list
 }
 
-// within tells whether a path of the module (without the module's name) is prefix or below it.
+// within reports whether a path of the module (without the module's name) is prefix or below it.
 func within(path string, prefixes ...string) bool {
 	return slices.ContainsFunc(prefixes, func(prefix string) bool {
 		return path == prefix || strings.HasPrefix(path, prefix+"/")
@@ -132,7 +132,7 @@ func controllerImports(product string) []string {
 	}
 }
 
-// contracts are the packages of workloads that controllers may import: configurations, and clients of services.
+// contracts returns the packages of workloads that controllers may import: configurations, and clients of services.
 func contracts(t *testing.T) []string {
 	t.Helper()
 	out := []string{serviceConfig}

@@ -29,7 +29,7 @@ func TestModulesShareVersions(t *testing.T) {
 	}
 }
 
-// requirements are the versions of a go.mod file.
+// requirements returns the versions of a go.mod file.
 func requirements(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	command := exec.Command("go", "mod", "edit", "-json")

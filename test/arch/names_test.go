@@ -75,7 +75,7 @@ func reasonFor(file string) string {
 	return ""
 }
 
-// lineOf is the first line that matches.
+// lineOf returns the first line that matches.
 func lineOf(data []byte, pattern *regexp.Regexp) string {
 	at := pattern.FindIndex(data)[0]
 	begin := bytes.LastIndexByte(data[:at], '\n') + 1

@@ -53,7 +53,7 @@ func BenchmarkForeignSecrets(b *testing.B) {
 	}
 }
 
-// idleMemory is what a fresh manager is resident in when it has nothing to do, and its live heap, in MiB.
+// idleMemory returns what a fresh manager is resident in when it has nothing to do, and its live heap, in MiB.
 func (f *fleet) idleMemory(b *testing.B) (resident, live float64) {
 	b.Helper()
 	m := startManager(b, f.program, f.kubeconfig)

@@ -79,7 +79,7 @@ func (m *managerProcess) stop(b *testing.B) {
 	m.cmd = nil
 }
 
-// memory is the process's resident set in MiB.
+// memory returns the process's resident set in MiB.
 func (m *managerProcess) memory(b *testing.B) float64 {
 	b.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", m.cmd.Process.Pid))
@@ -107,7 +107,7 @@ func (m *managerProcess) profile(b *testing.B) {
 	}
 }
 
-// debug is an answer of the manager's pprof.
+// debug returns an answer of the manager's pprof.
 func (m *managerProcess) debug(b *testing.B, what string) []byte {
 	b.Helper()
 	resp, err := http.Get("http://" + m.pprof + "/debug/pprof/" + what)
@@ -122,7 +122,7 @@ func (m *managerProcess) debug(b *testing.B, what string) []byte {
 	return data
 }
 
-// synced tells whether no controller waits for a cache any more: readiness speaks of those caches alone that are asked for
+// synced reports whether no controller waits for a cache any more: readiness speaks of those caches alone that are asked for
 // already.
 func (m *managerProcess) synced(b *testing.B) error {
 	if bytes.Contains(m.debug(b, "goroutine?debug=2"), []byte("WaitForSync")) {
@@ -131,7 +131,7 @@ func (m *managerProcess) synced(b *testing.B) error {
 	return nil
 }
 
-// load are what the process has used of the processors, in seconds, and what of its heap is alive, in MiB.
+// load returns what the process has used of the processors, in seconds, and what of its heap is alive, in MiB.
 func (m *managerProcess) load(b *testing.B) (cpu, heap float64) {
 	b.Helper()
 	metrics := m.scrape(b)
@@ -173,7 +173,7 @@ func families(b *testing.B, resp *http.Response) map[string]*dto.MetricFamily {
 	}
 }
 
-// idle tells whether the manager has made at least so many passes over Pipelines and has nothing to do.
+// idle reports whether the manager has made at least so many passes over Pipelines and has nothing to do.
 func (m *managerProcess) idle(b *testing.B, passes float64) error {
 	metrics := m.scrape(b)
 	if made := sum(metrics["controller_runtime_reconcile_total"], "controller", "pipeline"); made < passes {

@@ -36,7 +36,7 @@ func sum(family *dto.MetricFamily, name, value string) float64 {
 	return total
 }
 
-// passes are how long the passes of a controller took: their number, mean and quantile in milliseconds.
+// passes returns how long the passes of a controller took: their number, mean and quantile in milliseconds.
 func passes(b *testing.B, metrics map[string]*dto.MetricFamily, controller string, q float64) (count, mean, quantile float64) {
 	b.Helper()
 	for _, metric := range metrics["controller_runtime_reconcile_time_seconds"].GetMetric() {
@@ -50,7 +50,7 @@ func passes(b *testing.B, metrics map[string]*dto.MetricFamily, controller strin
 	return 0, 0, 0
 }
 
-// native is the upper bound of a native histogram's bucket that holds the quantile.
+// native returns the upper bound of a native histogram's bucket that holds the quantile.
 func native(h *dto.Histogram, q float64) float64 {
 	rank := q * float64(h.GetSampleCount())
 	seen := float64(h.GetZeroCount())
@@ -115,7 +115,7 @@ func (r requests) since(before requests) requests {
 	return out
 }
 
-// written are the requests that changed something and that only a manager makes; events aside.
+// written returns the requests that changed something and that only a manager makes; events aside.
 func (r requests) written() (total, status float64) {
 	for key, value := range r {
 		verb, rest, _ := strings.Cut(key, " ")
@@ -131,7 +131,7 @@ func (r requests) written() (total, status float64) {
 	return total, status
 }
 
-// read are the live reads of single objects of the kinds that controllers care for.
+// read returns the live reads of single objects of the kinds that controllers care for.
 func (r requests) read() float64 {
 	total := 0.0
 	for key, value := range r {

@@ -27,7 +27,7 @@ const (
 	groupsPerNamespace = 5
 )
 
-// pipelines is how many of the resources are Pipelines.
+// pipelines returns how many of the resources are Pipelines.
 func (f *fleet) pipelines() int { return f.resources / groupSize * (groupSize - 1) }
 
 func (f *fleet) namespace(b *testing.B, name string) {
@@ -37,7 +37,7 @@ func (f *fleet) namespace(b *testing.B, name string) {
 	}
 }
 
-// mixed are the resources; the namespaces and the Secrets that they need exist when it returns.
+// mixed returns the resources; the namespaces and the Secrets that they need exist when it returns.
 func (f *fleet) mixed(b *testing.B) []client.Object {
 	b.Helper()
 	bindings := map[string]backend.Binding{"kafka": servers.Kafka(b), "clickhouse": servers.ClickHouse(b)}

@@ -303,7 +303,7 @@ func (r *readiness) wait(b *testing.B, objects []client.Object, timeout time.Dur
 	}
 }
 
-// p99 is the time from the request to Ready that 99 of 100 keep.
+// p99 returns the time from the request to Ready that 99 of 100 keep.
 func (r *readiness) p99(objects []client.Object) time.Duration {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -119,7 +119,7 @@ func (p *process) kill() {
 	}
 }
 
-// tail is the end of what the process logged.
+// tail returns the end of what the process logged.
 func (p *process) tail() string {
 	text, err := os.ReadFile(filepath.Join(p.dir, "err"))
 	if err != nil {

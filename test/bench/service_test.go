@@ -33,7 +33,7 @@ type ourService struct {
 	admin            string   // a token
 }
 
-// serviceSettings are a service's, on schemas of its own.
+// serviceSettings returns a service's, on schemas of its own.
 func serviceSettings(b *testing.B, product, namespace string, database backend.Binding) *config.Service {
 	b.Helper()
 	schema := "bench_" + strings.ToLower(rand.Text())

@@ -45,7 +45,7 @@ func secretName(i int) string { return fmt.Sprintf("s/%05d", i) }
 
 func secretURL(name, more string) string { return "/api/v1/secrets/" + url.PathEscape(name) + more }
 
-// ourWrite is the body that writes a value of 256 bytes.
+// ourWrite returns the body that writes a value of 256 bytes.
 func ourWrite(b *testing.B, name string) []byte {
 	b.Helper()
 	body := struct {

@@ -17,7 +17,7 @@ import (
 	"github.com/itechsmart/operator/workloads/config"
 )
 
-// mixed is what users do: whom they are, what secrets there are, values, and one write in ten requests.
+// mixed returns what users do: whom they are, what secrets there are, values, and one write in ten requests.
 func (v *ourVault) mixed(b *testing.B) []load.Class {
 	b.Helper()
 	var lists []load.Request

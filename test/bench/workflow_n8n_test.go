@@ -75,7 +75,7 @@ func runN8N(b *testing.B, root, engine string) (address string) {
 	return address
 }
 
-// n8nWorkflow is a webhook, the steps, and the last one's output as the answer.
+// n8nWorkflow returns a webhook, the steps, and the last one's output as the answer.
 func n8nWorkflow(id string, j job) map[string]any {
 	nodes := []map[string]any{n8nNode("start", "webhook", 2.1, map[string]any{
 		"httpMethod": "POST", "path": strings.TrimPrefix(j.path, "/"), "responseMode": "lastNode",

@@ -169,7 +169,7 @@ func install(b *testing.B, script, last string) error {
 
 func portOf(address string) string { return address[strings.LastIndexByte(address, ':')+1:] }
 
-// diskDir is a directory beside those of the test servers: the system's temporary files may be in memory, where a sync is for free.
+// diskDir returns a directory beside those of the test servers: the system's temporary files may be in memory, where a sync is for free.
 func diskDir(b *testing.B, name string) string {
 	b.Helper()
 	base := filepath.Join(kube.Root(), ".local", "test")

@@ -131,7 +131,7 @@ func query(ctx context.Context, b backend.Binding, sql string) ([]int64, error) 
 	return out, nil
 }
 
-// count is a query for one number; it waits for a server that is restarting.
+// count returns a query for one number; it waits for a server that is restarting.
 func (c *cluster) count(sql string) int64 {
 	c.t.Helper()
 	var out []int64

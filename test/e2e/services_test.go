@@ -28,7 +28,7 @@ type resource interface {
 	common.ConditionedObject
 }
 
-// named is what the quickstart's resources are found by.
+// named returns what the quickstart's resources are found by.
 func named(name string) metav1.ObjectMeta {
 	return metav1.ObjectMeta{Namespace: namespace, Name: name}
 }
@@ -66,7 +66,7 @@ func (c *cluster) platformReady() {
 	}
 }
 
-// services are the quickstart's, by product: its Vault, and its Workflow if there is one.
+// services returns the quickstart's, by product: its Vault, and its Workflow if there is one.
 func (c *cluster) services() map[string]resource {
 	c.t.Helper()
 	out := map[string]resource{vaultv1alpha1.Product: theVault()}

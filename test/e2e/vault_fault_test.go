@@ -175,7 +175,7 @@ func TestVaultKills(t *testing.T) {
 	c.platformReady()
 }
 
-// withoutAPIServer is what Vault still does then: a value is written, and read.
+// withoutAPIServer returns what Vault still does then: a value is written, and read.
 func (c *cluster) withoutAPIServer(v vault.Client, path string, n int) int64 {
 	c.t.Helper()
 	want := fmt.Sprint("value ", n)

@@ -44,7 +44,7 @@ func (c *cluster) service(name string, port int) string {
 	return fmt.Sprintf("%s:%d", s.Spec.ClusterIP, port)
 }
 
-// vaultURL is where the quickstart's Vault answers.
+// vaultURL returns where the quickstart's Vault answers.
 func (c *cluster) vaultURL() string { c.t.Helper(); return "http://" + c.service("main-vault", 8080) }
 
 // administrator logs in as the Platform's first user.
@@ -67,7 +67,7 @@ func (c *cluster) administrator() string {
 	return token.AccessToken
 }
 
-// vault is the quickstart's Vault as its administrator sees it.
+// vault returns the quickstart's Vault as its administrator sees it.
 func (c *cluster) vault() vault.Client {
 	c.t.Helper()
 	token := c.administrator()

@@ -280,7 +280,7 @@ outputs: {said: "${{ steps.job.output.logs }}", code: "${{ steps.job.output.exit
 	f.Eventually(func() int { return len(f.of("e2e-kubernetes")) }, patience, often).Should(Equal(1))
 }
 
-// postgresImage is one of the cluster's with a shell.
+// postgresImage returns one of the cluster's with a shell.
 func (c *cluster) postgresImage() string {
 	c.t.Helper()
 	var pod corev1.Pod

@@ -145,7 +145,7 @@ func TestManagerMayNoMore(t *testing.T) {
 	}
 }
 
-// asManager is the manager's configuration.
+// asManager returns the manager's configuration.
 func asManager() *rest.Config {
 	cfg := rest.CopyConfig(shared.config)
 	cfg.Impersonate = rest.ImpersonationConfig{

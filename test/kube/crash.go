@@ -58,7 +58,7 @@ func (c *Crash) Arm(at string, when When) {
 	c.armed, c.at, c.when, c.writes, c.seen = true, at, when, nil, map[string]int{}
 }
 
-// Writes are what changed something at the API server since Arm, in order, as "verb Kind[/subresource] #n", where n counts from 1 the
+// Writes returns what changed something at the API server since Arm, in order, as "verb Kind[/subresource] #n", where n counts from 1 the
 // writes of the same words; the last may not have reached it.
 func (c *Crash) Writes() []string {
 	c.mu.Lock()
@@ -66,7 +66,7 @@ func (c *Crash) Writes() []string {
 	return append([]string(nil), c.writes...)
 }
 
-// Quiet tells whether nothing was written for that long.
+// Quiet reports whether nothing was written for that long.
 func (c *Crash) Quiet(d time.Duration) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -83,7 +83,7 @@ func (c *Crash) OnDeath(kill context.CancelFunc) {
 	c.kill = kill
 }
 
-// gone tells whether the manager has died.
+// gone reports whether the manager has died.
 func (c *Crash) gone() bool {
 	select {
 	case <-c.dead:
@@ -118,7 +118,7 @@ func (c *Crash) write(what string, do func() (bool, error)) error {
 	return nil
 }
 
-// always is a write that changes something whenever it is taken.
+// always returns a write that changes something whenever it is taken.
 func always(do func() error) func() (bool, error) {
 	return func() (bool, error) { return true, do() }
 }
@@ -222,7 +222,7 @@ func (c *Crash) subResources(funcs *interceptor.Funcs, kind func(runtime.Object)
 	}
 }
 
-// applied is the kind of an apply configuration.
+// applied returns the kind of an apply configuration.
 func applied(obj runtime.ApplyConfiguration) string {
 	if named, ok := obj.(interface{ GetKind() string }); ok {
 		return named.GetKind()

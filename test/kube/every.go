@@ -102,7 +102,7 @@ func (e *enumeration) cell(t *testing.T, at string, when When) {
 	}
 }
 
-// Differences tells how an end state differs from the wanted one.
+// Differences returns how an end state differs from the wanted one.
 func Differences(want, got map[string]string) []string {
 	var out []string
 	for _, name := range slices.Sorted(maps.Keys(want)) {

@@ -81,13 +81,13 @@ func (s *Server) Namespace(t testing.TB, prefix string) string {
 	return namespace.Name
 }
 
-// Root is the repository's directory.
+// Root returns the repository's directory.
 func Root() string {
 	_, file, _, _ := runtime.Caller(0)
 	return filepath.Join(filepath.Dir(file), "..", "..")
 }
 
-// moduleDir is where Go keeps a module's files.
+// moduleDir returns where Go keeps a module's files.
 func moduleDir(module string) (string, error) {
 	cmd := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", module)
 	cmd.Dir = Root()

@@ -29,7 +29,7 @@ func isService(kind schema.GroupVersionKind) bool {
 	return strings.HasSuffix(kind.Group, ".itechsmart.dev") && strings.HasSuffix(kind.Kind, "Service")
 }
 
-// serviceKinds are those that a scheme has.
+// serviceKinds returns those that a scheme has.
 func serviceKinds(scheme *runtime.Scheme) []schema.GroupVersionKind {
 	var out []schema.GroupVersionKind
 	for kind := range scheme.AllKnownTypes() {
@@ -41,7 +41,7 @@ func serviceKinds(scheme *runtime.Scheme) []schema.GroupVersionKind {
 	return out
 }
 
-// State is all that is in a namespace after garbage collection, by kind and name. What differs from run to run is left
+// State returns all that is in a namespace after garbage collection, by kind and name. What differs from run to run is left
 // out, or replaced as the pairs in replace tell.
 func State(ctx context.Context, c client.Client, namespace string, replace ...string) (map[string]string, error) {
 	var objects []unstructured.Unstructured
@@ -81,7 +81,7 @@ func State(ctx context.Context, c client.Client, namespace string, replace ...st
 	return out, nil
 }
 
-// text is what of an object must be the same in every cell.
+// text returns what of an object must be the same in every cell.
 func text(obj *unstructured.Unstructured) (string, error) {
 	content := obj.DeepCopy().Object
 	metadata := content["metadata"].(map[string]any)

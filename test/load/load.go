@@ -60,7 +60,7 @@ type Result struct {
 	Classes map[string]Latency
 }
 
-// PerSecond are good answers.
+// PerSecond returns the number of good answers per second.
 func (r Result) PerSecond() float64 { return float64(r.Requests-r.Errors) / r.Seconds }
 
 // Latency in milliseconds.

@@ -22,7 +22,7 @@ const (
 	failureBytes = 300
 )
 
-// wire is the request as it is sent.
+// wire returns the request as it is sent.
 func (q *Request) wire(address string) ([]byte, error) {
 	request, err := http.NewRequest(q.Method, "http://"+address+q.Path, bytes.NewReader(q.Body))
 	if err != nil {

@@ -35,7 +35,7 @@ var root = filepath.Join("..", "..")
 // fenced is a block of YAML in a page.
 var fenced = regexp.MustCompile("(?ms)^```yaml\n(.*?)^```")
 
-// sources are all texts with resources, by where they stand.
+// sources returns all texts with resources, by where they stand.
 func sources(t *testing.T) map[string]string {
 	t.Helper()
 	texts := map[string]string{}

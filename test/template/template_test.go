@@ -300,7 +300,7 @@ func get(url string) (string, error) {
 	return string(body), err
 }
 
-// ready is the status of the service's condition Ready.
+// ready returns the status of the service's condition Ready.
 func ready(t *testing.T, c client.Client) string {
 	t.Helper()
 	obj := &unstructured.Unstructured{}

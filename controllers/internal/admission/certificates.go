@@ -109,7 +109,7 @@ func certificates(text []byte) []*x509.Certificate {
 	return out
 }
 
-// valid is those certificates whose time is not over.
+// valid returns those certificates whose time is not over.
 func valid(text []byte, now time.Time) []byte {
 	var out bytes.Buffer
 	for _, c := range certificates(text) {

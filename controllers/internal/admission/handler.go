@@ -21,7 +21,7 @@ import (
 	"github.com/itechsmart/operator/controllers/internal/validation"
 )
 
-// Path is where the webhook of a kind is served.
+// Path returns where the webhook of a kind is served.
 func Path(kind schema.GroupVersionKind) string {
 	return "/validate-" + strings.ReplaceAll(kind.Group, ".", "-") + "-" + kind.Version + "-" + strings.ToLower(kind.Kind)
 }

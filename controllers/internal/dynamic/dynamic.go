@@ -28,7 +28,7 @@ type Kind struct {
 	Versions    []string
 }
 
-// GroupKind is the kind without a version.
+// GroupKind returns the kind without a version.
 func (k Kind) GroupKind() schema.GroupKind { return schema.GroupKind{Group: k.Group, Kind: k.Kind} }
 
 // Kinds starts the watches of one controller.

@@ -35,7 +35,7 @@ func (p *Product) Validated() []validation.Kind {
 	return append([]validation.Kind{p.Service.Validated()}, p.Kinds...)
 }
 
-// Programs are the programs whose images the product's controllers run.
+// Programs returns the programs whose images the product's controllers run.
 func (p *Product) Programs() []string {
 	if p.Service == nil {
 		return p.Workers

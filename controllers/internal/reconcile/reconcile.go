@@ -195,7 +195,7 @@ func unpatched(err error) (ctrl.Result, error) {
 // behindResult gives the cache time to catch up.
 func behindResult() ctrl.Result { return ctrl.Result{RequeueAfter: jitter(50 * time.Millisecond)} }
 
-// decide is the one place where an error becomes a requeue.
+// decide returns the one place where an error becomes a requeue.
 func decide(err error, again time.Duration) (ctrl.Result, error) {
 	var waiting *Waiting
 	var terminal *Terminal

@@ -20,7 +20,7 @@ import (
 // bcryptHash matches the hashes of OAuth 2 clients' secrets.
 var bcryptHash = regexp.MustCompile(`^\$2[aby]\$[0-9]{2}\$[./A-Za-z0-9]{53}$`)
 
-// configuration is the file that the service reads, without its generation and its product's part.
+// configuration returns the file that the service reads, without its generation and its product's part.
 func (p *pass) configuration(
 	platform *platformv1alpha1.Platform, servers *servers, databases *databases, queue *config.Queue, auth *config.Auth, settings any,
 ) (*config.Service, error) {
@@ -112,7 +112,7 @@ func issuers(specs []platformv1alpha1.TokenIssuer) []config.Issuer {
 	return out
 }
 
-// clients are the OAuth 2 clients, with the hashes of their secrets.
+// clients returns the OAuth 2 clients, with the hashes of their secrets.
 func (p *pass) clients(ctx context.Context, platform *platformv1alpha1.Platform) ([]config.Client, error) {
 	var out []config.Client
 	for i := range platform.Spec.Auth.Clients {

@@ -54,7 +54,7 @@ func (p *pass) databases(ctx context.Context, platform *platformv1alpha1.Platfor
 	}, nil
 }
 
-// identity is the role and schema of users and their roles, which the Platform makes.
+// identity returns the role and schema of users and their roles, which the Platform makes.
 func (p *pass) identity(ctx context.Context, platform *platformv1alpha1.Platform) (*tenants.Tenant, error) {
 	secret, err := p.ofPlatform(ctx, platform, tenants.SecretName(platform.Name, platformv1alpha1.ComponentIdentity))
 	if err != nil {

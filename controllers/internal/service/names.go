@@ -29,12 +29,12 @@ func configPrefix(platform, component string) string {
 	return common.ServiceName(platform, component) + "-config-"
 }
 
-// reviewerName is the ClusterRoleBinding by which a service may have tokens reviewed.
+// reviewerName returns the ClusterRoleBinding by which a service may have tokens reviewed.
 func reviewerName(namespace, platform, product string) string {
 	return "itechsmart:" + namespace + ":" + common.ServiceName(platform, product) + ":token-reviewer"
 }
 
-// queueName is a product's queue of tasks. A namespace has no dots, so no two Platforms of a cluster share one.
+// queueName returns a product's queue of tasks. A namespace has no dots, so no two Platforms of a cluster share one.
 func queueName(namespace, platform, product string) string {
 	return product + "." + namespace + "." + platform + ".tasks"
 }

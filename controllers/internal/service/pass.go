@@ -68,7 +68,7 @@ func (p *pass) Steps() []reconcile.Step {
 
 func (p *pass) validate(context.Context) error { return p.valid.Check(p.service) }
 
-// rival is an error when an older service of the product stands on the Platform.
+// rival returns an error when an older service of the product stands on the Platform.
 func (p *pass) rival(ctx context.Context) error {
 	older, err := p.kind.Of(ctx, p.client, p.service.GetNamespace(), p.spec.PlatformRef.Name)
 	if err != nil || older == nil || older.GetUID() == p.service.GetUID() {
@@ -126,7 +126,7 @@ func (p *pass) serve(ctx context.Context) error {
 	return rolling
 }
 
-// platform is where the service stands.
+// platform returns where the service stands.
 func (p *pass) platform(ctx context.Context) (*platformv1alpha1.Platform, error) {
 	platform, err := refs.Platform(ctx, p.client, p.service.GetNamespace(), &p.spec.PlatformRef)
 	if err == nil && !platform.DeletionTimestamp.IsZero() {
@@ -152,7 +152,7 @@ func (p *pass) observe(ctx context.Context) (*observed, error) {
 	return &o, err
 }
 
-// deployment is this service's Deployment of a component; nil: none.
+// deployment returns this service's Deployment of a component; nil: none.
 func (p *pass) deployment(ctx context.Context, component string) (*appsv1.Deployment, error) {
 	var live appsv1.Deployment
 	name := p.componentName(component)
@@ -166,7 +166,7 @@ func (p *pass) deployment(ctx context.Context, component string) (*appsv1.Deploy
 	return &live, nil
 }
 
-// settings are the product's own part of the configuration.
+// settings returns the product's own part of the configuration.
 func (p *pass) settings(ctx context.Context, platform *platformv1alpha1.Platform, now *observed) (any, error) {
 	if p.kind.Configure == nil {
 		return nil, nil

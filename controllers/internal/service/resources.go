@@ -79,7 +79,7 @@ type component struct {
 	monitor *unstructured.Unstructured
 }
 
-// objects are the children that every cluster takes, in the order in which they are applied.
+// objects returns the children that every cluster takes, in the order in which they are applied.
 func (c *children) objects() []client.Object {
 	out := []client.Object{c.component.secret, c.component.account}
 	if c.binding != nil {
@@ -98,7 +98,7 @@ func (c *children) objects() []client.Object {
 	return out
 }
 
-// components are the service and, where there is one, its worker.
+// components returns the service and, where there is one, its worker.
 func (c *children) components() []*component {
 	if c.worker == nil {
 		return []*component{&c.component}
@@ -161,7 +161,7 @@ func disruption(selector map[string]string) policyv1.PodDisruptionBudgetSpec {
 	}
 }
 
-// rolling is a Deployment of which a new Pod is Ready before an old one goes.
+// rolling returns a Deployment of which a new Pod is Ready before an old one goes.
 func rolling(selector, labels map[string]string, hash string, pod corev1.PodSpec) appsv1.DeploymentSpec {
 	return appsv1.DeploymentSpec{
 		RevisionHistoryLimit: ptr.To[int32](2), ProgressDeadlineSeconds: ptr.To[int32](600),
@@ -187,7 +187,7 @@ func spreadOver(selector map[string]string) []corev1.TopologySpreadConstraint {
 	return out
 }
 
-// pod is a service's.
+// pod returns a service's.
 func (in *input) pod() corev1.PodSpec {
 	spill := in.platform.Spec.Audit.SpillSize.Value()
 	pod := in.anyPod(in.kind.Product, in.file.hash, config.Dir, in.spec.Image, in.kind.Sizing.Resources(in.spec.Resources), grace)
@@ -233,7 +233,7 @@ func (in *input) anyPod(component, hash, dir, image string, resources corev1.Res
 	}
 }
 
-// configVolumes are a component's file, and what changes beside it while it runs.
+// configVolumes returns a component's file, and what changes beside it while it runs.
 func (in *input) configVolumes(component, hash, dir string) ([]corev1.Volume, []corev1.VolumeMount) {
 	secret := configPrefix(in.platform.Name, component) + hash
 	volumes := []corev1.Volume{{Name: workload.VolumeConfig, VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{

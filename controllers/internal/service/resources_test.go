@@ -21,7 +21,7 @@ import (
 	"github.com/itechsmart/operator/internal/backend"
 )
 
-// echo is a product without a worker.
+// echo returns a product without a worker.
 func echo() *Type {
 	return &Type{
 		Product: "echo", Kind: "EchoService", Title: "Echo",
@@ -30,7 +30,7 @@ func echo() *Type {
 	}
 }
 
-// relay is a product with a worker, a queue, a bucket and bindings.
+// relay returns a product with a worker, a queue, a bucket and bindings.
 func relay() *Type {
 	return &Type{
 		Product: "relay", Kind: "RelayService", Title: "Relay", Queue: true, Objects: true, BindingsDir: "/etc/bindings", OpenEgress: true,

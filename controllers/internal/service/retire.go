@@ -152,7 +152,7 @@ func (p *pass) dropClaimed(ctx context.Context) error {
 	return nil
 }
 
-// serverOf is the server to drop from; empty: it is gone, or goes with its Platform, and takes all along.
+// serverOf returns the server to drop from; empty: it is gone, or goes with its Platform, and takes all along.
 func (p *pass) serverOf(ctx context.Context, name string) (backend.Binding, error) {
 	var platform platformv1alpha1.Platform
 	err := p.client.Get(ctx, client.ObjectKey{Namespace: p.service.GetNamespace(), Name: p.spec.PlatformRef.Name}, &platform)

@@ -158,7 +158,7 @@ func (w *wiring) watch(b *builder.Builder) *builder.Builder {
 	return b
 }
 
-// byOwner are the services on the Platform of an object that belongs to a service of the kind: its owner, and the younger one
+// byOwner returns the services on the Platform of an object that belongs to a service of the kind: its owner, and the younger one
 // that waits until the children of a deleted one are gone.
 func (w *wiring) byOwner(ctx context.Context, obj client.Object) []ctrlreconcile.Request {
 	labels := obj.GetLabels()
@@ -172,7 +172,7 @@ func (w *wiring) byOwner(ctx context.Context, obj client.Object) []ctrlreconcile
 	return w.matching(ctx, IndexPlatform, namespace+"/"+labels[common.LabelPlatform])
 }
 
-// byPlatform are the services on a Platform, or on the one whose child a Secret is.
+// byPlatform returns the services on a Platform, or on the one whose child a Secret is.
 func (w *wiring) byPlatform(ctx context.Context, obj client.Object) []ctrlreconcile.Request {
 	name := obj.GetName()
 	if _, isPlatform := obj.(*platformv1alpha1.Platform); !isPlatform {
@@ -202,7 +202,7 @@ func (w *wiring) bySecret(ctx context.Context, secret client.ObjectKey) []ctrlre
 	return out
 }
 
-// rivals are the other services on the Platform of one that comes or goes.
+// rivals returns the other services on the Platform of one that comes or goes.
 func (w *wiring) rivals(ctx context.Context, obj client.Object) []ctrlreconcile.Request {
 	o, ok := obj.(Object)
 	if !ok {

@@ -80,7 +80,7 @@ type WorkerShared struct {
 	PrivateCIDRs []string
 }
 
-// Components are the service and its worker, as labels, names and images have them.
+// Components returns the service and its worker, as labels, names and images have them.
 func (t *Type) Components() []string {
 	if t.Worker == nil {
 		return []string{t.Product}
@@ -88,7 +88,7 @@ func (t *Type) Components() []string {
 	return []string{t.Product, t.Worker.Name}
 }
 
-// Listed is the kind as other controllers know it.
+// Listed returns the kind as other controllers know it.
 func (t *Type) Listed() setup.ServiceKind {
 	return setup.ServiceKind{Product: t.Product, Kind: t.Kind, New: func() client.Object { return t.New() }, NewList: t.NewList}
 }

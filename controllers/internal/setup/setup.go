@@ -142,7 +142,7 @@ func New(mgr ctrl.Manager, options Options) (*Deps, error) {
 	}, nil
 }
 
-// ControllerOptions are the options of every controller.
+// ControllerOptions returns the options of every controller.
 func (d *Deps) ControllerOptions() controller.Options {
 	warm := true
 	return controller.Options{

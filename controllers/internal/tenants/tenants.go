@@ -52,7 +52,7 @@ type Tenant struct {
 	former string
 }
 
-// Name is the name of a component's role and schema: itechsmart_<namespace>_<platform>_<component>. A hyphen becomes two
+// Name returns the name of a component's role and schema: itechsmart_<namespace>_<platform>_<component>. A hyphen becomes two
 // underscores, so that no two triples have one name; what is too long ends in a hash.
 func Name(namespace, platform, component string) string {
 	plain := strings.ReplaceAll(namespace+"_"+platform+"_"+component, "-", "__")
@@ -65,7 +65,7 @@ func Name(namespace, platform, component string) string {
 	return name[:longest-len(hash)] + hash
 }
 
-// SecretName is the Secret with the credentials of a component's schema.
+// SecretName returns the Secret with the credentials of a component's schema.
 func SecretName(platform, component string) string {
 	return common.ServiceName(platform, component) + "-database"
 }

@@ -26,7 +26,7 @@ func Context(t testing.TB) context.Context {
 	return ctx
 }
 
-// Name is a fresh lower-case identifier, for the suites share one server.
+// Name returns a fresh lower-case identifier, for the suites share one server.
 func Name(prefix string) string { return prefix + "_" + strings.ToLower(rand.Text()[:10]) }
 
 // Must fails the test on an error.

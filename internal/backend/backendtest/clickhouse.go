@@ -31,7 +31,7 @@ type clickhouseSuite struct {
 	database string
 }
 
-// table is one with everything.
+// table returns one with everything.
 func (s clickhouseSuite) table() clickhouse.Table {
 	return clickhouse.Table{
 		Database: s.database, Name: Name("events"),

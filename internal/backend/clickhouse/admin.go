@@ -18,7 +18,7 @@ import (
 
 const dialTimeout = 10 * time.Second
 
-// Options is what clickhouse-go needs to reach the binding's server, with LZ4.
+// Options returns what clickhouse-go needs to reach the binding's server, with LZ4.
 // Key protocol is http (when empty) or native. ErrInvalid names the key that is
 // wrong.
 func Options(b backend.Binding) (*ch.Options, error) {
@@ -45,7 +45,7 @@ func Options(b backend.Binding) (*ch.Options, error) {
 	}, nil
 }
 
-// Open is a connection pool for connectors, in the binding's database, with no
+// Open returns a connection pool for connectors, in the binding's database, with no
 // round trip yet. Wrap its errors by Error.
 func Open(b backend.Binding) (driver.Conn, error) {
 	options, err := Options(b)

@@ -131,7 +131,7 @@ func (c Column) split() (kind, expression string) {
 	return strings.ToUpper(kind), expression
 }
 
-// sql is the column's definition.
+// sql returns the column's definition.
 func (c Column) sql() string {
 	text := Quote(c.Name) + " " + c.Type
 	kind, expression := c.split()
@@ -151,7 +151,7 @@ func (t Table) engine() string {
 	return t.Engine
 }
 
-// merges tells whether the engine has a sorting key.
+// merges reports whether the engine has a sorting key.
 func (t Table) merges() bool { return strings.Contains(t.engine(), "MergeTree") }
 
 func (t Table) validate() error {
@@ -197,7 +197,7 @@ func (t Table) validate() error {
 // deduplicationWindow is how many of the last batches are remembered: more than writers can have in flight.
 const deduplicationWindow = 1000
 
-// create is the CREATE TABLE statement; onCluster is empty or the clause.
+// create returns the CREATE TABLE statement; onCluster is empty or the clause.
 func (t Table) create(onCluster string) string {
 	columns := make([]string, len(t.Columns))
 	for i, column := range t.Columns {

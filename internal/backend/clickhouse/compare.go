@@ -21,7 +21,7 @@ type Drift struct {
 	Fixed []string
 }
 
-// None tells that nothing differs.
+// None reports that nothing differs.
 func (d Drift) None() bool {
 	return len(d.Missing) == 0 && len(d.Changed) == 0 && !d.TTL && !d.Comment && len(d.Fixed) == 0
 }
@@ -69,7 +69,7 @@ var aliases = map[string]string{
 
 var typeWord = regexp.MustCompile(`'[^']*'|[A-Za-z_][A-Za-z0-9_]*`)
 
-// SameType tells whether two types are one, whatever their spacing and whichever
+// SameType reports whether two types are one, whatever their spacing and whichever
 // of the common aliases they use.
 func SameType(a, b string) bool { return canonicalType(a) == canonicalType(b) }
 
@@ -85,7 +85,7 @@ func canonicalType(text string) string {
 
 var interval = regexp.MustCompile(`(?i)\bINTERVAL\s+(\d+)\s+(SECOND|MINUTE|HOUR|DAY|WEEK|MONTH|QUARTER|YEAR)S?\b`)
 
-// SameExpression tells whether two expressions are written alike, apart from
+// SameExpression reports whether two expressions are written alike, apart from
 // spacing, the brackets around the whole and the spelling of intervals.
 func SameExpression(a, b string) bool { return canonicalExpression(a) == canonicalExpression(b) }
 
@@ -107,7 +107,7 @@ func canonicalExpression(text string) string {
 	return strings.ToUpper(kind) + " " + text
 }
 
-// wrapped tells whether one pair of brackets encloses the whole text.
+// wrapped reports whether one pair of brackets encloses the whole text.
 func wrapped(text string) bool {
 	if len(text) < 2 || text[0] != '(' || text[len(text)-1] != ')' {
 		return false

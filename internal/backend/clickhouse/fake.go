@@ -27,7 +27,7 @@ type Fake struct {
 
 var _ Admin = (*Fake)(nil)
 
-// NewFake is a server with the database "default".
+// NewFake returns a server with the database "default".
 func NewFake() *Fake {
 	return &Fake{Version: "26.7.2.1", databases: map[string]map[string]Table{"default": {}}}
 }

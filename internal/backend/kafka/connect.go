@@ -65,7 +65,7 @@ func Dialer(b backend.Binding) (*kafkago.Dialer, error) {
 	}, nil
 }
 
-// Addr is the bootstrap list as kafka-go's Client and Writer take it.
+// Addr returns the bootstrap list as kafka-go's Client and Writer take it.
 func Addr(b backend.Binding) net.Addr { return kafkago.TCP(b.Brokers()...) }
 
 func mechanism(b backend.Binding) (sasl.Mechanism, error) {

@@ -89,7 +89,7 @@ func readOnly(request protocol.Message) bool {
 	return false
 }
 
-// take is a used connection or a new one.
+// take returns a used connection or a new one.
 func (d *direct) take(ctx context.Context) (conn *protocol.Conn, used bool, err error) {
 	d.mu.Lock()
 	for len(d.idle) > 0 && conn == nil {
@@ -147,7 +147,7 @@ func (d *direct) close() {
 	d.closeIdle()
 }
 
-// exchange is one round trip within the context.
+// exchange returns one round trip within the context.
 func exchange(ctx context.Context, conn *protocol.Conn, request protocol.Message) (protocol.Message, error) {
 	deadline, _ := ctx.Deadline() // zero: none
 	if err := conn.SetDeadline(deadline); err != nil {

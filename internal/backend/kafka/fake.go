@@ -27,7 +27,7 @@ type Fake struct {
 
 var _ Admin = (*Fake)(nil)
 
-// NewFake is an empty cluster of one broker.
+// NewFake returns an empty cluster of one broker.
 func NewFake() *Fake {
 	return &Fake{
 		Version: "4.3", topics: map[string]Topic{},

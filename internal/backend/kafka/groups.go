@@ -102,7 +102,7 @@ func (a *admin) partitions(ctx context.Context, group, topic string) ([]int, err
 	return partitions, nil
 }
 
-// committed is the group's offset of each partition, -1 where there is none.
+// committed returns the group's offset of each partition, -1 where there is none.
 func (a *admin) committed(ctx context.Context, group, topic string, partitions []int) (map[int]int64, error) {
 	offsets := map[int]int64{}
 	err := a.coordinated(ctx, func(ctx context.Context) error {
@@ -126,7 +126,7 @@ func (a *admin) committed(ctx context.Context, group, topic string, partitions [
 	return offsets, err
 }
 
-// offsets is the offset of each partition at a position. Leaders are asked
+// offsets returns the offset of each partition at a position. Leaders are asked
 // again while they change or are not known yet.
 func (a *admin) offsets(ctx context.Context, topic string, partitions []int, at int64) (map[int]int64, error) {
 	offsets := map[int]int64{}

@@ -88,7 +88,7 @@ func legal(c rune) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '.' || c == '_' || c == '-'
 }
 
-// NormalizeTopic is the name under which a broker's metrics know the topic: '.'
+// NormalizeTopic returns the name under which a broker's metrics know the topic: '.'
 // and '_' are one there, and a broker refuses a second topic of the same
 // normalized name.
 func NormalizeTopic(name string) string { return strings.ReplaceAll(name, ".", "_") }
@@ -112,7 +112,7 @@ func (t Topic) validate() error {
 	return nil
 }
 
-// Drift is what UpdateTopic would have to change to make got what t wants.
+// Drift returns what UpdateTopic would have to change to make got what t wants.
 func (t Topic) Drift(got Topic) []string {
 	var drift []string
 	if t.Partitions > 0 && t.Partitions != got.Partitions {

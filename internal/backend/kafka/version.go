@@ -28,7 +28,7 @@ const latestLevel = 31
 // unknownVersion is what a broker has that does not tell its features.
 const unknownVersion = "unknown"
 
-// release is the release whose highest metadata.version is level.
+// release returns the release whose highest metadata.version is level.
 func release(level int16) string {
 	if level > latestLevel {
 		return releases[0].release + "+"

@@ -19,7 +19,7 @@ import (
 
 const dialTimeout = 10 * time.Second
 
-// Config is what pgx needs to reach the binding's database, for callers that
+// Config returns what pgx needs to reach the binding's database, for callers that
 // tune the pool. Nothing is taken from PG* variables. ErrInvalid names the key
 // that is wrong.
 func Config(b backend.Binding) (*pgxpool.Config, error) {
@@ -48,7 +48,7 @@ func Config(b backend.Binding) (*pgxpool.Config, error) {
 	return pool, nil
 }
 
-// Open is a pool on the binding's database, with no round trip yet. Wrap its
+// Open returns a pool on the binding's database, with no round trip yet. Wrap its
 // errors by Error.
 func Open(ctx context.Context, b backend.Binding) (*pgxpool.Pool, error) {
 	config, err := Config(b)

@@ -33,7 +33,7 @@ var _ Admin = (*Fake)(nil)
 // fakeLogin is whom the fake's user is.
 const fakeLogin = "itechsmart"
 
-// NewFake is a database with the schema public.
+// NewFake returns a database with the schema public.
 func NewFake() *Fake {
 	return &Fake{
 		Version: "15.20",
@@ -42,14 +42,14 @@ func NewFake() *Fake {
 	}
 }
 
-// Password is the password of a role; empty when there is no such role.
+// Password returns the password of a role; empty when there is no such role.
 func (f *Fake) Password(role string) string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.roles[role]
 }
 
-// Granted is the access of a role to a schema; empty when there is none.
+// Granted returns the access of a role to a schema; empty when there is none.
 func (f *Fake) Granted(schema, role string) Access {
 	f.mu.Lock()
 	defer f.mu.Unlock()

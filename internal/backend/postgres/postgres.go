@@ -143,7 +143,7 @@ func (c Column) validate() error {
 	return sqltext.Expression("column "+c.Name+": default", c.Default, false, forbidden...)
 }
 
-// sql is the column's definition.
+// sql returns the column's definition.
 func (c Column) sql() string {
 	text := Quote(c.Name) + " " + c.Type
 	if c.NotNull {
@@ -180,7 +180,7 @@ func (t Table) validate() error {
 	return nil
 }
 
-// create is the CREATE TABLE statement.
+// create returns the CREATE TABLE statement.
 func (t Table) create() string {
 	parts := make([]string, 0, len(t.Columns)+1)
 	for _, column := range t.Columns {
@@ -206,7 +206,7 @@ type Drift struct {
 	Fixed []string
 }
 
-// None tells that nothing differs.
+// None reports that nothing differs.
 func (d Drift) None() bool { return len(d.Missing) == 0 && !d.Comment && len(d.Fixed) == 0 }
 
 // Drift compares the table that should be with the one that is. Spacing, aliases
@@ -249,7 +249,7 @@ var aliases = map[string]string{
 
 var typeName = regexp.MustCompile(`^[a-z0-9_]+`)
 
-// SameType tells whether two types are one, whatever their spacing and aliases.
+// SameType reports whether two types are one, whatever their spacing and aliases.
 func SameType(a, b string) bool { return canonicalType(a) == canonicalType(b) }
 
 func canonicalType(text string) string {

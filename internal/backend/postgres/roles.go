@@ -23,7 +23,7 @@ import (
 // scramIterations is PostgreSQL's default.
 const scramIterations = 4096
 
-// verifier is what PostgreSQL stores of a password (RFC 5803), so that the
+// verifier returns what PostgreSQL stores of a password (RFC 5803), so that the
 // password itself is in no statement and no server log.
 func verifier(password string, salt []byte, iterations int) (string, error) {
 	// As the server does: what SASLprep refuses is taken as it is.
@@ -44,7 +44,7 @@ func verifier(password string, salt []byte, iterations int) (string, error) {
 	return fmt.Sprintf("SCRAM-SHA-256$%d:%s$%s:%s", iterations, encode(salt), encode(stored[:]), encode(sign("Server Key"))), nil
 }
 
-// matches tells whether a stored verifier belongs to the password.
+// matches reports whether a stored verifier belongs to the password.
 func matches(stored, password string) bool {
 	fields := strings.FieldsFunc(stored, func(c rune) bool { return c == '$' || c == ':' })
 	if len(fields) != 5 || fields[0] != "SCRAM-SHA-256" {
@@ -89,7 +89,7 @@ func (a *admin) EnsureRole(ctx context.Context, role, password string) error {
 	return a.silent(op, password, a.exec(ctx, op, verb+" ROLE "+Quote(role)+" LOGIN PASSWORD "+literal(secret)))
 }
 
-// hasPassword tells whether the role may log in with the password already. Only a superuser may look; for all others the
+// hasPassword reports whether the role may log in with the password already. Only a superuser may look; for all others the
 // answer is no, and they set it anew.
 func (a *admin) hasPassword(ctx context.Context, exists bool, role, password string) (bool, error) {
 	if !exists {
@@ -103,7 +103,7 @@ func (a *admin) hasPassword(ctx context.Context, exists bool, role, password str
 	return err == nil && stored != nil && matches(*stored, password), nil
 }
 
-// newVerifier is a verifier with a salt of its own.
+// newVerifier returns a verifier with a salt of its own.
 func newVerifier(password string) (string, error) {
 	salt := make([]byte, 16)
 	if _, err := rand.Read(salt); err != nil {
@@ -123,7 +123,7 @@ func (a *admin) silent(op, password string, err error) error {
 	return a.binding.Error("postgres: "+op, kind, b.Error(op, kind, err))
 }
 
-// tenant tells whether the role exists. A role that administers the server, or
+// tenant reports whether the role exists. A role that administers the server, or
 // the login itself, is ErrExists: it is nobody's to change.
 func (a *admin) tenant(ctx context.Context, role string) (exists bool, err error) {
 	var administers bool
@@ -155,7 +155,7 @@ func (a *admin) DropRole(ctx context.Context, role string) error {
 		"DROP OWNED BY "+name, "DROP ROLE "+name)
 }
 
-// grants are the statements that give or take access; owner is the schema's,
+// grants returns the statements that give or take access; owner is the schema's,
 // whose coming tables are meant as well.
 func grants(verb, preposition, schema, role, owner string, tables, sequences string) []string {
 	in := " IN SCHEMA " + Quote(schema)

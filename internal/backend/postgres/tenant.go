@@ -35,7 +35,7 @@ type Tenants interface {
 	EnsureTenant(ctx context.Context, tenant Tenant, password, former string) error
 }
 
-// URI is postgresql://user:password@host:port/database.
+// URI returns postgresql://user:password@host:port/database.
 func URI(b backend.Binding) string { return b.ComposeURI("postgresql", "/"+b.Database) }
 
 // NewTenants is New.
@@ -185,7 +185,7 @@ func (a *admin) tenantStatements(ctx context.Context, s tenantState, tenant Tena
 	return out, nil
 }
 
-// finds tells whether the role's settings have this one; the server leaves out quotes that are not needed.
+// finds reports whether the role's settings have this one; the server leaves out quotes that are not needed.
 func (s tenantState) finds(want string) bool {
 	for _, setting := range s.path {
 		if setting == want || setting == strings.ReplaceAll(want, `"`, "") {

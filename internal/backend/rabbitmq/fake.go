@@ -29,7 +29,7 @@ type Fake struct {
 
 var _ Admin = (*Fake)(nil)
 
-// NewFake is an empty virtual host.
+// NewFake returns an empty virtual host.
 func NewFake() *Fake {
 	f := &Fake{
 		Version: "3.10.8", queues: map[string]Queue{},
@@ -50,7 +50,7 @@ func (f *Fake) SetMessages(queue string, n int) {
 	f.queues[queue] = q
 }
 
-// Bound tells whether a binding exists.
+// Bound reports whether a binding exists.
 func (f *Fake) Bound(queue, exchange, key string) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()

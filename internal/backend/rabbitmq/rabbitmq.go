@@ -87,7 +87,7 @@ func ValidName(name string) error {
 	return nil
 }
 
-// arguments are the queue's in AMQP's types.
+// arguments returns the queue's in AMQP's types.
 func (q Queue) arguments() (amqp.Table, error) {
 	if err := ValidName(q.Name); err != nil {
 		return nil, err
@@ -131,7 +131,7 @@ func arguments(of string, from map[string]any) (amqp.Table, error) {
 	return table, nil
 }
 
-// kindOf is the exchange's type.
+// kindOf returns the exchange's type.
 func (e Exchange) kindOf() string {
 	if e.Type == "" {
 		return amqp.ExchangeDirect
@@ -142,7 +142,7 @@ func (e Exchange) kindOf() string {
 // KeyVirtualHost of a binding is the virtual host; "/" without.
 const KeyVirtualHost = "virtual-host"
 
-// URI is amqp[s]://user:password@host:port/virtual-host.
+// URI returns amqp[s]://user:password@host:port/virtual-host.
 func URI(b backend.Binding) string {
 	scheme := "amqp"
 	if b.TLS == "true" {

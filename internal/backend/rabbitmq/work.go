@@ -22,7 +22,7 @@ type WorkQueue struct {
 	DeliveryLimit int
 }
 
-// Dead is the name of the queue, and of the exchange, of dead letters.
+// Dead returns the name of the queue, and of the exchange, of dead letters.
 func (w WorkQueue) Dead() string { return w.Name + deadSuffix }
 
 // Ensure makes the queues, or finds them alike; errors as EnsureQueue. A message that is dead is not lost while the dead

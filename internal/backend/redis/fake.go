@@ -19,7 +19,7 @@ type Fake struct {
 
 var _ Admin = (*Fake)(nil)
 
-// NewFake is a server in memory.
+// NewFake returns a server in memory.
 func NewFake() *Fake { return &Fake{Version: "7.0.15"} }
 
 // Ping implements Admin.

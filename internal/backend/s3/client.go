@@ -72,7 +72,7 @@ func address(b backend.Binding, secure bool) string {
 	return b.Host
 }
 
-// Client is a client of the binding's store, with no round trip yet: the
+// Client returns a client of the binding's store, with no round trip yet: the
 // endpoint as Endpoint reads it; keys access-key and secret-key, or username and
 // password; region. ErrInvalid names the key that is missing or wrong.
 func Client(b backend.Binding) (*minio.Client, error) {
@@ -105,7 +105,7 @@ func dial(b backend.Binding) (*minio.Client, *http.Transport, error) {
 	return client, transport, nil
 }
 
-// Credentials are keys access-key and secret-key, each else username and password.
+// Credentials returns keys access-key and secret-key, each else username and password.
 func Credentials(b backend.Binding) (access, secret string) {
 	access, secret = b.Extra[KeyAccessKey], b.Extra[KeySecretKey]
 	if access == "" {

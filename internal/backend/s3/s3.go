@@ -67,7 +67,7 @@ type Bucket struct {
 
 var _ Store = (*Bucket)(nil)
 
-// Open is the bucket of the binding's key bucket, and the part of it below key
+// Open returns the bucket of the binding's key bucket, and the part of it below key
 // prefix, with no round trip yet. ErrInvalid names the key that is missing or
 // wrong.
 func Open(b backend.Binding) (*Bucket, error) {

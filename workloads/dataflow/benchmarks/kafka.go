@@ -109,7 +109,7 @@ func (k *broker) write(w *kafkago.Writer, messages []kafkago.Message) error {
 	return w.WriteMessages(ctx, messages...)
 }
 
-// writer is kafka-go's own, set for throughput with full durability.
+// writer returns kafka-go's own, set for throughput with full durability.
 func (k *broker) writer(topic string) *kafkago.Writer {
 	return &kafkago.Writer{
 		Addr: backendkafka.Addr(k.binding), Topic: topic, Transport: k.transport, Balancer: kafkago.Murmur2Balancer{},
@@ -118,7 +118,7 @@ func (k *broker) writer(topic string) *kafkago.Writer {
 	}
 }
 
-// reader is kafka-go's own in a new group, set for throughput; offsets are committed by hand.
+// reader returns kafka-go's own in a new group, set for throughput; offsets are committed by hand.
 func (k *broker) reader() *kafkago.Reader {
 	return kafkago.NewReader(kafkago.ReaderConfig{
 		Brokers: k.binding.Brokers(), Dialer: k.dialer, GroupID: k.group(), Topic: k.source,
@@ -224,7 +224,7 @@ func (k *broker) compare(b *testing.B, target float64, pipeline, bare func()) {
 	b.Logf("pipeline %.0f MB/s, bare %.0f MB/s", ours, theirs)
 }
 
-// processorTime is what this process has used, user and system.
+// processorTime returns what this process has used, user and system.
 func processorTime() time.Duration {
 	var usage syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {

@@ -89,7 +89,7 @@ func (r *rest) learn(op *huma.Operation) {
 	}
 }
 
-// errorsOf are the statuses of errors that an operation can answer.
+// errorsOf returns the statuses of errors that an operation can answer.
 func errorsOf(op *huma.Operation) []int {
 	set := map[int]bool{}
 	for _, status := range op.Errors {
@@ -120,7 +120,7 @@ func errorsOf(op *huma.Operation) []int {
 	return slices.Sorted(maps.Keys(set))
 }
 
-// enveloped is the schema of a success with this data.
+// enveloped returns the schema of a success with this data.
 func enveloped(data *huma.Schema) *huma.Schema {
 	return &huma.Schema{
 		Type: huma.TypeObject,

@@ -21,7 +21,7 @@ import (
 // Detail is one thing that is wrong, and where.
 type Detail = problem.Detail
 
-// Error is a response of a status, with a code for programs and a message for people. Each detail is a Detail, or else a text.
+// Error returns a response of a status, with a code for programs and a message for people. Each detail is a Detail, or else a text.
 // Neither may repeat what the client sent.
 func Error(status int, code, message string, details ...any) error {
 	return problem.New(status, code, message, details...)
@@ -44,49 +44,49 @@ func Write(w http.ResponseWriter, r *http.Request, err error) {
 	problem.Write(w, r, e)
 }
 
-// Unread is the response when a handler reads the body itself and cannot read all of it: too large, too slow, cut off.
+// Unread returns the response when a handler reads the body itself and cannot read all of it: too large, too slow, cut off.
 func Unread(ctx context.Context, err error) error {
 	return translate(ctx, nil, http.StatusInternalServerError, unreadBody, err)
 }
 
-// NotFound is 404: what is the kind of thing, such as "secret".
+// NotFound returns 404: what is the kind of thing, such as "secret".
 func NotFound(what string) error {
 	return problem.New(http.StatusNotFound, "not_found", "no such "+what)
 }
 
-// Conflict is 409.
+// Conflict returns 409.
 func Conflict(message string) error {
 	return problem.New(http.StatusConflict, "conflict", message)
 }
 
-// Forbidden is 403.
+// Forbidden returns 403.
 func Forbidden(message string) error {
 	return problem.New(http.StatusForbidden, "forbidden", message)
 }
 
-// Unauthorized is 401.
+// Unauthorized returns 401.
 func Unauthorized(message string) error {
 	e := problem.New(http.StatusUnauthorized, "unauthorized", message)
 	e.Headers = http.Header{"Www-Authenticate": {"Bearer"}}
 	return e
 }
 
-// Invalid is 422 for a field: "body.path", "query.limit".
+// Invalid returns 422 for a field: "body.path", "query.limit".
 func Invalid(field, message string) error {
 	return problem.New(http.StatusUnprocessableEntity, "invalid", "the request is invalid", Detail{Field: field, Message: message})
 }
 
-// Precondition is 412: If-Match or a check-and-set failed.
+// Precondition returns 412: If-Match or a check-and-set failed.
 func Precondition(message string) error {
 	return problem.New(http.StatusPreconditionFailed, "precondition_failed", message)
 }
 
-// Unavailable is 503, with Retry-After in whole seconds, at least 1.
+// Unavailable returns 503, with Retry-After in whole seconds, at least 1.
 func Unavailable(retryAfter time.Duration, message string) error {
 	return Retry(retryAfter, http.StatusServiceUnavailable, "unavailable", message)
 }
 
-// Retry is an error as Error makes it, with Retry-After in whole seconds, at least 1.
+// Retry returns an error as Error makes it, with Retry-After in whole seconds, at least 1.
 func Retry(after time.Duration, status int, code, message string) error {
 	e := problem.New(status, code, message)
 	wait := max(1, int64((after+time.Second-1)/time.Second))
@@ -163,7 +163,7 @@ func safe(d *huma.ErrorDetail, clean func(string) string) Detail {
 	return Detail{Field: clean(d.Location), Message: text}
 }
 
-// clean is a field's path up to the first part that is no name of ours: "body.labels.*" for a key of a map.
+// clean returns a field's path up to the first part that is no name of ours: "body.labels.*" for a key of a map.
 func (r *rest) clean(location string) string {
 	for i := 0; i < len(location); {
 		end := len(location)

@@ -13,7 +13,7 @@ import (
 // AnyVersion is what IfMatch returns for "*": the thing must exist, in whichever version.
 const AnyVersion int64 = -1
 
-// ETag is the entity tag of a version, quotes included.
+// ETag returns the entity tag of a version, quotes included.
 func ETag(version int64) string { return `"` + strconv.FormatInt(version, 10) + `"` }
 
 // IfMatch reads an If-Match header: nil without one, AnyVersion for "*".

@@ -61,7 +61,7 @@ func (f *Filter) Add(clause string, values ...any) {
 	f.clauses = append(f.clauses, out.String())
 }
 
-// Where is " WHERE …", or empty without a clause.
+// Where returns " WHERE …", or empty without a clause.
 func (f *Filter) Where() string {
 	if len(f.clauses) == 0 {
 		return ""
@@ -69,13 +69,13 @@ func (f *Filter) Where() string {
 	return " WHERE " + strings.Join(f.clauses, " AND ")
 }
 
-// Limit is " LIMIT …" of one row more than the page has, which shows whether there is a next page; call it last.
+// Limit returns " LIMIT …" of one row more than the page has, which shows whether there is a next page; call it last.
 func (f *Filter) Limit(page Page) string {
 	f.args = append(f.args, page.Limit+1)
 	return " LIMIT $" + strconv.Itoa(len(f.args))
 }
 
-// Args are the arguments of the query.
+// Args returns the arguments of the query.
 func (f *Filter) Args() []any { return f.args }
 
 // PageOf makes the answer of a list from up to limit+1 items; next makes the cursor after its last item.

@@ -46,7 +46,7 @@ func FuzzStrictJSON(f *testing.F) {
 	})
 }
 
-// reference is the slow way: true when no object has a key twice and nothing is nested too deep.
+// reference returns the slow way: true when no object has a key twice and nothing is nested too deep.
 func reference(t *testing.T, data []byte) bool {
 	t.Helper()
 	type open struct {
@@ -186,7 +186,7 @@ func FuzzFilter(f *testing.F) {
 	})
 }
 
-// like is SQL's LIKE with the escape character \, for patterns that end in the only wildcard.
+// like returns SQL's LIKE with the escape character \, for patterns that end in the only wildcard.
 func like(pattern, text string) bool {
 	for i := 0; i < len(pattern); i++ {
 		switch c := pattern[i]; {

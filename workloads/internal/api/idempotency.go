@@ -225,7 +225,7 @@ func final(status int) bool {
 	return status < http.StatusInternalServerError && status != problem.StatusClientGone
 }
 
-// IdempotencyKey is the key in a header, Idempotency-Key when name is empty; empty: there is none. 400 when it is malformed.
+// IdempotencyKey returns the key in a header, Idempotency-Key when name is empty; empty: there is none. 400 when it is malformed.
 func IdempotencyKey(h http.Header, name string) (string, error) {
 	name = http.CanonicalHeaderKey(cmp.Or(name, idempotencyKey))
 	keys := h[name]

@@ -19,7 +19,7 @@ import (
 	"github.com/itechsmart/operator/workloads/internal/api"
 )
 
-// postgres is a pool over a schema of the test's own, which holds the table.
+// postgres returns a pool over a schema of the test's own, which holds the table.
 func postgres(t testing.TB) *pgxpool.Pool {
 	t.Helper()
 	b := servers.Postgres(t)

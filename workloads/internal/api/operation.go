@@ -97,7 +97,7 @@ func Answer(err error, known []Known, specific ...func(error) error) error {
 	return err
 }
 
-// DatabaseUnavailable is 503 while the database does not answer.
+// DatabaseUnavailable returns 503 while the database does not answer.
 func DatabaseUnavailable() error {
 	return Unavailable(2*time.Second, "the database does not answer; try again")
 }

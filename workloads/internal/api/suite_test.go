@@ -240,7 +240,7 @@ func (a answered) data(t testing.TB, into any) {
 	}
 }
 
-// problem is the envelope's error.
+// problem returns the envelope's error.
 func (a answered) problem(t testing.TB) (code string, details []api.Detail) {
 	t.Helper()
 	var envelope struct {

@@ -78,7 +78,7 @@ type mark struct {
 	signature     []byte
 }
 
-// statement is what is signed. A head and a checkpoint say the same; an anchor lets events be missing, so it differs.
+// statement returns what is signed. A head and a checkpoint say the same; an anchor lets events be missing, so it differs.
 func (m *mark) statement() []byte {
 	kind := m.kind
 	if kind == markHead {

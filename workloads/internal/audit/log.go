@@ -125,10 +125,10 @@ func Open(ctx context.Context, pool *pgxpool.Pool, options Options) (*Log, error
 	return l, nil
 }
 
-// now is the clock in the precision of the database.
+// now returns the clock in the precision of the database.
 func (l *Log) now() time.Time { return l.options.Now().UTC().Truncate(time.Microsecond) }
 
-// Public is the key that the verifier needs.
+// Public returns the key that the verifier needs.
 func (l *Log) Public() ed25519.PublicKey { return l.public }
 
 // Record appends an event to the spill; the database follows within milliseconds, or when it is back. It answers

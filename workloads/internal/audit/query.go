@@ -60,7 +60,7 @@ func (l *Log) List(ctx context.Context, f Filter) (entries []Entry, next int64, 
 	return entries, next, nil
 }
 
-// where is the filter as SQL: no text of a caller is part of the statement.
+// where returns the filter as SQL: no text of a caller is part of the statement.
 func (f *Filter) where() (string, []any) {
 	var terms []string
 	var args []any

@@ -311,7 +311,7 @@ func (s *spool) acknowledge(size int64) {
 	s.drop()
 }
 
-// waiting is how many bytes were not taken over.
+// waiting returns how many bytes were not taken over.
 func (s *spool) waiting() int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -18,7 +18,7 @@ import (
 //go:embed migrations/*.sql
 var migrations embed.FS
 
-// Migrations are the tables of the audit log, for the product's schema.
+// Migrations returns the tables of the audit log, for the product's schema.
 func Migrations() fs.FS {
 	sub, err := fs.Sub(migrations, "migrations")
 	if err != nil {
@@ -34,7 +34,7 @@ func makeHead(ctx context.Context, pool *pgxpool.Pool) error {
 	return err
 }
 
-// position is the number of the newest line of a spool that the database has; 0: none.
+// position returns the number of the newest line of a spool that the database has; 0: none.
 func position(ctx context.Context, pool *pgxpool.Pool, spoolID string) (uint64, error) {
 	var at int64
 	err := pool.QueryRow(ctx, `SELECT position FROM audit_spools WHERE id = $1`, spoolID).Scan(&at)
@@ -164,7 +164,7 @@ func queueMark(batch *pgx.Batch, m mark) {
 		m.kind, m.seq, m.hash[:], m.time, m.keyID, m.signature)
 }
 
-// finding is the event that says that the head is not what a holder of the key has written. It goes into the chain, for
+// finding returns the event that says that the head is not what a holder of the key has written. It goes into the chain, for
 // refusing to log would hide what follows.
 func (l *Log) finding(head mark) []byte {
 	reason := "the head's signature does not hold: somebody else has written to the audit log's tables"

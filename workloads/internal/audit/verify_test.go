@@ -39,7 +39,7 @@ func chainOf(n int) []string {
 	return lines
 }
 
-// rewritten is the export after somebody without the key has changed event seq and linked all after it again.
+// rewritten returns the export after somebody without the key has changed event seq and linked all after it again.
 func rewritten(lines []string, seq int64) []string {
 	var prev Hash
 	for i, line := range lines {

@@ -107,7 +107,7 @@ func (t *Trail) Do(ctx context.Context, action, object string, operation func() 
 	return t.Answer(err)
 }
 
-// full is the response when an event cannot be recorded.
+// full returns the response when an event cannot be recorded.
 func full(cause error) error {
 	return api.Because(api.Unavailable(5*time.Second, "the audit log takes no more events; nothing was answered"), cause)
 }

@@ -22,7 +22,7 @@ func Require(ctx context.Context, product, namespace string, role Role) error {
 	return nil
 }
 
-// Unauthenticated is a 401 that asks for a bearer token.
+// Unauthenticated returns a 401 that asks for a bearer token.
 func Unauthenticated(message string) error {
 	e := problem.New(http.StatusUnauthorized, "unauthenticated", message)
 	e.Headers = http.Header{"Www-Authenticate": {`Bearer`}}

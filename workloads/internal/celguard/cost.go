@@ -4,7 +4,7 @@ package celguard
 
 import "cel.dev/cel-go/common/operators"
 
-// Linear tells whether a function's work is at most in proportion to its arguments. Any other, and every
+// Linear reports whether a function's work is at most in proportion to its arguments. Any other, and every
 // loop, has to be measured, which makes an evaluation about half as fast.
 func Linear(function string) bool { return linear[function] }
 

@@ -47,7 +47,7 @@ func Explain(err error, info *ast.SourceInfo, names map[string]bool) string {
 	return message
 }
 
-// Located is "line:column: message", or the message alone without a place.
+// Located returns "line:column: message", or the message alone without a place.
 func Located(at common.Location, message string) string {
 	if at == nil || at.Line() < 1 {
 		return message

@@ -19,7 +19,7 @@ type arithmetic struct {
 	others      func(a, b ref.Val) ref.Val
 }
 
-// MixNumbers is a decorator that lets `this.price * 1.1` work when the price happens to be whole.
+// MixNumbers returns a decorator that lets `this.price * 1.1` work when the price happens to be whole.
 func MixNumbers(node interpreter.InterpretableV2) (interpreter.InterpretableV2, error) {
 	call, ok := node.(interpreter.InterpretableCall)
 	if !ok || len(call.Args()) != 2 {

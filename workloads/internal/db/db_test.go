@@ -46,7 +46,7 @@ func open(t testing.TB, c config.Database) *pgxpool.Pool {
 
 func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
-// set is one with a slow first migration, as a set of several files.
+// set returns one with a slow first migration, as a set of several files.
 func set(name string) fs.FS {
 	return fstest.MapFS{
 		"migrations/00001_" + name + ".sql": {Data: []byte("-- +goose Up\nCREATE TABLE " + name + " (id int PRIMARY KEY);\nSELECT pg_sleep(0.2);\n")},

@@ -51,7 +51,7 @@ var (
 		"198.51.100.0/24", "203.0.113.0/24", "::1/128", "fc00::/7", "fec0::/10", "2001:db8::/32", "100::/64")
 )
 
-// Check tells whether an address may be dialled. IPv6 forms that carry an IPv4 address are
+// Check reports whether an address may be dialled. IPv6 forms that carry an IPv4 address are
 // judged by that.
 func (g Guard) Check(address netip.Addr) error {
 	address = embedded(address.WithZone("").Unmap())
@@ -109,7 +109,7 @@ func (g Guard) Control(_, address string, _ syscall.RawConn) error {
 	return g.Check(parsed.Addr())
 }
 
-// Transport is an HTTP transport that dials nothing else. It uses no proxy: a proxy would
+// Transport returns an HTTP transport that dials nothing else. It uses no proxy: a proxy would
 // resolve the names itself.
 func (g Guard) Transport() *http.Transport {
 	dialer := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second, Control: g.Control}

@@ -16,7 +16,7 @@ import (
 	"github.com/itechsmart/operator/internal/backend/backendtest/servers"
 )
 
-// withoutDatabase is a service for what needs none.
+// withoutDatabase returns a service for what needs none.
 func withoutDatabase(t testing.TB) *Service {
 	t.Helper()
 	clients, err := newClients(settings().Clients)

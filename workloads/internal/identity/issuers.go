@@ -69,7 +69,7 @@ func newIssuers(settings []config.Issuer, namespace string, client *http.Client)
 	return all, nil
 }
 
-// of is the issuer that a token names, if it is one of these.
+// of returns the issuer that a token names, if it is one of these.
 func (all issuers) of(token string) *tokenIssuer {
 	if len(all) == 0 {
 		return nil
@@ -127,7 +127,7 @@ func (i *tokenIssuer) ready(ctx context.Context) (*oidc.IDTokenVerifier, error) 
 	return i.verifier, nil
 }
 
-// fits tells whether claims have all that is wanted. A claim that is a list fits when one of its texts does.
+// fits reports whether claims have all that is wanted. A claim that is a list fits when one of its texts does.
 func fits(wanted map[string]string, claims map[string]any) bool {
 	for name, pattern := range wanted {
 		found := false

@@ -85,7 +85,7 @@ func segment(t testing.TB, v any) string {
 	return base64.RawURLEncoding.EncodeToString(data)
 }
 
-// badTokens are tokens of which none may pass, for a ring of k1 (HS256) and r1 (RS256).
+// badTokens returns tokens that must all be rejected, for a ring of k1 (HS256) and r1 (RS256).
 func badTokens(t testing.TB, good string) map[string]string {
 	t.Helper()
 	now := time.Now().Unix()

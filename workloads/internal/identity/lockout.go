@@ -31,7 +31,7 @@ type lockedError struct{ wait time.Duration }
 
 func (e *lockedError) Error() string { return "too many failed logins" }
 
-// answer is 429 with the time to wait.
+// answer returns 429 with the time to wait.
 func (e *lockedError) answer() error {
 	p := problem.New(http.StatusTooManyRequests, "locked", "too many failed logins; try again later")
 	p.Headers = http.Header{"Retry-After": {strconv.Itoa(seconds(e.wait))}}
@@ -43,13 +43,13 @@ func seconds(d time.Duration) int { return max(1, int((d+time.Second-1)/time.Sec
 // lockout slows guessing down, per address that is tried, known or not. All replicas count together.
 type lockout struct{ pool *pgxpool.Pool }
 
-// hidden is how an account is stored: what was typed may be a password in the wrong field.
+// hidden returns how an account is stored: what was typed may be a password in the wrong field.
 func hidden(account string) string {
 	sum := sha256.Sum256([]byte(account))
 	return hex.EncodeToString(sum[:])
 }
 
-// check is a *lockedError while the account has to wait; failures is how many came before.
+// check returns a *lockedError while the account has to wait; failures is how many came before.
 func (l lockout) check(ctx context.Context, account string) (failures int, err error) {
 	var wait float64
 	err = l.pool.QueryRow(ctx, `SELECT failures, extract(epoch FROM locked_until - now())::float8 FROM login_failures

@@ -36,7 +36,7 @@ type strategy struct {
 	now   func() time.Time
 }
 
-// random is a token of 260 bits and what is stored of it.
+// random returns a token of 260 bits and what is stored of it.
 func random() (token, signature string, err error) {
 	token = rand.Text() + rand.Text()
 	return token, hashed(token), nil
@@ -47,7 +47,7 @@ func hashed(token string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// AccessTokenSignature is the id of the token's session; empty for what is no token of ours.
+// AccessTokenSignature returns the id of the token's session; empty for what is no token of ours.
 func (s *strategy) AccessTokenSignature(_ context.Context, token string) string {
 	c, err := s.ring.verify(token, s.now())
 	if err != nil {
@@ -102,7 +102,7 @@ func (s *strategy) GenerateAuthorizeCode(context.Context, fosite.Requester) (str
 	return random()
 }
 
-// ValidateAuthorizeCode is as ValidateRefreshToken.
+// ValidateAuthorizeCode works as ValidateRefreshToken does.
 func (s *strategy) ValidateAuthorizeCode(context.Context, fosite.Requester, string) error { return nil }
 
 // secrets checks clients' secrets in the same bounded pool as passwords.
@@ -155,7 +155,7 @@ func newProvider(store *oauthStore, tokens *strategy, hasher *hasher, access, re
 	return fosite.NewOAuth2Provider(store, settings)
 }
 
-// newClients are the default client, which has passwords, and those of the settings, which have codes.
+// newClients returns the default client, which has passwords, and those of the settings, which have codes.
 func newClients(list []config.Client) (map[string]*fosite.DefaultClient, error) {
 	clients := map[string]*fosite.DefaultClient{
 		DefaultClient: {ID: DefaultClient, Public: true, GrantTypes: fosite.Arguments{"password", "refresh_token"}},

@@ -138,7 +138,7 @@ func (r *replica) login(password string, pairs ...string) answer {
 	return r.post("/authorize?"+query.Encode(), "username", adaEmail, "password", password)
 }
 
-// codeOf is the code in a redirect.
+// codeOf returns the code in a redirect.
 func (r *replica) codeOf(a answer) string {
 	r.t.Helper()
 	to, err := url.Parse(a.header.Get("Location"))

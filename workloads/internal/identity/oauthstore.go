@@ -71,7 +71,7 @@ func (s *oauthStore) thaw(data []byte, session fosite.Session) (*fosite.Request,
 
 type transaction struct{}
 
-// sql is the context's transaction, or the pool.
+// sql returns the context's transaction, or the pool.
 func (s *oauthStore) sql(ctx context.Context) interface {
 	queryer
 	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)

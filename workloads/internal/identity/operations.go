@@ -99,7 +99,7 @@ func (s *Service) register(ctx context.Context, in *registration) (*userAnswer, 
 	return &userAnswer{user}, nil
 }
 
-// failed is the answer to what may go wrong with a password.
+// failed returns the answer to what may go wrong with a password.
 func failed(what string, err error) error {
 	if locked, ok := errors.AsType[*lockedError](err); ok {
 		return locked.answer()
@@ -110,7 +110,7 @@ func failed(what string, err error) error {
 	return fmt.Errorf("%s: %w", what, err)
 }
 
-// caller is the user who calls; ServiceAccounts have no user.
+// caller returns the user who calls; ServiceAccounts have no user.
 func (s *Service) caller(ctx context.Context) (User, error) {
 	p := auth.From(ctx)
 	if p == nil {

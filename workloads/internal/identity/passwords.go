@@ -101,7 +101,7 @@ func (h *hasher) run(ctx context.Context, job func()) error {
 	}
 }
 
-// hash is bcrypt's of a password that the rules accept.
+// hash returns bcrypt's of a password that the rules accept.
 func (h *hasher) hash(ctx context.Context, password string) (string, error) {
 	var out []byte
 	var failed error
@@ -156,7 +156,7 @@ func checkPassword(rules config.Password, field, password string) error {
 	return nil
 }
 
-// busy is the answer to errBusy.
+// busy returns the answer to errBusy.
 func busy() error {
 	e := problem.New(http.StatusServiceUnavailable, "busy", "too many logins at a time; try again")
 	e.Headers = http.Header{"Retry-After": {"2"}}

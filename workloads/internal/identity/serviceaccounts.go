@@ -79,7 +79,7 @@ func knownRole(r auth.Role) bool {
 	return slices.Contains([]auth.Role{auth.RoleViewer, auth.RoleEditor, auth.RoleAdmin}, r)
 }
 
-// role is the highest that the settings give.
+// role returns the highest that the settings give.
 func (a *accounts) role(namespace, name string) auth.Role {
 	best := auth.RoleNone
 	for _, r := range a.roles {

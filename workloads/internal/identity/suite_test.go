@@ -63,7 +63,7 @@ func (e *events) setFull(full bool) {
 	e.full = full
 }
 
-// count tells how many events there are of an action with an outcome about an object; empty: any.
+// count returns how many events there are of an action with an outcome about an object; empty: any.
 func (e *events) count(action, outcome, object string) int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -166,7 +166,7 @@ func start(t testing.TB, c config.Database, a config.Auth, o Options) *replica {
 	return r
 }
 
-// one is a service on a schema of its own, with its default settings.
+// one returns a service on a schema of its own, with its default settings.
 func one(t testing.TB) *replica {
 	t.Helper()
 	return start(t, database(t, servers.Postgres(t).Data()), settings(), Options{})

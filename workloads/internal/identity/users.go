@@ -41,7 +41,7 @@ const (
 	maxGrants = 100
 )
 
-// normalEmail is the one form of an address that is stored and looked for.
+// normalEmail returns the one form of an address that is stored and looked for.
 func normalEmail(text string) (string, bool) {
 	text = strings.TrimSpace(text)
 	if len(text) > maxEmail || strings.ContainsFunc(text, func(r rune) bool {
@@ -100,7 +100,7 @@ func (s users) get(ctx context.Context, id string) (User, error) {
 	return scanUser(s.pool.QueryRow(ctx, "SELECT "+userColumns+" FROM users WHERE id = $1", parsed))
 }
 
-// password is the id and the hash of the user with the address; errNoUser.
+// password returns the id and the hash of the user with the address; errNoUser.
 func (s users) password(ctx context.Context, email string) (id, hash string, err error) {
 	err = s.pool.QueryRow(ctx, "SELECT id::text, password_hash FROM users WHERE email = $1", email).Scan(&id, &hash)
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -214,7 +214,7 @@ func (s users) bootstrap(ctx context.Context, email, hash string) (made bool, er
 	return made, err
 }
 
-// empty tells whether there is no user yet.
+// empty reports whether there is no user yet.
 func (s users) empty(ctx context.Context) (bool, error) {
 	var some bool
 	err := s.pool.QueryRow(ctx, "SELECT EXISTS (SELECT 1 FROM users)").Scan(&some)

@@ -43,7 +43,7 @@ func (v *verified) put(key [sha256.Size]byte, c *claims) {
 	v.tokens[key] = c
 }
 
-// verify is the keyring's, remembered.
+// verify returns the keyring's, remembered.
 func (s *Service) verify(token string) (*claims, error) {
 	key, now := sha256.Sum256([]byte(token)), s.now()
 	if c := s.verified.get(key, now); c != nil {

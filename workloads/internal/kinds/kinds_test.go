@@ -181,7 +181,7 @@ func open(t *testing.T, settings *rest.Config, namespace string) *Store {
 	return s
 }
 
-// value is the named resource's as last seen; empty: there is none.
+// value returns the named resource's as last seen; empty: there is none.
 func value(t *testing.T, s *Store, name string) string {
 	t.Helper()
 	object, found, err := Get[*corev1.ConfigMap](t.Context(), s, name)

@@ -77,13 +77,13 @@ func New(o Options) *Streams {
 	return &Streams{options: o, slots: make(chan struct{}, o.Max)}
 }
 
-// Open is how many are open.
+// Open returns how many are open.
 func (s *Streams) Open() int { return len(s.slots) }
 
 // Wait returns when all are closed; call it when no request comes any more.
 func (s *Streams) Wait() { s.open.Wait() }
 
-// Check is the answer to a request that is no upgrade to a WebSocket that may be: 426, 400, 403 or 503; nil: it may.
+// Check returns the answer to a request that is no upgrade to a WebSocket that may be: 426, 400, 403 or 503; nil: it may.
 func (s *Streams) Check(r *http.Request) error {
 	switch key, err := base64.StdEncoding.DecodeString(strings.TrimSpace(r.Header.Get("Sec-WebSocket-Key"))); {
 	case !has(r.Header, "Connection", "upgrade") || !has(r.Header, "Upgrade", "websocket"):
@@ -119,7 +119,7 @@ func unavailable(message string) error {
 	return e
 }
 
-// has tells whether a header that is a list holds a token, in any case.
+// has reports whether a header that is a list holds a token, in any case.
 func has(h http.Header, name, token string) bool {
 	for _, line := range h.Values(name) {
 		for part := range strings.SplitSeq(line, ",") {
@@ -140,7 +140,7 @@ func offersToken(r *http.Request) bool {
 	return false
 }
 
-// known tells whether a browser may connect: other programs send no Origin.
+// known reports whether a browser may connect: other programs send no Origin.
 func (s *Streams) known(r *http.Request) bool {
 	origin := r.Header.Get("Origin")
 	if origin == "" || slices.Contains(s.options.Origins, origin) {

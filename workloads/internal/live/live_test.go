@@ -81,7 +81,7 @@ func (r *serving) dial(o *websocket.DialOptions) (*websocket.Conn, int) {
 	return conn, answer.StatusCode
 }
 
-// end is the error that a stream's tell ended with.
+// end returns the error that a stream's tell ended with.
 func (r *serving) end() error {
 	r.t.Helper()
 	select {

@@ -66,7 +66,7 @@ func (s *shard) drop(now int64) {
 	}
 }
 
-// size is how many buckets there are.
+// size returns how many buckets there are.
 func (l *local) size() int {
 	n := 0
 	for i := range l.shards {

@@ -73,7 +73,7 @@ type bucket struct {
 	burst    int64
 }
 
-// full is how long an empty bucket takes to be full.
+// full returns how long an empty bucket takes to be full.
 func (b bucket) full() time.Duration { return time.Duration(b.burst) * b.interval }
 
 // decision is what became of a request.
@@ -178,7 +178,7 @@ func key(ctx context.Context, p *auth.Principal) string {
 	return "a/" + Network(server.ClientIP(ctx))
 }
 
-// Network is what counts as one address: of IPv6 the /64 that one customer has.
+// Network returns what counts as one address: of IPv6 the /64 that one customer has.
 func Network(addr netip.Addr) string {
 	if addr.Is6() {
 		if prefix, err := addr.Prefix(64); err == nil {

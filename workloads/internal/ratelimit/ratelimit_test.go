@@ -54,7 +54,7 @@ func client(t testing.TB, b backend.Binding) *goredis.Client {
 	return c
 }
 
-// service is the limiter behind the server that finds addresses; user in X-User stands for authentication.
+// service returns the limiter behind the server that finds addresses; user in X-User stands for authentication.
 func service(t testing.TB, l *Limiter) func(headers ...string) *httptest.ResponseRecorder {
 	t.Helper()
 	s := server.New(server.Options{Name: "test", Log: slog.New(slog.DiscardHandler), TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}})

@@ -23,7 +23,7 @@ type FieldError struct {
 	Message string `json:"message"`
 }
 
-// Error is "path: message".
+// Error returns "path: message".
 func (e FieldError) Error() string {
 	if e.Path == "" {
 		return e.Message
@@ -38,7 +38,7 @@ type Schema struct {
 	formats  map[string]func(string) error
 }
 
-// Document is the schema itself, decoded. It must not be changed.
+// Document returns the schema itself, decoded. It must not be changed.
 func (s *Schema) Document() any { return s.document }
 
 // Compile reads a schema. References to other documents are refused. formats are those that its strings
@@ -272,7 +272,7 @@ func fill(schema, value any) any {
 	return value
 }
 
-// OrEmpty is a JSON document, and an empty object for nothing and for null.
+// OrEmpty returns a JSON document, and an empty object for nothing and for null.
 func OrEmpty(value json.RawMessage) json.RawMessage {
 	if trimmed := bytes.TrimSpace(value); len(trimmed) == 0 || bytes.Equal(trimmed, []byte("null")) {
 		return json.RawMessage("{}")

@@ -155,7 +155,7 @@ func (h *health) record(ctx context.Context, d *dependency, start time.Time, err
 	}
 }
 
-// report is the state of all, and 503 when a required one is not up.
+// report returns the state of all, and 503 when a required one is not up.
 func (h *health) report() (int, Health) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -32,7 +32,7 @@ func (s *Server) limits(next http.Handler) http.Handler {
 	})
 }
 
-// bodyLimit is how large the body of a request may be.
+// bodyLimit returns how large the body of a request may be.
 func (s *Server) bodyLimit(r *http.Request) int64 {
 	if r.ContentLength >= 0 && r.ContentLength <= s.options.MaxBodyBytes {
 		return s.options.MaxBodyBytes
@@ -66,7 +66,7 @@ func (s *Server) refuse(r *http.Request, limit int64) error {
 	return nil
 }
 
-// text tells whether a database would store it: UTF-8 without control characters.
+// text reports whether a database would store it: UTF-8 without control characters.
 func text(s string) bool {
 	for i := range len(s) {
 		if s[i] < ' ' || s[i] == 0x7f {
@@ -76,7 +76,7 @@ func text(s string) bool {
 	return utf8.ValidString(s)
 }
 
-// textQuery is text of a query, which may hold line ends and tabs in its values.
+// textQuery returns text of a query, which may hold line ends and tabs in its values.
 func textQuery(query string) bool {
 	if !strings.ContainsRune(query, '%') {
 		return text(query)
@@ -85,7 +85,7 @@ func textQuery(query string) bool {
 	return err == nil && utf8.ValidString(decoded) && !strings.ContainsRune(decoded, 0)
 }
 
-// clean tells whether a path, still escaped, is the one that it stands for.
+// clean reports whether a path, still escaped, is the one that it stands for.
 func clean(p string) bool {
 	if p[0] != '/' {
 		return false
@@ -94,7 +94,7 @@ func clean(p string) bool {
 	return cleaned == p || (cleaned != "/" && p[len(p)-1] == '/' && cleaned == p[:len(p)-1])
 }
 
-// raw is net/http's own writer below what wraps it, which MaxBytesReader tells to close the connection.
+// raw returns net/http's own writer below what wraps it, which MaxBytesReader tells to close the connection.
 func raw(w http.ResponseWriter) http.ResponseWriter {
 	for {
 		wrapped, ok := w.(interface{ Unwrap() http.ResponseWriter })

@@ -152,7 +152,7 @@ func TestLargeBodies(t *testing.T) {
 	}
 }
 
-// heap is how many bytes are allocated and not yet free.
+// heap returns how many bytes are allocated and not yet free.
 func heap() uint64 {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)

@@ -35,7 +35,7 @@ func of(ctx context.Context) *request {
 	return r
 }
 
-// RequestID is the id of the request that a context belongs to; empty outside of one.
+// RequestID returns the id of the request that a context belongs to; empty outside of one.
 func RequestID(ctx context.Context) string {
 	if r := of(ctx); r != nil {
 		return r.id
@@ -43,7 +43,7 @@ func RequestID(ctx context.Context) string {
 	return ""
 }
 
-// ClientIP is the address of the client: the peer's, or what X-Forwarded-For
+// ClientIP returns the address of the client: the peer's, or what X-Forwarded-For
 // says when the peer is a trusted proxy. It is the zero Addr outside of a request.
 func ClientIP(ctx context.Context) netip.Addr {
 	if r := of(ctx); r != nil {

@@ -18,7 +18,7 @@ import (
 	"github.com/itechsmart/operator/workloads/internal/api/problem"
 )
 
-// observe is the outer middleware: it knows the request, and tells about it.
+// observe returns the outer middleware: it knows the request, and tells about it.
 func (s *Server) observe(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
@@ -59,7 +59,7 @@ func (s *Server) recovered(w *response, r *http.Request) {
 	problem.Write(w, r, problem.New(http.StatusInternalServerError, "internal", "an internal error; the log tells more under the request's id"))
 }
 
-// panicText is the text of the runtime's own errors; any other value may hold anything.
+// panicText returns the text of the runtime's own errors; any other value may hold anything.
 func panicText(cause any) string {
 	if err, ok := cause.(runtime.Error); ok {
 		return err.Error()
@@ -110,7 +110,7 @@ func (s *Server) told(r *http.Request, info *request, w *response, start time.Ti
 	s.log.LogAttrs(ctx, level, "request", attrs...)
 }
 
-// probe tells whether it was one of the server's own paths, which are asked every few seconds.
+// probe reports whether it was one of the server's own paths, which are asked every few seconds.
 func (r *request) probe() bool {
 	return r.route == routeHealth || r.route == routeLive || r.route == routeReady
 }

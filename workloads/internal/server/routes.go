@@ -51,7 +51,7 @@ func (s *Server) dispatch() http.Handler {
 	})
 }
 
-// Routes is a mux whose matched pattern is the route in metrics and logs, whatever stands between it and the server,
+// Routes returns a mux whose matched pattern is the route in metrics and logs, whatever stands between it and the server,
 // and whose 404 and 405 are answers like all others.
 func Routes(mux *http.ServeMux) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -141,7 +141,7 @@ type mounted struct {
 	muxes   []*http.ServeMux
 }
 
-// route is the pattern that a request would have reached; empty: none.
+// route returns the pattern that a request would have reached; empty: none.
 func (m *mounted) route(r *http.Request) string {
 	if m == nil {
 		return ""
@@ -186,7 +186,7 @@ func (s *Server) draining() bool {
 	}
 }
 
-// Handler is all that the server does with a request, for tests without a listener.
+// Handler returns all that the server does with a request, for tests without a listener.
 func (s *Server) Handler() http.Handler { return s.handler }
 
 // Listen opens the ports, which Run does otherwise, and tells the addresses; metrics is nil without a MetricsAddr.

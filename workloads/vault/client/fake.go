@@ -54,7 +54,7 @@ type fakeVersion struct {
 
 var _ Client = (*Fake)(nil)
 
-// NewFake is the Vault of a namespace, unsealed and empty.
+// NewFake returns the Vault of a namespace, unsealed and empty.
 func NewFake(namespace string) *Fake {
 	return &Fake{namespace: namespace, secrets: map[string]*fakeSecret{}, mac: []byte(rand.Text()), keys: 1}
 }
@@ -78,7 +78,7 @@ func (f *Fake) enter(ctx context.Context, method, path string) error {
 
 func missing(what string) error { return fmt.Errorf("vault: %s: %w", what, backend.ErrNotFound) }
 
-// find is a secret; the caller holds the lock.
+// find returns a secret; the caller holds the lock.
 func (f *Fake) find(path string) (*fakeSecret, error) {
 	if found := f.secrets[path]; found != nil {
 		return found, nil
@@ -86,7 +86,7 @@ func (f *Fake) find(path string) (*fakeSecret, error) {
 	return nil, missing("secret " + path)
 }
 
-// version is a version of a secret, 0 for the newest that is neither deleted nor destroyed; the caller holds the lock.
+// version returns a version of a secret, 0 for the newest that is neither deleted nor destroyed; the caller holds the lock.
 func (f *Fake) version(path string, number int64) (*fakeSecret, *fakeVersion, error) {
 	found, err := f.find(path)
 	if err != nil {

@@ -56,7 +56,7 @@ func (f *Fake) apply(path string, declared Apply) (Applied, func(), error) {
 	return Applied{Secret: f.describe(path, stored), Changed: true}, notify, nil
 }
 
-// valueOf is the value that a declaration says: exactly one of its sources.
+// valueOf returns the value that a declaration says: exactly one of its sources.
 func (f *Fake) valueOf(declared Apply) (Value, *time.Time, error) {
 	given := 0
 	for _, is := range []bool{declared.Sealed != "", len(declared.Value) > 0, declared.Generate != nil, declared.Issue != nil} {

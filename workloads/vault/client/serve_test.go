@@ -13,7 +13,7 @@ import (
 	vault "github.com/itechsmart/operator/workloads/vault/client"
 )
 
-// serve is the contract's REST over a fake: what the client is tested with where the service is not there.
+// serve returns the contract's REST over a fake: what the client is tested with where the service is not there.
 func serve(fake *vault.Fake) http.Handler {
 	mux := http.NewServeMux()
 	handle := func(pattern string, status int, f func(*http.Request) (any, error)) {

@@ -42,7 +42,7 @@ func ValidPath(p string) error {
 	return nil
 }
 
-// MainField is the field of a value that stands for all of it: "" for an unknown type.
+// MainField returns the field of a value that stands for all of it: "" for an unknown type.
 func MainField(typ string) string {
 	switch typ {
 	case TypeText:
@@ -58,7 +58,7 @@ func MainField(typ string) string {
 	}
 }
 
-// Fields are the fields that a value of the type must have and may have.
+// Fields returns the fields that a value of the type must have and may have.
 func Fields(typ string) (required, optional []string) {
 	switch typ {
 	case TypeText:
@@ -154,7 +154,7 @@ func TokenFromFile(name string) Token {
 	}
 }
 
-// StaticToken is a token that never changes.
+// StaticToken returns a token that never changes.
 func StaticToken(token string) Token {
 	return func(context.Context) (string, error) { return token, nil }
 }

@@ -49,7 +49,7 @@ func open(t testing.TB, endpoint string) vault.Client {
 	return client
 }
 
-// answering is a server that always answers the same, and counts.
+// answering returns a server that always answers the same, and counts.
 func answering(t *testing.T, status int, body string) (endpoint string, asked *atomic.Int32) {
 	t.Helper()
 	asked = &atomic.Int32{}

@@ -231,7 +231,7 @@ func (w *World) Gone(name string, obj client.Object) {
 	w.Eventually(func() bool { return apierrors.IsNotFound(w.Get(name, obj)) }).Should(gomega.BeTrue(), "%T %s still exists", obj, name)
 }
 
-// Children are the objects that an owner controls, by kind and name.
+// Children returns the objects that an owner controls, by kind and name.
 func (w *World) Children(owner client.Object) map[string]client.Object {
 	w.t.Helper()
 	out := map[string]client.Object{}
@@ -274,13 +274,13 @@ func (w *World) Data(secret string) map[string][]byte {
 	return s.Data
 }
 
-// File is the file of a component that its live Deployment mounts.
+// File returns the file of a component that its live Deployment mounts.
 func (w *World) File(component, name string) []byte {
 	w.t.Helper()
 	return w.Data(w.Deployment(component).Spec.Template.Spec.Volumes[0].Secret.SecretName)[name]
 }
 
-// Config is the configuration of a service that its live Deployment mounts.
+// Config returns the configuration of a service that its live Deployment mounts.
 func (w *World) Config(product string) *config.Service {
 	w.t.Helper()
 	var c config.Service

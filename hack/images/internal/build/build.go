@@ -34,7 +34,7 @@ import (
 //go:embed *.go
 var sources embed.FS
 
-// recipe is the hash of the sources, without the tests.
+// recipe returns the hash of the sources, without the tests.
 func recipe() (string, error) {
 	h := sha256.New()
 	err := fs.WalkDir(sources, ".", func(name string, entry fs.DirEntry, err error) error {

@@ -19,7 +19,7 @@ import (
 	"github.com/itechsmart/operator/internal/backend/s3"
 )
 
-// ObjectProtocol is an object store within the test's own process, which takes
+// ObjectProtocol returns an object store within the test's own process, which takes
 // any credentials. Requests are real HTTP.
 func ObjectProtocol(t testing.TB) backend.Binding {
 	t.Helper()

@@ -155,7 +155,7 @@ var minioKind = kind{
 
 var errMissing = errors.New("run `make servers` to lay the test servers, or set ITECHSMART_SKIP_SERVERS=1 to skip these tests")
 
-// checkout is the directory of the go.mod above the working directory.
+// checkout returns the directory of the go.mod above the working directory.
 func checkout() (string, error) {
 	dir, err := os.Getwd()
 	if err != nil {

@@ -209,7 +209,7 @@ func (s *Server) signal(sig syscall.Signal) {
 
 func (s *Server) logFile() string { return filepath.Join(s.data, "log") }
 
-// logTail is the end of the server's log, without credentials.
+// logTail returns the end of the server's log, without credentials.
 func (s *Server) logTail() string {
 	text, err := os.ReadFile(s.logFile())
 	if err != nil {

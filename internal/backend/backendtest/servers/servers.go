@@ -27,23 +27,23 @@ var (
 	sharedMinIO      = &shared{kind: minioKind}
 )
 
-// Kafka is the shared broker: SASL SCRAM-SHA-512 (and 256), KRaft.
+// Kafka returns the shared broker: SASL SCRAM-SHA-512 (and 256), KRaft.
 func Kafka(t testing.TB) backend.Binding { t.Helper(); return sharedKafka.get(t) }
 
-// ClickHouse is the shared server, over HTTP, with database "itechsmart".
+// ClickHouse returns the shared server, over HTTP, with database "itechsmart".
 func ClickHouse(t testing.TB) backend.Binding { t.Helper(); return sharedClickHouse.get(t) }
 
-// Postgres is the shared server, as a superuser, with database "itechsmart".
+// Postgres returns the shared server, as a superuser, with database "itechsmart".
 func Postgres(t testing.TB) backend.Binding { t.Helper(); return sharedPostgres.get(t) }
 
-// Redis is the shared server.
+// Redis returns the shared server.
 func Redis(t testing.TB) backend.Binding { t.Helper(); return sharedRedis.get(t) }
 
-// RabbitMQ is the shared broker, virtual host "/"; key management-port of the
+// RabbitMQ returns the shared broker, virtual host "/"; key management-port of the
 // binding is its management HTTP API.
 func RabbitMQ(t testing.TB) backend.Binding { t.Helper(); return sharedRabbitMQ.get(t) }
 
-// MinIO is the shared object store, of type s3, with bucket "itechsmart".
+// MinIO returns the shared object store, of type s3, with bucket "itechsmart".
 func MinIO(t testing.TB) backend.Binding { t.Helper(); return sharedMinIO.get(t) }
 
 // StartKafka runs a broker of the test's own, stopped when the test ends.

@@ -106,7 +106,7 @@ func dataOf(t *testing.T, kind, port string) []string {
 	return dirs
 }
 
-// listening are those of a server's ports that somebody listens on.
+// listening returns those of a server's ports that somebody listens on.
 func listening(t *testing.T, kind, port string) []int {
 	t.Helper()
 	first, err := strconv.Atoi(port)

@@ -109,7 +109,7 @@ func (p *proxy) closeAll() {
 	}
 }
 
-// selfSigned is a certificate for 127.0.0.1 and its PEM, which is its own CA.
+// selfSigned returns a certificate for 127.0.0.1 and its PEM, which is its own CA.
 func selfSigned(t testing.TB) (tls.Certificate, string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

@@ -61,7 +61,7 @@ func Build() (*config.Catalogue, error) {
 	return out, nil
 }
 
-// JSON is the catalogue as the file catalogue.json has it.
+// JSON returns the catalogue as the file catalogue.json has it.
 func JSON() ([]byte, error) {
 	built, err := Build()
 	if err != nil {

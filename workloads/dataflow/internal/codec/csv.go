@@ -130,7 +130,7 @@ func (c *csvCodec) Scan(ctx context.Context, r io.Reader, maxRecordBytes int64, 
 	}
 }
 
-// rowText is what a refused row held, for its dead letter.
+// rowText returns what a refused row held, for its dead letter.
 func rowText(fields []string, err error) []byte {
 	if errors.Is(err, ErrTooLarge) {
 		return nil
@@ -158,7 +158,7 @@ func skipLine(r *bufio.Reader, reset func()) error {
 	}
 }
 
-// names are the columns' names as JSON keys, quoted, with their colon.
+// names returns the columns' names as JSON keys, quoted, with their colon.
 func (c *csvCodec) names(columns []string) [][]byte {
 	out := make([][]byte, len(columns))
 	for i, name := range columns {
@@ -201,7 +201,7 @@ func (c *csvCodec) value(dst []byte, field string) []byte {
 	return appendString(dst, field)
 }
 
-// isNumber tells whether text is a number as JSON writes it ("007" and "1e" are not).
+// isNumber reports whether text is a number as JSON writes it ("007" and "1e" are not).
 func isNumber(text string) bool {
 	if c := text[0]; c != '-' && (c < '0' || c > '9') {
 		return false

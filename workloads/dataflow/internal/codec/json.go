@@ -78,7 +78,7 @@ func (c *jsonCodec) Scan(ctx context.Context, r io.Reader, maxRecordBytes int64,
 		func(number int64) error { return bad(nil, atLine(number, ErrTooLarge)) })
 }
 
-// CheckJSON tells whether data is exactly one JSON value in valid UTF-8.
+// CheckJSON reports whether data is exactly one JSON value in valid UTF-8.
 func CheckJSON(data []byte) error {
 	if !utf8.Valid(data) {
 		return fmt.Errorf("%w: %w", record.ErrNotUTF8, backend.ErrInvalid)
@@ -89,7 +89,7 @@ func CheckJSON(data []byte) error {
 	return nil
 }
 
-// firstByte is the first byte that is neither white space nor a byte-order mark; it stays unread.
+// firstByte returns the first byte that is neither white space nor a byte-order mark; it stays unread.
 func firstByte(r *bufio.Reader) (byte, error) {
 	if mark, _ := r.Peek(3); bytes.Equal(mark, []byte("\xef\xbb\xbf")) {
 		_, _ = r.Discard(3)

@@ -29,7 +29,7 @@ type Spec struct {
 	open func(options json.RawMessage) (Codec, error)
 }
 
-// List is every format, in the order of the catalogue.
+// List returns every format, in the order of the catalogue.
 func List() []Spec {
 	return []Spec{
 		specOf(Spec{Format: "json", Extension: ".jsonl", Summary: "One JSON value per message; JSON lines, or one array of records, in files and responses."}, newJSON),

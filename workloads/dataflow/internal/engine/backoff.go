@@ -36,7 +36,7 @@ func newBackoff(retry config.Retry) *backoff {
 
 func (b *backoff) reset() { b.failures = 0 }
 
-// next is the delay after one more failure.
+// next returns the delay after one more failure.
 func (b *backoff) next() time.Duration {
 	delay := b.max
 	if b.failures < 30 {

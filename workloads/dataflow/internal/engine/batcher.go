@@ -100,7 +100,7 @@ func (b *builder) fit(records []record.Record) (taken int, size int64, tooLarge 
 	return taken, size, false
 }
 
-// of is the current unit, of which t is a part from now on.
+// of returns the current unit, of which t is a part from now on.
 func (b *builder) of(t *tracked) *unit {
 	if b.unit == nil {
 		b.unit = &unit{source: b.s.r}

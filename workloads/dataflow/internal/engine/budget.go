@@ -12,7 +12,7 @@ import (
 // recordOverhead is what a record costs in memory besides its bytes: the struct and its slices' headers.
 const recordOverhead = 192
 
-// cost is what a batch takes of the budget.
+// cost returns what a batch takes of the budget.
 func cost(batch *record.Batch) int64 {
 	sum := int64(len(batch.Records)+len(batch.Failed)) * recordOverhead
 	for i := range batch.Records {

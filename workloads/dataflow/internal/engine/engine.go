@@ -209,7 +209,7 @@ func (e *Engine) resolve(kind connector.Kind, typ string, raw json.RawMessage, f
 	return connector.Spec{}, nil, nil, fmt.Errorf("type: there is no %s of type %q: %w", kind, typ, backend.ErrInvalid)
 }
 
-// env is what a connector is opened with.
+// env returns what a connector is opened with.
 func (e *Engine) env(component, connection string, format codec.Codec) connector.Env {
 	return connector.Env{
 		Pipeline:       e.cfg.Namespace + "/" + e.cfg.Name,
@@ -309,7 +309,7 @@ func (e *Engine) Reload(connections map[string]map[string]string) {
 // Done is closed when every source is bounded and finished and all of it is acknowledged.
 func (e *Engine) Done() <-chan struct{} { return e.done }
 
-// allSinks are the sinks and the dead letter.
+// allSinks returns the sinks and the dead letter.
 func (e *Engine) allSinks() []*sinkRunner {
 	if e.deadLetter == nil {
 		return e.sinks

@@ -183,7 +183,7 @@ const (
 	HeaderTruncated = "truncated" // its size in bytes, when the dead letter did not take all of it
 )
 
-// letter is a record with the headers that tell why it was turned away.
+// letter returns a record with the headers that tell why it was turned away.
 func (e *Engine) letter(r record.Record, component string, err error) record.Record {
 	added := []record.Header{
 		{Key: HeaderError, Value: []byte(scrub(err, nil))},

@@ -187,7 +187,7 @@ func (s *sinkRunner) settle(work context.Context, j job, refused []refusal) (don
 	}
 }
 
-// remaining are the refused records, to be tried again. The dead letter tries with less of them.
+// remaining returns the refused records, to be tried again. The dead letter tries with less of them.
 func remaining(refused []refusal, dead bool) []record.Record {
 	out := make([]record.Record, 0, len(refused))
 	for i := range refused {

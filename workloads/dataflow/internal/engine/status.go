@@ -109,7 +109,7 @@ func (e *Engine) hold(err error) {
 	}
 }
 
-// Status is what the worker serves.
+// Status returns what the worker serves.
 func (e *Engine) Status() config.Status {
 	e.mu.Lock()
 	status := config.Status{

@@ -50,13 +50,13 @@ func New(value []byte) Record { return Record{raw: value, isRaw: true} }
 // FromTree makes a record of a decoded value: map[string]any, []any, string, float64, json.Number, bool, nil.
 func FromTree(tree any) Record { return Record{tree: tree, isSet: true} }
 
-// Len is the record's size in bytes: key and value. A decoded value counts by its last known bytes.
+// Len returns the record's size in bytes: key and value. A decoded value counts by its last known bytes.
 func (r *Record) Len() int { return len(r.Key) + len(r.raw) }
 
-// Raw is the value's bytes when they are current, without encoding anything.
+// Raw returns the value's bytes when they are current, without encoding anything.
 func (r *Record) Raw() ([]byte, bool) { return r.raw, r.isRaw }
 
-// Bytes is the value's bytes; a changed tree is encoded as JSON first.
+// Bytes returns the value's bytes; a changed tree is encoded as JSON first.
 func (r *Record) Bytes() ([]byte, error) {
 	if r.isRaw {
 		return r.raw, nil
@@ -75,7 +75,7 @@ var ErrNotJSON = tree.ErrNotJSON
 // ErrNotUTF8 is what Tree answers for a value that is not valid UTF-8.
 var ErrNotUTF8 = errors.New("value is not valid UTF-8")
 
-// Tree is the decoded value. Whole numbers that fit are int64, others float64. Do not change it:
+// Tree returns the decoded value. Whole numbers that fit are int64, others float64. Do not change it:
 // use SetTree.
 func (r *Record) Tree() (any, error) {
 	if r.isSet {
@@ -92,7 +92,7 @@ func (r *Record) Tree() (any, error) {
 	return decoded, nil
 }
 
-// Object is the decoded value when it is a JSON object.
+// Object returns the decoded value when it is a JSON object.
 func (r *Record) Object() (map[string]any, error) {
 	tree, err := r.Tree()
 	if err != nil {
@@ -114,7 +114,7 @@ func (r *Record) Get(path string) (gjson.Result, error) {
 	return gjson.GetBytes(data, path), nil
 }
 
-// Decoded tells that Tree answers without parsing.
+// Decoded reports that Tree answers without parsing.
 func (r *Record) Decoded() bool { return r.isSet }
 
 // SetTree replaces the value by a decoded one.
@@ -150,7 +150,7 @@ func (r *Record) Restore() {
 	}
 }
 
-// Clone is a deep copy of the record's value; key and headers are shared.
+// Clone returns a deep copy of the record's value; key and headers are shared.
 func (r *Record) Clone() (Record, error) {
 	data, err := r.Bytes()
 	if err != nil {
@@ -200,10 +200,10 @@ type Failed struct {
 	Err error
 }
 
-// Len is the number of records.
+// Len returns the number of records.
 func (b *Batch) Len() int { return len(b.Records) }
 
-// Bytes is the sum of the records' sizes.
+// Bytes returns the sum of the records' sizes.
 func (b *Batch) Bytes() int64 {
 	var sum int64
 	for i := range b.Records {
@@ -226,7 +226,7 @@ func (e *Errors) Add(index int, err error) {
 	e.ByIndex[index] = err
 }
 
-// OrNil is the error to return: nil when no record failed.
+// OrNil returns the error to return: nil when no record failed.
 func (e *Errors) OrNil() error {
 	if e == nil || len(e.ByIndex) == 0 {
 		return nil

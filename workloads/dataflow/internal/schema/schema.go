@@ -58,7 +58,7 @@ func Of(cfg any) (json.RawMessage, error) {
 	return data, nil
 }
 
-// known is the schema of a type of ours: a formatted string, or a map by field path.
+// known returns the schema of a type of ours: a formatted string, or a map by field path.
 func known(t reflect.Type) *jsonschema.Schema {
 	if format, ok := formats[t]; ok {
 		return &jsonschema.Schema{Type: "string", Format: format}

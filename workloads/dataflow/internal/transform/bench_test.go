@@ -98,7 +98,7 @@ func BenchmarkRoute(b *testing.B) {
 }
 func BenchmarkTimestamp(b *testing.B) { benchmark(b, step("timestamp", "", `{"field":"timestamp"}`)) }
 
-// cpuTime is what this process has spent in user and system mode.
+// cpuTime returns what this process has spent in user and system mode.
 func cpuTime() time.Duration {
 	var usage syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {

@@ -121,7 +121,7 @@ func compileStep(cfg *config.Transform, path string, env Env) (step, error) {
 	return out, nil
 }
 
-// Empty tells that the chain has no transform, so that a batch needs no Apply.
+// Empty reports that the chain has no transform, so that a batch needs no Apply.
 func (c *Chain) Empty() bool { return c == nil || len(c.steps) == 0 }
 
 // Apply runs the transforms over the batch, which holds afterwards what is left.

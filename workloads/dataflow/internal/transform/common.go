@@ -140,7 +140,7 @@ func sortedKeys[K ~string, V any](m map[K]V) []K {
 	return keys
 }
 
-// textOf is a scalar as text.
+// textOf returns a scalar as text.
 func textOf(value any) (string, bool) {
 	switch v := value.(type) {
 	case string:
@@ -178,7 +178,7 @@ func article(value any) string {
 	return "a " + kind
 }
 
-// errAt is an error of one config property.
+// errAt returns an error of one config property.
 func errAt(property, format string, args ...any) error {
 	return fmt.Errorf("."+property+": "+format, args...)
 }

@@ -56,7 +56,7 @@ func newDedupe(cfg DedupeConfig, env Env) (any, error) {
 	return out, err
 }
 
-// Keep tells whether the record's key is new.
+// Keep reports whether the record's key is new.
 func (d *deduper) Keep(r *record.Record) (bool, error) {
 	key, err := d.hash(r)
 	if err != nil {

@@ -51,7 +51,7 @@ func (f field) named() bool {
 
 func (e *editor) get(f field) gjson.Result { return gjson.GetBytes(e.raw, f.text) }
 
-// within tells whether the objects around the field are there, so that it can be set.
+// within reports whether the objects around the field are there, so that it can be set.
 func (e *editor) within(f field) bool {
 	if len(f.parts) == 1 {
 		return true

@@ -152,7 +152,7 @@ func (f field) replace(root, value any) bool {
 	return len(f.parts) > 0 && f.set(root, value) == nil
 }
 
-// kindOf is the JSON type of a decoded value.
+// kindOf returns the JSON type of a decoded value.
 func kindOf(value any) string {
 	switch value.(type) {
 	case nil:
@@ -172,7 +172,7 @@ func kindOf(value any) string {
 	}
 }
 
-// clone is a deep copy of a decoded value.
+// clone returns a deep copy of a decoded value.
 func clone(value any) any {
 	switch v := value.(type) {
 	case map[string]any:

@@ -75,13 +75,13 @@ func scanned(result gjson.Result) (any, bool, error) {
 	return value, err == nil, err
 }
 
-// jsonText is a value as JSON text; equal values give equal text.
+// jsonText returns a value as JSON text; equal values give equal text.
 func jsonText(value any) (any, error) {
 	data, err := tree.Append(nil, value)
 	return string(data), err
 }
 
-// canonical is any value as text; two values of one JSON type have the same when they are equal.
+// canonical returns any value as text; two values of one JSON type have the same when they are equal.
 func canonical(value any) (string, error) {
 	if text, ok := value.(string); ok {
 		return text, nil

@@ -133,7 +133,7 @@ func (c *compactor) Map(_ context.Context, r *record.Record) error {
 	return nil
 }
 
-// compact tells whether something went. Items of arrays keep their places.
+// compact reports whether something went. Items of arrays keep their places.
 func (c *compactor) compact(value any) bool {
 	changed := false
 	switch v := value.(type) {

@@ -24,7 +24,7 @@ type TestFailure struct {
 	Message string `json:"message"`
 }
 
-// Error is the failure in one line.
+// Error returns the failure in one line.
 func (f TestFailure) Error() string {
 	if f.Index < 0 {
 		return fmt.Sprintf("test %q: %s", f.Test, f.Message)

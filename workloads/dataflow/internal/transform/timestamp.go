@@ -186,7 +186,7 @@ var strftime = map[byte]string{
 	'f': "000000", 'L': "000", 'T': "15:04:05", 'F': "2006-01-02", 'D': "01/02/06", 'R': "15:04", 'n': "\n", 't': "\t", '%': "%",
 }
 
-// layoutOf is the Go layout of a named format, a strftime pattern or a layout.
+// layoutOf returns the Go layout of a named format, a strftime pattern or a layout.
 func layoutOf(format string) (string, error) {
 	if layout, ok := namedLayouts[format]; ok {
 		return layout, nil

@@ -40,7 +40,7 @@ func newEvaluator(program *expr.Program, now func() time.Time) *evaluator {
 	return &evaluator{program: program, view: view{now: now}}
 }
 
-// value is the expression's result as a decoded value.
+// value returns the expression's result as a decoded value.
 func (e *evaluator) value(r *record.Record) (any, error) {
 	e.view.r = r
 	defer e.release()

@@ -38,7 +38,7 @@ func Main(version string) int {
 	return 0
 }
 
-// Command is the whole command line; `run` is what it does without a subcommand.
+// Command returns the whole command line; `run` is what it does without a subcommand.
 func Command(version string) *cobra.Command {
 	f := flags{version: version}
 	run := &cobra.Command{

@@ -392,7 +392,7 @@ func (v *validator) unknown(path, kind, name string, known []string) {
 	v.add(path, "%s", message)
 }
 
-// nearest is the known name with the fewest edits, when those are few for its length.
+// nearest returns the known name with the fewest edits, when those are few for its length.
 func nearest(name string, known []string) string {
 	sorted := append([]string(nil), known...)
 	sort.Strings(sorted)
@@ -405,7 +405,7 @@ func nearest(name string, known []string) string {
 	return best
 }
 
-// distance is Levenshtein's.
+// distance returns the Levenshtein distance.
 func distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {

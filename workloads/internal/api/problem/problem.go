@@ -56,13 +56,13 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Cause }
 
-// GetStatus is the HTTP status.
+// GetStatus returns the HTTP status.
 func (e *Error) GetStatus() int { return e.Status }
 
-// GetHeaders are the headers that go with the answer.
+// GetHeaders returns the headers that go with the answer.
 func (e *Error) GetHeaders() http.Header { return e.Headers }
 
-// New is an error of a status, with a code for programs and a message for
+// New returns an error of a status, with a code for programs and a message for
 // people. Each detail is a Detail, or else a text.
 func New(status int, code, message string, details ...any) *Error {
 	e := &Error{Status: status, Code: code, Message: message}
@@ -129,7 +129,7 @@ type Problem struct {
 	Errors []Detail `json:"errors,omitempty"`
 }
 
-// Render is the error's body and its content type, for a request with this Accept header.
+// Render returns the error's body and its content type, for a request with this Accept header.
 func (e *Error) Render(accept string) (contentType string, body any) {
 	if Accepted(accept) {
 		return TypeProblem, Problem{Type: "about:blank", Title: title(e.Status), Status: e.Status, Detail: e.Message, Code: e.Code, Errors: e.Details}

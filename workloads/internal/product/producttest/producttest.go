@@ -85,7 +85,7 @@ type Buffer struct {
 // Write implements io.Writer.
 func (b *Buffer) Write(p []byte) (int, error) { b.mu.Lock(); defer b.mu.Unlock(); return b.b.Write(p) }
 
-// String is all that was written.
+// String returns all that was written.
 func (b *Buffer) String() string { b.mu.Lock(); defer b.mu.Unlock(); return b.b.String() }
 
 // Start runs a service until the end of the test, or Stop. Its logs are the test's when that fails.

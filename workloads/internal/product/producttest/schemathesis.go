@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// Schemathesis is the program, which `make test` installs; without servers the test is skipped.
+// Schemathesis returns the program, which `make test` installs; without servers the test is skipped.
 func Schemathesis(t testing.TB) string {
 	t.Helper()
 	if os.Getenv("ITECHSMART_SKIP_SERVERS") == "1" {

@@ -41,7 +41,7 @@ func Run(t *testing.T, open func(testing.TB) UnderTest) {
 	backendtest.Ended(t, func(ctx context.Context) error { _, err := v.Client.Secret(ctx, "a"); return err })
 }
 
-// vaultPath is a path of its own for each test.
+// vaultPath returns a path of its own for each test.
 func vaultPath(suffix string) string {
 	return strings.ReplaceAll(backendtest.Name("t"), "_", "-") + "/" + suffix
 }
@@ -186,7 +186,7 @@ func testVaultInvalid(t *testing.T, v UnderTest) {
 	backendtest.WantIs(t, err, backend.ErrNotFound)
 }
 
-// declared is an Apply with what every one needs.
+// declared returns an Apply with what every one needs.
 func declared(apply vault.Apply) vault.Apply {
 	if apply.Name == "" {
 		apply.Name = "resource"

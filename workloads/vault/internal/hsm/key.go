@@ -132,7 +132,7 @@ func (s *session) encrypt(plaintext []byte) ([]byte, error) {
 	return append(append([]byte{byAES}, nonce...), ciphertext...), nil
 }
 
-// public is the RSA key's public half: of the object of the same label, or of the private key, where most tokens have it.
+// public returns the RSA key's public half: of the object of the same label, or of the private key, where most tokens have it.
 func (s *session) public() (*rsa.PublicKey, error) {
 	from := s.key
 	if found, err := s.find(pkcs11.CKO_PUBLIC_KEY, pkcs11.CKK_RSA); err == nil && len(found) == 1 {

@@ -110,7 +110,7 @@ func findToken(library *pkcs11.Ctx, label string) (slot uint, err error) {
 	return slot, nil
 }
 
-// is tells whether a call of the library failed with this code.
+// is reports whether a call of the library failed with this code.
 func is(err error, code uint) bool {
 	e, ok := errors.AsType[pkcs11.Error](err)
 	return ok && uint(e) == code

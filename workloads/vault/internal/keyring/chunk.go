@@ -40,7 +40,7 @@ func (k *DataKey) OpenChunk(c Chunk, ciphertext []byte) ([]byte, error) {
 	return k.open(ciphertext, c.bytes())
 }
 
-// ContentMAC is the MAC of a field whose content is written to it: for one that is too large to be in memory. It equals no
+// ContentMAC returns the MAC of a field whose content is written to it: for one that is too large to be in memory. It equals no
 // MAC of DataKey.MAC.
 func (k *DataKey) ContentMAC(field string) (hash.Hash, error) {
 	if k.key == nil {

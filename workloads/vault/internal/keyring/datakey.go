@@ -119,7 +119,7 @@ func (k *DataKey) open(ciphertext, additional []byte) ([]byte, error) {
 	return plaintext, nil
 }
 
-// MAC is HMAC-SHA256 of fields under this key; no two lists of fields collide.
+// MAC returns HMAC-SHA256 of fields under this key; no two lists of fields collide.
 func (k *DataKey) MAC(fields ...[]byte) ([]byte, error) {
 	if k.key == nil {
 		return nil, ErrClosed
@@ -131,7 +131,7 @@ func (k *DataKey) MAC(fields ...[]byte) ([]byte, error) {
 	return mac.Sum(nil), nil
 }
 
-// Bytes are the key itself, still owned by it: for a private key.
+// Bytes returns the key itself, still owned by it: for a private key.
 func (k *DataKey) Bytes() []byte { return k.key }
 
 // Close forgets the key.

@@ -95,7 +95,7 @@ func derive(passphrase []byte, p Params) (*Root, error) {
 	return newRoot(p, key), nil
 }
 
-// check is the check value of params under this root.
+// check returns the check value of params under this root.
 func (r *Root) check(p Params) ([]byte, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -74,7 +74,7 @@ func (r *Root) rootBinding(id string, generation int64) []byte {
 	return tuple([]byte(r.id), []byte(id), number(generation))
 }
 
-// namespace is the cipher of a namespace's key, which wraps that namespace's data keys.
+// namespace returns the cipher of a namespace's key, which wraps that namespace's data keys.
 func (r *Root) namespace(name string) (cipher.AEAD, error) {
 	r.mu.Lock()
 	known := r.namespaces[name]
@@ -109,7 +109,7 @@ func (r *Root) aead(use string, context []byte) (cipher.AEAD, error) {
 	return newAEAD(key)
 }
 
-// newAEAD is AES-256-GCM that puts a random nonce of 96 bits before each ciphertext.
+// newAEAD returns AES-256-GCM that puts a random nonce of 96 bits before each ciphertext.
 func newAEAD(key []byte) (cipher.AEAD, error) {
 	block, err := aes.NewCipher(key)
 	if err != nil {
@@ -138,7 +138,7 @@ func New(roots ...*Root) *Keyring {
 	return k
 }
 
-// Active is the newest generation; ErrClosed when there is none.
+// Active returns the newest generation; ErrClosed when there is none.
 func (k *Keyring) Active() (*Root, error) {
 	k.mu.RLock()
 	defer k.mu.RUnlock()
@@ -148,7 +148,7 @@ func (k *Keyring) Active() (*Root, error) {
 	return k.active, nil
 }
 
-// Root is the generation with an id; ErrUnknownKey.
+// Root returns the generation with an id; ErrUnknownKey.
 func (k *Keyring) Root(id string) (*Root, error) {
 	k.mu.RLock()
 	defer k.mu.RUnlock()

@@ -81,7 +81,7 @@ func Combine(shares []Share) ([]byte, error) {
 	return secret, nil
 }
 
-// lagrange is the i-th basis polynomial at 0.
+// lagrange returns the i-th basis polynomial at 0.
 func lagrange(xs []byte, i int) byte {
 	weight := byte(1)
 	for j, x := range xs {
@@ -92,7 +92,7 @@ func lagrange(xs []byte, i int) byte {
 	return weight
 }
 
-// polynomial is its value at x, by Horner's rule.
+// polynomial returns its value at x, by Horner's rule.
 func polynomial(coefficients []byte, x byte) byte {
 	var y byte
 	for i := len(coefficients) - 1; i >= 0; i-- {
@@ -112,7 +112,7 @@ func multiply(a, b byte) byte {
 	return product
 }
 
-// invert is a^254, since a^255 is 1; 0 gives 0.
+// invert returns a^254, since a^255 is 1; 0 gives 0.
 func invert(a byte) byte {
 	result := byte(1)
 	for range 7 { // 254 = 0b11111110
@@ -127,7 +127,7 @@ const (
 	maxShare    = 512 // characters
 )
 
-// String is the share as text, with a checksum against typing errors.
+// String returns the share as text, with a checksum against typing errors.
 func (s Share) String() string {
 	body := append(s.Set[:len(s.Set):len(s.Set)], byte(s.Threshold), s.X)
 	body = append(body, s.Y...)

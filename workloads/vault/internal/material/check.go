@@ -21,7 +21,7 @@ var shapes = map[string]shape{
 	vault.TypeAPIKey:      {required: []string{vault.FieldKey}, optional: []string{vault.FieldID}},
 }
 
-// IsType tells whether secrets of a type exist.
+// IsType reports whether secrets of a type exist.
 func IsType(secretType string) bool { _, ok := shapes[secretType]; return ok }
 
 // Check refuses a value that is not what its type says, with a FieldError. The expiry is a certificate's; nil: none.
@@ -80,7 +80,7 @@ func CheckFilename(field, name string) error {
 	return nil
 }
 
-// visible tells whether bytes may stand in a header.
+// visible reports whether bytes may stand in a header.
 func visible(data []byte) bool {
 	return len(data) <= 8192 && !slices.ContainsFunc(data, func(b byte) bool { return b <= ' ' || b >= 0x7f })
 }

@@ -20,10 +20,10 @@ type Manifest struct {
 	Filename   string
 }
 
-// Chunks is how many parts the content has.
+// Chunks returns how many parts the content has.
 func (m Manifest) Chunks() int64 { return (m.Size + m.ChunkBytes - 1) / m.ChunkBytes }
 
-// ChunkSize is how many bytes a part has.
+// ChunkSize returns how many bytes a part has.
 func (m Manifest) ChunkSize(number int64) int64 {
 	return min(m.ChunkBytes, m.Size-number*m.ChunkBytes)
 }
@@ -47,7 +47,7 @@ func (m Manifest) Encode() ([]byte, error) {
 	return data, nil
 }
 
-// IsManifest tells whether bytes are a manifest, and no value.
+// IsManifest reports whether bytes are a manifest, and no value.
 func IsManifest(data []byte) bool { return len(data) > 0 && data[0] == manifestFormat }
 
 // DecodeManifest reads what Encode wrote; ErrEncoding.

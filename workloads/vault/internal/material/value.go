@@ -121,7 +121,7 @@ func cut(data []byte, lengthBytes int) (field, rest []byte, ok bool) {
 	return data[:length], data[length:], true
 }
 
-// Size is the number of bytes of all fields together.
+// Size returns the number of bytes of all fields together.
 func Size(v vault.Value) int {
 	size := 0
 	for _, data := range v {

@@ -51,7 +51,7 @@ func (b Binding) bytes() []byte {
 	return append(append(out, b.Namespace...), b.Name...)
 }
 
-// KeyID is the id of a public key: the first 8 bytes of its SHA-256, in hexadecimal.
+// KeyID returns the id of a public key: the first 8 bytes of its SHA-256, in hexadecimal.
 func KeyID(public []byte) string {
 	sum := sha256.Sum256(public)
 	return hex.EncodeToString(sum[:idChars/2])

@@ -93,7 +93,7 @@ func (a *access) compile(p auth.Policy) *auth.Policies {
 	return done
 }
 
-// policyOf is an AccessPolicy as package auth knows it.
+// policyOf returns an AccessPolicy as package auth knows it.
 func policyOf(name string, spec *vaultv1.AccessPolicySpec) auth.Policy {
 	p := auth.Policy{Name: name}
 	for _, s := range spec.Subjects {
@@ -112,7 +112,7 @@ func policyOf(name string, spec *vaultv1.AccessPolicySpec) auth.Policy {
 	return p
 }
 
-// accessOf is a Secret's own list: each entry allows its subject something about the one path.
+// accessOf returns a Secret's own list: each entry allows its subject something about the one path.
 func accessOf(s *vaultv1.Secret) []auth.Policy {
 	var out []auth.Policy
 	for _, entry := range s.Spec.Access {
@@ -187,7 +187,7 @@ func (a *access) mayList(p *auth.Principal, path string, request auth.Request) b
 	}
 }
 
-// roleFor is the least role that may do it when no policy speaks of it. A viewer sees which secrets there are, and no
+// roleFor returns the least role that may do it when no policy speaks of it. A viewer sees which secrets there are, and no
 // value.
 func roleFor(verb vaultv1.Verb) auth.Role {
 	if verb == vaultv1.VerbList {

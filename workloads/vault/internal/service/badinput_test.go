@@ -25,7 +25,7 @@ import (
 	wire "github.com/itechsmart/operator/workloads/vault/client"
 )
 
-// snapshot is all that the vault's own tables hold: a refused request leaves it as it was.
+// snapshot returns all that the vault's own tables hold: a refused request leaves it as it was.
 func (r *running) snapshot() string {
 	r.T.Helper()
 	pool := r.pool()
@@ -254,7 +254,7 @@ func (r *running) get(path string) []byte {
 	return body
 }
 
-// errorsWith are the answers to requests that are wrong and hold a text everywhere, headers included.
+// errorsWith returns the answers to requests that are wrong and hold a text everywhere, headers included.
 func (r *running) errorsWith(text string) string {
 	r.T.Helper()
 	var out strings.Builder
@@ -289,7 +289,7 @@ func (r *running) errorsWith(text string) string {
 	return out.String()
 }
 
-// dump is pg_dump's text of both schemas, values as they are in the database.
+// dump returns pg_dump's text of both schemas, values as they are in the database.
 func dump(t *testing.T, r *running) string {
 	t.Helper()
 	program := findDump(t)

@@ -37,7 +37,7 @@ const (
 	stepTime    = 20 * time.Second
 )
 
-// largeBodies are the routes whose bodies are streams.
+// largeBodies returns the routes whose bodies are streams.
 func largeBodies(maxFile int64) map[string]int64 {
 	return map[string]int64{http.MethodPut + " " + api.Base + contentPath: cmp.Or(maxFile, store.DefaultMaxFileBytes)}
 }
@@ -75,7 +75,7 @@ func (in *uploadInput) Resolve(ctx huma.Context) []error {
 	return nil
 }
 
-// plan is what the parameters and headers say.
+// plan returns what the parameters and headers say.
 func (in *uploadInput) plan() (store.Upload, error) {
 	u := store.Upload{Filename: in.Filename}
 	if kind, _, err := mime.ParseMediaType(in.request.Header.Get("Content-Type")); err != nil || kind != typeContent {

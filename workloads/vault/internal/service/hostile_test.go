@@ -62,7 +62,7 @@ func (r *running) send(text string, body io.Reader) (status int, header http.Hea
 	return answer.StatusCode, answer.Header, nil
 }
 
-// memory is what the process has in memory now, and had at most since the last call, in bytes.
+// memory returns what the process has in memory now, and had at most since the last call, in bytes.
 func (c *child) memory() (now, peak int64) {
 	c.T.Helper()
 	dir := fmt.Sprintf("/proc/%d/", c.cmd.Process.Pid)

@@ -169,7 +169,7 @@ type PolicyInput struct {
 	Name string `path:"name" minLength:"1" maxLength:"253" pattern:"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"`
 }
 
-// policy is one of this Vault's, as the API server has it now.
+// policy returns one of this Vault's, as the API server has it now.
 func (s *Service) policy(ctx context.Context, name string) (*vaultv1.AccessPolicy, error) {
 	if err := s.writable(); err != nil {
 		return nil, err

@@ -28,7 +28,7 @@ import (
 // directory of the configuration and of the spill.
 const asService = "VAULT_TEST_AS_SERVICE"
 
-// serve is the service's main, with passwords that cost little and ports that are free.
+// serve returns the service's main, with passwords that cost little and ports that are free.
 func serve(dir string) int {
 	settings, unknown, err := config.Load(dir)
 	if err != nil {

@@ -27,7 +27,7 @@ type task struct {
 	remove  bool
 }
 
-// join is what both tasks want: the newer one removes, or adds to the older.
+// join returns what both tasks want: the newer one removes, or adds to the older.
 func (t task) join(newer task) task {
 	if newer.remove {
 		return newer

@@ -58,7 +58,7 @@ func start(t testing.TB, settings *config.Service, kubernetes *rest.Config) *run
 	return &running{Running: producttest.Start(t, Product(), settings, kubernetes), binding: backend.ParseBinding(settings.Database.Binding)}
 }
 
-// metrics is a scrape.
+// metrics returns a scrape.
 func (r *running) metrics() string {
 	r.T.Helper()
 	text := r.Metrics()

@@ -75,7 +75,7 @@ func (p *beginning) unseal(life context.Context, vault store.Vault, passphrase g
 	return nil
 }
 
-// whySealed is a failure in words that anybody may read; empty: it is none, or one of the database. again: it may pass.
+// whySealed returns a failure in words that anybody may read; empty: it is none, or one of the database. again: it may pass.
 func whySealed(err error) (why string, again bool) {
 	switch {
 	case err == nil:

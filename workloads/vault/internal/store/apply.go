@@ -84,7 +84,7 @@ func (r recipe) check(secretType, path string) error {
 	return nil
 }
 
-// stands tells whether a head already has what is applied: nothing new was declared, and no rotation is asked for.
+// stands reports whether a head already has what is applied: nothing new was declared, and no rotation is asked for.
 func (h head) stands(a wire.Apply) bool {
 	return h.sourceHash == a.SourceHash && (a.Rotation == "" || a.Rotation == h.rotation)
 }
@@ -179,7 +179,7 @@ func (v *store) declare(ctx context.Context, q querier, keys *keyring.Keyring, p
 	return d, nil
 }
 
-// declared is what is remembered of an Apply.
+// declared returns what is remembered of an Apply.
 func declared(h head, a wire.Apply) *declaration {
 	d := &declaration{sourceHash: a.SourceHash, rotation: a.Rotation}
 	if a.Rotation == "" {
@@ -218,7 +218,7 @@ func (v *store) newest(ctx context.Context, q querier, h head) (n newestVersion,
 	return n, nil
 }
 
-// current is the newest version's value; the caller zeroes it. ErrStreamed.
+// current returns the newest version's value; the caller zeroes it. ErrStreamed.
 func (v *store) current(ctx context.Context, q querier, keys *keyring.Keyring, path string) (wire.Value, error) {
 	x, err := v.version(ctx, q, path, 0)
 	if err != nil {
@@ -235,7 +235,7 @@ func (v *store) current(ctx context.Context, q querier, keys *keyring.Keyring, p
 	return material.Decode(plaintext)
 }
 
-// holds tells whether the newest version has this value.
+// holds reports whether the newest version has this value.
 func (v *store) holds(ctx context.Context, q querier, keys *keyring.Keyring, path string, value wire.Value) (bool, error) {
 	now, err := v.current(ctx, q, keys, path)
 	if errors.Is(err, ErrStreamed) { // no declared value is as large
@@ -298,7 +298,7 @@ func (v *store) make(ctx context.Context, q querier, keys *keyring.Keyring, r re
 	return value, err
 }
 
-// authority is the Certificate that signs others.
+// authority returns the Certificate that signs others.
 func (v *store) authority(ctx context.Context, q querier, keys *keyring.Keyring, path string) (wire.Value, error) {
 	x, err := v.version(ctx, q, path, 0)
 	switch {

@@ -165,7 +165,7 @@ func checkWhole(t testing.TB, pool *pgxpool.Pool, v Vault, prefix ...string) map
 	return values
 }
 
-// textOrSize is a text, or how many bytes of a file open.
+// textOrSize returns a text, or how many bytes of a file open.
 func textOrSize(t testing.TB, v Vault, path string, version int64) (string, error) {
 	t.Helper()
 	read, err := v.Read(t.Context(), path, version)

@@ -19,7 +19,7 @@ import (
 	wire "github.com/itechsmart/operator/workloads/vault/client"
 )
 
-// file is a content of so many bytes, the same for the same seed.
+// file returns a content of so many bytes, the same for the same seed.
 func file(seed byte, size int64) io.Reader {
 	return io.LimitReader(rand.NewChaCha8([32]byte{seed}), size)
 }

@@ -70,7 +70,7 @@ func (k dataKeyRow) args() []any {
 	return []any{k.ID, k.Namespace, k.Purpose, k.Subject, k.RootKeyID, k.Wrapped}
 }
 
-// macKey is the namespace's key for comparing values, made on first use.
+// macKey returns the namespace's key for comparing values, made on first use.
 func (v *store) macKey(ctx context.Context, keys *keyring.Keyring) (*keyring.DataKey, error) {
 	read := func() (dataKeyRow, error) {
 		rows, err := v.pool.Query(ctx, `SELECT id::text, namespace, purpose, subject, root_key_id, wrapped FROM data_keys

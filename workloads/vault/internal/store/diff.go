@@ -46,7 +46,7 @@ func (v *store) Diff(ctx context.Context, path string, from, to int64) (diff []w
 	return diff, err
 }
 
-// sums are the MACs of a version's fields: equal for equal values, here and in any other diff of the namespace. The value of
+// sums returns the MACs of a version's fields: equal for equal values, here and in any other diff of the namespace. The value of
 // a file in parts stays where it is: its MAC was made when it was written.
 func (v *store) sums(ctx context.Context, keys *keyring.Keyring, key *keyring.DataKey, path string, version int64) (int64, map[string]string, error) {
 	x, err := v.version(ctx, v.pool, path, version)

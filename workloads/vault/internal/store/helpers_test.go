@@ -48,7 +48,7 @@ func options(ns string) Options {
 	return Options{Namespace: ns, RewrapBatch: 3, RetireAfter: -1, iterations: cheap}
 }
 
-// replica is another process on the same schema.
+// replica returns another process on the same schema.
 func replica(t testing.TB, pool *pgxpool.Pool, ns string) Vault {
 	t.Helper()
 	v := New(pool, options(ns))

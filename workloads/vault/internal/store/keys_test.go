@@ -64,7 +64,7 @@ func share(t testing.TB) string {
 	return shares[0].String()
 }
 
-// everything is each method that needs the keys.
+// everything returns each method that needs the keys.
 func everything(t testing.TB, v Vault) map[string]func() error {
 	ctx := t.Context()
 	ignore := func(_ any, err error) error { return err }

@@ -36,7 +36,7 @@ func (k *killer) arm(n int, s strike) {
 	k.left, k.fired, k.strike = n, false, s
 }
 
-// disarm tells whether it fired.
+// disarm reports whether it fired.
 func (k *killer) disarm() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -87,7 +87,7 @@ func (c *wireConn) Write(data []byte) (int, error) {
 // killedPrefix begins the application names of connections that are cut.
 const killedPrefix = "cut "
 
-// killable is a pool whose connections the killer knows.
+// killable returns a pool whose connections the killer knows.
 func killable(t testing.TB, pool *pgxpool.Pool) (*pgxpool.Pool, *killer) {
 	t.Helper()
 	k := &killer{}
@@ -275,7 +275,7 @@ func killAtEveryMessage(t *testing.T, pool *pgxpool.Pool, x victim, a attack, fo
 	}
 }
 
-// repeated are the answers to an operation that was done already.
+// repeated returns the answers to an operation that was done already.
 func repeated(err error) bool { return errors.Is(err, ErrExists) || errors.Is(err, ErrNotFound) }
 
 func active(t *testing.T, pool *pgxpool.Pool) (n int, err error) {

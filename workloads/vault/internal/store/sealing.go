@@ -43,7 +43,7 @@ func (v *store) RotateSealingKey(ctx context.Context) (key wire.SealingKey, err 
 	return key, err
 }
 
-// sealingKey is the active one. Its public key comes from the private key: who may write to the database, but does not
+// sealingKey returns the active one. Its public key comes from the private key: who may write to the database, but does not
 // know the root key, cannot make people seal to a key of his own.
 func (v *store) sealingKey(ctx context.Context, keys *keyring.Keyring) (wire.SealingKey, error) {
 	private, id, err := v.privateKey(ctx, v.pool, keys, "")
@@ -62,7 +62,7 @@ func (v *store) sealingKey(ctx context.Context, keys *keyring.Keyring) (wire.Sea
 	return wire.SealingKey{ID: id, PublicKey: public}, nil
 }
 
-// privateKey is the one with an id, the active one when id is empty; pgx.ErrNoRows.
+// privateKey returns the one with an id, the active one when id is empty; pgx.ErrNoRows.
 func (v *store) privateKey(ctx context.Context, q querier, keys *keyring.Keyring, id string) (*keyring.DataKey, string, error) {
 	var row dataKeyRow
 	err := q.QueryRow(ctx, `

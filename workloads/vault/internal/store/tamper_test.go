@@ -147,7 +147,7 @@ func TestTamperedSealingKey(t *testing.T) {
 	wantErr(t, "a forged key id", err, ErrCorrupt)
 }
 
-// dump is everything that the schema holds, as bytes and as text.
+// dump returns everything that the schema holds, as bytes and as text.
 func dump(t testing.TB, pool *pgxpool.Pool) []byte {
 	t.Helper()
 	rows, err := pool.Query(t.Context(), `SELECT table_name FROM information_schema.tables WHERE table_schema = current_schema()`)

@@ -35,7 +35,7 @@ type content struct {
 	key  *keyring.DataKey // that they are sealed under: the secret's
 }
 
-// columns are those of the version's row.
+// columns returns those of the version's row.
 func (c *content) columns() (id *string, size *int64) {
 	if c == nil {
 		return nil, nil

@@ -256,7 +256,7 @@ func (d *Delegate) begin(ctx context.Context, answer func(*task, map[string]any)
 	group.Wait()
 }
 
-// config is what check still needs of it: inputs may be large.
+// config returns what check still needs of it: inputs may be large.
 func config(t *task) map[string]any {
 	if t.kind == delegated.TypePipeline {
 		return t.config
@@ -309,7 +309,7 @@ func (a absent) check(context.Context, []*task, func(*task, map[string]any)) err
 
 func (a absent) abandon(context.Context, store.Delegation) error { return nil }
 
-// text is a field of a step's configuration.
+// text returns a field of a step's configuration.
 func text(t *task, field string) string {
 	value, _ := t.config[field].(string)
 	return value

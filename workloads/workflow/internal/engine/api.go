@@ -234,7 +234,7 @@ func (e *Engine) find(ctx context.Context, run, step string) (store.Run, *progra
 	return r, p, i, nil
 }
 
-// Outputs is what a run gives, by name; nil when it has not succeeded, or its workflow names none. It is made of what was
+// Outputs returns what a run gives, by name; nil when it has not succeeded, or its workflow names none. It is made of what was
 // recorded when it is asked for: expressions know no clock, and give the same at any time.
 func (e *Engine) Outputs(ctx context.Context, run string) (map[string]any, error) {
 	r, err := e.store.Get(ctx, run)

@@ -100,7 +100,7 @@ func New(o Options) *Engine {
 // Store reads runs and their history.
 func (e *Engine) Store() *store.Store { return e.store }
 
-// Payloads are the large values; nil without a bucket.
+// Payloads returns the large values; nil without a bucket.
 func (e *Engine) Payloads() *payloads.Store { return e.payloads }
 
 // Run works until ctx ends. Then it takes no more tasks, lets the steps that run go on for Drain, and gives the others back.
@@ -129,12 +129,12 @@ func (e *Engine) work(ctx context.Context) {
 	e.options.Queue.Consume(ctx, func(d *queue.Delivery) { e.take(ctx, running, d) })
 }
 
-// owner is a new claim.
+// owner returns a new claim.
 func (e *Engine) owner() string {
 	return e.name + "/" + strconv.FormatInt(e.claims.Add(1), 36)
 }
 
-// next is the claim under which who finishes a step goes on; none when the engine ends.
+// next returns the claim under which who finishes a step goes on; none when the engine ends.
 func (e *Engine) next() string {
 	if e.stopping.Load() {
 		return ""

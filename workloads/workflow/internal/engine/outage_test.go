@@ -20,7 +20,7 @@ import (
 const fanOut = `{"steps":[{"name":"gate","type":"x"},{"name":"b","type":"x","needs":["gate"]},{"name":"c","type":"x","needs":["gate"]},
 	{"name":"d","type":"x","needs":["b","c"]}]}`
 
-// gated is a script whose step "gate" waits for the test.
+// gated returns a script whose step "gate" waits for the test.
 func gated() (*script, func()) {
 	gate := make(chan struct{})
 	s := (&script{}).on("gate", func(ctx context.Context, _ Call) (Result, error) {

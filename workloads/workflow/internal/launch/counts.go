@@ -108,7 +108,7 @@ func (l *Launcher) Flush(ctx context.Context) error {
 	return fmt.Errorf("write the counts of triggers: %w", err)
 }
 
-// Counts are what was written of all triggers: by workflow, and by trigger.
+// Counts returns what was written of all triggers: by workflow, and by trigger.
 func (l *Launcher) Counts(ctx context.Context) (map[string]map[string]Count, error) {
 	rows, err := l.counts.db.Query(ctx, `SELECT workflow, trigger, fired, rejected FROM triggers`)
 	if err != nil {

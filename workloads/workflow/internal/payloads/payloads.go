@@ -40,7 +40,7 @@ type Bucket interface {
 	Close() error
 }
 
-// Open is the bucket of a binding; nil without one.
+// Open returns the bucket of a binding; nil without one.
 func Open(binding map[string]string) (Bucket, error) {
 	if len(binding) == 0 {
 		return nil, nil
@@ -80,7 +80,7 @@ func New(bucket Bucket, owner func(context.Context) (string, error), log *slog.L
 	}
 }
 
-// folder is the name in the bucket of a folder of ours.
+// folder returns the name in the bucket of a folder of ours.
 func (s *Store) folder(ctx context.Context, name string) (string, error) {
 	owner, err := s.owner(ctx)
 	return owner + "." + name, err
@@ -92,7 +92,7 @@ func NewFolder() (string, error) {
 	return id.String(), err
 }
 
-// Takes tells whether a value of so many bytes goes into the bucket.
+// Takes reports whether a value of so many bytes goes into the bucket.
 func (s *Store) Takes(bytes int) bool { return s != nil && bytes > Inline }
 
 // Operations, as metrics and logs name them.
@@ -132,7 +132,7 @@ func (s *Store) Drop(ctx context.Context, folder string) {
 	}
 }
 
-// away is an error that passes, whatever the bucket says: that it takes neither our credentials nor our request is for its
+// away returns an error that passes, whatever the bucket says: that it takes neither our credentials nor our request is for its
 // owner to heal, and no fault of the value.
 func away(what string, err error) error {
 	return fmt.Errorf("%s: %w: %s", what, backend.ErrUnavailable, err.Error())

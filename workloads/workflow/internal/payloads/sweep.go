@@ -57,7 +57,7 @@ func (s *Store) Sweep(ctx context.Context, now time.Time, unused func(context.Co
 // never is when a folder was named that we did not name.
 var never = time.Unix(1<<40, 0)
 
-// made is when a folder was named.
+// made returns when a folder was named.
 func made(folder string) time.Time {
 	id, err := uuid.Parse(folder)
 	if err != nil || id.Version() != 7 || id.String() != folder {

@@ -66,12 +66,12 @@ func New(o Options) (*Queue, error) {
 	return q, nil
 }
 
-// Dead is the name of the queue of dead letters.
+// Dead returns the name of the queue of dead letters.
 func (q *Queue) Dead() string { return q.work().Dead() }
 
 func (q *Queue) fail(op string, err error) error { return rabbitmq.Error(q.options.Binding, op, err) }
 
-// work is the queue with its dead letters, as the operator keeps them.
+// work returns the queue with its dead letters, as the operator keeps them.
 func (q *Queue) work() rabbitmq.WorkQueue {
 	return rabbitmq.WorkQueue{Name: q.options.Name, DeliveryLimit: q.options.DeliveryLimit}
 }
@@ -119,7 +119,7 @@ func (q *Queue) once(ctx context.Context, hold func(context.Context, *amqp.Conne
 	return good, q.fail("connection", err)
 }
 
-// closed is an error also where the connection ended in order.
+// closed returns an error also where the connection ended in order.
 func closed(err *amqp.Error) error {
 	if err == nil {
 		return amqp.ErrClosed

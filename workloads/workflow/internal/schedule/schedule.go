@@ -57,7 +57,7 @@ type Trigger struct {
 	Since time.Time
 }
 
-// same tells whether two are one trigger with one line.
+// same reports whether two are one trigger with one line.
 func (t Trigger) same(as Trigger) bool {
 	return t.Line == as.Line && t.Missed == as.Missed && t.StartingDeadline == as.StartingDeadline && t.Since.Equal(as.Since)
 }
@@ -129,7 +129,7 @@ func New(o Options) *Scheduler {
 	return &Scheduler{options: o, changed: make(chan struct{}, 1), entries: map[string]map[string]*entry{}}
 }
 
-// Key is a tick's idempotency key.
+// Key returns a tick's idempotency key.
 func Key(workflow, trigger string, at time.Time) string {
 	return workflow + "/" + trigger + "/" + at.UTC().Format(time.RFC3339Nano)
 }
@@ -322,7 +322,7 @@ func (s *Scheduler) tick(ctx context.Context, e *entry, at time.Time) error {
 	return nil
 }
 
-// credible is t, or just before now when t is too far in the future.
+// credible returns t, or just before now when t is too far in the future.
 func credible(t, now time.Time) time.Time {
 	if t.After(now.Add(maxAhead)) {
 		return now.Add(-grace)

@@ -37,7 +37,7 @@ func withObjects(t *testing.T, b backend.Binding) *harness {
 	return r
 }
 
-// stepsOf are the run's steps by name and item.
+// stepsOf returns the run's steps by name and item.
 func (r *harness) stepsOf(run string) map[string]Step {
 	r.T.Helper()
 	out := map[string]Step{}

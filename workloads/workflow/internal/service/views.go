@@ -153,7 +153,7 @@ func stepOf(r *store.Run, x *store.Step) Step {
 	return out
 }
 
-// size is about what it takes in an answer.
+// size returns the approximate size in an answer.
 func (s *Step) size() int {
 	const around = 512
 	return around + len(s.Output) + len(s.Outputs) + len(s.Error) + len(s.WaitsFor)

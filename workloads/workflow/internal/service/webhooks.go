@@ -210,7 +210,7 @@ func (in *webhookInput) launch(h hook, body, signature []byte) (launch.Request, 
 	return r, err
 }
 
-// content is the body as expressions see it: JSON as what it is, anything else as text.
+// content returns the body as expressions see it: JSON as what it is, anything else as text.
 func content(contentType string, body []byte) (any, error) {
 	kind, _, err := mime.ParseMediaType(contentType)
 	switch {

@@ -187,7 +187,7 @@ func (w *Writer) cancel(ctx context.Context, r *workflowv1.WorkflowRun, run stri
 	return nil
 }
 
-// progress is what is to be written of the runs. One that is not kept any more leaves its status as it is.
+// progress returns what is to be written of the runs. One that is not kept any more leaves its status as it is.
 func (w *Writer) progress(ctx context.Context, active map[string]*workflowv1.WorkflowRun) ([]write, error) {
 	var out []write
 	ids := make([]string, 0, progressAtOnce)

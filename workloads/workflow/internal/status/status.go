@@ -199,5 +199,5 @@ func (w *Writer) apply(ctx context.Context, writes []write) error {
 	return errors.Join(errs...)
 }
 
-// gone tells whether the resource is there no more, or another one with its name.
+// gone reports whether the resource is there no more, or another one with its name.
 func gone(err error) bool { return apierrors.IsNotFound(err) || apierrors.IsConflict(err) }

@@ -55,7 +55,7 @@ func (s *Store) startBounded(ctx context.Context, n NewRun) (string, bool, error
 // RunRef names a run, and what it executes.
 type RunRef struct{ ID, Workflow, Hash string }
 
-// TooMany is the runs of a key that are older than a run and leave it no room, the oldest first.
+// TooMany returns the runs of a key that are older than a run and leave it no room, the oldest first.
 func (s *Store) TooMany(ctx context.Context, id string, b Concurrency) ([]RunRef, error) {
 	rows, err := s.pool.Query(ctx, `SELECT o.id::text, o.workflow, o.hash FROM runs r JOIN runs o USING (workflow, concurrency_key)
 		WHERE r.id = $1 AND o.finished IS NULL AND o.id < r.id ORDER BY o.id DESC OFFSET $2`, id, b.Max-1)
@@ -66,7 +66,7 @@ func (s *Store) TooMany(ctx context.Context, id string, b Concurrency) ([]RunRef
 	return list, fail("list runs", err)
 }
 
-// Admissible is the queued runs that have room, at most one of each key.
+// Admissible returns the queued runs that have room, at most one of each key.
 func (s *Store) Admissible(ctx context.Context, limit int) ([]RunRef, error) {
 	rows, err := s.pool.Query(ctx, `SELECT DISTINCT ON (q.workflow, q.concurrency_key) q.id::text, q.workflow, q.hash FROM runs q
 		WHERE q.phase = 'Queued' AND q.concurrency_max > (SELECT count(*) FROM runs a WHERE a.workflow = q.workflow

@@ -145,7 +145,7 @@ func (l *locked) check(t Target) error {
 	return nil
 }
 
-// sorted is the order in which all transactions lock rows.
+// sorted returns the order in which all transactions lock rows.
 func sorted(runs map[string]*locked) []*locked {
 	out := make([]*locked, 0, len(runs))
 	for _, l := range runs {

@@ -153,7 +153,7 @@ func (h *hub) look(s *Store) {
 	}
 }
 
-// runs is nil when nobody follows: then the looking has ended.
+// runs returns nil when nobody follows: then the looking has ended.
 func (h *hub) runs() []string {
 	h.mu.Lock()
 	defer h.mu.Unlock()

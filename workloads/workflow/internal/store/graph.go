@@ -31,7 +31,7 @@ func code(p Phase) byte {
 	return 0
 }
 
-// Ended tells whether nothing follows the phase.
+// Ended reports whether nothing follows the phase.
 func (p Phase) Ended() bool {
 	switch p {
 	case Succeeded, Failed, Skipped, Cancelled, TimedOut:
@@ -54,7 +54,7 @@ const (
 	Always
 )
 
-// due tells whether a handler runs after a run that ends so. A run that somebody canceled did not fail.
+// due reports whether a handler runs after a run that ends so. A run that somebody canceled did not fail.
 func (r Role) due(outcome Phase) bool {
 	switch r {
 	case Always:
@@ -212,7 +212,7 @@ func (m *machine) end(i int, phase Phase, failure string) {
 	m.settle()
 }
 
-// begins tells whether the step belongs to what the run is at.
+// begins reports whether the step belongs to what the run is at.
 func (m *machine) begins(i int) bool {
 	role := m.graph.Nodes[i].Role
 	if m.stage == stageHandlers {
@@ -245,7 +245,7 @@ func (m *machine) cancel(which drop) {
 	}
 }
 
-// decided is the outcome of the steps proper, which handlers are told of: one that fails does not make others due.
+// decided returns the outcome of the steps proper, which handlers are told of: one that fails does not make others due.
 func (m *machine) decided() Phase {
 	if m.outcome == Failed && m.stage == stageHandlers && m.mainSucceeded() {
 		return Succeeded
@@ -333,7 +333,7 @@ func (m *machine) anyActive() bool {
 	return false
 }
 
-// phase is the run's.
+// phase returns the run's.
 func (m *machine) phase() Phase {
 	if m.over {
 		return m.outcome

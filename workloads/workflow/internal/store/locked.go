@@ -53,7 +53,7 @@ type event struct {
 
 func (l *locked) row(step, item int) *row { return l.rows[[2]int{step, item}] }
 
-// held is the row of a claim that is still the caller's. So is one that became ready again, or whose claim a crash of the
+// held returns the row of a claim that is still the caller's. So is one that became ready again, or whose claim a crash of the
 // database took back (see Store.commit), without anybody taking it since: the outcome is recorded once all the same, and the
 // work is not done twice.
 func (l *locked) held(t Target, c Claimed) (*row, error) {

@@ -31,7 +31,7 @@ func (s *Store) Published(ctx context.Context, ids []int64) error {
 	}))
 }
 
-// Unpublished is what stayed in the outbox for a while: whoever was to publish it has died, or had no queue.
+// Unpublished returns what stayed in the outbox for a while: whoever was to publish it has died, or had no queue.
 func (s *Store) Unpublished(ctx context.Context, age time.Duration, limit int) ([]Message, error) {
 	rows, err := s.pool.Query(ctx, `SELECT id, body FROM outbox WHERE created <= $1 ORDER BY id LIMIT $2`, s.now().Add(-age), limit)
 	if err != nil {

@@ -36,7 +36,7 @@ func (s *Store) Rerun(ctx context.Context, origin Run, from int, n NewRun) (stri
 	return s.Start(ctx, n)
 }
 
-// take is the phases that a re-run begins with.
+// take returns the phases that a re-run begins with.
 func take(graph *Graph, state []Phase, from int) ([]Phase, error) {
 	again := make([]bool, len(graph.Nodes))
 	again[from] = true

@@ -108,10 +108,10 @@ func New(pool *pgxpool.Pool, o Options) *Store {
 	return s
 }
 
-// Options are the store's, with the defaults filled in.
+// Options returns the store's, with the defaults filled in.
 func (s *Store) Options() Options { return s.options }
 
-// now is the clock in the precision of the database.
+// now returns the clock in the precision of the database.
 func (s *Store) now() time.Time { return s.options.Now().UTC().Truncate(time.Microsecond) }
 
 // fail wraps an error of the database in the sentinel that suits it.

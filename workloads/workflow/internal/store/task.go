@@ -26,7 +26,7 @@ type Task struct {
 // maxTask bounds a body, before it is parsed.
 const maxTask = 1 << 10
 
-// Body is the task as a message.
+// Body returns the task as a message.
 func (t Task) Body() string {
 	data, _ := json.Marshal(t) // texts and numbers
 	return string(data)

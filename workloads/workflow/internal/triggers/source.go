@@ -67,7 +67,7 @@ func (s source) same(as source) bool {
 		maps.Equal(s.binding.Data(), as.binding.Data())
 }
 
-// inHand is how many messages may be in hand at a time.
+// inHand returns how many messages may be in hand at a time.
 func (s source) inHand() int { return int(max(1, min(prefetch, budget/s.maxPayload))) }
 
 // runner is a source at work.

@@ -231,7 +231,7 @@ func (t *Triggers) forgetGone(ctx context.Context) bool {
 	return true
 }
 
-// State tells whether a trigger starts runs, and otherwise what is missing and what to do.
+// State reports whether a trigger starts runs, and otherwise what is missing and what to do.
 func (t *Triggers) State(workflow, trigger string) (ready bool, message string) {
 	e, ok := t.options.Catalog.Get(workflow)
 	switch {

@@ -165,7 +165,7 @@ func (k *kindWatch) begin(ctx context.Context) error {
 	return nil
 }
 
-// version is a resource's, which API servers count up.
+// version returns a resource's, which API servers count up.
 func version(o interface{ GetResourceVersion() string }) (int64, error) {
 	n, err := strconv.ParseInt(o.GetResourceVersion(), 10, 64)
 	if err != nil {
@@ -214,7 +214,7 @@ func (k *kindWatch) tell(ctx context.Context, kind string, object *unstructured.
 	return nil
 }
 
-// fireUnless is fire, until the triggers change.
+// fireUnless returns fire, until the triggers change.
 func (k *kindWatch) fireUnless(ctx context.Context, of id, c came) (bool, error) {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
@@ -240,7 +240,7 @@ func (k *kindWatch) fireUnless(ctx context.Context, of id, c came) (bool, error)
 	}
 }
 
-// catchUp tells what changed since the place, which the API server knows no more: from what is there. What was deleted in the
+// catchUp returns what changed since the place, which the API server knows no more: from what is there. What was deleted in the
 // meantime it cannot tell.
 func (k *kindWatch) catchUp(ctx context.Context) error {
 	k.options.Log.WarnContext(ctx, "changes are older than what the API server keeps: deletions among them start nothing", "kind", k.kind)

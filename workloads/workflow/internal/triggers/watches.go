@@ -87,7 +87,7 @@ func (w *watches) tellWaiting(of id) {
 	}
 }
 
-// of are the triggers of a kind.
+// of returns the triggers of a kind.
 func (w *watches) of(kind string) map[id]source {
 	w.mu.Lock()
 	defer w.mu.Unlock()

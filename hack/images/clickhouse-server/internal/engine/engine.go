@@ -78,7 +78,7 @@ func Open(opts Options) (*Engine, error) {
 	return e, nil
 }
 
-// LibraryVersion is the version of libchdb itself.
+// LibraryVersion returns the version of libchdb itself.
 func LibraryVersion() string { return C.GoString(C.ch_version()) }
 
 // Acquire hands out a connection in the session, waiting for a free one. Give it back by Release.

@@ -44,7 +44,7 @@ const (
 	patience    = 60 * time.Second
 )
 
-// NewEnv is an Env with a codec, small batches and a quiet log.
+// NewEnv returns an Env with a codec, small batches and a quiet log.
 func NewEnv(t testing.TB, spec connector.Spec, binding backend.Binding) connector.Env {
 	t.Helper()
 	format := spec.Codec
@@ -62,12 +62,12 @@ func NewEnv(t testing.TB, spec connector.Spec, binding backend.Binding) connecto
 	}
 }
 
-// Payload is the text of record n: it holds what careless quoting breaks.
+// Payload returns the text of record n: it holds what careless quoting breaks.
 func Payload(n int) string {
 	return fmt.Sprintf("record %d: ü \"quoted\" 'single' \\ back\ttab\nline; -- {}", n)
 }
 
-// Value is record n as JSON: {"n": …, "text": …}.
+// Value returns record n as JSON: {"n": …, "text": …}.
 func Value(n int) []byte {
 	text, _ := json.Marshal(Payload(n)) // a string always marshals
 	return fmt.Appendf(nil, `{"n":%d,"text":%s}`, n, text)

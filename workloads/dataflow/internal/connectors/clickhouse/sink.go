@@ -70,7 +70,7 @@ func open(ctx context.Context, cfg Config, env connector.Env) (connector.Sink, e
 	return s, nil
 }
 
-// httpPort is the HTTP interface's: key http-port when there is one, else port.
+// httpPort returns the HTTP interface's: key http-port when there is one, else port.
 func httpPort(b backend.Binding) string {
 	if port := b.Extra["http-port"]; port != "" {
 		return port

@@ -82,7 +82,7 @@ func below(field, directory string, create bool) (*os.Root, error) {
 	return opened, nil
 }
 
-// relative is the directory as seen from the root; a full path below the root is fine too.
+// relative returns the directory as seen from the root; a full path below the root is fine too.
 func relative(field, directory string) (string, error) {
 	name := filepath.Clean(directory)
 	if filepath.IsAbs(name) {

@@ -247,7 +247,7 @@ func (s *source) limit() int64 {
 
 var nextLink = regexp.MustCompile(`<([^>]*)>[^,]*;\s*rel="?([^",;]*\s)?next\b`)
 
-// next is the page behind this one; nil when it was the last.
+// next returns the page behind this one; nil when it was the last.
 func (s *source) next(data []byte, header http.Header, count int) (*url.URL, error) {
 	p := s.cfg.Pagination
 	if p == nil {

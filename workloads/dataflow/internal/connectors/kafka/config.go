@@ -68,7 +68,7 @@ func Sink() connector.Spec {
 	}, openSink)
 }
 
-// all is the topics to read, each once.
+// all returns the topics to read, each once.
 func (c *SourceConfig) all() ([]string, error) {
 	topics := slices.Clone(c.Topics)
 	if c.Topic != "" {
@@ -86,7 +86,7 @@ func (c *SourceConfig) all() ([]string, error) {
 	return slices.Compact(topics), nil
 }
 
-// validTopic is Kafka's own rule for names.
+// validTopic checks a name by Kafka's rules.
 func validTopic(name string) error {
 	ok := len(name) >= 1 && len(name) <= 249 && name != "." && name != ".."
 	for _, c := range []byte(name) {

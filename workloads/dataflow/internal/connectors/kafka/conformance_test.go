@@ -14,7 +14,7 @@ import (
 	"github.com/itechsmart/operator/workloads/dataflow/internal/record"
 )
 
-// nowhere is a broker that does not answer.
+// nowhere returns a broker that does not answer.
 func nowhere(t testing.TB) *backend.Binding {
 	t.Helper()
 	b := servers.Kafka(t)
@@ -22,7 +22,7 @@ func nowhere(t testing.TB) *backend.Binding {
 	return &b
 }
 
-// settledTopic is a topic whose partitions all answer: before that a write may reach some of them
+// settledTopic returns a topic whose partitions all answer: before that a write may reach some of them
 // only, and repeating it would seed records twice.
 func settledTopic(t testing.TB, partitions int) string {
 	t.Helper()

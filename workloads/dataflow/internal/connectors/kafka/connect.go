@@ -61,7 +61,7 @@ type bufferedConn struct {
 
 func (c *bufferedConn) Read(p []byte) (int, error) { return c.reader.Read(p) }
 
-// partitions is the number of partitions of each topic; a missing topic is backend.ErrNotFound.
+// partitions returns the number of partitions of each topic; a missing topic is backend.ErrNotFound.
 func (c *cluster) partitions(ctx context.Context, topics ...string) (map[string]int, error) {
 	answer, err := c.client.Metadata(ctx, &kafkago.MetadataRequest{Topics: topics})
 	if err != nil {

@@ -92,7 +92,7 @@ func write(t testing.TB, cfg SinkConfig, records ...record.Record) {
 	}
 }
 
-// numbered are records with the numbers from..to-1 as key and value.
+// numbered returns records with the numbers from..to-1 as key and value.
 func numbered(from, to int) []record.Record {
 	out := make([]record.Record, 0, to-from)
 	for n := from; n < to; n++ {
@@ -261,7 +261,7 @@ func TestStartAt(t *testing.T) {
 	}
 }
 
-// starting tells that a partition's first offset is not known yet.
+// starting reports that a partition's first offset is not known yet.
 func (s *source) starting() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -53,7 +53,7 @@ func (p *partition) begin(offset int64) {
 	p.epoch++
 }
 
-// fetchCommitted is the group's offset; -1 when there is none.
+// fetchCommitted returns the group's offset; -1 when there is none.
 func (p *partition) fetchCommitted(ctx context.Context) (int64, error) {
 	answer, err := p.s.cluster.client.OffsetFetch(ctx, &kafkago.OffsetFetchRequest{
 		GroupID: p.generation.GroupID, Topics: map[string][]int{p.topic: {p.id}},

@@ -236,7 +236,7 @@ func (s *sink) writePartition(ctx context.Context, w *delivery, id int) error {
 	return nil
 }
 
-// refusedForGood are answers about a request's content.
+// refusedForGood reports whether the request's content is at fault.
 func refusedForGood(err error) bool {
 	return errors.Is(err, kafkago.MessageSizeTooLarge) || errors.Is(err, kafkago.RecordListTooLarge) ||
 		errors.Is(err, kafkago.InvalidRecord) || errors.Is(err, kafkago.InvalidTimestamp)

@@ -98,7 +98,7 @@ func openSink(ctx context.Context, cfg SinkConfig, env connector.Env) (connector
 	return s, nil
 }
 
-// onePool is a pool of one connection, which is made anew when it breaks.
+// onePool returns a pool of one connection, which is made anew when it breaks.
 func onePool(ctx context.Context, b backend.Binding) (*pgxpool.Pool, error) {
 	config, err := pg.Config(b)
 	if err != nil {
@@ -205,7 +205,7 @@ func (s *sink) copy(ctx context.Context, tx pgx.Tx, table, list string, g *group
 	return err
 }
 
-// merge is the insert from the temporary table. Of several records with one key the last counts.
+// merge returns the insert from the temporary table. Of several records with one key the last counts.
 func (s *sink) merge(temporary, list string, names []string) string {
 	if s.cfg.OnConflict == "Ignore" {
 		return fmt.Sprintf("INSERT INTO %s (%s) SELECT %s FROM %s ORDER BY %s ON CONFLICT DO NOTHING", s.table, list, list, temporary, order)

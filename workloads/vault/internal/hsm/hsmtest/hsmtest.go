@@ -23,7 +23,7 @@ const (
 // libraries are where Debian has SoftHSM's.
 var libraries = []string{"/usr/lib/softhsm/libsofthsm2.so", "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so"}
 
-// Library is the path of SoftHSM's library.
+// Library returns the path of SoftHSM's library.
 func Library(t testing.TB) string {
 	t.Helper()
 	if os.Getenv("ITECHSMART_SKIP_SERVERS") == "1" {

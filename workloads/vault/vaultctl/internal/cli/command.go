@@ -43,7 +43,7 @@ type settings struct {
 	output    string
 }
 
-// Command is the whole command line.
+// Command returns the whole command line.
 func Command(version string) *cobra.Command {
 	s := &settings{}
 	root := &cobra.Command{
@@ -81,7 +81,7 @@ func defaultSession() string {
 	return filepath.Join(dir, "vaultctl", "session.json")
 }
 
-// client is the client with the caller's token.
+// client returns the client with the caller's token.
 func (s *settings) client() (*client.Client, error) {
 	session, err := client.LoadSession(s.session)
 	if err != nil {
@@ -106,7 +106,7 @@ func (s *settings) client() (*client.Client, error) {
 	})
 }
 
-// anonymous is a client for what needs no login.
+// anonymous returns a client for what needs no login.
 func (s *settings) anonymous() (*client.Client, string, error) {
 	session, err := client.LoadSession(s.session)
 	if err != nil {

@@ -103,5 +103,5 @@ func isTerminal(in io.Reader) bool {
 	return ok && term.IsTerminal(int(file.Fd()))
 }
 
-// trimLine is a file's text without the newline that editors leave.
+// trimLine returns a file's text without the newline that editors leave.
 func trimLine(text []byte) string { return strings.TrimRight(string(text), "\r\n") }

@@ -32,7 +32,7 @@ type Client struct {
 	token func(context.Context) (string, error)
 }
 
-// New is a client of the service at server, such as https://vault.example.com. token may be nil.
+// New returns a client of the service at server, such as https://vault.example.com. token may be nil.
 func New(server string, token func(context.Context) (string, error)) (*Client, error) {
 	u, err := url.Parse(server)
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.RawQuery != "" || u.User != nil {

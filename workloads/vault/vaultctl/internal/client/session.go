@@ -68,7 +68,7 @@ func (s *Session) Take(server string, t Token) error {
 	return nil
 }
 
-// Token is the access token for a server, renewed when it is about to expire.
+// Token returns the access token for a server, renewed when it is about to expire.
 func (s *Session) Token(ctx context.Context, server string) (string, error) {
 	if s.AccessToken == "" || s.Server != server {
 		return "", ErrLogin

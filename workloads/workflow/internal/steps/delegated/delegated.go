@@ -43,10 +43,10 @@ const (
 // Longest is how long a step may wait.
 const Longest = 30 * 24 * time.Hour
 
-// Answer is what the service resumes a step with.
+// Answer returns what the service resumes a step with.
 func Answer(output any) map[string]any { return map[string]any{"output": output} }
 
-// Failure is what the service resumes a step with that failed; permanent: another attempt would meet it again.
+// Failure returns what the service resumes a step with that failed; permanent: another attempt would meet it again.
 func Failure(message string, permanent bool) map[string]any {
 	return map[string]any{"error": message, "permanent": permanent}
 }
@@ -115,7 +115,7 @@ func (e *executor) wait(call engine.Call, timeout time.Duration) (engine.Result,
 	return engine.Result{Wait: wait}, nil
 }
 
-// Depth is how many workflows called one another until this run.
+// Depth returns how many workflows called one another until this run.
 func Depth(call engine.Call) int {
 	if call.Scope == nil || call.Scope.Trigger.Type != TriggerType {
 		return 0

@@ -40,7 +40,7 @@ func (c *clients) transport() *http.Transport {
 	return transport
 }
 
-// of is the client for a connection, "" for none.
+// of returns the client for a connection, "" for none.
 func (c *clients) of(connection string, b backend.Binding) (*http.Client, error) {
 	tlsConfig, err := b.TLSConfig()
 	if err != nil {

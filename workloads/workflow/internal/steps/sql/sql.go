@@ -184,7 +184,7 @@ func failure(ctx context.Context, b backend.Binding, err error) error {
 	return step.Sort(pg.Error(b, "sql", err))
 }
 
-// temporary are serialization failures, deadlocks, locks that were not got, and a server that is full or goes down.
+// temporary reports whether an error may pass: serialization failures, deadlocks, lock timeouts, and a server that is full or shuts down.
 func temporary(code string) bool {
 	if len(code) != 5 {
 		return false

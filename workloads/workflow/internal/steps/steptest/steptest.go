@@ -55,7 +55,7 @@ func (c Connections) Binding(name string) (backend.Binding, error) {
 	return b, nil
 }
 
-// Call is a call of a config.
+// Call returns a call of a config.
 func Call(kind string, config map[string]any) engine.Call {
 	return engine.Call{
 		Type: kind, Config: config, Key: "run-1/step-1/-1/1", Attempt: 1, Run: "run-1", Workflow: "flow", Step: "step-1", Item: -1,

@@ -116,7 +116,7 @@ var inputTypes = map[InputType]*types.Type{
 	Object: types.NewMapType(types.StringType, types.DynType), Array: types.NewListType(types.DynType),
 }
 
-// environment is what the expressions of a workflow see.
+// environment returns what the expressions of a workflow see.
 func environment(inputs []Input, steps []string) (*cel.Env, error) {
 	env, err := base()
 	if err != nil {
@@ -173,7 +173,7 @@ func parseExpression(env *cel.Env, source string) (*expression, error) {
 	return out, nil
 }
 
-// is tells whether the expression gives t, as far as that is known beforehand.
+// is reports whether the expression gives t, as far as that is known beforehand.
 func (e *expression) is(t *types.Type) bool {
 	return e.gives.IsExactType(t) || e.gives.IsExactType(types.DynType)
 }

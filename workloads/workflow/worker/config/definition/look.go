@@ -91,7 +91,7 @@ func (l *look) reads(step, field string) {
 	l.fields[[2]string{step, field}] = true
 }
 
-// isName tells whether a node is a variable of the scope.
+// isName reports whether a node is a variable of the scope.
 func isName(node ast.Expr, name string, bound []string) bool {
 	return node.Kind() == ast.IdentKind && node.AsIdent() == name && !slices.Contains(bound, name)
 }

@@ -28,7 +28,7 @@ func New() *Namer {
 	return &Namer{nonce: hex.EncodeToString(nonce)}
 }
 
-// ID is 32 hexadecimal digits for a batch that is not empty; encoded is what is sent of it.
+// ID returns 32 hexadecimal digits for a batch that is not empty; encoded is what is sent of it.
 func (n *Namer) ID(batch *record.Batch, encoded []byte) string {
 	from, to := batch.Records[0].Origin, batch.Records[len(batch.Records)-1].Origin
 	if from == "" || to == "" {

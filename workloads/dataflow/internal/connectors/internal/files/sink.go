@@ -100,7 +100,7 @@ func (s *sink) compression() string {
 	return s.cfg.Compression
 }
 
-// name is prefix, time of the first record, digest, ending.
+// name returns prefix, time of the first record, digest, ending.
 func (s *sink) name(batch *record.Batch, data []byte) string {
 	at := batch.Records[0].Time.UTC()
 	prefix := strings.NewReplacer("{date}", at.Format("2006-01-02"), "{hour}", at.Format("15")).Replace(s.cfg.Prefix)

@@ -239,7 +239,7 @@ func (s *scan) less(a, b Entry) bool {
 	return a.Name < b.Name
 }
 
-// behind tells whether the file is still to be read, in whole or in part.
+// behind reports whether the file is still to be read, in whole or in part.
 func (s *scan) behind(entry Entry) bool {
 	if s.place.Name == "" {
 		return true

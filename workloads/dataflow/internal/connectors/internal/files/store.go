@@ -74,7 +74,7 @@ func (c *SourceConfig) Check() error {
 	return nil
 }
 
-// Wants tells whether the file is one to read.
+// Wants reports whether the file is one to read.
 func (c *SourceConfig) Wants(name string) bool {
 	for part := range strings.SplitSeq(name, "/") {
 		if strings.HasPrefix(part, ".") {
@@ -100,7 +100,7 @@ func (c *SinkConfig) Check() error {
 	return nil
 }
 
-// CleanName tells whether a name stays below where it starts: relative, without . and .. parts.
+// CleanName reports whether a name stays below where it starts: relative, without . and .. parts.
 func CleanName(name string) bool {
 	return name != "" && path.Clean(name) == name && !path.IsAbs(name) && name != ".." && !strings.HasPrefix(name, "../") && !strings.ContainsAny(name, "\x00\\")
 }
