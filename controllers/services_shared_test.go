@@ -85,7 +85,7 @@ func TestServicesLeaveEachOtherAlone(t *testing.T) {
 	})
 }
 
-// TestScalingRestartsNothing: more replicas share the connections anew, and no Pod is replaced for it.
+// TestScalingRestartsNothing: more replicas share the connections again, and no Pod is replaced for it.
 func TestScalingRestartsNothing(t *testing.T) {
 	eachService(t, func(t *testing.T, kind *service.Type) {
 		w := platformtest.NewWorld(t)
@@ -177,7 +177,7 @@ func TestTheBucketIsAway(t *testing.T) {
 	})
 }
 
-// TestServersAreAway: a service that runs takes edits while its servers are away, after a restart of the manager as well.
+// TestServersAreAway: a service that runs takes edits while its servers are unavailable, after a restart of the manager as well.
 func TestServersAreAway(t *testing.T) {
 	eachService(t, func(t *testing.T, kind *service.Type) {
 		w, p := newWorld(t)

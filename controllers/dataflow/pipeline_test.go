@@ -70,7 +70,7 @@ func TestSteadyStateWritesAndReadsNothing(t *testing.T) {
 	w.ready(p)
 	w.stop()
 
-	// A fresh manager looks at all anew: it must find nothing to do.
+	// A fresh manager looks at all again: it must find nothing to do.
 	fresh := restart(w)
 	var marker dataflowv1alpha1.Pipeline
 	marker.Namespace, marker.Name = w.namespace, "marker"

@@ -122,7 +122,7 @@ func (p *prober) check(key probeKey, b backend.Binding) (probeResult, time.Durat
 	return state.result, state.next.Sub(now)
 }
 
-// forget drops what is known of a backend: its next check logs in anew.
+// forget drops what is known of a backend: its next check logs in again.
 func (p *prober) forget(key probeKey) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

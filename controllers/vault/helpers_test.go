@@ -55,7 +55,7 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-// start runs a manager, whose requests are counted anew.
+// start runs a manager, whose requests are counted again.
 func (w *world) start() {
 	w.t.Helper()
 	_, cfg := ctrltest.Env(w.t)

@@ -479,7 +479,7 @@ func TestNewestVersionIsDeleted(t *testing.T) {
 	w.Expect(w.vault.UndeleteVersion(w.ctx, "deleted", 1)).To(Succeed())
 	w.touch("deleted", "1+b")
 	w.ready(s)
-	// What was destroyed as a whole is declared anew.
+	// What was destroyed as a whole is declared again.
 	w.Expect(w.vault.Delete(w.ctx, "deleted", true)).To(Succeed())
 	w.touch("deleted", "1+c")
 	w.Eventually(func() map[string][]byte { return w.version(s, 1).Data }, ctrltest.Timeout, ctrltest.Interval).ShouldNot(Equal(value))

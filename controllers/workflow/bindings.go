@@ -32,7 +32,7 @@ const (
 	restAfterWrite = time.Second
 )
 
-// bindings writes, for each Platform, the one Secret with what its Workflows name. It is made from all of them anew each
+// bindings writes, for each Platform, the one Secret with what its Workflows name. It is made from all of them again each
 // time, so that a crash at any write leaves nothing that the next look does not mend.
 type bindings struct {
 	*Controller

@@ -116,7 +116,7 @@ func TestServiceWaitsForItsWorkers(t *testing.T) {
 	w.Expect(w.Deployment("workflow").ResourceVersion).To(Equal(before.ResourceVersion))
 }
 
-// TestMoreWorkersRestartNothing: they share the connections of a managed server anew.
+// TestMoreWorkersRestartNothing: they share the connections of a managed server again.
 func TestMoreWorkersRestartNothing(t *testing.T) {
 	w := platformtest.NewWorld(t)
 	platformtest.New(t, w.Client, w.Namespace, func(p *platformv1alpha1.Platform) {

@@ -63,7 +63,7 @@ func newCell(t *testing.T) *world {
 	return w
 }
 
-// start runs a manager, whose requests are counted anew.
+// start runs a manager, whose requests are counted again.
 func (w *world) start(more ...string) {
 	w.t.Helper()
 	_, cfg := ctrltest.Env(w.t)
@@ -182,7 +182,7 @@ func (w *world) workflow(of *workflowv1alpha1.Workflow, change ...func(*workflow
 	return of
 }
 
-// get reads an object anew.
+// get reads an object again.
 func get[T client.Object](w *world, obj T) T {
 	w.t.Helper()
 	w.Expect(w.client.Get(w.ctx, client.ObjectKeyFromObject(obj), obj)).To(Succeed())

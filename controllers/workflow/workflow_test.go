@@ -88,7 +88,7 @@ func TestSteadyStateCostsNothing(t *testing.T) {
 	}
 	w.Consistently(func() []string { return append(w.requests.Writes(), w.requests.Reads()...) }, time.Second).Should(BeEmpty())
 
-	// A manager that starts anew writes nothing either.
+	// A manager that starts again writes nothing either.
 	w.stop()
 	w.start()
 	w.quiet()

@@ -23,7 +23,7 @@ const (
 )
 
 // loader writes record n to partition n modulo the partitions, in order. So a partition's end offset tells how many
-// of its records are there, and a loader that starts anew, or whose request got no answer, goes on exactly there.
+// of its records are there, and a loader that starts again, or whose request got no answer, goes on exactly there.
 type loader struct {
 	client     *kafkago.Client
 	topic      string

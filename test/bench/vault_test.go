@@ -134,7 +134,7 @@ func BenchmarkVaultVersions(b *testing.B) {
 }
 
 // BenchmarkVaultColdStart is the time from the start of the service's process, killed before, to the first value that it
-// reads: the root key is derived anew each time.
+// reads: the root key is derived again each time.
 func BenchmarkVaultColdStart(b *testing.B) {
 	const starts = 9
 	v := startOurs(b, anywhere, servers.Postgres(b))

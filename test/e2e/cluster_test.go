@@ -192,7 +192,7 @@ func (c *cluster) ready(name string, phase dataflowv1alpha1.Phase) {
 	c.t.Logf("Pipeline %s is %s after %.1f s", name, phase, time.Since(start).Seconds())
 }
 
-// restarts counts how often the containers of Pods were restarted, and tells whether all of them are Ready.
+// restarts counts how often the containers of Pods were restarted, and reports whether all of them are Ready.
 func (c *cluster) restarts(in string, labels map[string]string) (int32, bool) {
 	c.t.Helper()
 	var pods corev1.PodList

@@ -148,7 +148,7 @@ func TestLifecycle(t *testing.T) {
 	c.noOrphans("life")
 }
 
-// TestRetain keeps the table of a deleted Pipeline, and a new Pipeline goes on with it.
+// TestRetain keeps the table of a deleted Pipeline, and a new Pipeline continues with it.
 func TestRetain(t *testing.T) {
 	c := connect(t)
 	c.stream("kept", 500, common.DeletionRetain)

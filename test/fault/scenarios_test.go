@@ -125,7 +125,7 @@ func (c *cell) create(obj client.Object) {
 	}
 }
 
-// edit reads the object anew, and patches what change does to it.
+// edit reads the object again, and patches what change does to it.
 func (c *cell) edit(obj client.Object, change func()) {
 	c.t.Helper()
 	obj.SetNamespace(c.namespace)

@@ -131,7 +131,7 @@ func established(ctx context.Context) error {
 	}
 }
 
-// TestEveryKindIsServed: a manager would wait for ever for the kinds that nobody installed.
+// TestEveryKindIsServed: a manager would wait forever for the kinds that nobody installed.
 func TestEveryKindIsServed(t *testing.T) {
 	ours := map[string]bool{}
 	for gvk := range shared.scheme.AllKnownTypes() {

@@ -93,7 +93,7 @@ func (c *Crash) gone() bool {
 	}
 }
 
-// write does one write, or dies at it. do tells whether it changed anything.
+// write does one write, or dies at it. do reports whether it changed anything.
 func (c *Crash) write(what string, do func() (bool, error)) error {
 	c.mu.Lock()
 	defer c.mu.Unlock() // one write at a time: their order is what a crash can cut

@@ -75,7 +75,7 @@ type written struct {
 // longestLag bounds the wait for the cache: after a restore of etcd, versions start over.
 const longestLag = time.Minute
 
-// maxStatusDelay is how long the first status write of a new resource is held back while the resource is Reconciling. Most
+// maxStatusDelay is how long the first status write of a new resource is delayed while the resource is Reconciling. Most
 // become Ready sooner, and need one write instead of two. Until then status.observedGeneration is -1, which kstatus reads
 // as in progress.
 const maxStatusDelay = 2 * time.Second

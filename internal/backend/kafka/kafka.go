@@ -56,7 +56,7 @@ type Admin interface {
 	// committed; all that the topic holds when it never committed. ErrNotFound
 	// when the topic does not exist.
 	GroupLag(ctx context.Context, group, topic string) (int64, error)
-	// ResetGroup commits a group's offsets of a topic anew: Earliest, Latest or
+	// ResetGroup commits a group's offsets of a topic again: Earliest, Latest or
 	// the first record at or after a Unix time in milliseconds. ErrInvalid while
 	// the group has members; ErrNotFound when the topic does not exist.
 	ResetGroup(ctx context.Context, group, topic string, to int64) error

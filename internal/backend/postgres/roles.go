@@ -90,7 +90,7 @@ func (a *admin) EnsureRole(ctx context.Context, role, password string) error {
 }
 
 // hasPassword reports whether the role may log in with the password already. Only a superuser may look; for all others the
-// answer is no, and they set it anew.
+// answer is no, and they set it again.
 func (a *admin) hasPassword(ctx context.Context, exists bool, role, password string) (bool, error) {
 	if !exists {
 		return false, nil

@@ -26,7 +26,7 @@ type WorkQueue struct {
 func (w WorkQueue) Dead() string { return w.Name + deadSuffix }
 
 // Ensure makes the queues, or finds them alike; errors as EnsureQueue. A message that is dead is not lost while the dead
-// queue is away: the broker keeps it until that one has confirmed it, which needs overflow reject-publish.
+// queue is unavailable: the broker keeps it until that one has confirmed it, which needs overflow reject-publish.
 func (w WorkQueue) Ensure(ctx context.Context, admin Admin) error {
 	if err := ValidName(w.Dead()); err != nil {
 		return err

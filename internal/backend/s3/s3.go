@@ -33,9 +33,9 @@ type Store interface {
 	// DeleteFolder removes all objects of a folder; one that is not there counts as done.
 	DeleteFolder(ctx context.Context, folder string) error
 	// Folders are the names of at most limit folders that come behind after, in the order of their keys; more
-	// tells whether there are others.
+	// reports whether there are others.
 	Folders(ctx context.Context, after string, limit int) (names []string, more bool, err error)
-	// Ping tells whether the bucket is there and may be listed. The protocol knows no version: it is empty.
+	// Ping reports whether the bucket is there and may be listed. The protocol knows no version: it is empty.
 	Ping(ctx context.Context) (version string, err error)
 	// Close releases the connections.
 	Close() error
@@ -51,7 +51,7 @@ const (
 )
 
 const (
-	// callTimeout bounds a call, whatever its context says: a store that sends byte after byte holds nobody for ever.
+	// callTimeout bounds a call, whatever its context says: a store that sends byte after byte holds nobody forever.
 	callTimeout = 2 * time.Minute
 	// batch is how many keys the protocol lists, and deletes, in one request.
 	batch = 1000

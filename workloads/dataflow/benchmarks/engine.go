@@ -110,7 +110,7 @@ func engineBench(b *testing.B, sink string, transforms ...config.Transform) {
 	}
 }
 
-// EngineGenerateDrop is the byte path: every record is made anew, and no batch is touched.
+// EngineGenerateDrop is the byte path: every record is created again, and no batch is touched.
 func EngineGenerateDrop(b *testing.B) { engineBench(b, "drop") }
 
 // EngineFilter reads three fields of the bytes per record and decodes nothing else.

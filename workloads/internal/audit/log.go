@@ -218,7 +218,7 @@ func (l *Log) handOver(ctx context.Context) {
 	}
 }
 
-// handOverBatch moves one batch, and tells whether there may be more.
+// handOverBatch moves one batch, and reports whether there may be more.
 func (l *Log) handOverBatch(ctx context.Context) (more bool, err error) {
 	l.mu.Lock()
 	waiter := l.caughtUp

@@ -37,7 +37,7 @@ func (l *Log) retain(ctx context.Context) {
 	}
 }
 
-// deleteOld deletes up to deleteRows events from the old end, and leaves an anchor: where the chain goes on, signed, so
+// deleteOld deletes up to deleteRows events from the old end, and leaves an anchor: where the chain continues, signed, so
 // that the verifier does not take it for a cut. An event that is younger keeps all after it.
 func (l *Log) deleteOld(ctx context.Context) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, batchTimeout)

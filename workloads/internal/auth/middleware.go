@@ -13,7 +13,7 @@ import (
 )
 
 var (
-	// ErrInvalidToken means that the token proves nothing: forged, expired, revoked, or meant for another audience.
+	// ErrInvalidToken means that the token proves nothing: forged, expired, revoked, or intended for another audience.
 	ErrInvalidToken = errors.New("invalid token")
 	// ErrUnavailable means that the token cannot be verified now. Try again later.
 	ErrUnavailable = errors.New("authentication is unavailable")

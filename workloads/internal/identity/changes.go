@@ -16,14 +16,14 @@ import (
 )
 
 const (
-	// pollEvery is how long another replica may go on with a token that was revoked, or with grants that changed.
+	// pollEvery is how long another replica may continue with a token that was revoked, or with grants that changed.
 	pollEvery = 2 * time.Second
 	// overlap reads again what a slow transaction may have committed with an earlier time.
 	overlap = time.Minute
 )
 
 // changes is what happened since tokens in circulation were signed: revoked sessions and changed grants. It is
-// kept in memory, so that a token is verified without the database, and serves what it has while that is away.
+// kept in memory, so that a token is verified without the database, and serves what it has while that is unavailable.
 type changes struct {
 	pool *pgxpool.Pool
 	ttl  time.Duration // of access tokens: what is older concerns none

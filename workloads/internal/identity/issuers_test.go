@@ -117,7 +117,7 @@ func TestIssuers(t *testing.T) {
 	}
 }
 
-// An issuer that is away is no reason to call its tokens invalid; what is known of it goes on.
+// An issuer that is unavailable is no reason to call its tokens invalid; what is known of it continues.
 func TestIssuerIsAway(t *testing.T) {
 	ci := newCI(t)
 	all, err := newIssuers(ci.settings(), "team-a", ci.Client())

@@ -22,7 +22,7 @@ const (
 	// freeFailures are without a pause; each one more doubles it, from a second up to maxPause.
 	freeFailures = 5
 	maxPause     = 5 * time.Minute
-	// failureMemory is after how long without a failure the count begins anew.
+	// failureMemory is after how long without a failure the count begins again.
 	failureMemory = 30 * time.Minute
 )
 

@@ -189,7 +189,7 @@ func (a *accounts) ask(ctx context.Context, token string, r, last *review) {
 	case errors.Is(err, auth.ErrInvalidToken):
 		r.err, r.until = err, now.Add(badFor)
 	case last != nil && last.err == nil && now.Before(last.confirmed.Add(staleFor)):
-		// The API server is away: what it said last holds on for now.
+		// The API server is unavailable: what it said last holds on for now.
 		r.principal, r.confirmed, r.until = last.principal, last.confirmed, now.Add(askAgain)
 	default:
 		r.err, r.until = fmt.Errorf("%w: review the token: %w", auth.ErrUnavailable, err), now.Add(time.Second)

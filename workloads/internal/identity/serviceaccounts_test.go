@@ -147,7 +147,7 @@ func TestReviewsAreRemembered(t *testing.T) {
 	c.advance(61 * time.Second)
 	ask(good, auth.ErrInvalidToken, 1)
 
-	// While the API server is away a good answer holds, for a while and until the token's own end; a bad one does not turn good.
+	// While the API server is unavailable a good answer holds, for a while and until the token's own end; a bad one does not turn good.
 	server.set(true, good, "team-a/app")
 	c.advance(11 * time.Second)
 	ask(good, auth.ErrUnavailable, 1)

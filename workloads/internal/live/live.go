@@ -156,7 +156,7 @@ var (
 	errTalks    = errors.New("the client has sent a message")
 )
 
-// Serve answers a request that Check has let through: tell sends what there is, until it returns, the client goes or is too
+// Serve answers a request that Check has let through: tell sends what exists, until it returns, the client goes or is too
 // slow, or the service ends; its ctx is done then. When tell returns nil the client sees a normal closure.
 func (s *Streams) Serve(w http.ResponseWriter, r *http.Request, tell func(ctx context.Context, send Send) error) {
 	select {

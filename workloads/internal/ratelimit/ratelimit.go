@@ -188,7 +188,7 @@ func Network(addr netip.Addr) string {
 	return addr.String()
 }
 
-// errStore says that Redis was asked in vain, or is left alone after it failed.
+// errStore says that Redis was asked without success, or is left alone after it failed.
 var errStore = errors.New("the store of the rate limit failed")
 
 func (l *Limiter) take(ctx context.Context, key string) (decision, error) {

@@ -170,7 +170,7 @@ func (f *Fake) write(ctx context.Context, method, path string, value Write, chec
 	return out, err
 }
 
-// again stores a new version of what there is, as make says.
+// again stores a new version of what exists, as make says.
 func (f *Fake) again(ctx context.Context, method, path string, make func(*fakeSecret) (Value, *time.Time, error)) (Secret, error) {
 	if err := f.enter(ctx, method, path); err != nil {
 		return Secret{}, err

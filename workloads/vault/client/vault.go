@@ -110,13 +110,13 @@ type Client interface {
 	Rotate(ctx context.Context, path string) (Secret, error)
 	// Rollback makes a new version with the value of an old one.
 	Rollback(ctx context.Context, path string, version int64) (Secret, error)
-	// Delete hides all versions, or removes them for ever.
+	// Delete hides all versions, or removes them forever.
 	Delete(ctx context.Context, path string, destroy bool) error
-	// DeleteVersion hides one version, UndeleteVersion shows it again, DestroyVersion removes its value for ever.
+	// DeleteVersion hides one version, UndeleteVersion shows it again, DestroyVersion removes its value forever.
 	DeleteVersion(ctx context.Context, path string, version int64) error
 	UndeleteVersion(ctx context.Context, path string, version int64) error
 	DestroyVersion(ctx context.Context, path string, version int64) error
-	// SealStatus tells whether values can be read, and how far a re-wrap is. It needs no token.
+	// SealStatus reports whether values can be read, and how far a re-wrap is. It needs no token.
 	SealStatus(ctx context.Context) (SealStatus, error)
 	// SealingKey is the public key that values are sealed to. It needs no token.
 	SealingKey(ctx context.Context) (SealingKey, error)
@@ -133,7 +133,7 @@ type Client interface {
 // Token gives the bearer token of the next request.
 type Token func(context.Context) (string, error)
 
-// TokenFromFile reads the file anew for every request, since kubelet replaces it.
+// TokenFromFile reads the file again for every request, since kubelet replaces it.
 func TokenFromFile(name string) Token {
 	return func(context.Context) (string, error) {
 		file, err := os.Open(name)

@@ -117,7 +117,7 @@ type Apply struct {
 	Issue    *Issue    `json:"issue,omitempty"`
 	// Name is what a sealed value is bound to, beside the namespace: the resource's name.
 	Name string `json:"name"`
-	// SourceHash tells whether the declaration changed since the last Apply.
+	// SourceHash reports whether the declaration changed since the last Apply.
 	SourceHash string `json:"sourceHash"`
 	// Rotation is a token of the controller's: a new one makes a new version of what is generated or issued.
 	Rotation string            `json:"rotation,omitempty"`
@@ -139,7 +139,7 @@ type FieldDiff struct {
 	To   string `json:"to,omitempty"`
 }
 
-// SealStatus tells whether values can be read, and how far a re-wrap is.
+// SealStatus reports whether values can be read, and how far a re-wrap is.
 type SealStatus struct {
 	Sealed    bool   `json:"sealed"`
 	Reason    string `json:"reason,omitempty" doc:"why it is sealed, when it should have unsealed itself"`

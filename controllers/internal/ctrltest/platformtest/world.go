@@ -84,7 +84,7 @@ func (w *World) Setup(d *setup.Deps, kinds ...*service.Type) error {
 	return nil
 }
 
-// Start runs a manager of service kinds, whose requests are counted anew.
+// Start runs a manager of service kinds, whose requests are counted again.
 func (w *World) Start(kinds ...*service.Type) {
 	w.t.Helper()
 	w.StartWith(w.Options(), func(d *setup.Deps) error { return w.Setup(d, kinds...) })
@@ -176,7 +176,7 @@ func (w *World) Get(name string, obj client.Object) error {
 	return w.Client.Get(context.Background(), client.ObjectKey{Namespace: w.Namespace, Name: name}, obj)
 }
 
-// Refresh reads an object anew.
+// Refresh reads an object again.
 func (w *World) Refresh(obj client.Object) {
 	w.t.Helper()
 	w.Expect(w.Client.Get(context.Background(), client.ObjectKeyFromObject(obj), obj)).To(gomega.Succeed())

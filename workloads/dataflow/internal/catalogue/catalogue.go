@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package catalogue gathers what there is to say about all connectors,
+// Package catalogue gathers what exists to say about all connectors,
 // transforms and codecs that are linked into the worker.
 package catalogue
 

@@ -287,7 +287,7 @@ func (e *Engine) awaitDrain(read <-chan struct{}, abort func()) error {
 }
 
 // Reload gives the engine new connections. Only the components whose connection changed are
-// drained, closed and opened anew.
+// drained, closed and opened again.
 func (e *Engine) Reload(connections map[string]map[string]string) {
 	e.mu.Lock()
 	old := e.connections

@@ -162,7 +162,7 @@ func (e *Engine) dispatch(work context.Context, u *unit) bool {
 	return true
 }
 
-// only picks the records that are meant for the sink.
+// only picks the records that are intended for the sink.
 func only(records []record.Record, sink string) []record.Record {
 	out := make([]record.Record, 0, len(records))
 	for i := range records {

@@ -15,7 +15,7 @@ import (
 	"github.com/itechsmart/operator/workloads/dataflow/worker/config"
 )
 
-// writeFailuresUntilReopen is how often in a row a write may fail before the sink is opened anew.
+// writeFailuresUntilReopen is how often in a row a write may fail before the sink is opened again.
 const writeFailuresUntilReopen = 3
 
 // sinkRunner keeps one sink open and writes to it, one batch after another.
@@ -244,7 +244,7 @@ func (s *sinkRunner) exhausted(back *backoff) bool {
 	return s.cfg.Retry.MaxAttempts > 0 && back.failures+1 >= s.cfg.Retry.MaxAttempts
 }
 
-// retry waits after a failed write and, now and then or when the connection changed, opens the sink anew.
+// retry waits after a failed write and, now and then or when the connection changed, opens the sink again.
 func (s *sinkRunner) retry(work context.Context, err error, back *backoff) {
 	s.comp.fail(err)
 	s.comp.retries.Add(1)

@@ -17,7 +17,7 @@ import (
 const (
 	// readAhead bounds the batches between Read and the batcher; their bytes are bounded by the budget.
 	readAhead = 256
-	// failingUntilReopen is how long a source may fail before it is closed and opened anew. Most heal
+	// failingUntilReopen is how long a source may fail before it is closed and opened again. Most heal
 	// themselves, and what is in flight is read again after reopening.
 	failingUntilReopen = time.Minute
 	// handover bounds how long a source that is reopened waits for its records to be written.

@@ -129,7 +129,7 @@ func (c *Chain) Empty() bool { return c == nil || len(c.steps) == 0 }
 // Records with onError Drop or DeadLetter are taken out, and Result.Failed tells
 // about them. At the first record whose transform says Fail, Apply stops and returns
 // an error; that record is the last in Result.Failed, and the batch is part done: it
-// must be neither written nor applied again nor acknowledged, but read anew.
+// must be neither written nor applied again nor acknowledged, but read again.
 // A context that ends gives the context's error, likewise.
 func (c *Chain) Apply(ctx context.Context, batch *record.Batch) (Result, error) {
 	var result Result

@@ -122,7 +122,7 @@ func (f field) place(node any, parts []string, value any) (any, error) {
 	}
 }
 
-// remove takes the field out; it tells whether it was there.
+// remove takes the field out; it reports whether it was there.
 func (f field) remove(root any) bool {
 	last := len(f.parts) - 1
 	parent, ok := field{parts: f.parts[:last]}.get(root)

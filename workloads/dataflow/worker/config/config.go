@@ -38,7 +38,7 @@ const (
 	OnErrorFail OnError = "Fail"
 	// OnErrorDrop counts the record and goes on without it.
 	OnErrorDrop OnError = "Drop"
-	// OnErrorDeadLetter writes the record to the dead-letter sink and goes on.
+	// OnErrorDeadLetter writes the record to the dead-letter sink and continues.
 	OnErrorDeadLetter OnError = "DeadLetter"
 )
 
@@ -60,7 +60,7 @@ type Pipeline struct {
 	MaxRecordBytes int64  `json:"maxRecordBytes"`
 	Tests          []Test `json:"tests,omitempty"`
 	// Connections holds one Service Binding (key to value) per name that a Source or Sink refers to.
-	// It is the only part that may change while a worker runs: the worker then connects anew.
+	// It is the only part that may change while a worker runs: the worker then connects again.
 	Connections map[string]map[string]string `json:"connections,omitempty"`
 }
 

@@ -4,7 +4,7 @@
 
 package hsm
 
-// Supported tells whether this build can use a token.
+// Supported reports whether this build can use a token.
 const Supported = false
 
 type none struct{}

@@ -12,10 +12,10 @@ import (
 	"github.com/miekg/pkcs11"
 )
 
-// Supported tells whether this build can use a token.
+// Supported reports whether this build can use a token.
 const Supported = true
 
-// token opens the library anew for each call: an HSM that was away, or a PIN that was changed, needs no restart.
+// token opens the library again for each call: an HSM that was unavailable, or a PIN that was changed, needs no restart.
 type token struct {
 	options Options
 	mu      sync.Mutex

@@ -29,7 +29,7 @@ func newTestRoot(t testing.TB, passphrase string, generation int64) (*Root, Para
 	return root, p
 }
 
-// TestDerivation pins the scheme: data that was written once must open for ever.
+// TestDerivation pins the scheme: data that was written once must open forever.
 func TestDerivation(t *testing.T) {
 	p := Params{ID: "root-1-00000000", Generation: 1, Salt: bytes.Repeat([]byte{7}, saltBytes), Iterations: cheap}
 	root, err := derive([]byte("passphrase"), p)

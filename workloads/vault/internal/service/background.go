@@ -12,7 +12,7 @@ import (
 	"github.com/itechsmart/operator/workloads/vault/internal/store"
 )
 
-// followKeys learns of root keys that other replicas made, until ctx ends. A replica that was away for so long that it
+// followKeys learns of root keys that other replicas made, until ctx ends. A replica that was unavailable for so long that it
 // cannot reach the newest one unseals again when it knows the passphrase.
 func (s *Service) followKeys(ctx context.Context) {
 	ticker := time.NewTicker(refreshEvery)

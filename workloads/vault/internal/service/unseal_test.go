@@ -78,7 +78,7 @@ func TestPKCS11(t *testing.T) {
 	reads()
 }
 
-// An HSM that was away at the start unseals when it is back.
+// An HSM that was unavailable at the start unseals when it is back.
 func TestPKCS11Later(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it waits for the next try")

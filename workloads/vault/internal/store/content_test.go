@@ -316,7 +316,7 @@ func TestContentLifecycle(t *testing.T) {
 	if gone := before - rowsOf(t, pool, "chunks"); gone != 9 {
 		t.Errorf("%d parts were removed", gone)
 	}
-	// Only the key of the parts is wrapped anew.
+	// Only the key of the parts is wrapped again.
 	if _, err := v.RotateRoot(ctx, []byte(passphrase)); err != nil {
 		t.Fatal(err)
 	}
@@ -337,7 +337,7 @@ func TestContentLifecycle(t *testing.T) {
 	}
 }
 
-// TestContentGoneWhileRead: to be destroyed is no damage, and to be wrapped anew is nothing to a reader.
+// TestContentGoneWhileRead: to be destroyed is no damage, and to be wrapped again is nothing to a reader.
 func TestContentGoneWhileRead(t *testing.T) {
 	for name, c := range map[string]struct {
 		meanwhile func(t *testing.T, v Vault, pool *pgxpool.Pool)

@@ -196,7 +196,7 @@ func (p *parts) Close() error {
 	return nil
 }
 
-// rollbackContent makes a new version of an older one's content: sealed anew, for its new place.
+// rollbackContent makes a new version of an older one's content: sealed again, for its new place.
 func (v *store) rollbackContent(ctx context.Context, path string, version int64, by string) (wire.Secret, error) {
 	old, err := v.Content(ctx, path, version)
 	if err != nil {

@@ -156,7 +156,7 @@ type rewrapped struct {
 	last            string
 }
 
-// rewrapBatch wraps the next data keys of older generations anew, in one transaction.
+// rewrapBatch wraps the next data keys of older generations again, in one transaction.
 func (v *store) rewrapBatch(ctx context.Context, keys *keyring.Keyring, after string) (batch rewrapped, err error) {
 	active, err := keys.Active()
 	if err != nil {

@@ -46,7 +46,7 @@ func rootKeys(t testing.TB, pool *pgxpool.Pool) (n int) {
 	return n
 }
 
-// TestRotationInterrupted ends the process after every batch of a re-wrap; the next one goes on.
+// TestRotationInterrupted ends the process after every batch of a re-wrap; the next one continues.
 func TestRotationInterrupted(t *testing.T) {
 	v, pool := newVault(t)
 	ctx := t.Context()

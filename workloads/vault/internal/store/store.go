@@ -115,12 +115,12 @@ type querier interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
-// errAgain: somebody else was faster. The operation begins anew.
+// errAgain: somebody else was faster. The operation begins again.
 var errAgain = errors.New("changed meanwhile")
 
 const attempts = 10
 
-// withKeys runs an operation with the keyring, anew when somebody else was faster or made a new root key.
+// withKeys runs an operation with the keyring, again when somebody else was faster or made a new root key.
 func (v *store) withKeys(ctx context.Context, operation func(keys *keyring.Keyring, attempt int) error) error {
 	var err error
 	for attempt := range attempts {

@@ -37,7 +37,7 @@ var (
 	ErrStale = errors.New("the newest version is another one")
 	// ErrDeleted: the version is soft-deleted; undelete brings it back.
 	ErrDeleted = errors.New("the version is deleted")
-	// ErrDestroyed: the version's value is gone for ever.
+	// ErrDestroyed: the version's value is gone forever.
 	ErrDestroyed = errors.New("the version is destroyed")
 	// ErrNotGenerated: only a generated or an issued secret can be rotated.
 	ErrNotGenerated = errors.New("the secret is neither generated nor issued")
@@ -57,7 +57,7 @@ var (
 type Options struct {
 	// Namespace is the one that the Vault serves. Every row is bound to it.
 	Namespace string
-	// RewrapBatch is how many data keys one transaction wraps anew; 200 when zero.
+	// RewrapBatch is how many data keys one transaction wraps again; 200 when zero.
 	RewrapBatch int
 	// RetireAfter is how long an older root key stays after its last use, so that every replica learns the new one from
 	// it by Refresh; a minute when zero, at once when negative.
@@ -129,7 +129,7 @@ type Vault interface {
 	// Put makes a new version; an empty type is the secret's. ErrNotFound, ErrStale, ErrInvalid.
 	Put(ctx context.Context, path string, write wire.Write, by string) (wire.Secret, error)
 	// Apply makes the value that a resource declares, once: see wire.Apply. A declared value that equals the newest version's
-	// makes none, and a generated or issued one is made anew only for another recipe or a new rotation token. Other metadata
+	// makes none, and a generated or issued one is created again only for another recipe or a new rotation token. Other metadata
 	// make a version with the same value. A newest version that is not live is replaced. ErrInvalid (a forged or moved
 	// sealed value too).
 	Apply(ctx context.Context, path string, apply wire.Apply, by string) (wire.Applied, error)
@@ -140,7 +140,7 @@ type Vault interface {
 
 	// Delete soft-deletes all versions. ErrNotFound.
 	Delete(ctx context.Context, path string) error
-	// Destroy removes the secret, its versions and its data keys for ever. ErrNotFound.
+	// Destroy removes the secret, its versions and its data keys forever. ErrNotFound.
 	Destroy(ctx context.Context, path string) error
 	// DeleteVersion soft-deletes one version, UndeleteVersion brings it back, DestroyVersion overwrites its value with
 	// null. Each may be repeated. ErrNotFound; ErrDestroyed for the first two.
@@ -182,12 +182,12 @@ type Keys interface {
 	UnsealShare(ctx context.Context, share string) (wire.SealStatus, error)
 	// Seal forgets the keys.
 	Seal()
-	// Sealed tells whether the keys are in memory, without the database.
+	// Sealed reports whether the keys are in memory, without the database.
 	Sealed() bool
 	// Refresh learns of root keys that other replicas made and retires those that nothing needs. Call it every few
 	// seconds. ErrSealed when the newest root key cannot be reached from the one in memory: unseal again.
 	Refresh(ctx context.Context) error
-	// Status tells whether values can be read and how far a re-wrap is. Counts are at most a second old.
+	// Status reports whether values can be read and how far a re-wrap is. Counts are at most a second old.
 	Status(ctx context.Context) (wire.SealStatus, error)
 	// RotateRoot makes a new generation of the root key from the passphrase, which may be a new one: from then on only
 	// that one unseals. Data keys stay wrapped by the older generation until Rewrap. ErrSealed.

@@ -133,7 +133,7 @@ func (d *Delegate) Run(ctx context.Context) {
 	}
 }
 
-// look does what there is to do, and tells whether that was anything.
+// look does what exists to do, and reports whether that was anything.
 func (d *Delegate) look(ctx context.Context) (did bool, _ error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -264,7 +264,7 @@ func config(t *task) map[string]any {
 	return map[string]any{"name": t.config["name"]}
 }
 
-// resume tells the step what came of it. That it waits no more is somebody else's doing, and as good.
+// resume tells the step what came of it. That it waits no more is another owner's doing, and as good.
 func (d *Delegate) resume(ctx context.Context, t *task, data map[string]any) error {
 	err := d.options.Engine.Resume(ctx, t.Run, t.Name, t.Item, data)
 	if errors.Is(err, backend.ErrInvalid) {

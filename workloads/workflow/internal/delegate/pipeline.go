@@ -89,7 +89,7 @@ func reached(p *unstructured.Unstructured, until string) map[string]any {
 	if message, stalled := condition(p, "Stalled"); stalled || phase == "Failed" {
 		return delegated.Failure(fmt.Sprintf("Pipeline %s cannot work: %s", p.GetName(), message), true)
 	}
-	// One that has finished did run: who waits for that must not wait for ever.
+	// One that has finished did run: who waits for that must not wait forever.
 	there := map[string]bool{"Running": phase == "Running" || phase == "Finished", "Paused": phase == "Paused", "Completed": phase == "Finished"}
 	if until == "" {
 		until = "Running"

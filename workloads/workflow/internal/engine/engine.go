@@ -134,7 +134,7 @@ func (e *Engine) owner() string {
 	return e.name + "/" + strconv.FormatInt(e.claims.Add(1), 36)
 }
 
-// next returns the claim under which who finishes a step goes on; none when the engine ends.
+// next returns the claim under which who finishes a step continues; none when the engine ends.
 func (e *Engine) next() string {
 	if e.stopping.Load() {
 		return ""

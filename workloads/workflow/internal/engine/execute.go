@@ -39,7 +39,7 @@ func (e *Engine) execute(x *execution) store.Transition {
 	case errors.Is(cause, errTimeout):
 		err = fmt.Errorf("%w after %s", errTimeout, x.step.Timeout())
 	case cause == nil && !x.begun && errors.Is(err, backend.ErrUnavailable):
-		// What it needs is away: others have its place meanwhile.
+		// What it needs is unavailable: others have its place meanwhile.
 		return store.Release{Target: target, By: *x.claimed, At: e.clock.Now().Add(awayFor + rand.N(awayFor))}
 	}
 	var final *Permanent

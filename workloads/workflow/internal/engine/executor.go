@@ -38,7 +38,7 @@ type Result struct {
 // Wait ends the execution without an end of the step: until a time, or until somebody resumes it (approval, callback), or
 // both, whichever comes first. Then the same attempt is executed again, with Call.Resume.
 type Wait struct {
-	// Until is when to go on; zero: only when somebody resumes it.
+	// Until is when to continue; zero: only when somebody resumes it.
 	Until time.Time
 	// Event lets somebody resume it.
 	Event bool

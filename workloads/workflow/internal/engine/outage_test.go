@@ -33,7 +33,7 @@ func gated() (*script, func()) {
 	return s, sync.OnceFunc(func() { close(gate) })
 }
 
-// TestTheQueueIsAway: starts are refused, what runs goes on, and what it has to hand to others waits in the outbox.
+// TestTheQueueIsAway: starts are refused, what runs continues, and what it has to hand to others waits in the outbox.
 func TestTheQueueIsAway(t *testing.T) {
 	if testing.Short() {
 		t.Skip("restarts a server")

@@ -100,7 +100,7 @@ const (
 	awayFor = 5 * time.Second
 )
 
-// reader reads for one step, which waits rather than fails when object storage is away: without a place until it has begun, and
+// reader reads for one step, which waits rather than fails when object storage is unavailable: without a place until it has begun, and
 // in its place from then on.
 func (e *Engine) reader(x *execution) *payloads.Reader {
 	again := func(ctx context.Context, n int) bool {

@@ -48,7 +48,7 @@ func (e *Engine) sweep(ctx context.Context) {
 	}
 }
 
-// found works on what a look found, all at once, so that it is committed together; more tells whether to look again.
+// found works on what a look found, all at once, so that it is committed together; more reports whether to look again.
 func found[T any](list []T, err error, work func(T) error) (more bool, _ error) {
 	if err != nil {
 		return false, err

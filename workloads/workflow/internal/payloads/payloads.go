@@ -35,7 +35,7 @@ type Bucket interface {
 	DeleteFolder(ctx context.Context, folder string) error
 	// Folders is the names behind one, in order, and whether there are more.
 	Folders(ctx context.Context, after string, limit int) (names []string, more bool, err error)
-	// Ping tells whether it can be reached.
+	// Ping reports whether it can be reached.
 	Ping(ctx context.Context) (version string, err error)
 	Close() error
 }

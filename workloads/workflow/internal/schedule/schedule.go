@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package schedule starts runs at their times: each tick once, whatever number of schedulers works on one database, and
-// whatever dies when.
+// crashes when.
 //
 // A tick is first started and then claimed. The start carries an idempotency key that is made of workflow, trigger and
 // time: whoever starts the same tick again, after a crash before the claim or at the same moment, gets the run that is
@@ -66,7 +66,7 @@ func (t Trigger) same(as Trigger) bool {
 type Store interface {
 	// Last is the newest tick that is claimed; zero without any.
 	Last(ctx context.Context, workflow, trigger string) (time.Time, error)
-	// Claim tells whether it was the first to claim the tick.
+	// Claim reports whether it was the first to claim the tick.
 	Claim(ctx context.Context, workflow, trigger string, at time.Time) (bool, error)
 }
 

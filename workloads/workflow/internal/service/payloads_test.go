@@ -124,7 +124,7 @@ func (r *harness) emptied(b backend.Binding) {
 	}
 }
 
-// TestTheBucketIsDown: what needs it is told to come again, the rest goes on.
+// TestTheBucketIsDown: what needs it is told to come again, the rest continues.
 func TestTheBucketIsDown(t *testing.T) {
 	if testing.Short() {
 		t.Skip("restarts a server")

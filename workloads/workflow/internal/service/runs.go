@@ -148,7 +148,7 @@ func startedBy(e *catalog.Entry, name string) (workflowv1.Trigger, error) {
 	return workflowv1.Trigger{Type: workflowv1.TriggerManual}, nil
 }
 
-// owner identifies the caller: nobody gets a run by somebody else's idempotency key.
+// owner identifies the caller: nobody gets a run by another owner's idempotency key.
 func owner(ctx context.Context) string {
 	p := auth.From(ctx)
 	if p == nil {

@@ -184,7 +184,7 @@ func (in *webhookInput) read(ctx context.Context, limit int64) ([]byte, error) {
 		in.writer.Header().Set("Connection", "close") // what is still on its way is not worth reading
 		return nil, problem.TooLarge(limit)
 	}
-	// The read deadline would count as a client that has gone, while its run goes on.
+	// The read deadline would count as a client that has gone, while its run continues.
 	_ = http.NewResponseController(in.writer).SetReadDeadline(time.Time{})
 	return body, nil
 }

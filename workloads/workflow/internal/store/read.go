@@ -125,7 +125,7 @@ type Step struct {
 	Resumable         bool
 	Error             string
 	Started, Finished *time.Time
-	// Due is when a step that waits goes on.
+	// Due is when a step that waits continues.
 	Due *time.Time
 }
 

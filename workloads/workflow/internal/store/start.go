@@ -81,7 +81,7 @@ func (s *Store) Definition(ctx context.Context, workflow, hash string) (json.Raw
 	return spec, fail("definition of workflow "+workflow, err)
 }
 
-// Start keeps a run, and tells whether it is new. ErrBusy as the policy says; backend.ErrUnavailable: it may have been kept or
+// Start keeps a run, and reports whether it is new. ErrBusy as the policy says; backend.ErrUnavailable: it may have been kept or
 // not, which an idempotency key settles.
 func (s *Store) Start(ctx context.Context, n NewRun) (id string, created bool, err error) {
 	n.Attempt = max(1, n.Attempt)

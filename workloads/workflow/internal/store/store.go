@@ -31,7 +31,7 @@ import (
 var Migrations embed.FS
 
 var (
-	// ErrLost means that what was to be changed is somebody else's, or is so already. There is nothing left to do.
+	// ErrLost means that what was to be changed is another owner's, or is so already. There is nothing left to do.
 	ErrLost = errors.New("somebody else has it")
 	// ErrConflict means that the run is not in a state in which that can be done.
 	ErrConflict = errors.New("conflict")

@@ -85,7 +85,7 @@ type Finish struct {
 	Phase           Phase
 	Output, Outputs json.RawMessage
 	Error           string
-	// Next is the claim under which the caller goes on with one of the steps that became ready; empty: with none.
+	// Next is the claim under which the caller continues with one of the steps that became ready; empty: with none.
 	Next string
 }
 
@@ -127,7 +127,7 @@ func (t Retry) apply(l *locked) (Result, error) {
 type Suspend struct {
 	Target
 	By Claimed
-	// Until is when to go on; zero: only when somebody resumes it.
+	// Until is when to continue; zero: only when somebody resumes it.
 	Until     time.Time
 	Resumable bool
 	Detail    json.RawMessage
@@ -219,7 +219,7 @@ func (t Release) apply(l *locked) (Result, error) {
 	return Result{}, nil
 }
 
-// Wake is that the time of a step has come: what waits goes on, what nobody works on any more is given to another worker, and
+// Wake is that the time of a step has come: what waits continues, what nobody works on any more is given to another worker, and
 // what nobody took is dispatched again. ErrLost: its time has not come.
 type Wake struct{ Target }
 

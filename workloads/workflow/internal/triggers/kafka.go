@@ -116,7 +116,7 @@ func pin(ctx context.Context, s source) error {
 	return err
 }
 
-// checkTopic returns when the topic is gone or nobody answers: the reader would try for ever, and tell nobody.
+// checkTopic returns when the topic is gone or nobody answers: the reader would try forever, and tell nobody.
 func (t *Triggers) checkTopic(ctx context.Context, s source) error {
 	admin, err := backendkafka.New(s.binding)
 	if err != nil {

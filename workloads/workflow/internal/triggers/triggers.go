@@ -210,7 +210,7 @@ func (t *Triggers) forget(ctx context.Context, name string) error {
 	return t.options.Launcher.Forget(ctx, name)
 }
 
-// forgetGone removes what is kept of workflows that went while no replica looked; false: the database is away.
+// forgetGone removes what is kept of workflows that went while no replica looked; false: the database is unavailable.
 func (t *Triggers) forgetGone(ctx context.Context) bool {
 	rows, err := t.options.Pool.Query(ctx, `SELECT workflow FROM trigger_lines UNION SELECT workflow FROM trigger_cursors UNION SELECT workflow FROM triggers
 		UNION SELECT workflow FROM ticks`)

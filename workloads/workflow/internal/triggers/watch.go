@@ -38,7 +38,7 @@ type kindWatch struct {
 	seen     time.Time // when the place was written down, before this run of the watch
 }
 
-// errKicked: the triggers changed, and the watch begins anew.
+// errKicked: the triggers changed, and the watch begins again.
 var errKicked = errors.New("the triggers changed")
 
 // run watches as long as there are triggers.

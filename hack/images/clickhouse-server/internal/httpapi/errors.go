@@ -75,7 +75,7 @@ func writeException(w http.ResponseWriter, e *engine.Error, version string) {
 }
 
 // framed returns an exception in the midst of a result, framed as clients look for it; the tag stands
-// in a header beforehand, so that data which contains the marker is not taken for one.
+// in a header in advance, so that data which contains the marker is not taken for one.
 func framed(e *engine.Error, tag, version string) []byte {
 	message := fmt.Sprintf("%s (version %s)", e.Message, version)
 	return fmt.Appendf(nil, "\r\n__exception__\r\n%s\r\n%s\n%d %s\r\n__exception__\r\n", tag, message, len(message)+1, tag)

@@ -77,7 +77,7 @@ func (p *partition) fetchCommitted(ctx context.Context) (int64, error) {
 }
 
 // relocate deals with an offset that the log does not have: retention removed it, or the topic was
-// deleted and made anew. Either way what the log has is read from its beginning.
+// deleted and created again. Either way what the log has is read from its beginning.
 func (p *partition) relocate(conn *kafkago.Conn) error {
 	first, last, err := conn.ReadOffsets()
 	if err != nil {

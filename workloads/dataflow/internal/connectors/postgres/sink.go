@@ -98,7 +98,7 @@ func openSink(ctx context.Context, cfg SinkConfig, env connector.Env) (connector
 	return s, nil
 }
 
-// onePool returns a pool of one connection, which is made anew when it breaks.
+// onePool returns a pool of one connection, which is created again when it breaks.
 func onePool(ctx context.Context, b backend.Binding) (*pgxpool.Pool, error) {
 	config, err := pg.Config(b)
 	if err != nil {
@@ -162,7 +162,7 @@ func (s *sink) Write(ctx context.Context, batch *record.Batch) error {
 	return refused.OrNil()
 }
 
-// failed classifies, and reads the columns anew when they are no longer as they were.
+// failed classifies, and reads the columns again when they are no longer as they were.
 func (s *sink) failed(ctx context.Context, err error) error {
 	err = failure(s.binding, fmt.Sprintf("write to %s.%s", s.cfg.Schema, s.cfg.Table), err)
 	if errors.Is(err, backend.ErrNotFound) && ctx.Err() == nil {
@@ -184,7 +184,7 @@ func (s *sink) group(ctx context.Context, tx pgx.Tx, g *group, number int) error
 		return s.copy(ctx, tx, s.table, list, g)
 	}
 	temporary := fmt.Sprintf("%s_%d", stage, number)
-	// Only the columns at hand, without the table's constraints: those are checked at the insert.
+	// Only the columns available, without the table's constraints: those are checked at the insert.
 	create := fmt.Sprintf("CREATE TEMP TABLE %s ON COMMIT DROP AS SELECT %s FROM %s WITH NO DATA", temporary, list, s.table)
 	addOrder := fmt.Sprintf("ALTER TABLE %s ADD COLUMN %s bigserial", temporary, order)
 	for _, statement := range []string{create, addOrder} {

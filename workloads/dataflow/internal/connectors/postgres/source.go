@@ -47,7 +47,7 @@ func Source() connector.Spec {
 	}, openSource)
 }
 
-// place is the cursor behind which reading goes on; the values are in PostgreSQL's text form.
+// place is the cursor behind which reading continues; the values are in PostgreSQL's text form.
 type place struct {
 	Cursor string `json:"cursor"`
 	Tie    string `json:"tie,omitempty"`
@@ -140,7 +140,7 @@ const cursorQuery = `SELECT a.attname, format_type(a.atttypid, a.atttypmod),
 EXISTS (SELECT FROM pg_index i WHERE i.indrelid = a.attrelid AND i.indisunique AND i.indpred IS NULL AND i.indnkeyatts = 1 AND i.indkey[0] = a.attnum)
 FROM pg_attribute a WHERE a.attrelid = to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped`
 
-// describe finds the cursor's type and how rows with an equal cursor are told apart.
+// describe finds the cursor's type and how rows with an equal cursor are distinguished.
 func (s *source) describe(ctx context.Context) error {
 	op := fmt.Sprintf("look for table %s.%s", s.cfg.Schema, s.cfg.Table)
 	rows, err := s.pool.Query(ctx, cursorQuery, s.table())

@@ -52,7 +52,7 @@ const (
 
 // View is what an expression sees of one record.
 type View interface {
-	// Raw is the value as JSON bytes, when it is at hand in that form.
+	// Raw is the value as JSON bytes, when it is available in that form.
 	Raw() ([]byte, bool)
 	// Tree is the decoded value: map[string]any, []any, string, int64, float64, bool, nil.
 	Tree() (any, error)

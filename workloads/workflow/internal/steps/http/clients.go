@@ -12,7 +12,7 @@ import (
 )
 
 // clients share one transport, whose connections every step uses. A connection with certificates of its own has one of
-// its own, made anew when the certificates change.
+// its own, created again when the certificates change.
 type clients struct {
 	guard  dialguard.Guard
 	shared *http.Transport

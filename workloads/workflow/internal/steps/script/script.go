@@ -93,7 +93,7 @@ func (e *executor) compile(source string) (*script.Program, error) {
 	return program, nil
 }
 
-// unread returns the error that something the script would see cannot be loaded. As long as object storage is away the engine waits.
+// unread returns the error that something the script would see cannot be loaded. As long as object storage is unavailable the engine waits.
 func unread(ctx context.Context, err error) error {
 	if ctx.Err() != nil || errors.Is(err, backend.ErrUnavailable) {
 		return err

@@ -54,7 +54,7 @@ func (c *Config) Problems() error {
 	return Refuse("%s", strings.Join(c.problems, "; "))
 }
 
-// Any returns the field as it is; ok tells whether it is given.
+// Any returns the field as it is; ok reports whether it is given.
 func (c *Config) Any(field string) (value any, ok bool) {
 	c.known = append(c.known, field)
 	value, ok = c.values[field]

@@ -63,7 +63,7 @@ var fixed = map[string]map[string]*types.Type{
 	},
 }
 
-// provider knows the fields of one workflow's inputs and steps, so that a name that does not exist is found beforehand.
+// provider knows the fields of one workflow's inputs and steps, so that a name that does not exist is found in advance.
 type provider struct {
 	types.Provider
 	own map[string]map[string]*types.Type
@@ -173,7 +173,7 @@ func parseExpression(env *cel.Env, source string) (*expression, error) {
 	return out, nil
 }
 
-// is reports whether the expression gives t, as far as that is known beforehand.
+// is reports whether the expression gives t, as far as that is known in advance.
 func (e *expression) is(t *types.Type) bool {
 	return e.gives.IsExactType(t) || e.gives.IsExactType(types.DynType)
 }

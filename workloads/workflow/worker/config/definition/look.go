@@ -11,7 +11,7 @@ import (
 	"github.com/itechsmart/operator/workloads/internal/celguard"
 )
 
-// look gathers what an expression spells, so that what it cannot see is refused beforehand.
+// look gathers what an expression spells, so that what it cannot see is refused in advance.
 type look struct {
 	*expression
 	wholeSteps bool // steps is used other than by a step's name, which would hide what it reads

@@ -72,7 +72,7 @@ func StepSchema(name string) (json.RawMessage, bool) {
 	return data, err == nil
 }
 
-// withCheck compares the parts of `with` that are known beforehand with a schema: its literals, and the types of its expressions.
+// withCheck compares the parts of `with` that are known in advance with a schema: its literals, and the types of its expressions.
 type withCheck struct {
 	problems *Problems
 	open     map[string]bool // paths whose value is known only when the step runs

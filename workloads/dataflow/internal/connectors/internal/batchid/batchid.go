@@ -14,7 +14,7 @@ import (
 	"github.com/itechsmart/operator/workloads/dataflow/internal/record"
 )
 
-// Namer names one sink's batches. Records without an origin are told apart by the sink's own
+// Namer names one sink's batches. Records without an origin are distinguished by the sink's own
 // count: equal batches are no repetition there.
 type Namer struct {
 	nonce string
