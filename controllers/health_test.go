@@ -14,9 +14,12 @@ import (
 	. "github.com/onsi/gomega" //nolint:revive,staticcheck // its matchers read as words
 	lua "github.com/yuin/gopher-lua"
 	corev1 "k8s.io/api/core/v1"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/json"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
@@ -53,6 +56,7 @@ type state struct {
 	outcome
 	change  func(client.Object) // before the pass
 	later   func(*unstructured.Unstructured)
+	fresh   bool // no pass has written a status yet
 	argo    string
 	flux    status.Status
 	message string
@@ -64,11 +68,12 @@ var states = map[string]state{
 	"waiting": {outcome: outcome{err: &reconcile.Waiting{Reason: common.ReasonProgressing, Message: "on its way"}}, argo: "Progressing", flux: status.InProgressStatus, message: "on its way"},
 	"failing": {outcome: outcome{err: reconcile.Fail(common.ReasonBackendUnavailable, errors.New("no answer"))}, argo: "Progressing", flux: status.InProgressStatus, message: "no answer"},
 	"stalled": {outcome: outcome{err: reconcile.Stall(common.ReasonInvalidSpec, "spec.x: wrong")}, argo: "Degraded", flux: status.FailedStatus, message: "spec.x: wrong"},
-	"new": {
-		later: func(u *unstructured.Unstructured) {
-			u.Object["status"] = map[string]any{"observedGeneration": int64(-1)}
-		},
-		argo: "Progressing", flux: status.InProgressStatus, message: "Waiting for the operator.",
+	"new":     {fresh: true, argo: "Progressing", flux: status.InProgressStatus, message: "Waiting for the operator."},
+	"running": {
+		outcome: outcome{err: reconcile.Wait("Running", "The run is under way."), finish: func(o reconcile.Object) {
+			reconcile.Set(o, common.ConditionReady, metav1.ConditionUnknown, "Running", "The run is under way.")
+		}},
+		argo: "Progressing", flux: status.InProgressStatus, message: "The run is under way.",
 	},
 	"edited": {
 		later: func(u *unstructured.Unstructured) { u.SetGeneration(u.GetGeneration() + 1) },
@@ -99,6 +104,7 @@ func TestHealth(t *testing.T) {
 	var shipped corev1.ConfigMap
 	g.Expect(yaml.UnmarshalStrict(data, &shipped)).To(Succeed())
 	g.Expect(shipped.Data).To(HaveLen(len(Kinds())))
+	initial := initialStatuses(g)
 	for _, kind := range Kinds() {
 		gvk, err := apiutil.GVKForObject(kind.Like, ctrltest.Scheme())
 		g.Expect(err).NotTo(HaveOccurred())
@@ -108,6 +114,10 @@ func TestHealth(t *testing.T) {
 			t.Run(gvk.Kind+"/"+name, func(t *testing.T) {
 				g := NewWithT(t)
 				found := reconciled(g, kind.Like.DeepCopyObject().(reconcile.Object), s)
+				found.SetGroupVersionKind(gvk)
+				if s.fresh {
+					found.Object["status"] = initial[gvk.GroupKind()]
+				}
 				health, message := evaluate(g, script, found)
 				g.Expect([]string{health, message}).To(Equal([]string{s.argo, s.message}))
 				result, err := status.Compute(found)
@@ -116,6 +126,25 @@ func TestHealth(t *testing.T) {
 			})
 		}
 	}
+}
+
+// initialStatuses returns the status that the API server gives to new resources, by kind: the default in the CRD.
+func initialStatuses(g *WithT) map[schema.GroupKind]any {
+	paths, err := filepath.Glob(filepath.Join(ctrltest.Root(), "config", "crd", "*_*.yaml"))
+	g.Expect(err).NotTo(HaveOccurred())
+	out := map[schema.GroupKind]any{}
+	for _, path := range paths {
+		data, err := os.ReadFile(path)
+		g.Expect(err).NotTo(HaveOccurred())
+		var crd apiextensionsv1.CustomResourceDefinition
+		g.Expect(yaml.UnmarshalStrict(data, &crd)).To(Succeed(), path)
+		def := crd.Spec.Versions[0].Schema.OpenAPIV3Schema.Properties["status"].Default
+		g.Expect(def).NotTo(BeNil(), "%s: a new resource has no status.observedGeneration, and so is Current for kstatus", path)
+		var value any
+		g.Expect(json.Unmarshal(def.Raw, &value)).To(Succeed())
+		out[schema.GroupKind{Group: crd.Spec.Group, Kind: crd.Spec.Names.Kind}] = value
+	}
+	return out
 }
 
 // reconciled returns a resource after a pass of the frame.
@@ -147,12 +176,15 @@ func reconciled(g *WithT, obj reconcile.Object, s state) *unstructured.Unstructu
 	return found
 }
 
-// evaluate runs a health check as Argo CD does: with few libraries, and the resource as the global obj.
+// evaluate runs a health check as Argo CD does: with few libraries, without that of strings, and the resource as the global obj.
 func evaluate(g *WithT, script string, obj *unstructured.Unstructured) (health, message string) {
 	state := lua.NewState(lua.Options{SkipOpenLibs: true})
 	defer state.Close()
-	for name, open := range map[string]lua.LGFunction{lua.BaseLibName: lua.OpenBase, lua.TabLibName: lua.OpenTable, lua.StringLibName: lua.OpenString} {
-		g.Expect(state.CallByParam(lua.P{Fn: state.NewFunction(open), Protect: true}, lua.LString(name))).To(Succeed())
+	for _, library := range []struct {
+		name string
+		open lua.LGFunction
+	}{{lua.LoadLibName, lua.OpenPackage}, {lua.BaseLibName, lua.OpenBase}, {lua.TabLibName, lua.OpenTable}} {
+		g.Expect(state.CallByParam(lua.P{Fn: state.NewFunction(library.open), Protect: true}, lua.LString(library.name))).To(Succeed())
 	}
 	state.SetGlobal("obj", value(state, obj.Object))
 	g.Expect(state.DoString(script)).To(Succeed())

@@ -22,6 +22,7 @@ const (
 
 // writeHealth writes the health checks for Argo CD to dir, as a patch of its ConfigMap: one for each kind that has a CRD in crds.
 // Argo CD reads no conditions of kinds that it does not know.
+// The patch has no namespace, as in Argo CD's own manifests: kustomize finds what it patches by name and namespace.
 func writeHealth(crds, dir string) error {
 	found, err := readCRDs(crds)
 	if err != nil {
@@ -29,7 +30,7 @@ func writeHealth(crds, dir string) error {
 	}
 	patch := &corev1.ConfigMap{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "ConfigMap"},
-		ObjectMeta: metav1.ObjectMeta{Name: "argocd-cm", Namespace: "argocd"},
+		ObjectMeta: metav1.ObjectMeta{Name: "argocd-cm"},
 		Data:       map[string]string{},
 	}
 	for _, crd := range found {

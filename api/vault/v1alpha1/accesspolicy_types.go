@@ -150,7 +150,8 @@ type AccessPolicy struct {
 	// +required
 	Spec AccessPolicySpec `json:"spec,omitzero"`
 
-	// status is the observed state.
+	// status is the observed state. observedGeneration is -1 before the first pass.
+	// +kubebuilder:default={"observedGeneration":-1}
 	// +optional
 	Status AccessPolicyStatus `json:"status,omitzero"`
 }

@@ -352,7 +352,8 @@ type Secret struct {
 	// +required
 	Spec SecretSpec `json:"spec,omitzero"`
 
-	// status is the observed state.
+	// status is the observed state. observedGeneration is -1 before the first pass.
+	// +kubebuilder:default={"observedGeneration":-1}
 	// +optional
 	Status SecretStatus `json:"status,omitzero"`
 }

@@ -139,7 +139,8 @@ type Workflow struct {
 	// +required
 	Spec WorkflowSpec `json:"spec,omitzero"`
 
-	// status is the observed state.
+	// status is the observed state. observedGeneration is -1 before the first pass.
+	// +kubebuilder:default={"observedGeneration":-1}
 	// +optional
 	Status WorkflowStatus `json:"status,omitzero"`
 }

@@ -144,7 +144,8 @@ type WorkflowRun struct {
 	// +required
 	Spec WorkflowRunSpec `json:"spec,omitzero"`
 
-	// status is the observed state.
+	// status is the observed state. observedGeneration is -1 before the first pass.
+	// +kubebuilder:default={"observedGeneration":-1}
 	// +optional
 	Status WorkflowRunStatus `json:"status,omitzero"`
 }
