@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: Apache-2.0
 -- Computes the health of a resource from its conditions, as kstatus does.
 local function condition(name)
   for _, c in ipairs(obj.status ~= nil and obj.status.conditions or {}) do
