@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package backend is what every backing system shares: the binding that tells
-// how to reach it and the errors that its clients answer with.
+// Package backend has the parts that all backing systems share: the binding with
+// the address and credentials, and the errors of clients.
 package backend
 
 import (

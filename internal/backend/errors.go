@@ -27,9 +27,9 @@ type opError struct {
 func (e *opError) Error() string   { return e.text }
 func (e *opError) Unwrap() []error { return e.is }
 
-// Error reports that op failed because of cause, as one of the sentinels (kind).
+// Error returns the error of op with its cause, as one of the sentinels (kind).
 // A nil kind is decided by KindOf, and ErrUnavailable when that knows nothing:
-// an error that nobody can name is worth another try. The text never contains
+// an unknown error is worth a retry. The text never contains
 // the binding's credentials. A cause that already carries a sentinel keeps it.
 func (b Binding) Error(op string, kind, cause error) error {
 	if cause == nil {

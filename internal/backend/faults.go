@@ -8,7 +8,7 @@ import (
 	"sync"
 )
 
-// Faults is what every fake embeds: it counts calls by method name and makes
+// Faults is embedded in every fake. It counts calls by method name and makes
 // methods fail on demand. The zero value is ready. Safe for concurrent use.
 type Faults struct {
 	mu    sync.Mutex

@@ -19,7 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 )
 
-// ErrDead is what every call answers after the crash.
+// ErrDead is returned by every call after the crash.
 var ErrDead = errors.New("this manager has crashed")
 
 // When tells on which side of a write a manager dies.

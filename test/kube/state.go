@@ -15,7 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// kinds are what a manager makes or reconciles in these scenarios, beside the service kinds of products.
+// kinds that a manager creates or reconciles in these scenarios, in addition to the service kinds.
 var kinds = []schema.GroupVersionKind{
 	{Group: "platform.itechsmart.dev", Version: "v1alpha1", Kind: "Platform"}, {Group: "dataflow.itechsmart.dev", Version: "v1alpha1", Kind: "Pipeline"},
 	{Group: "apps", Version: "v1", Kind: "Deployment"}, {Group: "apps", Version: "v1", Kind: "StatefulSet"}, {Group: "batch", Version: "v1", Kind: "Job"},

@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-// Spec is what to send.
+// Spec describes the load.
 type Spec struct {
 	// Address is the server's, host:port, over plain HTTP/1.1.
 	Address string
@@ -48,7 +48,7 @@ type Request struct {
 	Status       int
 }
 
-// Result is what came of it.
+// Result of a load.
 type Result struct {
 	Requests, Errors int
 	// Failures are a few of the errors.

@@ -16,7 +16,7 @@ import (
 const (
 	// FileName is the one key of the Secret, and the file's name in Dir.
 	FileName = "service.json"
-	// Dir is where the Secret is mounted.
+	// Dir is the mount path of the Secret.
 	Dir = "/etc/itechsmart"
 	// SpillDir is a writable volume for audit events that the database has not taken yet.
 	SpillDir = "/var/lib/itechsmart"

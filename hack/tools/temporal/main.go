@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Program temporal is what a user of Temporal writes: workflows, an activity, a worker, and an HTTP server that starts a
+// Program temporal is the same work on Temporal: workflows, an activity, a worker, and an HTTP server that starts a
 // workflow and answers with its result. All is left as Temporal's Go SDK has it, except that nothing is logged below a warning.
 //
 //	temporal TEMPORAL-ADDRESS LISTEN-ADDRESS

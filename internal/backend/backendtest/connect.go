@@ -13,7 +13,7 @@ import (
 	"github.com/itechsmart/operator/internal/backend"
 )
 
-// Pinger is what every admin client can.
+// Pinger is the interface that all admin clients share.
 type Pinger interface {
 	Ping(ctx context.Context) (version string, err error)
 	Close() error

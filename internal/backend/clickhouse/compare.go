@@ -10,10 +10,10 @@ import (
 	"github.com/itechsmart/operator/internal/backend/internal/sqltext"
 )
 
-// Drift is how a table differs from what it should be.
+// Drift is the difference between a table and its specification.
 type Drift struct {
 	// Missing columns are to be added, Changed ones to be modified (both as they
-	// should be). Columns that nobody asked for are left alone.
+	// should be). Other columns are left alone.
 	Missing, Changed []Column
 	TTL, Comment     bool
 	// Fixed tells, for people, what no ALTER can change: engine, sorting key and
@@ -21,7 +21,7 @@ type Drift struct {
 	Fixed []string
 }
 
-// None reports that nothing differs.
+// None reports whether nothing differs.
 func (d Drift) None() bool {
 	return len(d.Missing) == 0 && len(d.Changed) == 0 && !d.TTL && !d.Comment && len(d.Fixed) == 0
 }

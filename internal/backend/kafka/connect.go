@@ -19,7 +19,7 @@ import (
 	"github.com/itechsmart/operator/internal/backend"
 )
 
-// clientID is how the brokers' logs and quotas know us.
+// clientID in the brokers' logs and quotas.
 const clientID = "itechsmart"
 
 const dialTimeout = 10 * time.Second

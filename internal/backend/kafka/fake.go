@@ -16,7 +16,7 @@ import (
 type Fake struct {
 	backend.Faults
 
-	// Version is what Ping answers.
+	// Version is returned by Ping.
 	Version string
 
 	mu     sync.Mutex

@@ -25,7 +25,7 @@ var releases = []struct {
 // latestLevel is the highest metadata.version that this table was checked with.
 const latestLevel = 31
 
-// unknownVersion is what a broker has that does not tell its features.
+// unknownVersion is the version of a broker that does not report its features.
 const unknownVersion = "unknown"
 
 // release returns the release whose highest metadata.version is level.

@@ -16,7 +16,7 @@ import (
 type Fake struct {
 	backend.Faults
 
-	// Version is what Ping answers.
+	// Version is returned by Ping.
 	Version string
 
 	mu      sync.Mutex
@@ -329,7 +329,7 @@ func (f *Fake) DropSchema(ctx context.Context, name string) error {
 // Close implements Admin.
 func (f *Fake) Close() error { return f.Enter(context.Background(), "Close") }
 
-// types are what a server knows without extensions, after canonicalType.
+// types that a server has without extensions, after canonicalType.
 var types = []string{
 	"integer", "bigint", "smallint", "double", "real", "numeric", "boolean", "character", "bit", "text", "bytea",
 	"timestamp", "time", "date", "interval", "uuid", "json", "jsonb", "xml", "inet", "cidr", "macaddr", "macaddr8",

@@ -39,7 +39,7 @@ type Table struct {
 	Comment    string
 }
 
-// Access is what a role may do with all tables of a schema, present and coming.
+// Access of a role to all tables of a schema, present and future.
 type Access string
 
 const (
@@ -196,9 +196,9 @@ func (t Table) create() string {
 	return "CREATE TABLE " + Quote(t.Schema, t.Name) + " (" + strings.Join(parts, ", ") + ")"
 }
 
-// Drift is how a table differs from what it should be.
+// Drift is the difference between a table and its specification.
 type Drift struct {
-	// Missing columns are to be added. Columns that nobody asked for are left alone.
+	// Missing columns are to be added. Other columns are left alone.
 	Missing []Column
 	Comment bool
 	// Fixed tells, for people, what this package does not change: types, defaults,
@@ -206,7 +206,7 @@ type Drift struct {
 	Fixed []string
 }
 
-// None reports that nothing differs.
+// None reports whether nothing differs.
 func (d Drift) None() bool { return len(d.Missing) == 0 && !d.Comment && len(d.Fixed) == 0 }
 
 // Drift compares the table that should be with the one that is. Spacing, aliases

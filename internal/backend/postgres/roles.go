@@ -23,7 +23,7 @@ import (
 // scramIterations is PostgreSQL's default.
 const scramIterations = 4096
 
-// verifier returns what PostgreSQL stores of a password (RFC 5803), so that the
+// verifier returns what PostgreSQL stores for a password (RFC 5803), so that the
 // password itself is in no statement and no server log.
 func verifier(password string, salt []byte, iterations int) (string, error) {
 	// As the server does: what SASLprep refuses is taken as it is.

@@ -49,7 +49,7 @@ func NewTenants(b backend.Binding) (Tenants, error) {
 
 var _ Tenants = (*admin)(nil)
 
-// tenantState is what the catalogue has of a tenant.
+// tenantState is the state of a tenant in the catalogue.
 type tenantState struct {
 	role, schema         bool
 	roleMark, schemaMark string

@@ -19,7 +19,7 @@ import (
 const (
 	dialTimeout = 10 * time.Second
 	heartbeat   = 10 * time.Second
-	// connectionName is how the broker's own tools show us.
+	// connectionName in the broker's tools.
 	connectionName = "itechsmart"
 )
 

@@ -18,7 +18,7 @@ const (
 type WorkQueue struct {
 	// Name of the queue.
 	Name string
-	// DeliveryLimit is how often the broker delivers a message again before it is dead; 20 when zero.
+	// DeliveryLimit is the number of redeliveries before a message is dead-lettered; 20 when zero.
 	DeliveryLimit int
 }
 

@@ -21,7 +21,7 @@ type answer struct {
 	Truncated bool        `json:"truncated,omitempty"`
 }
 
-// keptHeaders are those that say something of the answer rather than of one request.
+// keptHeaders are headers of the answer that do not depend on one request.
 var keptHeaders = []string{"Content-Type", "Etag", "Location", "Content-Language"}
 
 // recorder holds an answer back until it is kept.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package api is how product services speak REST: huma on a ServeMux, with one
+// Package api serves the REST APIs of products: huma on a ServeMux, with one
 // envelope, one form of errors, strict JSON, and an OpenAPI 3.1 document that
 // names every answer.
 //
@@ -52,7 +52,7 @@ var hooks = sync.OnceFunc(func() {
 // rest is huma's API with our answers.
 type rest struct {
 	huma.API
-	// names are those of all fields and parameters.
+	// names of all fields and parameters.
 	names map[string]bool
 }
 
@@ -86,7 +86,7 @@ func New(mux *http.ServeMux, title, version string) huma.API {
 	return r
 }
 
-// before is what every operation begins with.
+// before runs at the beginning of every operation.
 func before(ctx huma.Context, next func(huma.Context)) {
 	op := ctx.Operation()
 	server.SetRoute(ctx.Context(), op.Method+" "+op.Path)

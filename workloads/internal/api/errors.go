@@ -183,5 +183,5 @@ func (r *rest) clean(location string) string {
 	return location
 }
 
-// places are where a field's path begins.
+// places are the prefixes of a field's path.
 var places = map[string]bool{"body": true, "path": true, "query": true, "header": true, "cookie": true, "form": true}

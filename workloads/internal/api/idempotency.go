@@ -40,7 +40,7 @@ const (
 	maxAnswer = 1 << 20
 )
 
-// Claim is what a store says of a key.
+// Claim is the state of a key in a store.
 type Claim struct {
 	// Mine: the key was new, and is under way under the claim's name now.
 	Mine bool
@@ -58,7 +58,7 @@ type Store interface {
 	Release(ctx context.Context, id []byte, name string) error
 }
 
-// IdempotencyOptions are what Idempotency needs.
+// IdempotencyOptions configure Idempotency.
 type IdempotencyOptions struct {
 	// Key encrypts the answers that are kept and names their rows: at least 16 bytes, the same on every replica.
 	Key []byte

@@ -43,7 +43,7 @@ const (
 
 // Options of a Log.
 type Options struct {
-	// Product is what the chain belongs to. Key signs checkpoints.
+	// Product that the chain belongs to. Key signs checkpoints.
 	Product string
 	Key     ed25519.PrivateKey
 	// Retention is how long events stay; 90 days when zero.

@@ -17,7 +17,7 @@ import (
 // maxLine bounds a line of an export in bytes.
 const maxLine = 1 << 20
 
-// Report is what Verify found out about an export.
+// Report is the result of Verify for an export.
 type Report struct {
 	// Lines were read; Events of them are events, First to Last their sequence numbers.
 	Lines  int   `json:"lines"`

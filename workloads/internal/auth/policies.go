@@ -33,7 +33,7 @@ type Subject struct {
 	Name string
 }
 
-// Effect is what a rule does where it applies.
+// Effect of a rule.
 type Effect string
 
 // The effects. Deny overrides Allow, whatever the order.
@@ -53,13 +53,13 @@ type Rule struct {
 	When string
 }
 
-// Request is what a condition sees of the call.
+// Request has the properties of a call that conditions see.
 type Request struct {
 	IP   netip.Addr
 	Time time.Time
 }
 
-// Outcome is what the policies say.
+// Outcome of the policies.
 type Outcome string
 
 // The outcomes. Silent: no rule applies, so that roles decide.

@@ -5,7 +5,7 @@ package auth
 
 import "context"
 
-// Role is what a principal may do on a product in a namespace. Each includes those before it.
+// Role of a principal in a product and namespace. Each includes the ones before it.
 type Role string
 
 // The roles, from least to most.
@@ -21,7 +21,7 @@ var rank = map[Role]int{RoleViewer: 1, RoleEditor: 2, RoleAdmin: 3}
 // Includes reports whether a role allows all that another one does.
 func (r Role) Includes(other Role) bool { return rank[r] >= rank[other] }
 
-// Kind is what a principal is.
+// Kind of a principal.
 type Kind string
 
 // The kinds of principals.

@@ -102,7 +102,7 @@ func rewordSyntax(text string) string {
 	return text
 }
 
-// operators are what other languages write for CEL's.
+// otherOperators maps operators of other languages to CEL's.
 var otherOperators = map[string]string{"=": "==", "and": "&&", "or": "||", "not": "!", "&": "&&", "|": "||", "<>": "!="}
 
 func unexpected(token string) string {

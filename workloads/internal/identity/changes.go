@@ -22,7 +22,7 @@ const (
 	overlap = time.Minute
 )
 
-// changes is what happened since tokens in circulation were signed: revoked sessions and changed grants. It is
+// changes has what happened since the valid tokens were signed: revoked sessions and changed grants. It is
 // kept in memory, so that a token is verified without the database, and serves what it has while that is unavailable.
 type changes struct {
 	pool *pgxpool.Pool

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package identity is who the users of a Platform are: registration, login,
+// Package identity manages the users of a Platform: registration, login,
 // tokens and grants, in one schema that all its products share.
 //
 //	id, err := identity.New(ctx, pool, settings.Auth, audit, identity.Options{Product: "echo", Namespace: namespace, …})
@@ -39,7 +39,7 @@ const (
 	defaultRefreshTTL = 30 * 24 * time.Hour
 )
 
-// Options are what a Service needs beside its settings.
+// Options configure a Service.
 type Options struct {
 	// Product and Namespace are the service's: ServiceAccounts get their roles there, and audit events name them.
 	Product, Namespace string

@@ -90,7 +90,7 @@ func (a *accounts) role(namespace, name string) auth.Role {
 	return best
 }
 
-// unverified is what a token claims to be. It only tells whom to ask, and keeps hopeless ones from the API server.
+// unverified has the claims of a token before verification. They only select the verifier, and keep invalid tokens from the API server.
 type unverified struct {
 	Issuer   string          `json:"iss"`
 	Subject  string          `json:"sub"`

@@ -19,7 +19,7 @@ import (
 
 // ApplyStatus applies fields of a resource's status, a struct or a map that is written as JSON, by server-side apply as owner,
 // with force. The resource needs no more than its name and UID. Fields that owner applied before and omits now are removed;
-// fields of other owners stay. The error is that of the API server: NotFound when the resource is gone, Conflict when another
+// fields of other owners stay. The error is the API server's: NotFound when the resource is gone, Conflict when another
 // resource has its name.
 func (s *Store) ApplyStatus(ctx context.Context, object client.Object, owner string, status any) error {
 	w, ok := s.kinds[reflect.TypeOf(object)]

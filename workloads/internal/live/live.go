@@ -45,7 +45,7 @@ const (
 	maxRead = 1 << 10
 )
 
-// Options are what Streams need. All but Draining has a default.
+// Options configure Streams. All but Draining have defaults.
 type Options struct {
 	// Origins are the web origins that may connect beside the service's own.
 	Origins []string

@@ -39,7 +39,7 @@ const (
 	storePause   = time.Second
 )
 
-// Options are what a Limiter needs beside the limits.
+// Options configure a Limiter.
 type Options struct {
 	// Prefix of the keys in Redis, which every replica of a service shares: "itechsmart/team-a/main/echo".
 	Prefix   string
@@ -76,7 +76,7 @@ type bucket struct {
 // full returns how long an empty bucket takes to be full.
 func (b bucket) full() time.Duration { return time.Duration(b.burst) * b.interval }
 
-// decision is what became of a request.
+// decision about a request.
 type decision struct {
 	allowed   bool
 	remaining int64         // tokens left

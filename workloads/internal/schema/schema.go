@@ -41,7 +41,7 @@ type Schema struct {
 // Document returns the schema itself, decoded. It must not be changed.
 func (s *Schema) Document() any { return s.document }
 
-// Compile reads a schema. References to other documents are refused. formats are those that its strings
+// Compile reads a schema. References to other documents are refused. formats are additional ones that its strings
 // may have beyond those of JSON Schema, each with its check.
 func Compile(schema json.RawMessage, formats map[string]func(string) error) (*Schema, error) {
 	document, err := jsonschema.UnmarshalJSON(bytes.NewReader(schema))

@@ -22,7 +22,7 @@ const (
 	StatusDegraded = "degraded" // of a service: something that it can do without is down
 )
 
-// Health is what /health answers.
+// Health is the response of /health.
 type Health struct {
 	Status       string                `json:"status"`
 	Dependencies map[string]Dependency `json:"dependencies"`

@@ -16,7 +16,7 @@ import (
 // maxText bounds what a client chooses in a log line, in bytes.
 const maxText = 256
 
-// request is what the server knows of a request in flight.
+// request is the state of a request in flight.
 type request struct {
 	id     string
 	client netip.Addr

@@ -43,7 +43,7 @@ const (
 	maxHeader   = 32 << 10
 )
 
-// Options are what a server needs. Everything but the name and the address has a default.
+// Options configure a server. All but the name and the address have defaults.
 type Options struct {
 	// Name is the product's: the service's name in traces.
 	Name string

@@ -13,7 +13,7 @@ import (
 	"github.com/itechsmart/operator/internal/backend"
 )
 
-// fakeController is who applies, in the fake's versions.
+// fakeController is the author of applied versions in the fake.
 const fakeController = "controller"
 
 // Apply implements Client.
@@ -80,7 +80,7 @@ func (f *Fake) valueOf(declared Apply) (Value, *time.Time, error) {
 	}
 }
 
-// sealedValue is what the fake's sealed values hold; the real ones are encrypted.
+// sealedValue is the content of the fake's sealed values; real ones are encrypted.
 type sealedValue struct {
 	Namespace, Name string
 	Value           Value

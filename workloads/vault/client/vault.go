@@ -24,13 +24,13 @@ var (
 	ErrStreamed = fmt.Errorf("the file is too large to be read as a whole: %w", backend.ErrInvalid)
 )
 
-// TokenFile is where a Pod has its ServiceAccount token of the Vault's audience.
+// TokenFile is the path of a Pod's ServiceAccount token with the Vault's audience.
 const TokenFile = "/var/run/secrets/itechsmart/token"
 
-// MaxPath is how many characters a path has at most.
+// MaxPath is the maximum length of a path in characters.
 const MaxPath = 253
 
-// path is what a path looks like.
+// path matches a valid path.
 var path = regexp.MustCompile(`^[a-z0-9]([a-z0-9._-]*[a-z0-9])?(/[a-z0-9]([a-z0-9._-]*[a-z0-9])?)*$`)
 
 // ValidPath is ErrInvalid for what is no path of a secret.
@@ -92,7 +92,7 @@ type Client interface {
 	// Apply makes the stored value as a resource declares it. It may be repeated: without a new SourceHash or Rotation
 	// nothing changes.
 	Apply(ctx context.Context, path string, declared Apply) (Applied, error)
-	// Secret is what is known of a secret without its value.
+	// Secret is the metadata of a secret.
 	Secret(ctx context.Context, path string) (Secret, error)
 	// Secrets lists what is known of secrets.
 	Secrets(ctx context.Context, list List) (Page[Secret], error)

@@ -37,7 +37,7 @@ const (
 // Value is a secret's content: base64 in JSON.
 type Value map[string][]byte
 
-// Secret is what is known of a secret without its value.
+// Secret is the metadata of a secret.
 type Secret struct {
 	Namespace string            `json:"namespace"`
 	Path      string            `json:"path"`
@@ -107,7 +107,7 @@ type Issue struct {
 	CAPath      string   `json:"caPath,omitempty"` // the secret whose certificate signs
 }
 
-// Apply is what the controller sends: the value that a resource declares. It is idempotent: without a new SourceHash or
+// Apply is the controller's request: the value that a resource declares. It is idempotent: without a new SourceHash or
 // Rotation no version is made.
 type Apply struct {
 	Type     string    `json:"type" enum:"Text,File,Certificate,APIKey"`
@@ -115,7 +115,7 @@ type Apply struct {
 	Value    Value     `json:"value,omitempty"`
 	Generate *Generate `json:"generate,omitempty"`
 	Issue    *Issue    `json:"issue,omitempty"`
-	// Name is what a sealed value is bound to, beside the namespace: the resource's name.
+	// Name of the resource. A sealed value is bound to it and to the namespace.
 	Name string `json:"name"`
 	// SourceHash reports whether the declaration changed since the last Apply.
 	SourceHash string `json:"sourceHash"`

@@ -48,7 +48,7 @@ func recipe() (string, error) {
 	return hex.EncodeToString(h.Sum(nil)), err
 }
 
-// Env is where things are. All paths are absolute.
+// Env has the paths of a build. All are absolute.
 type Env struct {
 	Root    string // of the repository
 	Out     string // the tarballs
@@ -149,7 +149,7 @@ func Build(ctx context.Context, env *Env, images []Image, force bool, jobs int) 
 	return results, errs
 }
 
-// Result is what became of an image.
+// Result of building an image.
 type Result struct {
 	Name   string        `json:"name"`
 	Ref    string        `json:"ref"`

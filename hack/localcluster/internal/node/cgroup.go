@@ -16,7 +16,7 @@ import (
 	"syscall"
 )
 
-// cgroupMount is where the hierarchies are mounted.
+// cgroupMount is the mount point of the hierarchies.
 const cgroupMount = "/sys/fs/cgroup"
 
 // Cgroups is the cgroup of the cluster, of one name in every hierarchy (version 1) or in the only one (version 2).

@@ -22,7 +22,7 @@ import (
 	"github.com/itechsmart/operator/internal/backend/s3"
 )
 
-// kind is what one system differs in.
+// kind describes one system.
 type kind struct {
 	name string // as the serve script knows it
 	stop syscall.Signal
@@ -40,7 +40,7 @@ func binding(system string, port int, password string) backend.Binding {
 	}
 }
 
-// pinger is what every admin client can.
+// pinger is the interface that all admin clients share.
 type pinger interface {
 	Ping(context.Context) (string, error)
 	Close() error

@@ -106,7 +106,7 @@ func dataOf(t *testing.T, kind, port string) []string {
 	return dirs
 }
 
-// listening returns those of a server's ports that somebody listens on.
+// listening returns the ports of a server that are in use.
 func listening(t *testing.T, kind, port string) []int {
 	t.Helper()
 	first, err := strconv.Atoi(port)

@@ -9,7 +9,7 @@ import (
 	"github.com/itechsmart/operator/workloads/dataflow/internal/record"
 )
 
-// recordOverhead is what a record costs in memory besides its bytes: the struct and its slices' headers.
+// recordOverhead is the memory of a record in addition to its bytes: the struct and its slices' headers.
 const recordOverhead = 192
 
 // cost returns what a batch takes of the budget.

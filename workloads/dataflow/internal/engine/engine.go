@@ -38,7 +38,7 @@ type Chain interface {
 	Empty() bool
 }
 
-// Options are what the engine is built from.
+// Options configure an engine.
 type Options struct {
 	// Connectors are the known types.
 	Connectors []connector.Spec
@@ -67,7 +67,7 @@ const (
 	deadLetterName = "deadLetter"
 )
 
-// ErrNotDrained is what Run returns when records that were read could not be written out in time.
+// ErrNotDrained is returned by Run when records that were read could not be written out in time.
 // They stay unacknowledged and are read again by the next worker.
 var ErrNotDrained = errors.New("not everything that was read could be written in time")
 

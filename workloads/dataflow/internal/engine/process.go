@@ -197,7 +197,7 @@ func (e *Engine) letter(r record.Record, component string, err error) record.Rec
 	return r
 }
 
-// truncatedBytes is what is kept of a letter that the dead letter finds too large.
+// truncatedBytes is the size to which a record that is too large for the dead-letter topic is cut.
 const truncatedBytes = 64 << 10
 
 // truncate shortens a letter that was refused; false when that cannot help.

@@ -26,7 +26,7 @@ func (t *tracked) finish() {
 	}
 }
 
-// unit is what goes through transforms and sinks at once: one batch of a source whole,
+// unit passes through transforms and sinks as a whole: one batch of a source whole,
 // a part of a large one, or several small ones together.
 type unit struct {
 	batch record.Batch

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package record is the unit of data: a record stays bytes until something
-// needs a field, and a batch is what moves through the engine.
+// needs a field, and the engine moves batches.
 package record
 
 import (
@@ -69,7 +69,7 @@ func (r *Record) Bytes() ([]byte, error) {
 	return data, nil
 }
 
-// ErrNotJSON is what Tree and Get answer for a value that is not valid JSON.
+// ErrNotJSON is returned by Tree and Get for a value that is not valid JSON.
 var ErrNotJSON = tree.ErrNotJSON
 
 // ErrNotUTF8 is what Tree answers for a value that is not valid UTF-8.
@@ -114,7 +114,7 @@ func (r *Record) Get(path string) (gjson.Result, error) {
 	return gjson.GetBytes(data, path), nil
 }
 
-// Decoded reports that Tree answers without parsing.
+// Decoded reports whether Tree returns without parsing.
 func (r *Record) Decoded() bool { return r.isSet }
 
 // SetTree replaces the value by a decoded one.
@@ -182,7 +182,7 @@ func kindOf(tree any) string {
 	}
 }
 
-// Batch is what moves through the engine. Position is the source's own: it says up to
+// Batch is a unit of work of the engine. Position is the source's own: it says up to
 // where the batch reads, and comes back in Ack.
 type Batch struct {
 	Records  []Record

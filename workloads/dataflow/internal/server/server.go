@@ -21,7 +21,7 @@ import (
 	"github.com/itechsmart/operator/workloads/dataflow/worker/config"
 )
 
-// Pipeline is what the server tells about.
+// Pipeline is the pipeline whose status is served.
 type Pipeline interface {
 	Status() config.Status
 	Collector() prometheus.Collector

@@ -24,7 +24,7 @@ type Chain struct {
 	steps []step
 }
 
-// Result is what Apply says about a batch besides the records that are left in it.
+// Result has the counts and failures of Apply.
 type Result struct {
 	// Filtered is how many records were dropped on purpose.
 	Filtered int
@@ -121,7 +121,7 @@ func compileStep(cfg *config.Transform, path string, env Env) (step, error) {
 	return out, nil
 }
 
-// Empty reports that the chain has no transform, so that a batch needs no Apply.
+// Empty reports whether the chain has no transform, so that a batch needs no Apply.
 func (c *Chain) Empty() bool { return c == nil || len(c.steps) == 0 }
 
 // Apply runs the transforms over the batch, which holds afterwards what is left.

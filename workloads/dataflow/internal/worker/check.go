@@ -14,13 +14,13 @@ import (
 	"github.com/itechsmart/operator/workloads/dataflow/worker/config"
 )
 
-// terminationLog is where Kubernetes takes a container's last words from, up to 4 KiB.
+// terminationLog is the file from which Kubernetes reads a container's termination message, up to 4 KiB.
 const (
 	terminationLog      = "/dev/termination-log"
 	terminationLogBytes = 4096
 )
 
-// CheckResult is what `check` prints.
+// CheckResult is the output of `check`.
 type CheckResult struct {
 	OK       bool           `json:"ok"`
 	Failures []CheckFailure `json:"failures"`

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package problem is how an error leaves a service: in the envelope
+// Package problem writes the errors of a service: in the envelope
 // {"success":false,"error":{…},"timestamp":…}, or as RFC 9457
 // application/problem+json for clients that accept it. What it answers never
 // holds what the client sent, nor the cause of a failure of ours.

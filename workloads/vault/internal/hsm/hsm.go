@@ -32,7 +32,7 @@ type Options struct {
 	TokenLabel string
 	KeyLabel   string
 	PIN        string
-	// Context is what a wrapped secret is for: it opens for no other.
+	// Context of a wrapped secret. It cannot be unwrapped in another one.
 	Context string
 }
 

@@ -11,7 +11,7 @@ import (
 // Overhead is by how many bytes a ciphertext is longer: the nonce, 96 bits, and the tag, 128.
 const Overhead = 12 + 16
 
-// Chunk is where one part of a content stands: a content that is too large for one ciphertext is sealed in parts, as the
+// Chunk is the place of one part of a content: a content that is too large for one ciphertext is sealed in parts, as the
 // STREAM construction does. Each knows its number and whether it is the last, so that none can be moved, left out,
 // repeated or cut off.
 type Chunk struct {

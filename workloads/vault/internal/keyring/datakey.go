@@ -9,7 +9,7 @@ import (
 	"fmt"
 )
 
-// Binding is where a ciphertext stands: it opens nowhere else.
+// Binding is the place of a ciphertext. It cannot be decrypted at another place.
 type Binding struct {
 	Namespace string
 	Path      string

@@ -38,7 +38,7 @@ var (
 	ErrClosed = errors.New("key is closed")
 )
 
-// Params are what is stored of one generation of the root key. None of it is secret.
+// Params are the stored parameters of one generation of the root key. None is secret.
 type Params struct {
 	ID         string
 	Generation int64 // 1 for the first

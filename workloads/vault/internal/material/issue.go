@@ -86,7 +86,7 @@ func parseIssue(secretType string, i vault.Issue) (request, error) {
 	return r, nil
 }
 
-// signer is what signs: the CA, or the new key itself.
+// signer of a certificate: the CA, or the new key itself.
 type signer struct {
 	chain []*x509.Certificate // the CA first; empty: self-signed
 	root  []byte              // what the CA's own secret names as its root; nil: the last of the chain

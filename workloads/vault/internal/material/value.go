@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package material is what secrets are made of: it checks values by their type, and makes passwords, keys and
+// Package material checks values by their type, and creates passwords, keys and
 // certificates.
 package material
 

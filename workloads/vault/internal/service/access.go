@@ -27,7 +27,7 @@ type access struct {
 	rules     atomic.Pointer[rules]
 }
 
-// rules are what the resources say, compiled.
+// rules are the compiled rules of the resources.
 type rules struct {
 	policies []*auth.Policies
 	byPath   map[string][]*auth.Policies

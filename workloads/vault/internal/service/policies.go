@@ -31,7 +31,7 @@ func (s *Service) registerPolicies(rest huma.API) {
 	huma.Register(rest, operation("delete-policy", http.MethodDelete, "/policies/{name}", "Delete an access policy", http.StatusConflict), s.deletePolicy)
 }
 
-// PolicyRules are what a policy says.
+// PolicyRules are the rules of a policy.
 type PolicyRules struct {
 	Subjects []PolicySubject `json:"subjects" minItems:"1" maxItems:"64" nullable:"false"`
 	Rules    []PolicyRule    `json:"rules" minItems:"1" maxItems:"64" nullable:"false"`

@@ -17,7 +17,7 @@ const (
 	lastRetry  = 30 * time.Second
 )
 
-// task is what is to be written to a path's resource.
+// task is a pending write to the resource of a path.
 type task struct {
 	path    string
 	typ     string

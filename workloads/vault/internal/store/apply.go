@@ -200,7 +200,7 @@ func (r *recipe) equal(other *recipe) bool {
 	return err == nil && otherErr == nil && bytes.Equal(a, b)
 }
 
-// newestVersion is what an Apply wants to know of it.
+// newestVersion has the columns of the newest version that an Apply needs.
 type newestVersion struct {
 	live     bool
 	metadata map[string]string

@@ -150,7 +150,7 @@ func (v *store) Rewrap(ctx context.Context) error {
 	}
 }
 
-// rewrapped is what one batch did; last is empty when none was left.
+// rewrapped is the result of one batch; last is empty when none was left.
 type rewrapped struct {
 	wrapped, failed int
 	last            string

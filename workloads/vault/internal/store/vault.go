@@ -85,7 +85,7 @@ type VersionsOptions struct {
 	Limit  int   // 1 to 1000; 100 when zero
 }
 
-// Upload is what is told of a file beside its content.
+// Upload is the metadata of a file.
 type Upload struct {
 	Filename  string // may be empty
 	Metadata  map[string]string
@@ -162,7 +162,7 @@ type Files interface {
 	Content(ctx context.Context, path string, version int64) (*Content, error)
 }
 
-// Keys is what a Vault does with its keys.
+// Keys is the keyring of a Vault.
 type Keys interface {
 	// Open unseals with a passphrase, and initializes first when there is no root key. ErrPassphrase.
 	Open(ctx context.Context, passphrase []byte) error

@@ -28,7 +28,7 @@ type draft struct {
 	content   *content     // nil: the plaintext is the value
 }
 
-// content is what a version is told of its parts, which the transaction holds already.
+// content describes the parts of a version, which the transaction has already.
 type content struct {
 	id   string
 	size int64
@@ -43,7 +43,7 @@ func (c *content) columns() (id *string, size *int64) {
 	return &c.id, &c.size
 }
 
-// declaration is what is remembered of an Apply.
+// declaration is the stored part of an Apply.
 type declaration struct {
 	sourceHash, rotation string
 	recipe               *recipe
@@ -83,7 +83,7 @@ func newDraft(secretType string, value wire.Value, metadata map[string]string, e
 
 func (d *draft) Close() { keyring.Zero(d.plaintext) }
 
-// head is what a writer knows of a secret.
+// head has the columns of a secret that a writer needs.
 type head struct {
 	id         int64
 	Type       string

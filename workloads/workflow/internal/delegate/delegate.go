@@ -31,7 +31,7 @@ const (
 	atOnce = 16
 	// callTimeout bounds one look.
 	callTimeout = 30 * time.Second
-	// sweepEvery is how often what nobody waits for is looked for.
+	// sweepEvery is the interval at which abandoned objects are looked up.
 	sweepEvery = 2 * time.Second
 )
 
@@ -40,7 +40,7 @@ type Launcher interface {
 	Start(ctx context.Context, r launch.Request) (launch.Started, error)
 }
 
-// Engine is what this needs of *engine.Engine.
+// Engine is the part of *engine.Engine that this package uses.
 type Engine interface {
 	Resume(ctx context.Context, run, step string, item int, data any) error
 	Outputs(ctx context.Context, run string) (map[string]any, error)
@@ -48,7 +48,7 @@ type Engine interface {
 	Store() *store.Store
 }
 
-// Options are what a Delegate needs.
+// Options configure a Delegate.
 type Options struct {
 	Engine   Engine
 	Launcher Launcher

@@ -34,7 +34,7 @@ const (
 	stepAnnotation = "workflow.itechsmart.dev/step"
 	container      = "step"
 
-	// keepJob is how long a Job that has ended stays to be looked at.
+	// keepJob is how long a Job is kept after it has ended.
 	keepJob = int32(60 * 60)
 	// maxLogs bounds what a step keeps of a Job's logs, as they are and as JSON; logLines what is read of them.
 	maxLogs  = 64 << 10

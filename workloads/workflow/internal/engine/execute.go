@@ -17,7 +17,7 @@ import (
 	"github.com/itechsmart/operator/workloads/workflow/worker/config/definition"
 )
 
-// grace is how long a step that was told to end may take to do so. Then the worker goes on without it.
+// grace is the time in which a cancelled step must end. After that the worker continues without it.
 const grace = 5 * time.Second
 
 func permanent(format string, args ...any) error { return &Permanent{fmt.Errorf(format, args...)} }

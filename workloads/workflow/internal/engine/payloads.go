@@ -15,7 +15,7 @@ import (
 	"github.com/itechsmart/operator/workloads/workflow/worker/config/definition"
 )
 
-// sweepPayloadsEvery is how often object storage is looked through.
+// sweepPayloadsEvery is the interval at which object storage is swept.
 const sweepPayloadsEvery = time.Hour
 
 // encode returns a value as JSON, if it may be an output.
@@ -94,7 +94,7 @@ func (e *Engine) keepBody(ctx context.Context, k *kept) (folders []string, err e
 }
 
 const (
-	// patience is how often a step that has not begun tries to read before it gives its place to others.
+	// patience is how many times a step that has not begun tries to read before it makes way for others.
 	patience = 4
 	// awayFor is for how long at least, and for twice that at most.
 	awayFor = 5 * time.Second
@@ -117,7 +117,7 @@ func (e *Engine) reader(x *execution) *payloads.Reader {
 // largest bounds what one evaluation reads of object storage.
 func (e *Engine) largest() int { return 2 * e.store.Options().MaxOutput }
 
-// result is how a step ended, as it is kept.
+// result is the stored outcome of a step.
 type result struct {
 	definition.StepResult
 	output, outputs payloads.Value

@@ -14,7 +14,7 @@ import (
 const (
 	// sweepAtOnce bounds what one look finds; it is repeated while it finds as much.
 	sweepAtOnce = 256
-	// janitorEvery is how often the history is looked through.
+	// janitorEvery is the interval at which the history is cleaned.
 	janitorEvery = time.Minute
 	pruneAtOnce  = 200
 )

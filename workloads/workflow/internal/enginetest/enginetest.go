@@ -42,7 +42,7 @@ import (
 	"github.com/itechsmart/operator/workloads/workflow/worker/config/definition"
 )
 
-// Long is how long a test waits for what must happen.
+// Long is the timeout for what a test waits for.
 const Long = time.Minute
 
 // Platform is the one of all tests.

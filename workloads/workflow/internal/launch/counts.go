@@ -16,15 +16,15 @@ import (
 // writeEvery bounds what a crash loses of the counts, and how often they are written.
 const writeEvery = time.Second
 
-// Database is what counts need of a pool.
+// Database is the part of a pool that counts use.
 type Database interface {
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
 	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
 }
 
-// Count is what came at one trigger.
+// Count has the counts of one trigger.
 type Count struct {
-	// Fired is when it last started a run; zero: never.
+	// Fired is when the trigger last started a run; zero: never.
 	Fired    time.Time
 	Rejected int64
 }

@@ -23,10 +23,10 @@ import (
 	"github.com/itechsmart/operator/internal/backend/s3"
 )
 
-// Inline is how many bytes of JSON a value may have that stays in the database although there is a bucket.
+// Inline is the size in bytes of JSON up to which a value stays in the database although there is a bucket.
 const Inline = 256 << 10
 
-// Bucket is where large values are. Each lies in a folder, which is named by a UUID of version 7. Errors wrap the sentinels of
+// Bucket stores large values, each in a folder that is named by a UUID of version 7. Errors wrap the sentinels of
 // package backend.
 type Bucket interface {
 	Put(ctx context.Context, key string, data []byte) error

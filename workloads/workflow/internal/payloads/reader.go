@@ -208,7 +208,7 @@ var (
 	errNoStore = fmt.Errorf("the value is in object storage, and none is configured here: %w", backend.ErrUnavailable)
 )
 
-// longest is how much is read of an object, so that one of another length is known as what it is.
+// longest limits how much of an object is read, so that a wrong length is detected.
 const longest = 64 << 20
 
 // get returns what a reference names. An error that does not wrap backend.ErrUnavailable is for good.

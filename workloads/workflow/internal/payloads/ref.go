@@ -20,7 +20,7 @@ type Ref struct {
 	SHA256 string `json:"sha256"`
 }
 
-// prefix is how a reference begins, and nothing else that was marshalled and checked.
+// prefix begins a reference, and no other value that was marshalled and checked.
 var prefix = []byte(`{"` + field + `":`)
 
 func (r Ref) encode() json.RawMessage {

@@ -24,9 +24,9 @@ import (
 const (
 	// MaxMissed bounds how many ticks RunAll makes up for at once: the newest.
 	MaxMissed = 100
-	// grace is how late a tick may be by Skip without a deadline: a restart of the scheduler takes as long.
+	// grace is how late a tick may be with Skip and no deadline: as long as a restart of the scheduler takes.
 	grace = time.Minute
-	// maxSleep is how long the clock is not looked at: it may be set in the meantime.
+	// maxSleep is the longest sleep between looks at the clock, which may be set in the meantime.
 	maxSleep = 10 * time.Second
 	// workers bounds the ticks that are started at the same time.
 	workers  = 16
@@ -46,13 +46,13 @@ type Trigger struct {
 	Line string
 	// Next is the first tick after a time; zero: there is none. It knows the time zone.
 	Next func(after time.Time) time.Time
-	// StartingDeadline is how late a tick may be started; 0: as late as Missed allows.
+	// StartingDeadline is how late a tick may start; 0: as late as Missed allows.
 	StartingDeadline time.Duration
 	// Missed says what becomes of ticks whose time passed while no scheduler worked: Skip forgets them, RunOnce (when
 	// empty) makes up for all of them by the newest, RunAll starts each of them, in order.
 	Missed  definition.Missed
 	Suspend bool
-	// Since is when this line began to hold (it was created, changed, or no longer suspended): no tick before counts.
+	// Since is when this schedule took effect (it was created, changed or resumed): earlier ticks do not count.
 	// Zero: no tick before the last one that is done, or, without any, before the trigger is set.
 	Since time.Time
 }

@@ -154,7 +154,7 @@ var universe = map[string]cost{
 	"set": all(keys, each(entry)), "sorted": sortedCost, "str": printed, "tuple": each(slot), "type": free, "zip": each(4 * slot),
 }
 
-// methods are those that values have, by the values' type.
+// methods of values, by type.
 var methods = map[string]map[string]cost{
 	"string": stringMethods,
 	"bytes":  {"elems": free},

@@ -81,7 +81,7 @@ type Run struct {
 	Outputs map[string]any  `json:"outputs,omitempty" doc:"by name, when it succeeded; left out of lists"`
 }
 
-// RunTrigger is what started a run.
+// RunTrigger is the trigger that started a run.
 type RunTrigger struct {
 	Type        string     `json:"type"`
 	Name        string     `json:"name,omitempty"`

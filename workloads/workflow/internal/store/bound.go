@@ -13,7 +13,7 @@ import (
 // holdKey makes those who count the runs of a key take turns, until the transaction ends.
 const holdKey = `SELECT pg_advisory_xact_lock(hashtextextended($1 || '/' || $2, 0))`
 
-// countRuns is how many runs of a key are under way, and how many are queued.
+// countRuns selects how many runs of a key are active, and how many are queued.
 const countRuns = `SELECT count(*) FILTER (WHERE phase <> 'Queued'), count(*) FILTER (WHERE phase = 'Queued')
 	FROM runs WHERE workflow = $1 AND concurrency_key = $2 AND finished IS NULL`
 

@@ -21,7 +21,7 @@ import (
 // commitTimeout bounds a transaction of many.
 const commitTimeout = 15 * time.Second
 
-// lostRaces is how often a transaction that lost against others is tried again.
+// lostRaces is how often a transaction is retried after serialization failures.
 const lostRaces = 5
 
 // request is a transition, and what came of it.

@@ -68,7 +68,7 @@ func (s *Store) DelegatedDetails(ctx context.Context, refs []DelegatedRef) ([]De
 	return list, fail("read delegated steps", err)
 }
 
-// Delegation is what the service does for a step.
+// Delegation is work of the service for a step.
 type Delegation struct {
 	DelegatedRef
 	Kind, Target string
@@ -113,7 +113,7 @@ func (s *Store) Abandoned(ctx context.Context, limit int) ([]Delegation, error) 
 	return list, fail("look for abandoned delegations", err)
 }
 
-// Outcome is where a run is.
+// Outcome is the state of a run.
 type Outcome struct {
 	ID    string
 	Phase Phase

@@ -2,7 +2,7 @@
 
 package store
 
-// Phase is where a run or a step is.
+// Phase of a run or a step.
 type Phase string
 
 // Phases. Queued and TimedOut are of runs alone; Pending, Ready and Skipped of steps alone.
@@ -43,7 +43,7 @@ func (p Phase) Ended() bool {
 // active tells a step that is to come to its end by itself.
 func (p Phase) active() bool { return p == Ready || p == Running || p == Waiting }
 
-// Role is when a step is considered.
+// Role determines when a step runs.
 type Role int
 
 // Roles: the steps proper, and what runs after them.
@@ -79,7 +79,7 @@ type Node struct {
 // Graph is a definition as far as the order of steps is concerned. A step's index is its place.
 type Graph struct{ Nodes []Node }
 
-// stage is how far a run is.
+// stage of a run.
 type stage string
 
 const (
@@ -191,7 +191,7 @@ func (m *machine) fine(i int) bool {
 	return false
 }
 
-// end is that a step ended as a whole.
+// end records that a step finished.
 func (m *machine) end(i int, phase Phase, failure string) {
 	m.state[i] = phase
 	node := m.graph.Nodes[i]
@@ -284,7 +284,7 @@ func (m *machine) handlers(outcome Phase) {
 	m.beginReady(func(n Node) bool { return n.Role != Main })
 }
 
-// rest is what becomes of steps that will not begin.
+// rest ends the steps that will not begin.
 func (m *machine) rest(of func(Node) bool, phase Phase) {
 	for i, n := range m.graph.Nodes {
 		if m.state[i] == Pending && of(n) {

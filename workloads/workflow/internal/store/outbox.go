@@ -9,7 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Message is what is to be published: it was committed with what it follows from.
+// Message is to be published. It is committed together with its cause.
 type Message struct {
 	ID   int64
 	Body string

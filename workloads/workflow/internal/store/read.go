@@ -120,12 +120,12 @@ type Step struct {
 	Name                string
 	Phase               Phase
 	Output, Outputs     json.RawMessage
-	// Detail is what it waits for.
+	// Detail of the wait.
 	Detail            json.RawMessage
 	Resumable         bool
 	Error             string
 	Started, Finished *time.Time
-	// Due is when a step that waits continues.
+	// Due is when a waiting step continues.
 	Due *time.Time
 }
 
@@ -181,7 +181,7 @@ func (s *Store) Item(ctx context.Context, run string, step, item int) (json.RawM
 	return out, fail("read item", err)
 }
 
-// untranslatable is that a text holds the letter U+0000: the operators of json refuse it, anywhere in the value.
+// untranslatable is the error for U+0000 in a text: the operators of json reject it anywhere in a value.
 const untranslatable = "22P05"
 
 // itemOfWhole finds the item without the database's help.

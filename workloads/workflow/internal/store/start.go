@@ -17,7 +17,7 @@ import (
 	"github.com/itechsmart/operator/workloads/internal/db"
 )
 
-// Policy is what becomes of a run that would be one too many.
+// Policy is the handling of a run that exceeds the limit.
 type Policy string
 
 // Policies.

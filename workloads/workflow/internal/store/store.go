@@ -59,13 +59,13 @@ const (
 type Options struct {
 	// Now is the clock; time.Now when nil.
 	Now func() time.Time
-	// Lease is how long a step is its worker's without a renewal; 8 s, so that it is another one's within 10.
+	// Lease is how long a worker owns a step without a renewal; 8 s, so that another worker takes over within 10.
 	Lease time.Duration
 	// Redispatch is after which time a step that nobody took is put into the queue again; 30 s.
 	Redispatch time.Duration
 	// HandlerTime bounds all handlers of a run together; 10 minutes.
 	HandlerTime time.Duration
-	// MaxClaims is how many workers may die in one attempt of a step; 5.
+	// MaxClaims is the number of workers that may die during one attempt of a step; 5.
 	MaxClaims int
 	// MaxOutput bounds an output, in bytes; 256 KiB.
 	MaxOutput int

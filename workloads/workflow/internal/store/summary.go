@@ -53,7 +53,7 @@ func (s *Store) Summaries(ctx context.Context) (map[string]Summary, error) {
 	return out, fail("look for the last runs", err)
 }
 
-// Progress is where a run is.
+// Progress is the progress of a run.
 type Progress struct {
 	ID         string
 	Phase      Phase

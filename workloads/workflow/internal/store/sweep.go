@@ -100,13 +100,13 @@ func (s *Store) Owner(ctx context.Context) (string, error) {
 	return id, nil
 }
 
-// Keep is how much of a workflow's history stays.
+// Keep limits the history of a workflow.
 type Keep struct {
 	Successful, Failed int
 	TTL                time.Duration // 0: no bound
 }
 
-// workflowOfDefinitions is what Kept looks at.
+// workflowOfDefinitions is the part of a definition that Kept reads.
 const newestDefinitions = `SELECT DISTINCT ON (workflow) workflow, hash FROM definitions WHERE workflow > $1 ORDER BY workflow, generation DESC, created DESC LIMIT $2`
 
 // Workflows returns the newest definition of each workflow behind a name: the reference's ID is empty.

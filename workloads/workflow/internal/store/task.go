@@ -13,7 +13,7 @@ import (
 	"github.com/itechsmart/operator/internal/backend"
 )
 
-// Task is what the queue holds: a step that somebody may take. It may come more than once, and too late.
+// Task is a message in the queue: a step that a worker may take. It may be delivered more than once, and late.
 type Task struct {
 	Run  string `json:"run"`
 	Step int    `json:"step"`

@@ -30,7 +30,7 @@ const (
 	budget   = 16 << 20
 )
 
-// source is where the events of one trigger come from. One that differs takes the place of the one that runs.
+// source is the source of the events of one trigger. A changed one replaces the running one.
 type source struct {
 	id
 	uid, kind, name string // kind: rabbitmq, kafka or kubernetes

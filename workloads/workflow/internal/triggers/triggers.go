@@ -30,14 +30,14 @@ type Launcher interface {
 	Forget(ctx context.Context, workflow string) error
 }
 
-// Bindings are what Workflows name; *bindings.Bindings are.
+// Bindings have the connections of Workflows; *bindings.Bindings implements it.
 type Bindings interface {
 	Of(workflow, connection string) (backend.Binding, error)
 	HMAC(workflow, trigger string) []byte
 	Subscribe(do func())
 }
 
-// Options are what Triggers need.
+// Options configure Triggers.
 type Options struct {
 	Catalog  *catalog.Catalog
 	Launcher Launcher
@@ -51,7 +51,7 @@ type Options struct {
 	Log   *slog.Logger
 }
 
-// Triggers are those of all Workflows.
+// Triggers runs the triggers of all Workflows.
 type Triggers struct {
 	options   Options
 	scheduler *schedule.Scheduler

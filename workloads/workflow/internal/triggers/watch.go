@@ -17,11 +17,11 @@ import (
 )
 
 const (
-	// noteEvery is how often the place is written down. What came since is told again after a crash, and its runs are found by
+	// noteEvery is the interval at which the position is stored. What came since is told again after a crash, and its runs are found by
 	// their keys.
 	noteEvery = time.Second
 	listPage  = 500
-	// watchSeconds is how long the API server keeps a watch open.
+	// watchSeconds is the timeout of a watch.
 	watchSeconds = int64(300)
 )
 

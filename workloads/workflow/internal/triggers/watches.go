@@ -14,7 +14,7 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// kinds are where the API server has definition.EventKinds.
+// kinds are the resources of definition.EventKinds in the API server.
 var kinds = map[string]schema.GroupVersionResource{
 	"Deployment":  {Group: "apps", Version: "v1", Resource: "deployments"},
 	"Event":       {Version: "v1", Resource: "events"},

@@ -34,7 +34,7 @@ type Engine struct {
 	Version string // of ClickHouse, such as 26.7.2.1
 }
 
-// Session is what a statement finds set: the database and settings beside the defaults.
+// Session has the database and the settings of a statement that differ from the defaults.
 type Session struct {
 	Database string
 	Settings map[string]string

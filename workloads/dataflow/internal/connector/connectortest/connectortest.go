@@ -23,7 +23,7 @@ import (
 	"github.com/itechsmart/operator/workloads/dataflow/worker/config"
 )
 
-// Common is what the harness of either direction has.
+// Common is the part that the harnesses of both directions share.
 type Common struct {
 	Spec connector.Spec
 	// Config is the component's config, as JSON or anything that marshals to it.

@@ -23,7 +23,7 @@ var (
 	authCodes    = codes(192, 193, 194, 195, 497, 516, 164)
 )
 
-// reasons are what an error text says besides the code; the server's own text may quote a row.
+// reasons are the texts for error codes; the server's own text may quote a row.
 var reasons = map[int]string{
 	16: "no such column in the table", 27: "cannot parse a value", 38: "cannot parse a date", 41: "cannot parse a date and time",
 	53: "type mismatch", 60: "the table does not exist", 69: "value out of range", 72: "cannot parse a number", 81: "the database does not exist",

@@ -20,7 +20,7 @@ import (
 	"github.com/itechsmart/operator/workloads/internal/dialguard"
 )
 
-// Request is what source and sink have in common.
+// Request is the part of the configuration that source and sink share.
 type Request struct {
 	URL     string            `json:"url" jsonschema:"required,minLength=1,maxLength=4096,description=Where to send requests: an http(s) URL; with a connection also a path below the connection's uri."`
 	Headers map[string]string `json:"headers,omitempty" jsonschema:"description=Headers of every request. Put credentials into the connection: keys token (bearer); username and password; or header-NAME."`
@@ -162,7 +162,7 @@ func (c *client) redirect(request *http.Request, via []*http.Request) error {
 	return nil
 }
 
-// drain is how much of an answer that nobody reads is taken, so that the connection can be used again.
+// drain is how much of an unread answer is consumed, so that the connection can be reused.
 const drain = 64 << 10
 
 // do sends one request and returns the answer's body; more than limit bytes are an error. With

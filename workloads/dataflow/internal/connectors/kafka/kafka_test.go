@@ -261,7 +261,7 @@ func TestStartAt(t *testing.T) {
 	}
 }
 
-// starting reports that a partition's first offset is not known yet.
+// starting reports whether a partition's first offset is still unknown.
 func (s *source) starting() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

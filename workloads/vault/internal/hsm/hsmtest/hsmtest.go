@@ -20,7 +20,7 @@ const (
 	soPIN = "so-pin-4711"
 )
 
-// libraries are where Debian has SoftHSM's.
+// libraries are the paths of SoftHSM's library on Debian.
 var libraries = []string{"/usr/lib/softhsm/libsofthsm2.so", "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so"}
 
 // Library returns the path of SoftHSM's library.

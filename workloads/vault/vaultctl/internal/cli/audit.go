@@ -57,7 +57,7 @@ input), and names the first line that was changed, removed or swapped. The key i
 	return c
 }
 
-// auditKey is what GET /audit/key answers.
+// auditKey is the response of GET /audit/key.
 type auditKey struct {
 	ID        string `json:"id"`
 	PublicKey []byte `json:"publicKey"`

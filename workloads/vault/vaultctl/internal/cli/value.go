@@ -15,7 +15,7 @@ import (
 	wire "github.com/itechsmart/operator/workloads/vault/client"
 )
 
-// valueInput is where a value is read from. There is no flag that holds one.
+// valueInput is the source of a value. No flag takes a value itself.
 type valueInput struct {
 	typ      string
 	files    []string

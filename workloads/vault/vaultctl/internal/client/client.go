@@ -47,7 +47,7 @@ func New(server string, token func(context.Context) (string, error)) (*Client, e
 	}, nil
 }
 
-// Error is what the service answers in place of data.
+// Error is an error response of the service.
 type Error struct {
 	Status  int
 	Code    string `json:"code"`
@@ -130,7 +130,7 @@ func (c *Client) Upload(ctx context.Context, path string, query url.Values, head
 	return data(response, out)
 }
 
-// Token is what POST /token answers.
+// Token is the response of POST /token.
 type Token struct {
 	AccessToken  string `json:"access_token"`
 	RefreshToken string `json:"refresh_token"`

@@ -40,7 +40,7 @@ const (
 	MaxDepth = 10
 )
 
-// Longest is how long a step may wait.
+// Longest is the longest wait of a step.
 const Longest = 30 * 24 * time.Hour
 
 // Answer returns what the service resumes a step with.
@@ -197,5 +197,5 @@ func readJob(config *step.Config) (time.Duration, string) {
 	return timeout, "with.timeout: the Job did not end in time"
 }
 
-// grace is how long Kubernetes has to end a Job itself whose time is over, and to say so.
+// grace is how long Kubernetes has to end a Job that timed out, and to report it.
 const grace = 2 * time.Minute

@@ -31,9 +31,9 @@ const (
 	maxRedirects = 5
 	// maxRetryAfter bounds how long a server's Retry-After puts an attempt off.
 	maxRetryAfter = time.Hour
-	// drain is how much of an answer that nobody reads is taken, so that the connection can be used again.
+	// drain is how much of an unread answer is consumed, so that the connection can be reused.
 	drain = 64 << 10
-	// shown is how much of a refusing answer its error tells.
+	// shown is how much of an error response is quoted.
 	shown = 300
 )
 

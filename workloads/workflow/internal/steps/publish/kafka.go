@@ -15,7 +15,7 @@ import (
 	backendkafka "github.com/itechsmart/operator/internal/backend/kafka"
 )
 
-// batchTime is how long a message waits for others to be sent along with it.
+// batchTime is how long a message waits to be batched with others.
 const batchTime = 2 * time.Millisecond
 
 type kafkaBroker struct {

@@ -22,7 +22,7 @@ const maxChannels = 16
 
 const (
 	closeTime = 5 * time.Second
-	// confirmTime is how long a confirmation may take. A queue that just comes back after a crash of its broker may
+	// confirmTime is the timeout of a confirmation. A queue that just comes back after a crash of its broker may
 	// never confirm what it got too early.
 	confirmTime = 10 * time.Second
 )

@@ -230,7 +230,7 @@ func list(names []string) string {
 
 const maxDepth = 100
 
-// Check makes sure that an output is what JSON can hold, and has at most so many bytes as JSON, roughly.
+// Check reports whether an output can be JSON of at most so many bytes, roughly.
 func Check(output any, most int) error {
 	size, err := measure(output, "output", 0, most)
 	if err == nil && size > most {

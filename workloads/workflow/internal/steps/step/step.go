@@ -15,13 +15,13 @@ import (
 	"github.com/itechsmart/operator/workloads/workflow/internal/script"
 )
 
-// Connections are those that the worker's file holds.
+// Connections of the worker's file.
 type Connections interface {
 	// Binding of a name; backend.ErrNotFound. It may change while the worker runs.
 	Binding(name string) (backend.Binding, error)
 }
 
-// Env is what the worker gives to all types.
+// Env is the environment of all step types.
 type Env struct {
 	Connections Connections
 	// Private are addresses that steps may reach by URL although they are no public ones.

@@ -40,10 +40,10 @@ type Harness struct {
 	Secrets []string
 }
 
-// patience is how long anything may take on a busy machine.
+// patience is the timeout of all waits, for busy machines.
 const patience = time.Minute
 
-// Connections is what a worker's file would hold.
+// Connections are the connections of a worker's file.
 type Connections map[string]backend.Binding
 
 // Binding implements step.Connections.

@@ -36,7 +36,7 @@ const (
 	typeTrigger = "workflow.Trigger"
 )
 
-// base is what all workflows' expressions share.
+// base is the environment that the expressions of all workflows share.
 var base = sync.OnceValues(func() (*cel.Env, error) {
 	return cel.NewEnv(
 		cel.Variable("run", cel.ObjectType(typeRun)), cel.Variable("trigger", cel.ObjectType(typeTrigger)),
@@ -151,7 +151,7 @@ type expression struct {
 	uses    map[string]bool // of the variables
 }
 
-// errExpression is what is wrong with an expression, as "line:column: message".
+// parseExpression compiles an expression. Its errors read "line:column: message".
 func parseExpression(env *cel.Env, source string) (*expression, error) {
 	checked, err := celguard.Compile(env, source)
 	if err != nil {

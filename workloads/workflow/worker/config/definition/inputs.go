@@ -58,7 +58,7 @@ func (in *Input) kind() InputType {
 	return in.Type
 }
 
-// absent is what an optional input without default is.
+// absent is the value of an optional input without a default.
 var absent = map[InputType]any{String: "", Integer: int64(0), Number: int64(0), Boolean: false, Object: map[string]any{}, Array: []any{}}
 
 // Inputs returns the inputs of a run: what was given, with defaults. The error is an *InputError, and quotes nothing that was given.

@@ -34,7 +34,7 @@ func (p *Problems) add(path, format string, args ...any) {
 	}
 }
 
-// InputError is what is wrong with an input of a run: inputs.amount.
+// InputError is an error of an input of a run: inputs.amount.
 type InputError struct{ Path, Message string }
 
 // Error returns "path: message".

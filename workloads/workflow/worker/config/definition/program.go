@@ -192,7 +192,7 @@ func renderAll(of map[string]*template, scope *Scope, path string) (map[string]a
 	return out, nil
 }
 
-// Scope is what expressions see.
+// Scope has the values that expressions see.
 type Scope struct {
 	Inputs    map[string]any
 	Steps     map[string]StepResult
@@ -218,7 +218,7 @@ func Load(value any) (any, error) {
 	return value, nil
 }
 
-// StepResult is how a step ended.
+// StepResult is the outcome of a step.
 type StepResult struct {
 	Status string
 	// Output, and Outputs by name, a map[string]any. Each may be Large.
@@ -250,7 +250,7 @@ func load(out map[string]any, field string, value any, reads func(field string) 
 	return nil
 }
 
-// RunInfo is what expressions see of the run.
+// RunInfo has the fields of the run that expressions see.
 type RunInfo struct {
 	ID, Workflow, Namespace string
 	Generation              int64
@@ -258,7 +258,7 @@ type RunInfo struct {
 	StartedAt               time.Time
 }
 
-// TriggerInfo is what started the run.
+// TriggerInfo describes the trigger that started the run.
 type TriggerInfo struct {
 	Type, Name  string
 	Body        any // may be Large

@@ -47,7 +47,7 @@ var stepTypes = sync.OnceValues(func() (map[string]*schema.Schema, error) {
 	return out, nil
 })
 
-// formats are those of the schemas' strings.
+// formats of strings in the schemas.
 var formats = map[string]func(string) error{
 	"go-duration": func(text string) error {
 		if d, err := time.ParseDuration(text); err != nil || d < 0 {
@@ -155,7 +155,7 @@ func gives(got *types.Type, want []string) bool {
 	return known && (slices.Contains(want, kind) || kind == "integer" && slices.Contains(want, "number"))
 }
 
-// jsonTypes are what values of CEL become.
+// jsonTypes maps types of CEL to types of JSON.
 var jsonTypes = map[types.Kind]string{
 	types.BoolKind: "boolean", types.IntKind: "integer", types.UintKind: "integer", types.DoubleKind: "number", types.StringKind: "string",
 	types.TimestampKind: "string", types.DurationKind: "string", types.ListKind: "array", types.MapKind: "object", types.StructKind: "object",

@@ -279,7 +279,7 @@ func asText(value any) (string, error) {
 	return string(data), nil
 }
 
-// FieldError is what was wrong within a field.
+// FieldError is an error within a field.
 type FieldError struct {
 	Field string
 	Err   error

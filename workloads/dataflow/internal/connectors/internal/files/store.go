@@ -50,7 +50,7 @@ type Store interface {
 	Close() error
 }
 
-// SourceConfig is what every source of files has.
+// SourceConfig is the configuration that all sources of files share.
 type SourceConfig struct {
 	Pattern     string          `json:"pattern,omitempty" jsonschema:"default=**,description=Which files to read: a glob on the path where ** stands for any number of directories. Names that start with a dot are never read."`
 	Watch       bool            `json:"watch,omitempty" jsonschema:"default=false,description=Go on and read files that come later; otherwise the source finishes after the last file."`
@@ -85,7 +85,7 @@ func (c *SourceConfig) Wants(name string) bool {
 	return ok && err == nil
 }
 
-// SinkConfig is what every sink of files has.
+// SinkConfig is the configuration that all sinks of files share.
 type SinkConfig struct {
 	Prefix      string `json:"prefix,omitempty" jsonschema:"maxLength=512,description=What the files' names begin with; {date} and {hour} stand for the UTC time of a file's first record: events/{date}/."`
 	Compression string `json:"compression,omitempty" jsonschema:"default=none,enum=none,enum=gzip,enum=zstd,description=Compression of whole files; not for parquet which compresses by itself."`
