@@ -169,19 +169,19 @@ func (c *cell) state() map[string]string {
 	return state
 }
 
-// fits compares what the service is told with the Secrets and with the database.
+// fits compares what the service is cfg with the Secrets and with the database.
 func (c *cell) fits() {
 	c.t.Helper()
-	told, own := c.Config(c.kind.Product), c.Data("main-"+c.kind.Product+"-database")
+	cfg, own := c.Config(c.kind.Product), c.Data("main-"+c.kind.Product+"-database")
 	tenant, err := c.Postgres.Tenant(context.Background(), schemaOf(c.World, c.kind))
 	if err != nil {
 		c.t.Fatal(err)
 	}
 	for what, pair := range map[string][2]string{
-		"password":               {told.Database.Binding["password"], string(own["password"])},
-		"password in PostgreSQL": {told.Database.Binding["password"], c.Postgres.Password(schemaOf(c.World, c.kind))},
+		"password":               {cfg.Database.Binding["password"], string(own["password"])},
+		"password in PostgreSQL": {cfg.Database.Binding["password"], c.Postgres.Password(schemaOf(c.World, c.kind))},
 		"mark":                   {tenant.Mark, string(own["mark"])},
-		"identity's password":    {told.Identity.Binding["password"], platformtest.IdentityPassword},
+		"identity's password":    {cfg.Identity.Binding["password"], platformtest.IdentityPassword},
 	} {
 		if pair[0] == "" || pair[0] != pair[1] {
 			c.t.Errorf("the service's %s is not what was made", what)

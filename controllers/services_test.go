@@ -295,6 +295,6 @@ func TestKeysReachTheService(t *testing.T) {
 	var second appsv1.Deployment
 	w.Expect(w.Get(first.Name, &second)).To(Succeed())
 	w.Expect(second.Spec.Template.Annotations).NotTo(Equal(first.Spec.Template.Annotations), "the Pods have not been replaced")
-	told := w.Config(kind.Product).Auth.Keys
-	w.Expect([]string{told[0].ID, told[1].ID}).To(Equal([]string{keys[0].ID, keys[1].ID}))
+	cfg := w.Config(kind.Product).Auth.Keys
+	w.Expect([]string{cfg[0].ID, cfg[1].ID}).To(Equal([]string{keys[0].ID, keys[1].ID}))
 }

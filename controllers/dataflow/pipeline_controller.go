@@ -283,11 +283,11 @@ func (p *pass) prune(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read the configuration: %w", err)
 	}
-	keep := map[string]bool{"Secret/" + configName(p.pipeline, p.desired.hash): true}
+	retain := map[string]bool{"Secret/" + configName(p.pipeline, p.desired.hash): true}
 	for _, child := range p.desired.children() {
-		keep[p.c.Applier.Key(child)] = true
+		retain[p.c.Applier.Key(child)] = true
 	}
-	return p.c.Applier.Prune(ctx, p.pipeline, keep)
+	return p.c.Applier.Prune(ctx, p.pipeline, retain)
 }
 
 // flows holds Ready back while a source or sink cannot be reached, although the workers run.

@@ -29,8 +29,8 @@ import (
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 
 const (
-	// lookInterval is the interval at which the Vault is polled for changes that no event reported.
-	lookInterval = time.Hour
+	// pollInterval is the interval at which the Vault is polled for changes that no event reported.
+	pollInterval = time.Hour
 	// periodicInterval is the default of refresh policy Periodic.
 	periodicInterval = 10 * time.Minute
 	// staleInterval is the interval at which the Vault is polled about a value with an old root key.
@@ -54,8 +54,8 @@ type Controller struct {
 	// Now is the clock.
 	Now func() time.Time
 
-	// looked remembers which Secrets the Vault was asked about lately, and valid which are valid.
-	looked *memo.Lately[client.ObjectKey]
+	// polled remembers which Secrets the Vault was asked about lately, and valid which are valid.
+	polled *memo.Lately[client.ObjectKey]
 	valid  *validation.Memo[*vaultv1alpha1.Secret]
 }
 
@@ -80,7 +80,7 @@ func (c *Controller) NewPass(s *vaultv1alpha1.Secret) reconcile.Pass {
 
 // Forget drops what is remembered of a Secret that no longer exists.
 func (c *Controller) Forget(key client.ObjectKey) {
-	c.looked.Delete(key)
+	c.polled.Delete(key)
 	c.valid.Forget(key)
 }
 

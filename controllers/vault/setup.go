@@ -45,9 +45,9 @@ func SetupWith(d *setup.Deps, open Open, now func() time.Time) error {
 	if err != nil {
 		return err
 	}
-	c := &Controller{Client: mgr.GetClient(), Refs: d.Refs, Open: open, Workloads: workloads, Now: now, looked: memo.New[client.ObjectKey](lookInterval),
+	c := &Controller{Client: mgr.GetClient(), Refs: d.Refs, Open: open, Workloads: workloads, Now: now, polled: memo.New[client.ObjectKey](pollInterval),
 		valid: validation.NewMemo(validateSecret)}
-	c.looked.Now = now
+	c.polled.Now = now
 	if err := c.index(mgr.GetFieldIndexer()); err != nil {
 		return err
 	}

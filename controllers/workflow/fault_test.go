@@ -121,14 +121,14 @@ func (s faultScenario) play(t *testing.T, at string, when kube.When) (state map[
 
 // done returns nil when all is as the scenario has it. On the way it does what the service does.
 func (s faultScenario) done(w *world) error {
-	told := w.bindings("main")
+	bound := w.bindings("main")
 	of := w.named()
 	err := w.client.Get(w.ctx, client.ObjectKeyFromObject(of), of)
 	switch {
-	case s.path == "" && client.IgnoreNotFound(err) == nil && err != nil && len(told) == 0:
+	case s.path == "" && client.IgnoreNotFound(err) == nil && err != nil && len(bound) == 0:
 		return nil
 	case s.path == "" || err != nil:
-		return errors.Join(fmt.Errorf("the Workflow, or %v, is still there", keys(told)), err)
+		return errors.Join(fmt.Errorf("the Workflow, or %v, is still there", keys(bound)), err)
 	case of.Status.ServedGeneration != of.Generation:
 		return errors.Join(errors.New("the service takes it"), w.tryServe(of))
 	}
@@ -136,7 +136,7 @@ func (s faultScenario) done(w *world) error {
 	if found == nil || found.Status != metav1.ConditionTrue || found.ObservedGeneration != of.Generation || of.Spec.Triggers[1].Webhook.Path != s.path {
 		return fmt.Errorf("not Ready: %+v", found)
 	}
-	if got := told["orders"].Connections["bus"]["bootstrap-servers"]; got != s.server {
+	if got := bound["orders"].Connections["bus"]["bootstrap-servers"]; got != s.server {
 		return fmt.Errorf("the bindings name %q", got)
 	}
 	if runs := w.names(); !slices.Equal(runs, s.runs) {

@@ -253,10 +253,10 @@ func ready[T reconcile.Object](w *world, obj T) T {
 
 // bindings returns what service and workers read, by the reader that they use.
 func (w *world) bindings(platform string) map[string]config.WorkflowBindings {
-	return w.told(platform).Workflows
+	return w.bindingsFile(platform).Workflows
 }
 
-func (w *world) told(platform string) (b config.Bindings) {
+func (w *world) bindingsFile(platform string) (b config.Bindings) {
 	var secret corev1.Secret
 	if err := w.client.Get(w.ctx, client.ObjectKey{Namespace: w.namespace, Name: platform + "-workflow-bindings"}, &secret); err != nil {
 		return b
