@@ -169,7 +169,7 @@ func (c *cell) state() map[string]string {
 	return state
 }
 
-// fits compares what the service is cfg with the Secrets and with the database.
+// fits compares the service's configuration with the Secrets and with the database.
 func (c *cell) fits() {
 	c.t.Helper()
 	cfg, own := c.Config(c.kind.Product), c.Data("main-"+c.kind.Product+"-database")

@@ -106,7 +106,7 @@ func TestQueueOnRabbitMQ(t *testing.T) {
 		w.Eventually(func() error { _, err := admin.Queue(t.Context(), queue.Name); return err }).Should(Succeed())
 		w.Eventually(func() error { return admin.Exchange(t.Context(), queue.Dead()) }).Should(Succeed())
 
-		// What cannot be changed is cfg, and nothing is deleted.
+		// What cannot be changed is reported, and nothing is deleted.
 		w.Eventually(func() error { // until this is faster than the controller
 			_ = admin.DeleteQueue(t.Context(), queue.Name)
 			return admin.EnsureQueue(t.Context(), rabbitmq.Queue{Name: queue.Name, Durable: true, Type: "quorum"})

@@ -137,7 +137,7 @@ func TestMoreWorkersRestartNothing(t *testing.T) {
 	w.Says(o, common.ReasonInvalidSpec, "spec.worker.replicas: 40 replicas need ")
 }
 
-// TestTheQueueIsAnothers: a queue that is not as declared is cfg, and left as it is.
+// TestTheQueueIsAnothers: a queue that differs is reported, and not changed.
 func TestTheQueueIsAnothers(t *testing.T) {
 	w, p := serviceCell(t)
 	w.Serve()

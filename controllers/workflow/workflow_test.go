@@ -35,7 +35,7 @@ func TestWorkflowBecomesReady(t *testing.T) {
 	w.Expect(bound.Connections["broker"]).To(And(HaveKeyWithValue("host", "mq"), HaveKeyWithValue("password", canary)))
 	w.Expect(string(bound.HMAC["hook"])).To(Equal(canary + "-0123456789"))
 
-	// A trigger that the service cannot take is bound; what the service wrote stays.
+	// A trigger that the service cannot run is reported; what the service wrote stays.
 	w.Expect(w.tell(of, map[string]any{"servedGeneration": 1, "lastRun": map[string]any{"id": "x"}, "triggers": []any{
 		map[string]any{"name": "hand", "ready": true}, map[string]any{"name": "hook", "ready": false, "message": "no key"},
 	}})).To(Succeed())
@@ -125,7 +125,7 @@ func TestDefinitionIsProven(t *testing.T) {
 		w.Expect(meta.IsStatusConditionTrue(of.Status.Conditions, common.ConditionStalled)).To(BeTrue())
 	}
 
-	// A hundred wrong steps are bound in a message that an event takes.
+	// A hundred wrong steps fit into a message of an event.
 	of := w.workflow(least("many"), func(of *workflowv1alpha1.Workflow) {
 		for i := range 60 {
 			of.Spec.Steps = append(of.Spec.Steps, workflowv1alpha1.Step{Name: fmt.Sprintf("s%d", i), Type: "nothing-that-there-is"})
@@ -149,7 +149,7 @@ func TestPlatformIsFound(t *testing.T) {
 	w.Expect(condition(w, of, common.ConditionReady, metav1.ConditionFalse, common.ReasonReferenceNotFound)).To(ContainSubstring("spec.platformRef"))
 }
 
-// TestConnectionsOfEveryKind: one that does not resolve is bound, and holds no other up.
+// TestConnectionsOfEveryKind: one that does not resolve is reported, and does not hold up the others.
 func TestConnectionsOfEveryKind(t *testing.T) {
 	elsewhere := ctrltest.Namespace(t)
 	w := newWorld(t, elsewhere)
@@ -301,7 +301,7 @@ func TestBindingsAreKeptAsRendered(t *testing.T) {
 	w.Consistently(w.requests.Writes, time.Second).Should(BeEmpty())
 	w.Expect(get(w, other).Annotations).NotTo(HaveKey(annotationBindings))
 
-	// Of two Platforms each has its own, and who names none has none: both services are bound so.
+	// Of two Platforms each has its own, and a Workflow that names none has none, in the bindings of both.
 	w.Expect(w.bindingsFile("main").Shared).To(BeFalse())
 	w.platform("other")
 	w.Eventually(func() error {
