@@ -9,7 +9,7 @@ import (
 	"github.com/itechsmart/operator/workloads/dataflow/worker/config/expr"
 )
 
-// view shows one record to an expression.
+// view exposes one record to an expression.
 type view struct {
 	r   *record.Record
 	now func() time.Time
@@ -40,14 +40,14 @@ func newEvaluator(program *expr.Program, now func() time.Time) *evaluator {
 	return &evaluator{program: program, view: view{now: now}}
 }
 
-// value is the expression's result as a decoded value.
+// value returns the expression's result as a decoded value.
 func (e *evaluator) value(r *record.Record) (any, error) {
 	e.view.r = r
 	defer e.release()
 	return e.program.Eval(&e.view)
 }
 
-// release lets go of the record, which may be large and long gone when the next one comes.
+// release drops the reference to the record, which may be large, until the next one.
 func (e *evaluator) release() { e.view.r = nil }
 
 // matcher is a predicate over records; nil matches every record.
