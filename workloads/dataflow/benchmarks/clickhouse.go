@@ -64,7 +64,7 @@ func KafkaToClickHouse(b *testing.B) {
 	}
 }
 
-// insert returns what a careful program of one's own does.
+// insert is what a careful hand-written program does.
 func insert(ctx context.Context, conn driver.Conn, table string, messages []kafkago.Message) error {
 	batch, err := conn.PrepareBatch(ctx, "INSERT INTO "+table)
 	if err != nil {

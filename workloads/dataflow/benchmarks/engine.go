@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package benchmarks measures the data plane; test/bench runs it. Each figure says which path it was measured on, and
-// what a bare client does is measured in the same run.
+// Package benchmarks measures the data plane; test/bench runs it. Each figure names the path it was measured
+// on, and a bare client is measured in the same run for comparison.
 package benchmarks
 
 import (
@@ -22,14 +22,14 @@ import (
 
 const recordBytes = 1024
 
-// fields make the generated record a document like those of the other benches.
+// fields make the generated record look like the documents of the other benchmarks.
 const fields = `{"id":"order-17","customer":{"id":4711,"name":"Ada Lovelace","city":"London"},"amount":129.95,"currency":"EUR","items":3,"status":"paid","tags":["new","express"],"at":"2026-01-02T03:04:05Z"}`
 
 func raw(format string, args ...any) json.RawMessage {
 	return json.RawMessage(fmt.Sprintf(format, args...))
 }
 
-// encodeSink encodes every record that is not bytes already, as a real sink must, and drops it.
+// encodeSink encodes every record that is not bytes already, as a real sink must, and discards it.
 type encodeSink struct{ bytes int64 }
 
 func (s *encodeSink) Write(_ context.Context, batch *record.Batch) error {
@@ -47,7 +47,7 @@ func (s *encodeSink) Close(context.Context) error { return nil }
 type none struct{}
 
 func encode() connector.Spec {
-	return connector.SinkOf(connector.Spec{Type: "encode", Summary: "Encodes and drops."}, func(context.Context, none, connector.Env) (connector.Sink, error) {
+	return connector.SinkOf(connector.Spec{Type: "encode", Summary: "Encodes and discards."}, func(context.Context, none, connector.Env) (connector.Sink, error) {
 		return &encodeSink{}, nil
 	})
 }
@@ -72,7 +72,7 @@ func newEngine(b testing.TB, cfg *config.Pipeline, extra ...connector.Spec) *eng
 	return e
 }
 
-// finish runs a bounded pipeline to its end.
+// finish runs a bounded pipeline to completion.
 func finish(b testing.TB, e *engine.Engine) {
 	b.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -99,18 +99,18 @@ func engineBench(b *testing.B, sink string, transforms ...config.Transform) {
 	cpu := processorTime()
 	finish(b, e)
 	b.StopTimer()
-	// The figure for a machine that does other things, too.
+	// This figure holds on a machine that does other work, too.
 	b.ReportMetric(float64(b.N)*recordBytes/1e6/max(1e-9, (processorTime()-cpu).Seconds()), "MB/cpu-s")
 	status := e.Status()
 	if got := status.Records.In; got != int64(b.N) || status.Records.Errored > 0 {
 		b.Fatalf("%d records in, %d errors, want %d and none", got, status.Records.Errored, b.N)
 	}
 	if status.Records.Out == 0 && b.N > 10 {
-		b.Fatal("nothing came out")
+		b.Fatal("no record was written")
 	}
 }
 
-// EngineGenerateDrop is the byte path: every record is created again, and no batch is touched.
+// EngineGenerateDrop measures the byte path: every record is built anew, and no batch is touched.
 func EngineGenerateDrop(b *testing.B) { engineBench(b, "drop") }
 
 // EngineFilter reads three fields of the bytes per record and decodes nothing else.
@@ -120,14 +120,14 @@ func EngineFilter(b *testing.B) {
 	})
 }
 
-// EngineDecodeMapEncode parses every record whole, computes a field, and encodes the whole record again.
+// EngineDecodeMapEncode parses every record in full, computes a field, and encodes the whole record again.
 func EngineDecodeMapEncode(b *testing.B) {
 	engineBench(b, "encode", config.Transform{
 		Name: "total", Type: "set", Config: raw(`{"expressions":{"total":"this.amount * double(this.items)","customer.name":"this.customer.name.upperAscii()"}}`),
 	})
 }
 
-// EngineMap makes a new value of six fields, which are read from the bytes, and encodes it.
+// EngineMap builds a new value of six fields, which are read from the bytes, and encodes it.
 func EngineMap(b *testing.B) {
 	engineBench(b, "encode", config.Transform{
 		Name: "map", Type: "map",
@@ -135,7 +135,7 @@ func EngineMap(b *testing.B) {
 	})
 }
 
-// EngineStalledSinkMemory shows that memory stays bounded while a sink takes nothing.
+// EngineStalledSinkMemory shows that memory stays bounded while a sink accepts nothing.
 func EngineStalledSinkMemory(b *testing.B) {
 	for range b.N {
 		stalledSink(b)
@@ -168,11 +168,11 @@ func stalledSink(b *testing.B) {
 	b.ReportMetric(float64(grown)/(1<<20), "heap-MiB")
 	b.ReportMetric(float64(bound)/(1<<20), "bound-MiB")
 	if grown > bound*5/4 {
-		b.Errorf("heap grew by %d MiB under a bound of %d MiB", grown>>20, bound>>20)
+		b.Errorf("heap grew by %d MiB, limit %d MiB", grown>>20, bound>>20)
 	}
 }
 
-// settled returns when the engine has stopped reading.
+// settled returns once the engine has stopped reading.
 func settled(e *engine.Engine) {
 	last, since := int64(-1), time.Now()
 	for time.Since(since) < 500*time.Millisecond {

@@ -20,13 +20,13 @@ import (
 )
 
 const (
-	rounds     = 3 // of each contestant; the median counts
+	rounds     = 3 // of each side; the median counts
 	partitions = 4
 	batchCount = 5000
 	batchBytes = 8 << 20
 )
 
-// broker is the real Kafka of a bench and a topic full of JSON records.
+// broker is a benchmark's real Kafka and a topic full of JSON records.
 type broker struct {
 	binding   backend.Binding
 	dialer    *kafkago.Dialer
@@ -71,7 +71,7 @@ func (k *broker) create(b *testing.B, topic string) {
 	})
 }
 
-// event is the record of the Kafka benches: 1 KiB of JSON.
+// event is the record of the Kafka benchmarks: 1 KiB of JSON.
 type event struct {
 	ID      int64   `json:"id"`
 	User    string  `json:"user"`
@@ -102,14 +102,14 @@ func (k *broker) fill(b *testing.B) {
 	}
 }
 
-// write waits out the moments in which a new topic has no leader yet.
+// write retries while a new topic has no leader yet.
 func (k *broker) write(w *kafkago.Writer, messages []kafkago.Message) error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	return w.WriteMessages(ctx, messages...)
 }
 
-// writer returns kafka-go's own, set for throughput with full durability.
+// writer returns kafka-go's own writer, tuned for throughput with full durability.
 func (k *broker) writer(topic string) *kafkago.Writer {
 	return &kafkago.Writer{
 		Addr: backendkafka.Addr(k.binding), Topic: topic, Transport: k.transport, Balancer: kafkago.Murmur2Balancer{},
@@ -118,7 +118,7 @@ func (k *broker) writer(topic string) *kafkago.Writer {
 	}
 }
 
-// reader returns kafka-go's own in a new group, set for throughput; offsets are committed by hand.
+// reader returns kafka-go's own reader in a new group, tuned for throughput; offsets are committed explicitly.
 func (k *broker) reader() *kafkago.Reader {
 	return kafkago.NewReader(kafkago.ReaderConfig{
 		Brokers: k.binding.Brokers(), Dialer: k.dialer, GroupID: k.group(), Topic: k.source,
@@ -132,7 +132,7 @@ func (k *broker) group() string {
 	return fmt.Sprintf("%s-%d", k.source, k.groups)
 }
 
-// consume hands over batches of all the topic's records, and commits each after it was handled.
+// consume reads all of the topic's records in batches, and commits each after it was handled.
 func (k *broker) consume(b *testing.B, handle func([]kafkago.Message) error) {
 	b.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
@@ -191,8 +191,8 @@ func (k *broker) pipeline(b *testing.B, sink config.Sink, connections map[string
 	}
 }
 
-// compare runs both in turns, and reports the pipeline's rate, the bare program's, and their ratio;
-// and the processor time that each took for a GB in this process, which says more on a busy machine.
+// compare alternates between both, and reports the pipeline's rate, the bare program's, and their ratio; and
+// the CPU time each took per GB in this process, which is more telling on a busy machine.
 func (k *broker) compare(b *testing.B, target float64, pipeline, bare func()) {
 	b.Helper()
 	var ours, theirs, ourCPU, theirCPU []float64
@@ -224,7 +224,7 @@ func (k *broker) compare(b *testing.B, target float64, pipeline, bare func()) {
 	b.Logf("pipeline %.0f MB/s, bare %.0f MB/s", ours, theirs)
 }
 
-// processorTime returns what this process has used, user and system.
+// processorTime returns the CPU time this process has used, user and system.
 func processorTime() time.Duration {
 	var usage syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {

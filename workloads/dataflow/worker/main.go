@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command worker (dataflow-worker in its image) runs one pipeline from one
-// configuration file. It knows nothing of Kubernetes.
+// Command worker (dataflow-worker in its image) runs one pipeline from one configuration file. It is
+// independent of Kubernetes.
 package main
 
 import (

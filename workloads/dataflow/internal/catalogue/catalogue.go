@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package catalogue gathers what exists to say about all connectors,
-// transforms and codecs that are linked into the worker.
+// Package catalogue describes all connectors, transforms and codecs that are linked into the worker.
 package catalogue
 
 import (
@@ -16,8 +15,8 @@ import (
 	"github.com/itechsmart/operator/workloads/dataflow/worker/config"
 )
 
-// Build makes the catalogue, sorted by name. A type that is listed twice, or whose schema does
-// not compile, is an error.
+// Build returns the catalogue, sorted by name. It fails if a type is listed twice or its schema does not
+// compile.
 func Build() (*config.Catalogue, error) {
 	out := &config.Catalogue{}
 	seen := map[string]bool{}
@@ -61,7 +60,7 @@ func Build() (*config.Catalogue, error) {
 	return out, nil
 }
 
-// JSON returns the catalogue as the file catalogue.json has it.
+// JSON returns the catalogue as written to catalogue.json.
 func JSON() ([]byte, error) {
 	built, err := Build()
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 	"github.com/itechsmart/operator/workloads/dataflow/internal/catalogue"
 )
 
-var update = flag.Bool("update", false, "write the catalogue's file")
+var update = flag.Bool("update", false, "update catalogue.json")
 
 // TestCommitted fails when the embedded catalogue differs from what is linked into the worker.
 func TestCommitted(t *testing.T) {

@@ -13,34 +13,34 @@ import (
 
 // Codec is one format.
 type Codec interface {
-	// Unmarshal turns one message into records, usually one. It does not copy value.
+	// Unmarshal decodes one message into records, usually one. It does not copy value.
 	Unmarshal(value []byte) ([]record.Record, error)
-	// Passthrough tells that Unmarshal always gives exactly one record with the same bytes,
-	// so a caller may skip it.
+	// Passthrough reports whether Unmarshal always returns exactly one record with the same bytes, so that a
+	// caller may skip it.
 	Passthrough() bool
-	// Scan reads a stream to its end and hands over each record; it stops at yield's first error.
-	// A malformed record goes to bad with its bytes (nil when they are too many), and scanning goes
-	// on; where nothing tells the next record's start, Scan returns the error instead.
+	// Scan reads a stream to its end and passes each record to yield; it stops at yield's first error. A
+	// malformed record goes to bad with its bytes (nil if they are too many), and scanning continues; where the
+	// next record's start cannot be found, Scan returns the error instead.
 	Scan(ctx context.Context, r io.Reader, maxRecordBytes int64, yield func(record.Record) error, bad func(value []byte, err error) error) error
 	// Marshal appends one record to dst as a message.
 	Marshal(dst []byte, r *record.Record) ([]byte, error)
 	// Writer starts a stream of records (a file): Write each, then Close for the footer.
 	Writer(w io.Writer) Writer
-	// Extension is the file name's ending, with the dot: ".jsonl".
+	// Extension is the file name extension, with the dot: ".jsonl".
 	Extension() string
 }
 
 // Writer writes records to one stream.
 type Writer interface {
 	Write(r *record.Record) error
-	// Close writes what remains; it does not close the stream below.
+	// Close writes what remains; it does not close the underlying stream.
 	Close() error
 }
 
-// FileCodec is a Codec whose files are read from any place rather than as a stream (Parquet
-// keeps its directory at the end). Where a Codec is a FileCodec, files go through ScanAt.
+// FileCodec is a Codec whose files need random access rather than a stream (Parquet has its directory at the
+// end). Files of a FileCodec go through ScanAt.
 type FileCodec interface {
-	// ScanAt is Scan over size bytes; skip records from the file's start are passed over
-	// without being decoded where the format allows.
+	// ScanAt is Scan over size bytes; it skips the first skip records, without decoding them where the format
+	// allows.
 	ScanAt(ctx context.Context, r io.ReaderAt, size, skip, maxRecordBytes int64, yield func(record.Record) error, bad func(value []byte, err error) error) error
 }

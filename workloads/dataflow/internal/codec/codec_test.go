@@ -93,7 +93,7 @@ func TestScan(t *testing.T) {
 			}
 			for i, want := range test.refused {
 				if !errors.Is(refused[i], want) || !errors.Is(refused[i], backend.ErrInvalid) {
-					t.Errorf("refused %v, want %v that is backend.ErrInvalid", refused[i], want)
+					t.Errorf("refused %v, want %v wrapping backend.ErrInvalid", refused[i], want)
 				}
 				if strings.Contains(refused[i].Error(), "xxx") {
 					t.Errorf("error quotes the record: %v", refused[i])
@@ -103,7 +103,7 @@ func TestScan(t *testing.T) {
 	}
 }
 
-// A CSV message without a header of its own has the columns of the options.
+// A CSV message without a header of its own has the configured columns.
 func TestUnmarshalCSV(t *testing.T) {
 	for _, test := range []struct{ options, input, want string }{
 		{``, "a,b\n1,2\n", `{"a":"1","b":"2"}`},
@@ -119,12 +119,12 @@ func TestUnmarshalCSV(t *testing.T) {
 	}
 }
 
-// A broken array must not pass for a short one.
+// A broken array must not be mistaken for a shorter one.
 func TestBrokenArrayIsAnError(t *testing.T) {
 	for _, input := range []string{`[{"a":1},{"a"]`, `[{"a":1}`, `[{"a":1}{"a":2}]`, "[1,\"" + strings.Repeat("x", 100_000) + "\",2]"} {
 		_, _, err := scan(t, open(t, "json", ""), input, 1000)
 		if !errors.Is(err, backend.ErrInvalid) {
-			t.Errorf("scan of %.20q: %v, want an error that is backend.ErrInvalid", input, err)
+			t.Errorf("scan of %.20q: %v, want one that wraps backend.ErrInvalid", input, err)
 		}
 	}
 }
@@ -158,7 +158,7 @@ func TestOptionErrorsNameTheField(t *testing.T) {
 	}
 }
 
-// What a Writer wrote, its own format reads back.
+// A format reads back what its Writer wrote.
 func TestWriterRoundTrip(t *testing.T) {
 	input := []string{
 		"{\"a\":1,\n\"b\":\"x\\n\\\"y\\\"\",\"c\":null,\"d\":1.5,\"e\":true}",
@@ -252,7 +252,7 @@ func TestParquetDamage(t *testing.T) {
 		damaged := bytes.Clone(good)
 		damaged[i] ^= 0xff
 		if _, err := c.Unmarshal(damaged); err != nil && !errors.Is(err, backend.ErrInvalid) {
-			t.Errorf("byte %d damaged: %v is not backend.ErrInvalid", i, err)
+			t.Errorf("byte %d damaged: %v does not wrap backend.ErrInvalid", i, err)
 		}
 	}
 	if _, err := c.Unmarshal(good[:len(good)/2]); !errors.Is(err, backend.ErrInvalid) {
@@ -293,11 +293,11 @@ func TestParquetSkip(t *testing.T) {
 	}
 }
 
-// TestParquetFlights reads the public flights file where FLIGHTS_PARQUET names it.
+// TestParquetFlights reads the public flights file that FLIGHTS_PARQUET names.
 func TestParquetFlights(t *testing.T) {
 	path := os.Getenv("FLIGHTS_PARQUET")
 	if path == "" {
-		t.Skip("FLIGHTS_PARQUET is not set: the path of vega-datasets' data/flights-3m.parquet")
+		t.Skip("FLIGHTS_PARQUET is not set; it names vega-datasets' data/flights-3m.parquet")
 	}
 	f, err := os.Open(path)
 	if err != nil {

@@ -51,7 +51,7 @@ func (c *csvCodec) Passthrough() bool { return false }
 
 func (c *csvCodec) Extension() string { return ".csv" }
 
-// Unmarshal reads a message as rows. A message has no header of its own when columns are given.
+// Unmarshal decodes a message as rows. A message has no header of its own when columns are given.
 func (c *csvCodec) Unmarshal(value []byte) ([]record.Record, error) {
 	one := *c
 	one.header = c.header && len(c.columns) == 0
@@ -158,7 +158,7 @@ func skipLine(r *bufio.Reader, reset func()) error {
 	}
 }
 
-// names returns the columns' names as JSON keys, quoted, with their colon.
+// names returns the column names as quoted JSON keys, with their colon.
 func (c *csvCodec) names(columns []string) [][]byte {
 	out := make([][]byte, len(columns))
 	for i, name := range columns {
@@ -201,7 +201,7 @@ func (c *csvCodec) value(dst []byte, field string) []byte {
 	return appendString(dst, field)
 }
 
-// isNumber reports whether text is a number as JSON writes it ("007" and "1e" are not).
+// isNumber reports whether text is a valid JSON number ("007" and "1e" are not).
 func isNumber(text string) bool {
 	if c := text[0]; c != '-' && (c < '0' || c > '9') {
 		return false
@@ -209,7 +209,7 @@ func isNumber(text string) bool {
 	return json.Valid([]byte(text))
 }
 
-// appendString appends a JSON string. The text is valid UTF-8.
+// appendString appends text, which is valid UTF-8, as a JSON string.
 func appendString(dst []byte, text string) []byte {
 	for i := 0; i < len(text); i++ {
 		if c := text[i]; c < 0x20 || c == '"' || c == '\\' {

@@ -19,7 +19,7 @@ import (
 )
 
 type jsonOptions struct {
-	Layout string `json:"layout,omitempty" jsonschema:"enum=auto,enum=lines,enum=array,default=auto,description=How records lie in a file: one per line or as one array; auto looks at the first byte."`
+	Layout string `json:"layout,omitempty" jsonschema:"enum=auto,enum=lines,enum=array,default=auto,description=How a file holds its records: one per line or as one array; auto looks at the first byte."`
 }
 
 type jsonCodec struct{ layout string }
@@ -78,7 +78,7 @@ func (c *jsonCodec) Scan(ctx context.Context, r io.Reader, maxRecordBytes int64,
 		func(number int64) error { return bad(nil, atLine(number, ErrTooLarge)) })
 }
 
-// CheckJSON reports whether data is exactly one JSON value in valid UTF-8.
+// CheckJSON returns an error unless data is exactly one JSON value in valid UTF-8.
 func CheckJSON(data []byte) error {
 	if !utf8.Valid(data) {
 		return fmt.Errorf("%w: %w", record.ErrNotUTF8, backend.ErrInvalid)
@@ -89,7 +89,7 @@ func CheckJSON(data []byte) error {
 	return nil
 }
 
-// firstByte returns the first byte that is neither white space nor a byte-order mark; it stays unread.
+// firstByte peeks at the first byte that is neither white space nor part of a byte-order mark.
 func firstByte(r *bufio.Reader) (byte, error) {
 	if mark, _ := r.Peek(3); bytes.Equal(mark, []byte("\xef\xbb\xbf")) {
 		_, _ = r.Discard(3)
@@ -107,19 +107,19 @@ func firstByte(r *bufio.Reader) (byte, error) {
 	}
 }
 
-// scanArray streams the elements of one JSON array. A malformed element, or one far over the
-// limit, is an error of the scan: nothing tells where the next one starts.
+// scanArray streams the elements of one JSON array. A malformed element, or one far over the limit, ends the
+// scan: the start of the next one cannot be found.
 func scanArray(ctx context.Context, r io.Reader, limit int64, yield func(record.Record) error, bad func([]byte, error) error) error {
 	bounded := &budget{r: r, left: limit}
 	decoder := json.NewDecoder(bounded)
 	if token, err := decoder.Token(); err != nil || token != json.Delim('[') {
-		return fmt.Errorf("want an array of records: %w", ErrMalformed)
+		return fmt.Errorf("not an array of records: %w", ErrMalformed)
 	}
 	for number := int64(1); decoder.More(); number++ {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		// The decoder reads ahead, so the bound is on what one element adds.
+		// The decoder reads ahead, so limit what one element adds.
 		bounded.left = limit + 1
 		var element json.RawMessage
 		if err := decoder.Decode(&element); err != nil {
@@ -148,7 +148,8 @@ func scanArray(ctx context.Context, r io.Reader, limit int64, yield func(record.
 	return nil
 }
 
-// elementError keeps transport errors, and turns the parser's into ErrMalformed: its text may quote the data.
+// elementError keeps transport errors and turns the parser's into ErrMalformed, because its text may quote the
+// data.
 func elementError(err error) error {
 	var syntax *json.SyntaxError
 	if errors.As(err, &syntax) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {

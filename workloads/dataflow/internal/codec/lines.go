@@ -11,8 +11,8 @@ import (
 	"io"
 )
 
-// scanLines hands over each delimited piece of r, without its delimiter, in memory that is
-// only valid during the call. Pieces over limit bytes go to tooLarge, which may end the scan.
+// scanLines passes each delimited piece of r, without its delimiter, in memory that is only valid during the
+// call. Pieces over limit bytes go to tooLarge, which may end the scan.
 func scanLines(ctx context.Context, r *bufio.Reader, delimiter []byte, limit int64, piece func(number int64, data []byte) error, tooLarge func(number int64) error) error {
 	last := delimiter[len(delimiter)-1]
 	var long []byte // a piece that does not fit the reader's buffer
@@ -61,8 +61,8 @@ func scanLines(ctx context.Context, r *bufio.Reader, delimiter []byte, limit int
 	}
 }
 
-// budget fails a read once more than left bytes were taken since the last reset: it bounds
-// what a parser above it may hold for one record.
+// budget fails a read once more than left bytes were read since the last reset. It bounds what the parser above
+// it can hold for one record.
 type budget struct {
 	r    io.Reader
 	left int64

@@ -21,7 +21,7 @@ import (
 )
 
 type parquetOptions struct {
-	Columns      []parquetColumn `json:"columns,omitempty" jsonschema:"description=Columns of the files that a sink writes; found from the first records when not given."`
+	Columns      []parquetColumn `json:"columns,omitempty" jsonschema:"description=Columns of the files that a sink writes; inferred from the first records when not given."`
 	Compression  string          `json:"compression,omitempty" jsonschema:"enum=zstd,enum=snappy,enum=gzip,enum=none,default=zstd,description=How a sink compresses."`
 	RowGroupRows int             `json:"rowGroupRows,omitempty" jsonschema:"default=100000,minimum=1,maximum=10000000,description=Rows per row group that a sink writes; they are held in memory."`
 }
@@ -32,7 +32,7 @@ type parquetColumn struct {
 }
 
 type parquetCodec struct {
-	schema       *arrow.Schema // nil: found from the first records
+	schema       *arrow.Schema // nil: inferred from the first records
 	jsonColumns  map[string]bool
 	compression  string
 	rowGroupRows int
@@ -63,7 +63,7 @@ func (c *parquetCodec) Passthrough() bool { return false }
 
 func (c *parquetCodec) Extension() string { return ".parquet" }
 
-// Unmarshal reads a message that is one whole Parquet file.
+// Unmarshal decodes a message that is one whole Parquet file.
 func (c *parquetCodec) Unmarshal(value []byte) ([]record.Record, error) {
 	var out []record.Record
 	err := c.ScanAt(context.Background(), bytes.NewReader(value), int64(len(value)), 0, 1<<40,
@@ -72,7 +72,7 @@ func (c *parquetCodec) Unmarshal(value []byte) ([]record.Record, error) {
 	return out, err
 }
 
-// Marshal writes a whole file of one row.
+// Marshal writes a whole file with one row.
 func (c *parquetCodec) Marshal(dst []byte, r *record.Record) ([]byte, error) {
 	buffer := bytes.NewBuffer(dst)
 	w := c.Writer(buffer)
@@ -90,11 +90,11 @@ func (c *parquetCodec) Scan(context.Context, io.Reader, int64, func(record.Recor
 	return fmt.Errorf("codec.format: parquet needs files (types file and s3), not a stream: %w", backend.ErrInvalid)
 }
 
-// scanRows is how many rows are held in memory as columns.
+// scanRows is how many rows are held in memory at once.
 const scanRows = 8192
 
-// ScanAt reads row group by row group. Pages are read as they are needed, so the memory in
-// use does not grow with the file.
+// ScanAt reads one row group after another. Pages are read on demand, so memory use does not grow with the
+// file.
 func (c *parquetCodec) ScanAt(ctx context.Context, r io.ReaderAt, size, skip, maxRecordBytes int64, yield func(record.Record) error, bad func([]byte, error) error) (err error) {
 	defer func() {
 		// The library panics on some damaged files; one file's damage must not end the worker.

@@ -17,8 +17,8 @@ import (
 	"github.com/itechsmart/operator/workloads/dataflow/internal/record"
 )
 
-// valueWriter appends one column's value as JSON. The common types have a way of their own;
-// the others (lists, structs, decimals) take the library's.
+// valueWriter returns a function that appends one column's value as JSON. Common types have their own; the
+// others (lists, structs, decimals) use the library's.
 func valueWriter(column arrow.Array) func([]byte, int) ([]byte, error) {
 	write := typedWriter(column)
 	if column.NullN() == 0 {
@@ -64,7 +64,7 @@ func typedWriter(column arrow.Array) func([]byte, int) ([]byte, error) {
 	}
 }
 
-// timestampWriter writes RFC 3339 for instants, and the same without a zone for local times.
+// timestampWriter writes instants as RFC 3339, and local times likewise but without a zone.
 func timestampWriter(c *array.Timestamp) func([]byte, int) ([]byte, error) {
 	kind := c.DataType().(*arrow.TimestampType)
 	layout := "2006-01-02T15:04:05.999999999"
@@ -82,7 +82,7 @@ func appendTime(dst []byte, at time.Time, layout string) []byte {
 	return append(dst, '"')
 }
 
-// appendFloat writes what JSON has no number for as null.
+// appendFloat appends null for values that JSON cannot represent.
 func appendFloat(dst []byte, value float64, bits int) []byte {
 	if math.IsNaN(value) || math.IsInf(value, 0) {
 		return append(dst, "null"...)

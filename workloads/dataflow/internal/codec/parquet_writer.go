@@ -49,7 +49,7 @@ func (c *parquetCodec) schemaOf(columns []parquetColumn) (*arrow.Schema, error) 
 	return arrow.NewSchema(fields, nil), nil
 }
 
-// sampleRows is how many records are looked at to find the columns when none are given.
+// sampleRows is how many records the columns are inferred from when none are configured.
 const sampleRows = 1000
 
 func (c *parquetCodec) Writer(w io.Writer) Writer {
@@ -108,7 +108,7 @@ func (c *parquetCodec) infer(objects []map[string]any) (*arrow.Schema, error) {
 	var columns []parquetColumn
 	for _, name := range sortedKeys(kinds) {
 		if kinds[name] == "" {
-			kinds[name] = "string" // only nulls were seen
+			kinds[name] = "string" // only nulls so far
 		}
 		columns = append(columns, parquetColumn{Name: name, Type: kinds[name]})
 	}
@@ -154,7 +154,7 @@ func sortedKeys[V any](m map[string]V) []string {
 	return keys
 }
 
-// append checks the whole row before any column takes a value, so that a refused record leaves no half row.
+// append checks the whole row before it adds to any column, so that a refused record leaves no partial row.
 func (w *parquetWriter) append(object map[string]any) error {
 	if w.builder == nil {
 		if err := w.open(); err != nil {
@@ -163,20 +163,20 @@ func (w *parquetWriter) append(object map[string]any) error {
 	}
 	fields := w.schema.Fields()
 	values := make([]any, len(fields))
-	known := 0
+	matched := 0
 	for i, field := range fields {
 		raw, present := object[field.Name]
 		if present {
-			known++
+			matched++
 		}
 		value, ok := convert(raw, field.Type, w.codec.jsonColumns[field.Name])
 		if !ok {
-			return fmt.Errorf("field %q is no %s: %w", field.Name, field.Type, backend.ErrInvalid)
+			return fmt.Errorf("field %q is not a %s: %w", field.Name, field.Type, backend.ErrInvalid)
 		}
 		values[i] = value
 	}
-	if known < len(object) {
-		return fmt.Errorf("record has fields that are no columns of the file: %w", backend.ErrInvalid)
+	if matched < len(object) {
+		return fmt.Errorf("record has fields that are not columns of the file: %w", backend.ErrInvalid)
 	}
 	for i, value := range values {
 		appendColumn(w.builder.Field(i), value)
@@ -276,7 +276,8 @@ func (w *parquetWriter) flush() error {
 	return nil
 }
 
-// Close writes the last row group and the footer. A file without any record is only written when its columns are known.
+// Close writes the last row group and the footer. A file without records is written only if its columns are
+// known.
 func (w *parquetWriter) Close() error {
 	if w.schema == nil && len(w.sample) > 0 {
 		if err := w.flushSample(); err != nil {

@@ -12,7 +12,7 @@ import (
 )
 
 type rawOptions struct {
-	Delimiter *string `json:"delimiter,omitempty" jsonschema:"description=What ends a record in a file; a newline when not given; empty: the whole file is one record."`
+	Delimiter *string `json:"delimiter,omitempty" jsonschema:"description=The delimiter after each record in a file; a newline when not given; empty: the whole file is one record."`
 }
 
 type rawCodec struct{ delimiter []byte }

@@ -12,18 +12,18 @@ import (
 	"github.com/itechsmart/operator/internal/backend"
 )
 
-// ErrTooLarge is the error of a record over the size limit; it wraps backend.ErrInvalid.
+// ErrTooLarge reports a record over the size limit; it wraps backend.ErrInvalid.
 var ErrTooLarge = fmt.Errorf("record is larger than maxRecordBytes: %w", backend.ErrInvalid)
 
-// ErrMalformed is the error of a record that does not follow its format; it wraps backend.ErrInvalid.
-var ErrMalformed = fmt.Errorf("record does not follow its format: %w", backend.ErrInvalid)
+// ErrMalformed reports a record that violates its format; it wraps backend.ErrInvalid.
+var ErrMalformed = fmt.Errorf("record violates its format: %w", backend.ErrInvalid)
 
 // Spec describes one format for the catalogue.
 type Spec struct {
 	Format    string // the name in a codec's `format`
 	Summary   string // one sentence
 	Extension string // ".jsonl"
-	// Options is a pointer to the format's zero options; its struct tags give the JSON Schema.
+	// Options points to the format's zero options; the JSON Schema is derived from its struct tags.
 	Options any
 
 	open func(options json.RawMessage) (Codec, error)
@@ -39,7 +39,7 @@ func List() []Spec {
 	}
 }
 
-// New makes the codec of a format. Options may be empty; unknown options are refused.
+// New returns the codec of a format. Options may be empty; unknown options are refused.
 func New(format string, options json.RawMessage) (Codec, error) {
 	var names []string
 	for _, spec := range List() {
@@ -67,7 +67,7 @@ func specOf[O any](spec Spec, open func(O) (Codec, error)) Spec {
 	return spec
 }
 
-// plain names the field of a JSON type error as a user knows it.
+// plain renames the field of a JSON type error to what the user wrote.
 func plain(err error) error {
 	var typed *json.UnmarshalTypeError
 	if errors.As(err, &typed) && typed.Field != "" {
@@ -76,8 +76,8 @@ func plain(err error) error {
 	return err
 }
 
-// arena hands out copies of short byte strings from large chunks, so that a scan
-// allocates once per chunk rather than once per record.
+// arena copies short byte strings into large chunks, so that a scan allocates once per chunk rather than once
+// per record.
 type arena struct{ free []byte }
 
 const arenaChunk = 256 << 10

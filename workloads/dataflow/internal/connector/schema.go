@@ -10,12 +10,11 @@ import (
 	"github.com/itechsmart/operator/workloads/dataflow/internal/schema"
 )
 
-// Schema reflects a Config into its JSON Schema, draft 2020-12, inlined.
+// Schema returns the JSON Schema, draft 2020-12, inlined, of a Config.
 func Schema(cfg any) (json.RawMessage, error) { return schema.Of(cfg) }
 
-// Decode reads a component's config into a new value of the Spec's Config type, after
-// applying the schema's defaults. Errors name each field at fault (config.table: is
-// required) and wrap backend.ErrInvalid.
+// Decode reads a component's config into a new value of the Spec's Config type, with the schema's defaults
+// applied. Errors name each invalid field (config.table: is required) and wrap backend.ErrInvalid.
 func Decode(spec Spec, raw json.RawMessage) (any, error) {
 	if spec.Config == nil {
 		return nil, fmt.Errorf("%s %q has no Config type: %w", spec.Kind, spec.Type, backend.ErrInvalid)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package connectors is the one list of all connectors: a line per connector and direction.
+// Package connectors lists all connectors: a line per connector and direction.
 package connectors
 
 import (
@@ -15,7 +15,7 @@ import (
 	"github.com/itechsmart/operator/workloads/dataflow/internal/connectors/s3"
 )
 
-// All lists every connector, ordered by type; a source comes before the sink of the same type.
+// All returns every connector, ordered by type; a source precedes the sink of the same type.
 func All() []connector.Spec {
 	return []connector.Spec{
 		clickhouse.Sink(),

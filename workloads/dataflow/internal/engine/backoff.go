@@ -11,7 +11,7 @@ import (
 	"github.com/itechsmart/operator/workloads/dataflow/worker/config"
 )
 
-// backoff is exponential with jitter: each delay is between half and all of twice the one before.
+// backoff is exponential with jitter: each delay is between half and all of twice the previous one.
 type backoff struct {
 	initial, max time.Duration
 	failures     int
@@ -36,7 +36,7 @@ func newBackoff(retry config.Retry) *backoff {
 
 func (b *backoff) reset() { b.failures = 0 }
 
-// next returns the delay after one more failure.
+// next returns the delay after another failure.
 func (b *backoff) next() time.Duration {
 	delay := b.max
 	if b.failures < 30 {
@@ -46,7 +46,7 @@ func (b *backoff) next() time.Duration {
 	return delay/2 + rand.N(delay/2+1)
 }
 
-// wait sleeps for the next delay; it returns early when the context ends, and with true when the flag was set.
+// wait sleeps for the next delay; it returns early when the context ends, and with true if the flag was set.
 func (b *backoff) wait(ctx context.Context, wake *flag) bool {
 	timer := time.NewTimer(b.next())
 	defer timer.Stop()
@@ -59,7 +59,7 @@ func (b *backoff) wait(ctx context.Context, wake *flag) bool {
 	return false
 }
 
-// flag is a request that is made any number of times and served once.
+// flag is a request that may be set many times and is handled once.
 type flag struct {
 	once sync.Once
 	ch   chan struct{}
@@ -77,7 +77,7 @@ func (f *flag) set() {
 	}
 }
 
-// signal delivers the request; who receives from it, serves it. A nil flag is never set.
+// signal returns the channel that delivers the request; receiving consumes it. A nil flag is never set.
 func (f *flag) signal() <-chan struct{} {
 	if f == nil {
 		return nil

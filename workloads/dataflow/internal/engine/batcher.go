@@ -11,7 +11,7 @@ import (
 	"github.com/itechsmart/operator/workloads/dataflow/internal/record"
 )
 
-// batch cuts and merges what was read into units of the configured size, until in is closed.
+// batch splits and merges batches into units of the configured size, until in is closed.
 func (s *session) batch(work context.Context, in <-chan *tracked) {
 	b := &builder{s: s, work: work, count: s.e.cfg.Batching.Count, bytes: s.e.cfg.Batching.Bytes, largest: s.e.cfg.MaxRecordBytes}
 	period := time.Duration(s.e.cfg.Batching.Period)
@@ -50,13 +50,13 @@ type builder struct {
 
 	unit  *unit
 	size  int64
-	fresh bool // the unit was begun by the last add
+	fresh bool // the last add started the unit
 }
 
-// add takes a batch over. A batch that fits becomes a unit without being copied.
+// add takes ownership of a batch. A batch that fits becomes a unit without being copied.
 func (b *builder) add(t *tracked) {
 	if len(t.batch.Failed) > 0 {
-		b.of(t).failed = append(b.unit.failed, t.batch.Failed...)
+		b.current(t).failed = append(b.unit.failed, t.batch.Failed...)
 	}
 	records := t.batch.Records
 	for len(records) > 0 {
@@ -76,11 +76,11 @@ func (b *builder) add(t *tracked) {
 	if b.unit != nil && (len(b.unit.batch.Records) >= b.count || b.size >= b.bytes) {
 		b.flush()
 	}
-	t.finish() // the batcher's own part
+	t.finish() // the batcher's own reference
 }
 
-// fit says how many of the records go into the current unit and their bytes, and whether it
-// stopped at one that is larger than any may be. An empty unit takes at least one.
+// fit returns how many of the records go into the current unit, their bytes, and whether it stopped at one that
+// exceeds maxRecordBytes. An empty unit takes at least one.
 func (b *builder) fit(records []record.Record) (taken int, size int64, tooLarge bool) {
 	have, room := 0, b.bytes
 	if b.unit != nil {
@@ -100,8 +100,8 @@ func (b *builder) fit(records []record.Record) (taken int, size int64, tooLarge 
 	return taken, size, false
 }
 
-// of returns the current unit, of which t is a part from now on.
-func (b *builder) of(t *tracked) *unit {
+// current returns the current unit and makes t a part of it.
+func (b *builder) current(t *tracked) *unit {
 	if b.unit == nil {
 		b.unit = &unit{source: b.s.r}
 		b.fresh = true
@@ -114,9 +114,9 @@ func (b *builder) of(t *tracked) *unit {
 }
 
 func (b *builder) take(t *tracked, records []record.Record, size int64) {
-	u := b.of(t)
+	u := b.current(t)
 	if len(u.batch.Records) == 0 {
-		u.batch.Records = records // its capacity is its length: appending copies
+		u.batch.Records = records // capacity equals length: appending copies
 	} else {
 		u.batch.Records = append(u.batch.Records, records...)
 	}
@@ -125,11 +125,11 @@ func (b *builder) take(t *tracked, records []record.Record, size int64) {
 
 func (b *builder) refuse(t *tracked, r record.Record) {
 	err := fmt.Errorf("record has %d bytes, more than maxRecordBytes %d: %w", r.Len(), b.largest, backend.ErrInvalid)
-	u := b.of(t)
+	u := b.current(t)
 	u.failed = append(u.failed, record.Failed{Record: r, Err: err})
 }
 
-// flush hands the unit to the transforms.
+// flush passes the unit to the transforms.
 func (b *builder) flush() {
 	if b.unit == nil {
 		return

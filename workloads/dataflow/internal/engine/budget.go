@@ -9,10 +9,10 @@ import (
 	"github.com/itechsmart/operator/workloads/dataflow/internal/record"
 )
 
-// recordOverhead is the memory of a record in addition to its bytes: the struct and its slices' headers.
+// recordOverhead is a record's memory besides its bytes: the struct and its slices' headers.
 const recordOverhead = 192
 
-// cost returns what a batch takes of the budget.
+// cost returns the bytes of a batch that count against the budget.
 func cost(batch *record.Batch) int64 {
 	sum := int64(len(batch.Records)+len(batch.Failed)) * recordOverhead
 	for i := range batch.Records {
@@ -24,8 +24,8 @@ func cost(batch *record.Batch) int64 {
 	return sum
 }
 
-// budget bounds the bytes in flight. A reader waits until there is room at all, and
-// charges what it got afterwards, since it cannot know before how much will come.
+// budget limits the bytes in flight. A reader waits until there is any room, and is charged afterwards, since
+// it cannot know how much it will read.
 type budget struct {
 	limit int64
 	mu    sync.Mutex

@@ -2,13 +2,12 @@
 
 // Package engine moves records from sources through transforms to sinks.
 //
-// The way of a batch:
+// The path of a batch:
 //
 //	Source.Read ─► batcher ─► transforms ─► queue of each sink ─► Sink.Write ─► Source.Ack
 //
-// A source's batch is acknowledged when every sink, and the dead letter, has
-// written all of it, in the order in which the batches were read. What is in
-// memory is bounded in bytes: a source is not read while the budget is used up.
+// A source's batch is acknowledged when every sink, and the dead letter, has written all of it, in the order in
+// which the batches were read. Memory is limited in bytes: a source is not read while the budget is used up.
 // The engine knows no connector, no format and no transform by name.
 package engine
 
@@ -34,7 +33,7 @@ import (
 type Chain interface {
 	// Apply transforms the batch in place; see transform.Chain.Apply.
 	Apply(ctx context.Context, batch *record.Batch) (transform.Result, error)
-	// Empty tells that a batch passes through untouched.
+	// Empty reports whether a batch passes through untouched.
 	Empty() bool
 }
 
@@ -42,14 +41,14 @@ type Chain interface {
 type Options struct {
 	// Connectors are the known types.
 	Connectors []connector.Spec
-	// NewChain compiles the transforms. It is called again after a failure that stops the pipeline,
-	// because a chain remembers what it has seen.
+	// NewChain compiles the transforms. It is called again after a failure that stops the pipeline, because a
+	// chain has state.
 	NewChain func() (Chain, error)
 	Log      *slog.Logger
-	// MaxInFlight bounds the bytes of all records that were read and not yet acknowledged
-	// (each source may exceed it by one read). 0: four batches, at least 16 MiB.
+	// MaxInFlight limits the bytes of all records that were read and not yet acknowledged (each source may
+	// exceed it by one read). 0: four batches, at least 16 MiB.
 	MaxInFlight int64
-	// Drain bounds how long Run goes on after its context has ended. 0: 18 s, which with closing
+	// Drain limits how long Run continues after its context has ended. 0: 18 s, which including closing
 	// everything stays within 25 s.
 	Drain time.Duration
 }
@@ -67,9 +66,9 @@ const (
 	deadLetterName = "deadLetter"
 )
 
-// ErrNotDrained is returned by Run when records that were read could not be written out in time.
-// They stay unacknowledged and are read again by the next worker.
-var ErrNotDrained = errors.New("not everything that was read could be written in time")
+// ErrNotDrained is returned by Run when records that were read could not be written in time. They stay
+// unacknowledged and are read again by the next worker.
+var ErrNotDrained = errors.New("not all records were written in time")
 
 // Engine runs one pipeline.
 type Engine struct {
@@ -91,14 +90,14 @@ type Engine struct {
 	running     bool
 	draining    bool
 	finished    bool
-	holdError   string // why the pipeline makes no progress; "" when it does
+	holdError   string // why the pipeline is blocked; "" if it is not
 	done        chan struct{}
 
 	counts counters
 	rates  rates
 }
 
-// New checks the configuration and builds an engine; it connects to nothing.
+// New checks the configuration and builds an engine; it does not connect.
 func New(cfg *config.Pipeline, opts Options) (*Engine, error) {
 	e := &Engine{cfg: *cfg, hash: cfg.Hash(), opts: opts, log: opts.Log, input: make(chan *unit), done: make(chan struct{})}
 	if e.log == nil {
@@ -141,7 +140,7 @@ func (e *Engine) setDefaults() {
 	}
 }
 
-// build makes the runners of all components.
+// build creates the runners of all components.
 func (e *Engine) build() error {
 	if len(e.cfg.Sources) == 0 || len(e.cfg.Sinks) == 0 {
 		return fmt.Errorf("a pipeline needs at least one source and one sink: %w", backend.ErrInvalid)
@@ -203,13 +202,13 @@ func (e *Engine) resolve(kind connector.Kind, typ string, raw json.RawMessage, f
 		if name == "" {
 			name = "raw"
 		}
-		made, err := codec.New(name, options)
-		return spec, decoded, made, err
+		selected, err := codec.New(name, options)
+		return spec, decoded, selected, err
 	}
 	return connector.Spec{}, nil, nil, fmt.Errorf("type: there is no %s of type %q: %w", kind, typ, backend.ErrInvalid)
 }
 
-// env returns what a connector is opened with.
+// env returns the Env a connector is opened with.
 func (e *Engine) env(component, connection string, format codec.Codec) connector.Env {
 	return connector.Env{
 		Pipeline:       e.cfg.Namespace + "/" + e.cfg.Name,
@@ -229,9 +228,9 @@ func (e *Engine) connection(name string) map[string]string {
 	return e.connections[name]
 }
 
-// Run moves records until the context ends, then drains: it stops reading, writes out and acknowledges
-// what was read, and closes everything. It returns nil when nothing was left over. A pipeline whose
-// sources are all finished keeps serving its status until the context ends.
+// Run moves records until the context ends, then drains: it stops reading, writes and acknowledges what was
+// read, and closes everything. It returns nil if nothing was left. A pipeline whose sources are all finished
+// keeps serving its status until the context ends.
 func (e *Engine) Run(ctx context.Context) error {
 	// work outlives ctx, so that what was read can still be written.
 	work, abort := context.WithCancel(context.WithoutCancel(ctx))
@@ -280,14 +279,13 @@ func (e *Engine) awaitDrain(read <-chan struct{}, abort func()) error {
 		<-read
 	}
 	if left := e.budget.inFlight(); left > 0 {
-		e.log.Warn("stopped before everything was written; it will be read again", "bytes", left)
+		e.log.Warn("stopped before everything was written; the rest will be read again", "bytes", left)
 		return ErrNotDrained
 	}
 	return nil
 }
 
-// Reload gives the engine new connections. Only the components whose connection changed are
-// drained, closed and opened again.
+// Reload replaces the connections. Only components whose connection changed are drained, closed and reopened.
 func (e *Engine) Reload(connections map[string]map[string]string) {
 	e.mu.Lock()
 	old := e.connections
@@ -306,7 +304,7 @@ func (e *Engine) Reload(connections map[string]map[string]string) {
 	}
 }
 
-// Done is closed when every source is bounded and finished and all of it is acknowledged.
+// Done is closed when every source is bounded and finished, and all of it is acknowledged.
 func (e *Engine) Done() <-chan struct{} { return e.done }
 
 // allSinks returns the sinks and the dead letter.

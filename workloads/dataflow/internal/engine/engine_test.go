@@ -20,7 +20,7 @@ import (
 
 // Time in these tests is synctest's: it jumps ahead when every goroutine waits.
 
-func TestAllRecordsArriveOnceAndInOrder(t *testing.T) {
+func TestAllRecordsArriveOnceInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log, out := &topic{t: t, count: 1000, bounded: true}, newStore("store")
 		p := newPipeline(log.spec(), out.spec())
@@ -36,7 +36,7 @@ func TestAllRecordsArriveOnceAndInOrder(t *testing.T) {
 		}
 		for i, n := range out.order {
 			if n != i {
-				t.Fatalf("record %d arrived at place %d", n, i)
+				t.Fatalf("record %d arrived at index %d", n, i)
 			}
 		}
 		if len(out.order) != 1000 || log.committed != 1000 || log.readers != 0 {
@@ -51,10 +51,10 @@ func TestAllRecordsArriveOnceAndInOrder(t *testing.T) {
 	})
 }
 
-// TestNothingIsLostUnderFailuresAndCrashes runs one pipeline after another over the same log.
-// Sinks fail before and after writing, sources fail to open and to read, and each engine is
-// abandoned at a random moment without being drained.
-func TestNothingIsLostUnderFailuresAndCrashes(t *testing.T) {
+// TestNoRecordIsLostUnderFailuresAndCrashes runs one pipeline after another over the same log. Sinks fail before
+// and after writing, sources fail to open and to read, and each engine is abandoned at a random moment without
+// draining.
+func TestNoRecordIsLostUnderFailuresAndCrashes(t *testing.T) {
 	for seed := range 20 {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { crashes(t, 3000) })
@@ -88,7 +88,7 @@ func crashes(t *testing.T, count int) {
 	log.onAck = func(position int) {
 		for n := range position {
 			if !a.has(n) || !b.has(n) {
-				t.Errorf("record %d is acknowledged but not written everywhere", n)
+				t.Errorf("record %d was acknowledged but not written everywhere", n)
 				return
 			}
 		}
@@ -107,7 +107,7 @@ func crashes(t *testing.T, count int) {
 	}
 	for n := range count {
 		if !a.has(n) || !b.has(n) {
-			t.Fatalf("record %d is lost", n)
+			t.Fatalf("record %d was lost", n)
 		}
 	}
 }
@@ -122,7 +122,7 @@ func TestRefusedRecordsAreFoundByBisecting(t *testing.T) {
 				log.onAck = func(position int) {
 					for n := range position {
 						if !out.has(n) && policy == config.OnErrorDeadLetter && !dead.has(n) {
-							t.Errorf("record %d is acknowledged before its dead letter is written", n)
+							t.Errorf("record %d was acknowledged before its dead letter was written", n)
 						}
 					}
 				}
@@ -138,7 +138,7 @@ func TestRefusedRecordsAreFoundByBisecting(t *testing.T) {
 				}
 				for n := range 500 {
 					if poison(n) == out.has(n) || out.got[n] > 1 {
-						t.Errorf("record %d is written %d times", n, out.got[n])
+						t.Errorf("record %d was written %d times", n, out.got[n])
 					}
 				}
 				want := 0
@@ -188,7 +188,7 @@ func TestRecordErrorsAreNotBisected(t *testing.T) {
 	})
 }
 
-func TestFailHoldsThePipelineUntilTheSinkTakesTheRecord(t *testing.T) {
+func TestFailBlocksThePipelineUntilTheSinkAcceptsTheRecord(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log, out := &topic{t: t, count: 300, bounded: true, chunk: 100}, newStore("store")
 		refuses := true
@@ -200,10 +200,10 @@ func TestFailHoldsThePipelineUntilTheSinkTakesTheRecord(t *testing.T) {
 		synctest.Wait()
 		status := e.Status()
 		if c := status.Sinks[0]; c.State != config.StateRetrying || !strings.Contains(c.LastError, "topic/0@150") {
-			t.Errorf("the held sink's status: %+v", c)
+			t.Errorf("the blocked sink's status: %+v", c)
 		}
 		if log.position() != 100 || out.has(250) || status.Ready {
-			t.Errorf("the pipeline went on: position %d", log.position())
+			t.Errorf("the pipeline continued: position %d", log.position())
 		}
 		out.mu.Lock()
 		refuses = false
@@ -218,7 +218,7 @@ func TestFailHoldsThePipelineUntilTheSinkTakesTheRecord(t *testing.T) {
 	})
 }
 
-func TestMaxAttemptsTurnsAFailingBatchOverToThePolicy(t *testing.T) {
+func TestMaxAttemptsAppliesThePolicy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log, out, dead := &topic{t: t, count: 20, bounded: true, chunk: 10}, newStore("store"), newStore("letters")
 		out.before = func(_ context.Context, batch *record.Batch) error {
@@ -280,7 +280,7 @@ func TestTransformFailures(t *testing.T) {
 	})
 }
 
-func TestAFailingTransformHoldsThePipelineAndAppliesAnewWhenItRecovers(t *testing.T) {
+func TestFailingTransformBlocksThePipelineAndIsRetried(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log, out := &topic{t: t, count: 100, bounded: true, chunk: 50}, newStore("store")
 		p := newPipeline(log.spec(), out.spec())
@@ -291,7 +291,7 @@ func TestAFailingTransformHoldsThePipelineAndAppliesAnewWhenItRecovers(t *testin
 			if attempts == 1 || attempts > 5 {
 				return transform.Result{}, nil
 			}
-			batch.Records = batch.Records[:1] // what a part-done chain may leave behind
+			batch.Records = batch.Records[:1] // as a half-applied chain may leave it
 			return transform.Result{}, errors.New("transform cast: not a number")
 		}
 		e := p.build(t)
@@ -344,7 +344,7 @@ func TestTooLargeRecords(t *testing.T) {
 	})
 }
 
-func TestADeadLetterThatIsTooLargeIsShortened(t *testing.T) {
+func TestOversizedDeadLetterIsTruncated(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log, out, dead := &topic{t: t, count: 1, size: 3 * truncatedBytes, bounded: true}, newStore("store"), newStore("letters")
 		out.poison = func(int) bool { return true }

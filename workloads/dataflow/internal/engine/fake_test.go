@@ -34,7 +34,7 @@ type topic struct {
 	opened    int
 	closed    int
 	readers   int
-	bindings  []string // the password that each open saw
+	bindings  []string // the password each open used
 
 	bounded  bool
 	chunk    int // records per read; 0: random
@@ -143,9 +143,9 @@ type store struct {
 	bindings []string
 
 	openErr func() error
-	// before is asked before each write with the batch; its error is Write's.
+	// before is called before each write with the batch; its error becomes Write's.
 	before func(ctx context.Context, batch *record.Batch) error
-	// after is asked when the batch is in the store.
+	// after is called once the batch is in the store.
 	after func() error
 	// poison records make the whole batch invalid.
 	poison func(number int) bool
@@ -217,7 +217,7 @@ func number(r *record.Record) int {
 	return n
 }
 
-// chainFunc is a Chain made of one function.
+// chainFunc is a Chain made from a function.
 type chainFunc func(batch *record.Batch) (transform.Result, error)
 
 func (f chainFunc) Empty() bool { return f == nil }
@@ -264,7 +264,7 @@ func (p *pipeline) build(t testing.TB) *Engine {
 	return e
 }
 
-// start runs the engine; the function that it returns stops it and gives Run's error.
+// start runs the engine; the returned function stops it and returns Run's error.
 func start(e *Engine) (stop func() error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)

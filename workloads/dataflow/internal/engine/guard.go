@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// guard turns a panic of a connector or transform into an error, so that one bad record
-// does not end the process over and over. The stack goes to the log, never to the status.
+// guard turns a panic of a connector or transform into an error, so that one bad record does not crash the
+// process again and again. The stack goes to the log, never to the status.
 func guard(e *Engine, what string, call func() error) (err error) {
 	defer func() {
 		if cause := recover(); cause != nil {
@@ -20,18 +20,18 @@ func guard(e *Engine, what string, call func() error) (err error) {
 	return call()
 }
 
-// public keys of a binding that may be shown; every other value is kept out of errors.
-var shown = map[string]bool{
+// publicKeys lists the keys of a binding that may be logged; every other value is kept out of errors.
+var publicKeys = map[string]bool{
 	"type": true, "provider": true, "host": true, "port": true, "database": true,
 	"bootstrap-servers": true, "sasl-mechanism": true, "tls": true, "username": true,
 }
 
-// scrub removes a connection's secrets from an error's text, and bounds its length.
+// scrub removes a connection's secrets from an error's text, and limits its length.
 func scrub(err error, connection map[string]string) string {
 	const limit = 1024
 	text := err.Error()
 	for key, value := range connection {
-		if value = strings.TrimSpace(value); !shown[key] && len(value) >= 4 {
+		if value = strings.TrimSpace(value); !publicKeys[key] && len(value) >= 4 {
 			text = strings.ReplaceAll(text, value, "***")
 		}
 	}

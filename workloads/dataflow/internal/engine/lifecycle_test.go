@@ -26,7 +26,7 @@ func slow(d time.Duration) func(context.Context, *record.Batch) error {
 	}
 }
 
-func TestStoppingWritesOutWhatWasRead(t *testing.T) {
+func TestDrainWritesWhatWasRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log, out := &topic{t: t, count: 1_000_000, chunk: 100, size: 1000}, newStore("store")
 		out.before = slow(time.Second)
@@ -45,7 +45,7 @@ func TestStoppingWritesOutWhatWasRead(t *testing.T) {
 		if log.committed == 0 || log.committed != out.len() || log.readers != 0 {
 			t.Errorf("%d acknowledged, %d written, %d readers", log.committed, out.len(), log.readers)
 		}
-		// The next worker goes on where this one stopped, without a duplicate.
+		// The next worker resumes where this one stopped, without a duplicate.
 		before := out.len()
 		e = p.build(t)
 		stop = start(e)
@@ -59,7 +59,7 @@ func TestStoppingWritesOutWhatWasRead(t *testing.T) {
 	})
 }
 
-func TestStoppingGivesUpInTimeAndLeavesTheRestUnacknowledged(t *testing.T) {
+func TestDrainTimeoutLeavesTheRestUnacknowledged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log, out := &topic{t: t, count: 1000}, newStore("store")
 		out.before = slow(24 * time.Hour)
@@ -92,17 +92,17 @@ func TestMemoryIsBoundedUnderAStalledSink(t *testing.T) {
 		synctest.Wait()
 		synctest.Wait()
 		const oneRead = 100 * (1000 + recordOverhead)
-		if held := e.budget.inFlight(); held < 1_000_000 || held > 1_000_000+oneRead {
-			t.Errorf("%d bytes in flight under a limit of 1000000", held)
+		if inFlight := e.budget.inFlight(); inFlight < 1_000_000 || inFlight > 1_000_000+oneRead {
+			t.Errorf("%d bytes in flight under a limit of 1000000", inFlight)
 		}
 		if state := e.Status().Sources[0].State; state != config.StateConnected {
-			t.Errorf("a source that waits is %s", state)
+			t.Errorf("a waiting source is %s", state)
 		}
 		_ = stop()
 	})
 }
 
-func TestAStalledSinkHoldsUpTheOthersOnlyByTheBudget(t *testing.T) {
+func TestStalledSinkDelaysOthersOnlyByTheBudget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log, fast, stuck := &topic{t: t, count: 1000, chunk: 100, bounded: true}, newStore("fast"), newStore("stuck")
 		stuck.before = slow(24 * time.Hour)
@@ -122,7 +122,7 @@ func TestAtMostOnceAcknowledgesFirst(t *testing.T) {
 		log, out := &topic{t: t, count: 1000, chunk: 100}, newStore("store")
 		out.before = func(ctx context.Context, batch *record.Batch) error {
 			if last := number(&batch.Records[len(batch.Records)-1]); log.position() <= last {
-				t.Errorf("record %d is written while only %d are acknowledged", last, log.position())
+				t.Errorf("record %d was written while only %d were acknowledged", last, log.position())
 			}
 			return slow(time.Second)(ctx, batch)
 		}
@@ -136,16 +136,16 @@ func TestAtMostOnceAcknowledgesFirst(t *testing.T) {
 		}
 		for n, times := range out.got {
 			if times > 1 {
-				t.Fatalf("record %d is written %d times", n, times)
+				t.Fatalf("record %d was written %d times", n, times)
 			}
 		}
 		if out.len() == 0 || out.len() == 1000 {
-			t.Errorf("%d of 1000 written: the crashes were not seen", out.len())
+			t.Errorf("%d of 1000 written: the crashes had no effect", out.len())
 		}
 	})
 }
 
-func TestFailuresToOpenShowAtOnceAndHealThemselves(t *testing.T) {
+func TestOpenFailuresAreReportedAndRetried(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log, out := &topic{t: t, count: 10, bounded: true}, newStore("store")
 		down := true
@@ -166,7 +166,7 @@ func TestFailuresToOpenShowAtOnceAndHealThemselves(t *testing.T) {
 			t.Errorf("status %+v", status)
 		}
 		if strings.Contains(c.LastError, "s3cret-word") {
-			t.Errorf("the error shows the password: %s", c.LastError)
+			t.Errorf("the error contains the password: %s", c.LastError)
 		}
 		time.Sleep(time.Hour) // a failed sink never stays failed
 		out.mu.Lock()
@@ -175,7 +175,7 @@ func TestFailuresToOpenShowAtOnceAndHealThemselves(t *testing.T) {
 		began := time.Now()
 		<-e.Done()
 		if took := time.Since(began); took > 11*time.Second {
-			t.Errorf("it took %v to come back", took)
+			t.Errorf("it took %v to recover", took)
 		}
 		if c := e.Status().Sinks[0]; c.LastError != "" || c.State != config.StateConnected {
 			t.Errorf("after recovery: %+v", c)
@@ -186,7 +186,7 @@ func TestFailuresToOpenShowAtOnceAndHealThemselves(t *testing.T) {
 	})
 }
 
-func TestASourceThatKeepsFailingIsOpenedAnew(t *testing.T) {
+func TestFailingSourceIsReopened(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log, out := &topic{t: t, count: 100, bounded: true, chunk: 10}, newStore("store")
 		reads := 0
@@ -239,7 +239,7 @@ func TestReloadReopensOnlyWhatChanged(t *testing.T) {
 		}
 		for n := range log.committed {
 			if out.got[n] != 1 {
-				t.Fatalf("record %d is written %d times", n, out.got[n])
+				t.Fatalf("record %d was written %d times", n, out.got[n])
 			}
 		}
 		if log.committed != len(out.order) {
@@ -276,7 +276,7 @@ func TestRouting(t *testing.T) {
 	})
 }
 
-func TestAPanicIsAnError(t *testing.T) {
+func TestPanicIsAnError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log, out := &topic{t: t, count: 10, bounded: true}, newStore("store")
 		panics := 2

@@ -8,8 +8,8 @@ import (
 	"github.com/itechsmart/operator/workloads/dataflow/worker/config"
 )
 
-// metrics shows the engine's counters to Prometheus. Labels hold names from the
-// configuration only, never anything of a record.
+// metrics exports the engine's counters to Prometheus. Labels hold names from the configuration only, never
+// record content.
 type metrics struct {
 	e     *Engine
 	write *prometheus.HistogramVec
@@ -35,19 +35,19 @@ func newMetrics(e *Engine) *metrics {
 		recordsOut:    desc("sink_records_total", "Records written and acknowledged by the destination.", "sink"),
 		bytesIn:       desc("source_bytes_total", "Bytes of keys and values read.", "source"),
 		bytesOut:      desc("sink_bytes_total", "Bytes of keys and values written.", "sink"),
-		errors:        desc("sink_refused_records_total", "Records that the destination refused for good.", "sink"),
-		retries:       desc("sink_retries_total", "Writes that were repeated.", "sink"),
+		errors:        desc("sink_refused_records_total", "Records that the destination permanently refused.", "sink"),
+		retries:       desc("sink_retries_total", "Writes that were retried.", "sink"),
 		connected:     desc("component_connected", "1 when the source or sink is connected or finished.", "component"),
-		lag:           desc("source_lag_records", "Records that wait behind the source's position.", "source"),
+		lag:           desc("source_lag_records", "Records after the source's position.", "source"),
 		filtered:      desc("filtered_records_total", "Records that a transform dropped on purpose."),
 		errored:       desc("errored_records_total", "Records that a source, transform or sink could not process."),
 		deadLettered:  desc("dead_lettered_records_total", "Records written to the dead letter."),
 		inFlight:      desc("in_flight_bytes", "Memory of records that were read and not acknowledged."),
-		inFlightLimit: desc("in_flight_limit_bytes", "Reading pauses at so many bytes in flight."),
+		inFlightLimit: desc("in_flight_limit_bytes", "Reading pauses at this many bytes in flight."),
 	}
 }
 
-// Collector shows the engine's metrics.
+// Collector returns the engine's metrics.
 func (e *Engine) Collector() prometheus.Collector { return e.metrics }
 
 // Describe implements prometheus.Collector.

@@ -15,7 +15,7 @@ import (
 	"github.com/itechsmart/operator/workloads/dataflow/worker/config"
 )
 
-// process runs the transforms over each unit and hands it to the sinks, until input is closed.
+// process runs the transforms over each unit and passes it to the sinks, until input is closed.
 func (e *Engine) process(work context.Context) {
 	defer e.closeQueues()
 	for u := range e.input {
@@ -26,7 +26,7 @@ func (e *Engine) process(work context.Context) {
 	}
 }
 
-// closeQueues lets the sinks end; the dead letter ends after those that may still send to it.
+// closeQueues ends the sinks; the dead letter ends after those that may still send to it.
 func (e *Engine) closeQueues() {
 	for _, sink := range e.sinks {
 		close(sink.queue)
@@ -40,7 +40,7 @@ func (e *Engine) closeQueues() {
 	close(e.deadLetter.queue)
 }
 
-// processUnit reports false when work ended before the unit was handed on.
+// processUnit returns false if work ended before the unit was passed on.
 func (e *Engine) processUnit(work context.Context, u *unit) bool {
 	var dead []record.Record
 	if len(u.failed) > 0 {
@@ -62,25 +62,25 @@ func (e *Engine) processUnit(work context.Context, u *unit) bool {
 	return e.dispatch(work, u)
 }
 
-// sourceFailures sends what the source could not deliver to the dead letter; without one it
-// holds the pipeline up, because to go on would lose the record.
+// sourceFailures sends what the source could not decode to the dead letter; without one it blocks the pipeline,
+// because continuing would lose the record.
 func (e *Engine) sourceFailures(work context.Context, u *unit, dead *[]record.Record) bool {
 	e.counts.errored.Add(int64(len(u.failed)))
 	if e.deadLetter == nil {
 		first := u.failed[0]
-		err := fmt.Errorf("source %s: record %s: %w (to go on, set deadLetter or remove the cause)", u.source.cfg.Name, first.Record.Origin, first.Err)
+		err := fmt.Errorf("source %s: record %s: %w (to continue, set deadLetter or remove the cause)", u.source.cfg.Name, first.Record.Origin, first.Err)
 		e.hold(err)
 		<-work.Done()
 		return false
 	}
 	for _, failed := range u.failed {
-		*dead = append(*dead, e.letter(failed.Record, u.source.cfg.Name, failed.Err))
+		*dead = append(*dead, e.deadLetterFor(failed.Record, u.source.cfg.Name, failed.Err))
 	}
 	return true
 }
 
-// apply runs the chain. When a transform with onError Fail refuses a record, the whole batch is
-// tried again with a new chain: the old one remembers records that will come again.
+// apply runs the chain. When a transform with onError Fail refuses a record, the whole batch is retried with a
+// new chain, because the old one has already seen its records.
 func (e *Engine) apply(work context.Context, batch *record.Batch) (transform.Result, bool) {
 	back := newBackoff(config.Retry{})
 	original := slices.Clone(batch.Records)
@@ -113,14 +113,14 @@ func (e *Engine) apply(work context.Context, batch *record.Batch) (transform.Res
 	}
 }
 
-// transformFailures counts failed records and turns those for the dead letter into letters.
+// transformFailures counts failed records and returns the dead letters for them.
 func (e *Engine) transformFailures(failed []transform.Failure) []record.Record {
 	var dead []record.Record
 	for i := range failed {
 		f := &failed[i]
 		e.counts.errored.Add(1)
 		if f.Policy == config.OnErrorDeadLetter && e.deadLetter != nil {
-			dead = append(dead, e.letter(f.Record, f.Transform, f.Err))
+			dead = append(dead, e.deadLetterFor(f.Record, f.Transform, f.Err))
 		}
 	}
 	if len(failed) > 0 {
@@ -129,7 +129,7 @@ func (e *Engine) transformFailures(failed []transform.Failure) []record.Record {
 	return dead
 }
 
-// dispatch hands the unit to every sink that gets any of its records.
+// dispatch sends the unit to every sink that gets any of its records.
 func (e *Engine) dispatch(work context.Context, u *unit) bool {
 	records := u.batch.Records
 	if len(records) == 0 {
@@ -141,17 +141,17 @@ func (e *Engine) dispatch(work context.Context, u *unit) bool {
 	}
 	shared := len(e.sinks) > 1
 	if shared {
-		// Sinks run side by side: encode once here, and give each its own records, whose
-		// decoded form each may cache.
+		// Sinks run in parallel: encode once here, and give each its own records, whose decoded form each may
+		// cache.
 		for i := range records {
-			_, _ = records[i].Bytes() // a record that cannot be encoded fails in the sink again, by its policy
+			_, _ = records[i].Bytes() // a record that cannot be encoded fails again in the sink, under its policy
 		}
 	}
 	for _, sink := range e.sinks {
 		own := records
 		switch {
 		case routed:
-			own = only(records, sink.cfg.Name)
+			own = routedTo(records, sink.cfg.Name)
 		case shared:
 			own = slices.Clone(records)
 		}
@@ -162,8 +162,8 @@ func (e *Engine) dispatch(work context.Context, u *unit) bool {
 	return true
 }
 
-// only picks the records that are intended for the sink.
-func only(records []record.Record, sink string) []record.Record {
+// routedTo returns the records that are routed to the sink.
+func routedTo(records []record.Record, sink string) []record.Record {
 	out := make([]record.Record, 0, len(records))
 	for i := range records {
 		if records[i].Sinks == nil || slices.Contains(records[i].Sinks, sink) {
@@ -183,8 +183,8 @@ const (
 	HeaderTruncated = "truncated" // its size in bytes, when the dead letter did not take all of it
 )
 
-// letter returns a record with the headers that tell why it was turned away.
-func (e *Engine) letter(r record.Record, component string, err error) record.Record {
+// deadLetterFor returns the record with headers that explain the failure.
+func (e *Engine) deadLetterFor(r record.Record, component string, err error) record.Record {
 	added := []record.Header{
 		{Key: HeaderError, Value: []byte(scrub(err, nil))},
 		{Key: HeaderPipeline, Value: []byte(e.cfg.Namespace + "/" + e.cfg.Name)},
@@ -197,10 +197,10 @@ func (e *Engine) letter(r record.Record, component string, err error) record.Rec
 	return r
 }
 
-// truncatedBytes is the size to which a record that is too large for the dead-letter topic is cut.
+// truncatedBytes is how much of a letter is kept if the dead letter refuses it as too large.
 const truncatedBytes = 64 << 10
 
-// truncate shortens a letter that was refused; false when that cannot help.
+// truncate shortens a refused letter; it returns false if that cannot help.
 func truncate(r record.Record) (record.Record, bool) {
 	data, err := r.Bytes()
 	if err != nil || len(data) <= truncatedBytes {

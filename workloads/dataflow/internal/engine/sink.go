@@ -15,10 +15,10 @@ import (
 	"github.com/itechsmart/operator/workloads/dataflow/worker/config"
 )
 
-// writeFailuresUntilReopen is how often in a row a write may fail before the sink is opened again.
+// writeFailuresUntilReopen is how many consecutive writes may fail before the sink is reopened.
 const writeFailuresUntilReopen = 3
 
-// sinkRunner keeps one sink open and writes to it, one batch after another.
+// sinkRunner keeps one sink open and writes one batch after another.
 type sinkRunner struct {
 	e       *Engine
 	cfg     *config.Sink
@@ -26,20 +26,20 @@ type sinkRunner struct {
 	decoded any
 	codec   codec.Codec
 	comp    *component
-	dead    bool // it is the dead letter
+	dead    bool // this is the dead letter
 	reload  flag
 	queue   chan job
 	ended   chan struct{}
 	sink    connector.Sink // nil: not open
 }
 
-// job is a unit's records for one sink.
+// job holds a unit's records for one sink.
 type job struct {
 	unit    *unit
 	records []record.Record
 }
 
-// refusal is a record that the sink will never take.
+// refusal is a record that the sink permanently refuses.
 type refusal struct {
 	record record.Record
 	err    error
@@ -50,13 +50,13 @@ func newSinkRunner(e *Engine, cfg *config.Sink, dead bool) (*sinkRunner, error) 
 	if err != nil {
 		return nil, err
 	}
-	// One batch waits while one is written: enough to keep the sink busy.
+	// One batch waits while another is written: enough to keep the sink busy.
 	s := &sinkRunner{e: e, cfg: cfg, spec: spec, decoded: decoded, codec: format, dead: dead, queue: make(chan job, 1), ended: make(chan struct{})}
 	s.comp = newComponent(cfg.Name, cfg.Type, func(err error) string { return scrub(err, e.connection(cfg.Connection)) }, e.log)
 	return s, nil
 }
 
-// send queues records of a unit; false when work ended.
+// send queues records of a unit; it returns false if work ended.
 func (s *sinkRunner) send(work context.Context, u *unit, records []record.Record) bool {
 	u.writers.Add(1)
 	select {
@@ -91,14 +91,14 @@ func (s *sinkRunner) run(work context.Context) {
 	}
 }
 
-// open tries until it succeeds or work ends.
+// open retries until it succeeds or work ends.
 func (s *sinkRunner) open(work context.Context) {
 	back := newBackoff(s.cfg.Retry)
 	if s.comp.state() != config.StateRetrying {
 		s.comp.set(config.StateConnecting)
 	}
 	for work.Err() == nil {
-		select { // A request from before this attempt is served by it.
+		select { // This attempt also handles an earlier request.
 		case <-s.reload.signal():
 		default:
 		}
@@ -134,7 +134,7 @@ func (s *sinkRunner) close() {
 	s.sink = nil
 }
 
-// deliver writes all records, or deals with them by the sink's policy; false when work ended first.
+// deliver writes all records, or applies the sink's policy to them; it returns false if work ended first.
 func (s *sinkRunner) deliver(work context.Context, j job) bool {
 	records := j.records
 	back := newBackoff(s.cfg.Retry)
@@ -156,7 +156,7 @@ func (s *sinkRunner) deliver(work context.Context, j job) bool {
 		if done, ok := s.settle(work, j, refused); done {
 			return ok
 		}
-		// Fail: nothing goes on until an edit helps, but the sink is asked again now and then.
+		// Fail: the pipeline is blocked until an edit helps, but the write is retried now and then.
 		first := refused[0]
 		s.comp.fail(fmt.Errorf("%d record(s) refused, the first from %s: %w", len(refused), first.record.Origin, first.err))
 		if back.wait(work, &s.reload) {
@@ -172,14 +172,14 @@ func (s *sinkRunner) deliver(work context.Context, j job) bool {
 // settle applies Drop and DeadLetter; done is false for Fail.
 func (s *sinkRunner) settle(work context.Context, j job, refused []refusal) (done, ok bool) {
 	switch {
-	case s.dead: // there is nowhere else to put them
+	case s.dead: // there is no other place for them
 		return false, false
 	case s.cfg.OnError == config.OnErrorDrop:
 		return true, true
 	case s.cfg.OnError == config.OnErrorDeadLetter && s.e.deadLetter != nil:
 		letters := make([]record.Record, 0, len(refused))
 		for i := range refused {
-			letters = append(letters, s.e.letter(refused[i].record, s.cfg.Name, refused[i].err))
+			letters = append(letters, s.e.deadLetterFor(refused[i].record, s.cfg.Name, refused[i].err))
 		}
 		return true, s.e.deadLetter.send(work, j.unit, letters)
 	default:
@@ -187,7 +187,7 @@ func (s *sinkRunner) settle(work context.Context, j job, refused []refusal) (don
 	}
 }
 
-// remaining returns the refused records, to be tried again. The dead letter tries with less of them.
+// remaining returns the refused records, to be retried. The dead letter retries them truncated.
 func remaining(refused []refusal, dead bool) []record.Record {
 	out := make([]record.Record, 0, len(refused))
 	for i := range refused {
@@ -200,8 +200,8 @@ func remaining(refused []refusal, dead bool) []record.Record {
 	return out
 }
 
-// write gets every record durable or refused. A batch that the sink calls invalid is halved
-// until the refused records stand alone; any other error is retried.
+// write makes every record durable or refused. A batch that the sink calls invalid is halved until the refused
+// records are isolated; any other error is retried.
 func (s *sinkRunner) write(work context.Context, records []record.Record) (refused []refusal, ok bool) {
 	back := newBackoff(s.cfg.Retry)
 	segments := [][]record.Record{records}
@@ -211,11 +211,11 @@ func (s *sinkRunner) write(work context.Context, records []record.Record) (refus
 		var byRecord *record.Errors
 		switch {
 		case err == nil:
-			s.wrote(segment, nil)
+			s.countWritten(segment, nil)
 		case work.Err() != nil:
 			return nil, false
 		case errors.As(err, &byRecord):
-			s.wrote(segment, byRecord)
+			s.countWritten(segment, byRecord)
 			for i := range segment {
 				if cause, bad := byRecord.ByIndex[i]; bad {
 					refused = append(refused, refusal{record: segment[i], err: cause})
@@ -239,12 +239,12 @@ func (s *sinkRunner) write(work context.Context, records []record.Record) (refus
 	return refused, true
 }
 
-// exhausted says that one more failure uses up the attempts that a batch has.
+// exhausted reports whether the next failure would use up a batch's attempts.
 func (s *sinkRunner) exhausted(back *backoff) bool {
 	return s.cfg.Retry.MaxAttempts > 0 && back.failures+1 >= s.cfg.Retry.MaxAttempts
 }
 
-// retry waits after a failed write and, now and then or when the connection changed, opens the sink again.
+// retry waits after a failed write and reopens the sink now and then, or when the connection changed.
 func (s *sinkRunner) retry(work context.Context, err error, back *backoff) {
 	s.comp.fail(err)
 	s.comp.retries.Add(1)
@@ -268,7 +268,7 @@ func (s *sinkRunner) reopen(work context.Context) {
 	s.open(work)
 }
 
-// errNotOpen can only be seen while the engine stops.
+// errNotOpen occurs only while the engine stops.
 var errNotOpen = errors.New("sink is not open")
 
 func (s *sinkRunner) writeOnce(work context.Context, records []record.Record) error {
@@ -283,8 +283,8 @@ func (s *sinkRunner) writeOnce(work context.Context, records []record.Record) er
 	return err
 }
 
-// wrote counts what became durable.
-func (s *sinkRunner) wrote(records []record.Record, except *record.Errors) {
+// countWritten counts the durable records.
+func (s *sinkRunner) countWritten(records []record.Record, except *record.Errors) {
 	n, size := int64(0), int64(0)
 	for i := range records {
 		if except != nil {

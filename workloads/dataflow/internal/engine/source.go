@@ -15,16 +15,16 @@ import (
 )
 
 const (
-	// readAhead bounds the batches between Read and the batcher; their bytes are bounded by the budget.
+	// readAhead limits the batches between Read and the batcher; the budget limits their bytes.
 	readAhead = 256
-	// failingUntilReopen is how long a source may fail before it is closed and opened again. Most heal
-	// themselves, and what is in flight is read again after reopening.
+	// failingUntilReopen is how long a source may fail before it is reopened. Most recover by themselves, and
+	// reopening reads what is in flight again.
 	failingUntilReopen = time.Minute
-	// handover bounds how long a source that is reopened waits for its records to be written.
+	// handover limits how long a source that is reopened waits for its records to be written.
 	handover = 15 * time.Second
 )
 
-// sourceRunner keeps one source open, whatever happens to it.
+// sourceRunner keeps one source open across failures.
 type sourceRunner struct {
 	e       *Engine
 	cfg     *config.Source
@@ -47,8 +47,8 @@ func newSourceRunner(e *Engine, cfg *config.Source) (*sourceRunner, error) {
 	return r, nil
 }
 
-// run opens, reads and reopens until ctx ends or the source is finished. Ends of work abandon
-// what is not written yet.
+// run opens, reads and reopens until ctx ends or the source is finished. The end of work abandons what is not
+// written yet.
 func (r *sourceRunner) run(ctx, work context.Context) {
 	back := newBackoff(config.Retry{})
 	for ctx.Err() == nil {
@@ -75,11 +75,11 @@ func (r *sourceRunner) run(ctx, work context.Context) {
 	r.comp.set(config.StateStopped)
 }
 
-// open tries until it succeeds; nil means that ctx ended.
+// open retries until it succeeds; nil means that ctx ended.
 func (r *sourceRunner) open(ctx context.Context, back *backoff) connector.Source {
 	r.comp.set(config.StateConnecting)
 	for ctx.Err() == nil {
-		select { // A request from before this attempt is served by it.
+		select { // This attempt also handles an earlier request.
 		case <-r.reload.signal():
 		default:
 		}
@@ -106,18 +106,18 @@ func (r *sourceRunner) open(ctx context.Context, back *backoff) connector.Source
 // errReload ends a session because its connection changed.
 var errReload = errors.New("connection changed")
 
-// session is the time between opening a source and closing it.
+// session spans the time from opening a source to closing it.
 type session struct {
 	r    *sourceRunner
 	e    *Engine
 	src  connector.Source
 	acks *ackQueue
-	// broken is why acknowledging gave up.
+	// broken is the error that ended acknowledging.
 	broken atomic.Pointer[error]
 	stop   context.CancelFunc
 }
 
-// run reads until the source ends or has to be reopened, and says why.
+// run reads until the source ends or has to be reopened, and returns why.
 func (s *session) run(ctx, work context.Context) error {
 	reading, stop := context.WithCancel(ctx)
 	defer stop()
@@ -166,7 +166,7 @@ func (s *session) close() {
 	}
 }
 
-// read hands over batches until ctx ends, the source is finished or fails too often in a row.
+// read passes on batches until ctx ends, the source is finished or fails too often in a row.
 func (s *session) read(ctx context.Context, out chan<- *tracked) error {
 	back, since := newBackoff(config.Retry{}), time.Time{}
 	for {
@@ -200,7 +200,7 @@ func (s *session) read(ctx context.Context, out chan<- *tracked) error {
 		if err := s.accept(ctx, t); err != nil {
 			return err
 		}
-		out <- t // the batcher takes until this channel is closed
+		out <- t // the batcher receives until this channel is closed
 	}
 }
 
@@ -245,7 +245,7 @@ func (s *session) acknowledge(ctx context.Context, over <-chan struct{}) {
 	}
 }
 
-// ackTracked acknowledges and returns the batches' memory, also when it fails: they will be read again.
+// ackTracked acknowledges the batches and releases their memory, also after a failure: they will be read again.
 func (s *session) ackTracked(ctx context.Context, done []*tracked) error {
 	batches := make([]*record.Batch, 0, len(done))
 	for _, t := range done {
@@ -278,7 +278,7 @@ func (s *session) ackBatches(ctx context.Context, batches []*record.Batch) error
 	}
 }
 
-// watchLag asks a source that knows its lag from time to time.
+// watchLag polls the lag of a source that knows it.
 func (s *session) watchLag(ctx context.Context) {
 	lagger, ok := s.src.(connector.Lagger)
 	if !ok {

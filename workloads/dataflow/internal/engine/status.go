@@ -17,7 +17,7 @@ type counters struct {
 	filtered, errored atomic.Int64
 }
 
-// component is the state of one source or sink, as the status shows it.
+// component is the state of one source or sink, as reported in the status.
 type component struct {
 	name, typ string
 	scrub     func(error) string
@@ -50,7 +50,7 @@ func (c *component) state() config.ComponentState {
 	return c.current
 }
 
-// succeed clears the last error; activity says that records moved.
+// succeed clears the last error; activity says whether records moved.
 func (c *component) succeed(activity bool) {
 	c.mu.Lock()
 	recovered := c.current != config.StateConnected
@@ -64,7 +64,7 @@ func (c *component) succeed(activity bool) {
 	}
 }
 
-// fail shows an error until the next success. The same error is logged once.
+// fail reports an error until the next success. The same error is logged once.
 func (c *component) fail(err error) {
 	text := c.scrub(err)
 	c.mu.Lock()
@@ -94,7 +94,7 @@ func (e *Engine) setFinished() {
 	}
 }
 
-// hold notes why the pipeline makes no progress; nil: it does again.
+// hold records why the pipeline is blocked; nil: it no longer is.
 func (e *Engine) hold(err error) {
 	text := ""
 	if err != nil {
@@ -105,7 +105,7 @@ func (e *Engine) hold(err error) {
 	e.holdError = text
 	e.mu.Unlock()
 	if !repeated && text != "" {
-		e.log.Error("the pipeline is held up", "error", text)
+		e.log.Error("the pipeline is blocked", "error", text)
 	}
 }
 

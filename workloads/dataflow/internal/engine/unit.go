@@ -14,9 +14,9 @@ type tracked struct {
 	batch   *record.Batch
 	session *session
 	cost    int64
-	// acked: AtMostOnce has acknowledged it before it was processed.
+	// acked: it was acknowledged before it was processed (AtMostOnce).
 	acked bool
-	// parts counts the units that hold records of it, and the batcher while it cuts it up.
+	// parts counts the units that hold its records, and the batcher while it splits it.
 	parts atomic.Int32
 }
 
@@ -26,8 +26,8 @@ func (t *tracked) finish() {
 	}
 }
 
-// unit passes through transforms and sinks as a whole: one batch of a source whole,
-// a part of a large one, or several small ones together.
+// unit passes through transforms and sinks as one: a whole batch of a source, a part of a large one, or several
+// small ones together.
 type unit struct {
 	batch record.Batch
 	of    []*tracked
@@ -53,7 +53,7 @@ type ackQueue struct {
 	mu     sync.Mutex
 	queue  []*tracked
 	ready  map[*tracked]bool
-	closed bool // nobody will acknowledge any more
+	closed bool // acknowledging is over
 	wake   chan struct{}
 }
 
@@ -68,7 +68,7 @@ func (q *ackQueue) push(t *tracked) {
 	q.mu.Unlock()
 }
 
-// complete says that all of a batch is written.
+// complete marks a batch as fully written.
 func (q *ackQueue) complete(t *tracked) {
 	q.mu.Lock()
 	closed := q.closed
@@ -90,7 +90,7 @@ func (q *ackQueue) notify() {
 	}
 }
 
-// next takes the completed batches at the queue's head.
+// next removes and returns the completed batches at the head of the queue.
 func (q *ackQueue) next() []*tracked {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -113,7 +113,7 @@ func (q *ackQueue) empty() bool {
 	return len(q.queue) == 0
 }
 
-// close gives up on what is left: it stays unacknowledged, and its memory is returned as it completes.
+// close abandons what is left: it stays unacknowledged, and its memory is released as it completes.
 func (q *ackQueue) close() {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package record is the unit of data: a record stays bytes until something
-// needs a field, and the engine moves batches.
+// Package record defines the unit of data: a record stays bytes until a field is needed, and a batch is what
+// moves through the engine.
 package record
 
 import (
@@ -17,7 +17,7 @@ import (
 	"github.com/itechsmart/operator/workloads/dataflow/worker/config/tree"
 )
 
-// Header is one name and value beside a record's value.
+// Header is a name and value attached to a record.
 type Header struct {
 	Key   string
 	Value []byte
@@ -25,16 +25,16 @@ type Header struct {
 
 // Record is one message. The zero value is an empty record.
 //
-// The value lives as bytes, as a decoded tree, or both; Bytes and Tree convert
-// on demand, so a record that nothing touches is never parsed.
+// The value is stored as bytes, as a decoded tree, or both; Bytes and Tree convert on demand, so a record that
+// nothing touches is never parsed.
 type Record struct {
 	Key     []byte
 	Headers []Header
-	// Time is when the record was made, by its source's account.
+	// Time is when the record was created, according to its source.
 	Time time.Time
-	// Origin says where it came from, for error messages and dead letters: "topic/3@1742".
+	// Origin is where the record came from, for error messages and dead letters: "topic/3@1742".
 	Origin string
-	// Sinks names the sinks that get the record; nil means all.
+	// Sinks names the sinks the record is routed to; nil means all.
 	Sinks []string
 
 	raw      []byte
@@ -44,16 +44,16 @@ type Record struct {
 	isSet    bool // tree is current
 }
 
-// New makes a record of bytes. The record owns them from now on.
+// New returns a record of bytes and takes ownership of them.
 func New(value []byte) Record { return Record{raw: value, isRaw: true} }
 
-// FromTree makes a record of a decoded value: map[string]any, []any, string, float64, json.Number, bool, nil.
+// FromTree returns a record of a decoded value: map[string]any, []any, string, float64, json.Number, bool, nil.
 func FromTree(tree any) Record { return Record{tree: tree, isSet: true} }
 
 // Len returns the record's size in bytes: key and value. A decoded value counts by its last known bytes.
 func (r *Record) Len() int { return len(r.Key) + len(r.raw) }
 
-// Raw returns the value's bytes when they are current, without encoding anything.
+// Raw returns the value's bytes if they are current, without encoding anything.
 func (r *Record) Raw() ([]byte, bool) { return r.raw, r.isRaw }
 
 // Bytes returns the value's bytes; a changed tree is encoded as JSON first.
@@ -72,11 +72,11 @@ func (r *Record) Bytes() ([]byte, error) {
 // ErrNotJSON is returned by Tree and Get for a value that is not valid JSON.
 var ErrNotJSON = tree.ErrNotJSON
 
-// ErrNotUTF8 is what Tree answers for a value that is not valid UTF-8.
+// ErrNotUTF8 is returned by Tree for a value that is not valid UTF-8.
 var ErrNotUTF8 = errors.New("value is not valid UTF-8")
 
-// Tree returns the decoded value. Whole numbers that fit are int64, others float64. Do not change it:
-// use SetTree.
+// Tree returns the decoded value. Whole numbers that fit are int64, others float64. Do not change it: use
+// SetTree.
 func (r *Record) Tree() (any, error) {
 	if r.isSet {
 		return r.tree, nil
@@ -92,7 +92,7 @@ func (r *Record) Tree() (any, error) {
 	return decoded, nil
 }
 
-// Object returns the decoded value when it is a JSON object.
+// Object returns the decoded value if it is a JSON object.
 func (r *Record) Object() (map[string]any, error) {
 	tree, err := r.Tree()
 	if err != nil {
@@ -117,19 +117,19 @@ func (r *Record) Get(path string) (gjson.Result, error) {
 // Decoded reports whether Tree returns without parsing.
 func (r *Record) Decoded() bool { return r.isSet }
 
-// SetTree replaces the value by a decoded one.
+// SetTree replaces the value with a decoded one.
 func (r *Record) SetTree(tree any) {
 	r.keepOriginal()
 	r.tree, r.isSet, r.isRaw = tree, true, false
 }
 
-// Changed tells that the tree was changed in place: the bytes are stale.
+// Changed marks the bytes as stale after the tree was changed in place.
 func (r *Record) Changed() {
 	r.keepOriginal()
 	r.isSet, r.isRaw = true, false
 }
 
-// SetBytes replaces the value by bytes.
+// SetBytes replaces the value with bytes.
 func (r *Record) SetBytes(value []byte) {
 	r.keepOriginal()
 	r.raw, r.tree, r.isRaw, r.isSet = value, nil, true, false
@@ -141,8 +141,8 @@ func (r *Record) keepOriginal() {
 	}
 }
 
-// Restore gives the value back that the record had before its first change, so that a
-// dead letter can be replayed. A record that never was bytes keeps the value it has.
+// Restore resets the value to what it was before its first change, so that a dead letter can be replayed. A
+// record that never was bytes keeps its value.
 func (r *Record) Restore() {
 	r.keepOriginal()
 	if r.original != nil {
@@ -182,8 +182,8 @@ func kindOf(tree any) string {
 	}
 }
 
-// Batch is a unit of work of the engine. Position is the source's own: it says up to
-// where the batch reads, and comes back in Ack.
+// Batch moves through the engine. Position belongs to the source: it marks where the batch ends, and is passed
+// to Ack.
 type Batch struct {
 	Records  []Record
 	Position any
@@ -194,16 +194,16 @@ type Batch struct {
 
 // Failed is one record that its source could not decode.
 type Failed struct {
-	// Record is the message as it came.
+	// Record is the message as it was read.
 	Record Record
-	// Err holds no content of the record.
+	// Err contains no record content.
 	Err error
 }
 
 // Len returns the number of records.
 func (b *Batch) Len() int { return len(b.Records) }
 
-// Bytes returns the sum of the records' sizes.
+// Bytes returns the total size of the records.
 func (b *Batch) Bytes() int64 {
 	var sum int64
 	for i := range b.Records {
@@ -212,13 +212,13 @@ func (b *Batch) Bytes() int64 {
 	return sum
 }
 
-// Errors says which of a batch's records failed; all others succeeded.
+// Errors lists which of a batch's records failed; all others succeeded.
 type Errors struct {
 	// ByIndex maps a record's index in the batch to its error.
 	ByIndex map[int]error
 }
 
-// Add notes a record's error.
+// Add records the error of a record.
 func (e *Errors) Add(index int, err error) {
 	if e.ByIndex == nil {
 		e.ByIndex = map[int]error{}
@@ -226,7 +226,7 @@ func (e *Errors) Add(index int, err error) {
 	e.ByIndex[index] = err
 }
 
-// OrNil returns the error to return: nil when no record failed.
+// OrNil returns the error, or nil if no record failed.
 func (e *Errors) OrNil() error {
 	if e == nil || len(e.ByIndex) == 0 {
 		return nil
@@ -234,7 +234,7 @@ func (e *Errors) OrNil() error {
 	return e
 }
 
-// Error names the first failure and how many there are.
+// Error names the first failure and the number of failures.
 func (e *Errors) Error() string {
 	indices := make([]int, 0, len(e.ByIndex))
 	for index := range e.ByIndex {

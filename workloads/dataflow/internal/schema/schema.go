@@ -17,14 +17,14 @@ import (
 	"github.com/itechsmart/operator/workloads/dataflow/worker/config"
 )
 
-// Types for fields of a Config whose text has a syntax of its own; it is checked
-// together with the schema, in the controller already.
+// Types for Config fields whose text has a syntax of its own; it is checked together with the schema, in the
+// controller already.
 type (
 	// CEL is an expression of any type.
 	CEL string
-	// CELBool is an expression that gives a bool.
+	// CELBool is an expression that returns a bool.
 	CELBool string
-	// CELString is an expression that gives a string.
+	// CELString is an expression that returns a string.
 	CELString string
 	// Regexp is a regular expression in RE2 syntax.
 	Regexp string
@@ -41,13 +41,12 @@ var formats = map[reflect.Type]string{
 	reflect.TypeFor[config.Duration](): config.FormatDuration,
 }
 
-// Of reflects a Config (a struct or a pointer to one) into a JSON Schema, draft
-// 2020-12: one document without references. Fields are optional unless tagged
-// `jsonschema:"required"`, and unknown fields are refused.
+// Of returns the JSON Schema, draft 2020-12, of a Config (a struct or a pointer to one): one document without
+// references. Fields are optional unless tagged `jsonschema:"required"`, and unknown fields are refused.
 func Of(cfg any) (json.RawMessage, error) {
 	reflector := jsonschema.Reflector{
 		Anonymous: true, DoNotReference: true, ExpandedStruct: true, RequiredFromJSONSchemaTags: true,
-		Mapper: known,
+		Mapper: builtinSchema,
 	}
 	reflected := reflector.Reflect(cfg)
 	reflected.Version = ""
@@ -58,8 +57,8 @@ func Of(cfg any) (json.RawMessage, error) {
 	return data, nil
 }
 
-// known returns the schema of a type of ours: a formatted string, or a map by field path.
-func known(t reflect.Type) *jsonschema.Schema {
+// builtinSchema returns the schema of one of the types above, or of a map by field path.
+func builtinSchema(t reflect.Type) *jsonschema.Schema {
 	if format, ok := formats[t]; ok {
 		return &jsonschema.Schema{Type: "string", Format: format}
 	}
@@ -67,7 +66,7 @@ func known(t reflect.Type) *jsonschema.Schema {
 		return nil
 	}
 	out := &jsonschema.Schema{Type: "object", PropertyNames: &jsonschema.Schema{Format: config.FormatFieldPath}}
-	switch item := known(t.Elem()); {
+	switch item := builtinSchema(t.Elem()); {
 	case item != nil:
 		out.AdditionalProperties = item
 	case t.Elem().Kind() == reflect.String:
@@ -76,7 +75,7 @@ func known(t reflect.Type) *jsonschema.Schema {
 	return out
 }
 
-// compiled caches by type: a Config's schema never changes.
+// compiled caches schemas by type: a Config's schema never changes.
 var compiled sync.Map // reflect.Type → *config.Schema
 
 func compiledOf(cfg any) (*config.Schema, error) {
@@ -88,17 +87,17 @@ func compiledOf(cfg any) (*config.Schema, error) {
 	if err != nil {
 		return nil, err
 	}
-	made, err := config.CompileSchema(data)
+	schema, err := config.CompileSchema(data)
 	if err != nil {
 		return nil, fmt.Errorf("%T: %w", cfg, err)
 	}
-	compiled.Store(t, made)
-	return made, nil
+	compiled.Store(t, schema)
+	return schema, nil
 }
 
-// Decode reads raw into a new value of cfg's type, which is a pointer to a struct,
-// and returns a pointer of that type. Absent fields take the schema's defaults.
-// The error joins one config.FieldError per field at fault, with paths below base.
+// Decode reads raw into a new value of cfg's type, which is a pointer to a struct, and returns a pointer of
+// that type. Absent fields get the schema's defaults. The error joins one config.FieldError per invalid field,
+// with paths below base.
 func Decode(cfg any, raw json.RawMessage, base string) (any, error) {
 	s, err := compiledOf(cfg)
 	if err != nil {

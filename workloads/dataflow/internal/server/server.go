@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package server is the worker's HTTP side: health, readiness, metrics and status.
-// It shows names and counts, never a record or a credential.
+// Package server is the worker's HTTP server: health, readiness, metrics and status. It shows names and counts,
+// never a record or a credential.
 package server
 
 import (
@@ -21,7 +21,7 @@ import (
 	"github.com/itechsmart/operator/workloads/dataflow/worker/config"
 )
 
-// Pipeline is the pipeline whose status is served.
+// Pipeline supplies what the server reports.
 type Pipeline interface {
 	Status() config.Status
 	Collector() prometheus.Collector
@@ -31,7 +31,7 @@ type Pipeline interface {
 type Options struct {
 	// Listen is the address to serve on, such as ":8080".
 	Listen string
-	// Pprof serves /debug/pprof/ too. Off by default: profiles hold parts of records.
+	// Pprof also serves /debug/pprof/. Off by default: profiles contain parts of records.
 	Pprof bool
 }
 
@@ -61,7 +61,7 @@ func Handler(p Pipeline, opts Options) (http.Handler, error) {
 	return mux, nil
 }
 
-// ready names the components that are not connected.
+// ready responds with the names of the components that are not connected.
 func ready(w http.ResponseWriter, status config.Status) {
 	if status.Ready {
 		_, _ = w.Write([]byte("ok\n"))
@@ -80,7 +80,7 @@ func ready(w http.ResponseWriter, status config.Status) {
 	}
 }
 
-// Serve listens until ctx ends. Listening fails at once when the address is taken.
+// Serve listens until ctx ends. It fails at once if the address is in use.
 func Serve(ctx context.Context, p Pipeline, opts Options) (addr net.Addr, done <-chan error, err error) {
 	handler, err := Handler(p, opts)
 	if err != nil {

@@ -18,9 +18,9 @@ import (
 // AssignIDConfig configures the type assignId.
 type AssignIDConfig struct {
 	Field     schema.FieldPath `json:"field,omitempty" jsonschema:"description=The field that gets the identifier"`
-	Key       bool             `json:"key,omitempty" jsonschema:"description=Make it the record's key"`
+	Key       bool             `json:"key,omitempty" jsonschema:"description=Use it as the record's key"`
 	Kind      string           `json:"kind,omitempty" jsonschema:"enum=uuidv7,enum=uuidv4,enum=content,default=uuidv7,description=uuidv7 sorts by time; content is a hash of the value\\, the same when the record is read again"`
-	Overwrite bool             `json:"overwrite,omitempty" jsonschema:"description=Replace an identifier that is there"`
+	Overwrite bool             `json:"overwrite,omitempty" jsonschema:"description=Replace an existing identifier"`
 }
 
 type idAssigner struct {
@@ -42,7 +42,7 @@ func newAssignID(cfg AssignIDConfig, _ Env) (any, error) {
 	return &idAssigner{field: at, key: cfg.Key, kind: cfg.Kind, overwrite: cfg.Overwrite}, err
 }
 
-// Map assigns.
+// Map assigns an identifier.
 func (a *idAssigner) Map(_ context.Context, r *record.Record) error {
 	id, err := a.make(r)
 	if err != nil {
@@ -81,7 +81,7 @@ func (a *idAssigner) make(r *record.Record) (string, error) {
 	}
 	id, err := generate()
 	if err != nil {
-		return "", fmt.Errorf("make an identifier: %w", err)
+		return "", fmt.Errorf("generate an identifier: %w", err)
 	}
 	return id.String(), nil
 }

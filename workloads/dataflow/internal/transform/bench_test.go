@@ -16,7 +16,7 @@ import (
 	"github.com/itechsmart/operator/workloads/dataflow/worker/config"
 )
 
-// sale is a record of about 950 bytes, as the design's figures are measured on.
+// sale is a record of about 950 bytes, the size on which the design's figures are measured.
 var sale = func() []byte {
 	items := make([]string, 5)
 	for i := range items {
@@ -46,7 +46,7 @@ func benchmark(b *testing.B, steps ...config.Transform) {
 	b.ResetTimer()
 	started := cpuTime()
 	defer func() {
-		// On a machine that others use, CPU time tells more than the clock.
+		// On a shared machine, CPU time is more telling than the clock.
 		spent := cpuTime() - started
 		b.ReportMetric(float64(spent.Nanoseconds())/float64(b.N), "cpu-ns/op")
 		b.ReportMetric(float64(len(sale))*float64(b.N)/1e6/spent.Seconds(), "MB/cpu-s")
@@ -78,12 +78,12 @@ func BenchmarkFilterRaw(b *testing.B) { benchmark(b, step("filter", threeClauses
 // BenchmarkFilterRawEnd reads the last field, so that the whole record is scanned.
 func BenchmarkFilterRawEnd(b *testing.B) { benchmark(b, step("filter", `this.note != 'y'`, "")) }
 
-// BenchmarkFilterCEL is a predicate that only the CEL interpreter evaluates, on bytes.
+// BenchmarkFilterCEL evaluates a predicate on bytes that needs the CEL interpreter.
 func BenchmarkFilterCEL(b *testing.B) {
 	benchmark(b, step("filter", `this.amount * 2 > 100.0 && this.customer.country.lowerAscii() == 'de' && this.customer.tier == 'gold'`, ""))
 }
 
-// BenchmarkDecodeMapEncode decodes every record, makes a new object and encodes it.
+// BenchmarkDecodeMapEncode decodes every record, builds a new object and encodes it.
 func BenchmarkDecodeMapEncode(b *testing.B) {
 	benchmark(b, step("map", "", `{"expression":"{'id': this.id, 'amount': this.amount, 'customer': this.customer, 'items': this.items, 'net': this.amount / 1.19}"}`))
 }

@@ -18,14 +18,14 @@ import (
 // CastConfig configures the type cast.
 type CastConfig struct {
 	Fields  []CastField `json:"fields" jsonschema:"required,minItems=1"`
-	Missing Missing     `json:"missing,omitempty" jsonschema:"enum=Error,enum=Skip,default=Error,description=What an absent or null field is"`
+	Missing Missing     `json:"missing,omitempty" jsonschema:"enum=Error,enum=Skip,default=Error,description=What to do with an absent or null field"`
 }
 
-// CastField is one field and the type that it gets.
+// CastField is one field and its new type.
 type CastField struct {
 	Field  schema.FieldPath `json:"field" jsonschema:"required"`
 	To     string           `json:"to" jsonschema:"required,enum=int,enum=float,enum=string,enum=bool,enum=timestamp,enum=json"`
-	Format string           `json:"format,omitempty" jsonschema:"description=For timestamp: how it is written now (see the transform timestamp); default rfc3339"`
+	Format string           `json:"format,omitempty" jsonschema:"description=For timestamp: its current format (see the transform timestamp); default rfc3339"`
 }
 
 type caster struct {
@@ -35,7 +35,7 @@ type caster struct {
 }
 
 func castSpec() Spec {
-	return specOf("cast", "Gives fields another type: int, float, string, bool, timestamp or json.", newCast)
+	return specOf("cast", "Converts fields to another type: int, float, string, bool, timestamp or json.", newCast)
 }
 
 func newCast(cfg CastConfig, _ Env) (any, error) {
@@ -88,7 +88,7 @@ func castTo(item CastField) (func(any) (any, error), error) {
 	}
 }
 
-// Map casts every field, or none when one of them fails.
+// Map casts every field, or none if one of them fails.
 func (c *caster) Map(_ context.Context, r *record.Record) error {
 	object, err := r.Object()
 	if err != nil {
@@ -140,7 +140,7 @@ func toInt(value any) (any, error) {
 	}
 }
 
-// floatToInt cuts the fraction off.
+// floatToInt truncates the fraction.
 func floatToInt(v float64) (any, error) {
 	whole := math.Trunc(v)
 	if math.IsNaN(v) || whole < -(1<<63) || whole >= 1<<63 {
@@ -192,7 +192,7 @@ func toBool(value any) (any, error) {
 	}
 }
 
-// toText writes objects and arrays as JSON.
+// toText encodes objects and arrays as JSON.
 func toText(value any) (any, error) {
 	if text, ok := textOf(value); ok {
 		return text, nil

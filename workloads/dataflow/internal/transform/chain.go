@@ -14,36 +14,35 @@ import (
 	"github.com/itechsmart/operator/workloads/dataflow/worker/config/expr"
 )
 
-// TypeFilter is the transform type whose `when` is its own predicate.
+// TypeFilter is the transform type whose predicate is the transform's `when`.
 const TypeFilter = "filter"
 
-// Chain is a pipeline's transforms, compiled. It is not safe for concurrent use,
-// and it remembers what its stateful steps (dedupe, sample, rateLimit) have seen:
-// whoever reads records a second time compiles a new Chain for them.
+// Chain is a pipeline's compiled transforms. It is not safe for concurrent use, and its stateful steps (dedupe,
+// sample, rateLimit) have seen its records: to read records a second time, compile a new Chain.
 type Chain struct {
 	steps []step
 }
 
-// Result has the counts and failures of Apply.
+// Result describes what Apply did to a batch besides the remaining records.
 type Result struct {
-	// Filtered is how many records were dropped on purpose.
+	// Filtered counts the records that were dropped on purpose.
 	Filtered int
-	// Failed holds the records that were taken out because a transform could not process them.
+	// Failed holds the records that were removed because a transform could not process them.
 	Failed []Failure
 }
 
 // Failure is one record that a transform could not process.
 type Failure struct {
-	// Record is the record as it came into the chain.
+	// Record is the record as it entered the chain.
 	Record record.Record
 	// Transform is the failed transform's name; Policy its onError, never empty.
 	Transform string
 	Policy    config.OnError
-	// Err holds no content of the record.
+	// Err contains no record content.
 	Err error
 }
 
-// step is one transform with what surrounds it. Exactly one of the four behaviours is set.
+// step is one compiled transform and its settings. Exactly one of the four behaviours is set.
 type step struct {
 	name   string
 	policy config.OnError
@@ -54,7 +53,7 @@ type step struct {
 	whole  Transform
 }
 
-// Compile makes a chain. Errors name the transform by its path: transforms[1].config.field.
+// Compile builds a chain. Errors name the transform by its path: transforms[1].config.field.
 func Compile(cfgs []config.Transform, env Env) (*Chain, error) {
 	if env.Now == nil {
 		env.Now = time.Now
@@ -99,14 +98,14 @@ func compileStep(cfg *config.Transform, path string, env Env) (step, error) {
 		out.when = newMatcher(program, env.Now)
 		env.When = out.when.match
 	}
-	made, err := spec.New(decoded, env)
+	behaviour, err := spec.New(decoded, env)
 	if err != nil {
 		return out, fmt.Errorf("%s.config%w", path, err)
 	}
 	if cfg.Type == TypeFilter {
 		out.when = nil
 	}
-	switch impl := made.(type) {
+	switch impl := behaviour.(type) {
 	case Keeper:
 		out.keep = impl
 	case Mapper:
@@ -124,13 +123,12 @@ func compileStep(cfg *config.Transform, path string, env Env) (step, error) {
 // Empty reports whether the chain has no transform, so that a batch needs no Apply.
 func (c *Chain) Empty() bool { return c == nil || len(c.steps) == 0 }
 
-// Apply runs the transforms over the batch, which holds afterwards what is left.
+// Apply runs the transforms over the batch; the remaining records stay in it.
 //
-// Records with onError Drop or DeadLetter are taken out, and Result.Failed tells
-// about them. At the first record whose transform says Fail, Apply stops and returns
-// an error; that record is the last in Result.Failed, and the batch is part done: it
-// must be neither written nor applied again nor acknowledged, but read again.
-// A context that ends gives the context's error, likewise.
+// Records with onError Drop or DeadLetter are removed, and listed in Result.Failed. At the first record whose
+// transform has onError Fail, Apply stops and returns an error; that record is the last in Result.Failed, and
+// the batch is half applied: it must not be written, applied again or acknowledged, but read again. The same
+// holds when the context ends and Apply returns its error.
 func (c *Chain) Apply(ctx context.Context, batch *record.Batch) (Result, error) {
 	var result Result
 	if c == nil {
@@ -163,7 +161,7 @@ func (s *step) apply(ctx context.Context, batch *record.Batch, result *Result) e
 	}
 }
 
-// fail notes a record's failure; the error is not nil when the pipeline has to stop.
+// fail records a record's failure; the error is not nil if the pipeline has to stop.
 func (s *step) fail(ctx context.Context, r *record.Record, err error, result *Result) error {
 	if ctxErr := ctx.Err(); ctxErr != nil {
 		return ctxErr
@@ -260,7 +258,7 @@ func (s *step) applyMany(ctx context.Context, batch *record.Batch, result *Resul
 	return nil
 }
 
-// applyWhole hands the matching records over as one batch, and puts them back where they were.
+// applyWhole passes the matching records on as one batch, and puts them back where they were.
 func (s *step) applyWhole(ctx context.Context, batch *record.Batch, result *Result) error {
 	records := batch.Records
 	failed := map[int]error{}
@@ -304,7 +302,7 @@ func (s *step) applyWhole(ctx context.Context, batch *record.Batch, result *Resu
 	return nil
 }
 
-// truncate cuts the slice and lets go of what the cut records held.
+// truncate cuts the slice and releases what the cut records held.
 func truncate(records []record.Record, length int) []record.Record {
 	clear(records[length:])
 	return records[:length]

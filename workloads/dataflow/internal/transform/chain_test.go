@@ -123,7 +123,7 @@ func TestPolicies(t *testing.T) {
 			}
 			f := result.Failed[0]
 			if data, _ := f.Record.Bytes(); string(data) != bad || f.Record.Origin != "t/0@1" {
-				t.Errorf("%s %q: the failed record is %s from %s, want it as it came", name, policy, data, f.Record.Origin)
+				t.Errorf("%s %q: the failed record is %s from %s, want it unchanged", name, policy, data, f.Record.Origin)
 			}
 			if wantPolicy := map[bool]config.OnError{true: config.OnErrorFail, false: policy}[stops]; f.Policy != wantPolicy || f.Transform != "breaks" {
 				t.Errorf("%s: got %s of %s, want %s", name, f.Policy, f.Transform, wantPolicy)
@@ -183,7 +183,7 @@ func TestCancelled(t *testing.T) {
 	}
 }
 
-func TestCompileNamesEveryFault(t *testing.T) {
+func TestCompileNamesEveryError(t *testing.T) {
 	_, err := transform.Compile([]config.Transform{
 		step("filter", "this.", ""), step("nope", "", ""), step("cast", "", `{"fields":[{"field":"a.","to":"x"}]}`),
 	}, transform.Env{})
@@ -217,9 +217,9 @@ func TestDedupeWindow(t *testing.T) {
 	pass(`{"id":1}{"id":"1"}{"id":null}`, "1", "1", `"1"`, "null", "1", "null") // 1 and "1" differ
 	now = now.Add(30 * time.Second)
 	pass(``, "1", `"1"`)
-	pass(`{"id":4}`, "4") // the oldest of three, 1, is forgotten by number
+	pass(`{"id":4}`, "4") // the oldest of three, 1, is evicted by count
 	pass(`{"id":1}`, "1", "null")
-	now = now.Add(31 * time.Second) // null is forgotten by time; 4 and 1 are not
+	now = now.Add(31 * time.Second) // null expires; 4 and 1 do not
 	pass(`{"id":null}`, "null", "4", "1")
 	for i := range 1000 {
 		pass(fmt.Sprintf(`{"id":%d}`, i+100), fmt.Sprint(i+100))

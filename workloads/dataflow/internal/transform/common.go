@@ -13,10 +13,10 @@ import (
 	"github.com/itechsmart/operator/workloads/dataflow/worker/config/expr"
 )
 
-// Missing says what happens when a field is absent or null.
+// Missing selects what to do when a field is absent or null.
 type Missing string
 
-// What a transform does about an absent field.
+// What a transform does with an absent field.
 const (
 	MissingError Missing = "Error"
 	MissingSkip  Missing = "Skip"
@@ -26,9 +26,9 @@ const (
 type perField struct {
 	fields  []field
 	missing Missing
-	// target takes the result instead of the field itself; only with one field.
+	// target gets the result instead of the field itself; only with one field.
 	target *field
-	// change gives the field's new value. Its error says what is wrong, without the value.
+	// change returns the field's new value. Its error says what is wrong, without the value.
 	change func(value any) (any, error)
 }
 
@@ -51,7 +51,7 @@ func newPerField(paths []schema.FieldPath, target schema.FieldPath, missing Miss
 	return out, nil
 }
 
-// Map changes every field, or none when one of them fails.
+// Map changes every field, or none if one of them fails.
 func (p *perField) Map(_ context.Context, r *record.Record) error {
 	object, err := r.Object()
 	if err != nil {
@@ -95,7 +95,7 @@ func compileCEL[S ~string](property string, source S, want expr.Type, env Env) (
 	return newEvaluator(program, env.Now), nil
 }
 
-// assignment is a field and what to put there.
+// assignment is a field and its new value.
 type assignment struct {
 	to    field
 	value any        // a constant
@@ -156,7 +156,7 @@ func textOf(value any) (string, bool) {
 	}
 }
 
-// onText adapts a change of texts; other values are refused.
+// onText adapts a function on text; other values are refused.
 func onText(change func(string) (any, error)) func(any) (any, error) {
 	return func(value any) (any, error) {
 		text, ok := value.(string)
@@ -178,7 +178,7 @@ func article(value any) string {
 	return "a " + kind
 }
 
-// errAt returns an error of one config property.
+// errAt returns an error about one config property.
 func errAt(property, format string, args ...any) error {
 	return fmt.Errorf("."+property+": "+format, args...)
 }

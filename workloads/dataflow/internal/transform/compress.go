@@ -28,7 +28,7 @@ type CompressConfig struct {
 type compressor struct {
 	field *field
 	work  func([]byte) ([]byte, error)
-	// toText and fromText surround the work on a field.
+	// toText and fromText convert a field before and after compression.
 	fromText func(string) ([]byte, error)
 	toText   func([]byte) string
 }
@@ -63,7 +63,7 @@ func decompressSpec() Spec {
 	})
 }
 
-// Map works on the bytes or on the field.
+// Map compresses the bytes or the field.
 func (c *compressor) Map(_ context.Context, r *record.Record) error {
 	if c.field == nil {
 		data, err := r.Bytes()

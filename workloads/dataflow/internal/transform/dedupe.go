@@ -15,13 +15,13 @@ import (
 
 // DedupeConfig configures the type dedupe.
 type DedupeConfig struct {
-	Key    schema.CEL      `json:"key,omitempty" jsonschema:"description=What makes two records the same: a CEL expression of any type; default: the record's key, or its value when it has none"`
+	Key    schema.CEL      `json:"key,omitempty" jsonschema:"description=What makes two records equal: a CEL expression of any type; default: the record's key, or its value when it has none"`
 	Window config.Duration `json:"window,omitempty" jsonschema:"default=10m,description=How long a key is remembered"`
-	Count  int             `json:"count,omitempty" jsonschema:"minimum=1,maximum=50000000,default=100000,description=How many keys are remembered at most; about 64 bytes of memory each"`
+	Count  int             `json:"count,omitempty" jsonschema:"minimum=1,maximum=50000000,default=100000,description=The most keys that are remembered; about 64 bytes of memory each"`
 }
 
-// deduper remembers the keys in the order in which they came first. The memory is this worker's:
-// after a restart, and between replicas, a duplicate may pass.
+// deduper remembers keys in the order of their first appearance, in this worker's memory: after a restart, and
+// between replicas, a duplicate may pass.
 type deduper struct {
 	key    *evaluator
 	window time.Duration
@@ -40,7 +40,7 @@ type sighting struct {
 }
 
 func dedupeSpec() Spec {
-	return specOf("dedupe", "Drops records whose key came before, within a window of time and number.", newDedupe)
+	return specOf("dedupe", "Drops records whose key was seen before, within a window of time and count.", newDedupe)
 }
 
 func newDedupe(cfg DedupeConfig, env Env) (any, error) {
@@ -99,7 +99,7 @@ func (d *deduper) forget() {
 }
 
 func (d *deduper) remember(s sighting) {
-	if d.size == len(d.ring) { // grow, unrolled so that the oldest comes first
+	if d.size == len(d.ring) { // grow, unrolled so that the oldest is first
 		larger := make([]sighting, min(max(64, 2*len(d.ring)), d.count))
 		n := copy(larger, d.ring[d.head:])
 		copy(larger[n:], d.ring[:d.head])

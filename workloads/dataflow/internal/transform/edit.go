@@ -11,14 +11,14 @@ import (
 	"github.com/itechsmart/operator/workloads/dataflow/internal/record"
 )
 
-// maxEdits is how many changes of bytes cost about as much as decoding and encoding once.
+// maxEdits is how many byte edits cost about as much as decoding and encoding once.
 const maxEdits = 3
 
-// editor changes single fields in a record's bytes, which costs a fraction of decoding and
-// encoding and leaves all other bytes as they are.
+// editor changes single fields in a record's bytes, which costs a fraction of decoding and encoding and leaves
+// all other bytes unchanged.
 type editor struct{ raw []byte }
 
-// edit starts an edit; not ok: the record has to be decoded.
+// edit starts an edit; it returns false if the record has to be decoded.
 func edit(r *record.Record, fields ...[]field) (editor, bool) {
 	raw, isRaw := r.Raw()
 	if !isRaw || r.Decoded() {
@@ -39,7 +39,7 @@ func edit(r *record.Record, fields ...[]field) (editor, bool) {
 	return editor{raw: raw}, true
 }
 
-// named: every part is a plain name, which means the same to gjson and sjson and is no index.
+// named reports whether every part is a plain name, which gjson and sjson read alike, and not an index.
 func (f field) named() bool {
 	for _, part := range f.parts {
 		if part[0] >= '0' && part[0] <= '9' {
@@ -51,7 +51,7 @@ func (f field) named() bool {
 
 func (e *editor) get(f field) gjson.Result { return gjson.GetBytes(e.raw, f.text) }
 
-// within reports whether the objects around the field are there, so that it can be set.
+// within reports whether the objects around the field exist, so that it can be set.
 func (e *editor) within(f field) bool {
 	if len(f.parts) == 1 {
 		return true
@@ -60,7 +60,7 @@ func (e *editor) within(f field) bool {
 	return gjson.GetBytes(e.raw, around).IsObject()
 }
 
-// remove takes the field out, every time that its name is there.
+// remove removes the field, and every duplicate of it.
 func (e *editor) remove(f field) bool {
 	for e.get(f).Exists() {
 		shorter, err := sjson.DeleteBytes(e.raw, f.text)
@@ -72,7 +72,7 @@ func (e *editor) remove(f field) bool {
 	return true
 }
 
-// set puts a JSON text at the field. Not ok: nothing is changed for good, decode instead.
+// set sets the field to a JSON text. If it returns false the edit must be discarded and the record decoded.
 func (e *editor) set(f field, value []byte) bool {
 	if !e.within(f) || !e.remove(f) {
 		return false

@@ -16,12 +16,12 @@ import (
 type EncodeConfig struct {
 	Fields  []schema.FieldPath `json:"fields" jsonschema:"required,minItems=1"`
 	As      string             `json:"as" jsonschema:"required,enum=base64,enum=base64url,enum=hex,enum=url,description=base64url is without padding; url is percent-encoding"`
-	Target  schema.FieldPath   `json:"target,omitempty" jsonschema:"description=Where the result goes; default: in the field's place"`
+	Target  schema.FieldPath   `json:"target,omitempty" jsonschema:"description=Where the result goes; default: in place of the field"`
 	Missing Missing            `json:"missing,omitempty" jsonschema:"enum=Error,enum=Skip,default=Skip"`
 }
 
 func encodeSpec() Spec {
-	return specOf("encode", "Writes text fields as base64, hex or percent-encoding.", func(cfg EncodeConfig, _ Env) (any, error) {
+	return specOf("encode", "Encodes text fields as base64, hex or percent-encoding.", func(cfg EncodeConfig, _ Env) (any, error) {
 		encode := map[string]func(string) string{
 			"base64":    func(text string) string { return base64.StdEncoding.EncodeToString([]byte(text)) },
 			"base64url": func(text string) string { return base64.RawURLEncoding.EncodeToString([]byte(text)) },
@@ -33,7 +33,7 @@ func encodeSpec() Spec {
 }
 
 func decodeSpec() Spec {
-	return specOf("decode", "Reads text fields that are base64, hex or percent-encoded text.", func(cfg EncodeConfig, _ Env) (any, error) {
+	return specOf("decode", "Decodes text fields from base64, hex or percent-encoding.", func(cfg EncodeConfig, _ Env) (any, error) {
 		decode := map[string]func(string) (string, error){
 			"base64": func(text string) (string, error) {
 				data, err := base64.StdEncoding.DecodeString(text)

@@ -246,7 +246,7 @@ var examples = map[string][]example{
 		{config: `{"field":"c","table":{"1":"one","x":{"n":2}},"target":"t"}`, in: `{"c":1}`, out: `{"c":1,"t":"one"}`},
 		{config: `{"field":"c","table":{"1":"one"},"default":"?"}`, in: `{}`, out: `{"c":"?"}`},
 		{config: `{"field":"c","table":{"1":"one"},"missing":"Skip"}`, in: `{"c":2}`, out: `{"c":2}`},
-		{config: `{"field":"c","table":{"1":"one"}}`, in: `{"c":"` + secret + `"}`, err: `field "c": has a value that the table lacks`},
+		{config: `{"field":"c","table":{"1":"one"}}`, in: `{"c":"` + secret + `"}`, err: `field "c": has a value that is not in the table`},
 		{config: `{"field":"c","table":{"1":"one"}}`, in: `{"c":[1]}`, err: "got an array"},
 	},
 	"sort": {
@@ -295,7 +295,7 @@ var examples = map[string][]example{
 	},
 }
 
-// parseExamples has the cases of every format.
+// parseExamples holds the cases of every format.
 var parseExamples = []example{
 	{config: `{"field":"m","format":"json"}`, in: `{"m":"{\"a\":[1,2.5]}"}`, out: `{"m":{"a":[1,2.5]}}`},
 	{config: `{"field":"m","format":"json","merge":true}`, in: `{"m":"{\"a\":1}","b":2}`, out: `{"a":1,"b":2}`},

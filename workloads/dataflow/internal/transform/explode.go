@@ -13,9 +13,9 @@ import (
 type ExplodeConfig struct {
 	Field  schema.FieldPath `json:"field,omitempty" jsonschema:"description=The array; default: the whole value is the array"`
 	Target schema.FieldPath `json:"target,omitempty" jsonschema:"description=The field that gets the item; default: the array's"`
-	Unwrap bool             `json:"unwrap,omitempty" jsonschema:"description=The item becomes the whole record, without the fields beside the array"`
+	Unwrap bool             `json:"unwrap,omitempty" jsonschema:"description=The item becomes the whole record, without the other fields"`
 	Index  schema.FieldPath `json:"index,omitempty" jsonschema:"description=A field that gets the item's index"`
-	Empty  string           `json:"empty,omitempty" jsonschema:"enum=Drop,enum=Keep,default=Drop,description=What becomes of a record whose array is empty, absent or null"`
+	Empty  string           `json:"empty,omitempty" jsonschema:"enum=Drop,enum=Keep,default=Drop,description=What to do with a record whose array is empty, absent or null"`
 }
 
 type exploder struct {
@@ -67,11 +67,11 @@ func (t *exploder) Reshape(_ context.Context, r *record.Record, out []record.Rec
 		return out, nil
 	}
 	for i, item := range items {
-		made, err := t.one(tree, item, i)
+		result, err := t.one(tree, item, i)
 		if err != nil {
 			return out, err
 		}
-		piece := record.FromTree(made)
+		piece := record.FromTree(result)
 		piece.Key, piece.Headers, piece.Time, piece.Origin, piece.Sinks = r.Key, r.Headers, r.Time, r.Origin, r.Sinks
 		out = append(out, piece)
 	}
@@ -79,23 +79,23 @@ func (t *exploder) Reshape(_ context.Context, r *record.Record, out []record.Rec
 }
 
 func (t *exploder) one(tree, item any, i int) (any, error) {
-	made := item
+	result := item
 	if !t.unwrap {
-		// The array itself is left out of the copy: n copies of n items would be n² work.
-		made = cloneWithout(tree, t.from.parts)
-		if err := t.target.set(made, item); err != nil {
+		// The array itself is not copied: n copies of n items would be quadratic.
+		result = cloneWithout(tree, t.from.parts)
+		if err := t.target.set(result, item); err != nil {
 			return nil, err
 		}
 	}
 	if t.index != nil {
-		if err := t.index.set(made, int64(i)); err != nil {
+		if err := t.index.set(result, int64(i)); err != nil {
 			return nil, err
 		}
 	}
-	return made, nil
+	return result, nil
 }
 
-// cloneWithout copies a value without one field of it; within arrays the field becomes null.
+// cloneWithout copies a value without one of its fields; within arrays the field becomes null.
 func cloneWithout(value any, parts []string) any {
 	switch v := value.(type) {
 	case map[string]any:

@@ -10,7 +10,7 @@ import (
 	"github.com/itechsmart/operator/workloads/dataflow/worker/config/expr"
 )
 
-// field is a parsed field path. A part that is a number is an index where it meets an array.
+// field is a parsed field path. A numeric part is an index where the value is an array.
 type field struct {
 	text  string
 	parts []string
@@ -34,7 +34,7 @@ func fieldsOf(paths []schema.FieldPath) ([]field, error) {
 	return out, nil
 }
 
-// errorf makes an error that names the field.
+// errorf returns an error that names the field.
 func (f field) errorf(format string, args ...any) error {
 	return fmt.Errorf("field %q: "+format, append([]any{f.text}, args...)...)
 }
@@ -69,8 +69,8 @@ func index(part string, length int) (int, bool) {
 	return i, err == nil && i >= 0 && i < length
 }
 
-// set puts a value at the field and makes the objects above it that are missing. An index may be
-// at most the array's length, which appends. The root must be an object or an array.
+// set sets the field and creates missing objects above it. An index may be at most the array's length, which
+// appends. The root must be an object or an array.
 func (f field) set(root, value any) error {
 	if !holds(root) {
 		return f.errorf("the record is a JSON %s, want an object", kindOf(root))
@@ -115,14 +115,14 @@ func (f field) place(node any, parts []string, value any) (any, error) {
 		v[i] = next
 		return v, nil
 	case nil:
-		made := map[string]any{}
-		return f.place(made, parts, value)
+		object := map[string]any{}
+		return f.place(object, parts, value)
 	default:
 		return nil, f.errorf("%q cannot be set within a %s", parts[0], kindOf(node))
 	}
 }
 
-// remove takes the field out; it reports whether it was there.
+// remove removes the field and reports whether it existed.
 func (f field) remove(root any) bool {
 	last := len(f.parts) - 1
 	parent, ok := field{parts: f.parts[:last]}.get(root)

@@ -26,7 +26,7 @@ type flattener struct {
 }
 
 func flattenSpec() Spec {
-	return specOf("flatten", "Makes an object of one level out of a nested one: {a: {b: 1}} becomes {a.b: 1}.", func(cfg FlattenConfig, _ Env) (any, error) {
+	return specOf("flatten", "Turns a nested object into one of a single level: {a: {b: 1}} becomes {a.b: 1}.", func(cfg FlattenConfig, _ Env) (any, error) {
 		at, err := optionalField("field", cfg.Field)
 		return &flattener{cfg: cfg, at: at}, err
 	})
@@ -51,7 +51,7 @@ func (t *flattener) Map(_ context.Context, r *record.Record) error {
 	})
 }
 
-// replaceObject changes the object at a field, or the whole value when there is no field.
+// replaceObject changes the object at a field, or the whole value if there is no field.
 func replaceObject(r *record.Record, at *field, change func(map[string]any) (map[string]any, error)) error {
 	root, err := r.Object()
 	if err != nil {
@@ -101,7 +101,7 @@ func (t *flattener) into(out map[string]any, prefix string, value any, depth int
 			return nil
 		}
 	}
-	if _, taken := out[prefix]; taken {
+	if _, exists := out[prefix]; exists {
 		return fmt.Errorf("two fields flatten to the name %q", prefix)
 	}
 	out[prefix] = value
@@ -127,13 +127,13 @@ type unflattener struct {
 }
 
 func unflattenSpec() Spec {
-	return specOf("unflatten", "Makes nested objects out of names with separators: {a.b: 1} becomes {a: {b: 1}}.", func(cfg UnflattenConfig, _ Env) (any, error) {
+	return specOf("unflatten", "Turns names with separators into nested objects: {a.b: 1} becomes {a: {b: 1}}.", func(cfg UnflattenConfig, _ Env) (any, error) {
 		at, err := optionalField("field", cfg.Field)
 		return &unflattener{at: at, separator: cfg.Separator}, err
 	})
 }
 
-// maxNesting bounds how deep a name may nest.
+// maxNesting limits how deep a name may nest.
 const maxNesting = 64
 
 // Map nests the object's fields, in the order of their names.
@@ -149,7 +149,7 @@ func (t *unflattener) Map(_ context.Context, r *record.Record) error {
 			for _, part := range parts[:len(parts)-1] {
 				next, ok := place[part].(map[string]any)
 				if !ok {
-					if _, taken := place[part]; taken {
+					if _, exists := place[part]; exists {
 						return nil, field{text: name}.errorf("%q is a value already, not an object", part)
 					}
 					next = map[string]any{}
@@ -158,7 +158,7 @@ func (t *unflattener) Map(_ context.Context, r *record.Record) error {
 				place = next
 			}
 			last := parts[len(parts)-1]
-			if _, taken := place[last]; taken {
+			if _, exists := place[last]; exists {
 				return nil, field{text: name}.errorf("is there twice")
 			}
 			place[last] = object[name]

@@ -12,7 +12,7 @@ import (
 	"github.com/itechsmart/operator/workloads/dataflow/worker/config"
 )
 
-// fuzzParser feeds a parser with anything: it gives a value that is JSON, or an error.
+// fuzzParser checks that a parser returns valid JSON or an error for any input.
 func fuzzParser(f *testing.F, cfg string) {
 	for _, e := range parseExamples {
 		f.Add(e.in)

@@ -19,7 +19,7 @@ type HashConfig struct {
 	Fields    []schema.FieldPath `json:"fields" jsonschema:"required,minItems=1"`
 	Algorithm string             `json:"algorithm,omitempty" jsonschema:"enum=sha256,enum=sha512,enum=xxh3,default=sha256,description=xxh3 is fast but not for secrets"`
 	Encoding  string             `json:"encoding,omitempty" jsonschema:"enum=hex,enum=base64,default=hex"`
-	Target    schema.FieldPath   `json:"target,omitempty" jsonschema:"description=Where the hash goes; default: in the field's place"`
+	Target    schema.FieldPath   `json:"target,omitempty" jsonschema:"description=Where the hash goes; default: in place of the field"`
 	Missing   Missing            `json:"missing,omitempty" jsonschema:"enum=Error,enum=Skip,default=Error"`
 }
 

@@ -2,7 +2,7 @@
 
 package transform
 
-// All lists every transform type, in alphabetical order.
+// All returns every transform type, in alphabetical order.
 func All() []Spec {
 	return []Spec{
 		assignIDSpec(),
@@ -55,7 +55,7 @@ var byType = func() map[string]Spec {
 	return index
 }()
 
-// Lookup finds a transform type by its name.
+// Lookup finds a transform type by name.
 func Lookup(kind string) (Spec, bool) {
 	spec, ok := byType[kind]
 	return spec, ok

@@ -14,7 +14,7 @@ import (
 // MapConfig configures the type map: exactly one of Expression and Fields.
 type MapConfig struct {
 	Expression schema.CEL                      `json:"expression,omitempty" jsonschema:"description=The new value: a CEL expression; an object is written as {'name': this.name}"`
-	Fields     map[schema.FieldPath]schema.CEL `json:"fields,omitempty" jsonschema:"description=Fields of the new object and the CEL expressions that give them"`
+	Fields     map[schema.FieldPath]schema.CEL `json:"fields,omitempty" jsonschema:"description=Fields of the new object and the CEL expressions for their values"`
 }
 
 type mapper struct {
@@ -23,7 +23,7 @@ type mapper struct {
 }
 
 func mapSpec() Spec {
-	return specOf("map", "Makes a new value from CEL expressions over the old one.", newMap)
+	return specOf("map", "Builds a new value from CEL expressions over the old one.", newMap)
 }
 
 func newMap(cfg MapConfig, env Env) (any, error) {

@@ -17,10 +17,10 @@ import (
 type MaskConfig struct {
 	Fields    []schema.FieldPath `json:"fields" jsonschema:"required,minItems=1"`
 	Kind      string             `json:"kind,omitempty" jsonschema:"enum=text,enum=email,enum=ip,default=text,description=text masks characters; email the name before the @; ip the host part (IPv4 /24 or IPv6 /48)"`
-	With      string             `json:"with,omitempty" jsonschema:"default=*,minLength=1,description=What stands for a masked character"`
+	With      string             `json:"with,omitempty" jsonschema:"default=*,minLength=1,description=Replacement of a masked character"`
 	KeepFirst int                `json:"keepFirst,omitempty" jsonschema:"minimum=0,description=Characters to leave at the start"`
 	KeepLast  int                `json:"keepLast,omitempty" jsonschema:"minimum=0,description=Characters to leave at the end"`
-	Length    int                `json:"length,omitempty" jsonschema:"minimum=0,maximum=1024,description=Length of the masked part; 0 keeps its own, which tells the value's length"`
+	Length    int                `json:"length,omitempty" jsonschema:"minimum=0,maximum=1024,description=Length of the masked part; 0 keeps its own, which reveals the value's length"`
 	Pattern   schema.Regexp      `json:"pattern,omitempty" jsonschema:"description=Mask only what matches this regular expression (RE2)"`
 	Missing   Missing            `json:"missing,omitempty" jsonschema:"enum=Error,enum=Skip,default=Skip"`
 }
@@ -74,7 +74,7 @@ func maskOf(cfg MaskConfig) func(string) (string, error) {
 	}
 }
 
-// maskText masks all of a text that is too short for what is to be left of it.
+// maskText masks all of a text that is shorter than what it should keep.
 func maskText(text string, cfg MaskConfig) string {
 	length := utf8.RuneCountInString(text)
 	first, last := cfg.KeepFirst, cfg.KeepLast

@@ -14,7 +14,7 @@ import (
 type MergeConfig struct {
 	Fields []schema.FieldPath `json:"fields" jsonschema:"required,minItems=1,description=Fields with objects; a later one wins"`
 	Target schema.FieldPath   `json:"target,omitempty" jsonschema:"description=The field that gets the merged object; default: the record itself, where a merged field wins"`
-	Keep   bool               `json:"keep,omitempty" jsonschema:"description=Leave the merged fields where they were, too"`
+	Keep   bool               `json:"keep,omitempty" jsonschema:"description=Also keep the merged fields where they were"`
 	Deep   bool               `json:"deep,omitempty" jsonschema:"description=Merge objects within objects instead of replacing them"`
 }
 
@@ -81,10 +81,10 @@ func mergeInto(to, from map[string]any, deep bool) {
 // LookupConfig configures the type lookup.
 type LookupConfig struct {
 	Field   schema.FieldPath `json:"field" jsonschema:"required"`
-	Table   map[string]any   `json:"table" jsonschema:"required,description=Values of the field (numbers and booleans as text) and what they stand for"`
-	Target  schema.FieldPath `json:"target,omitempty" jsonschema:"description=The field that gets the result; default: in the field's place"`
-	Default any              `json:"default,omitempty" jsonschema:"description=The result for a value that the table lacks"`
-	Missing Missing          `json:"missing,omitempty" jsonschema:"enum=Error,enum=Skip,default=Error,description=What a value is that the table lacks when there is no default; and an absent field"`
+	Table   map[string]any   `json:"table" jsonschema:"required,description=Values of the field (numbers and booleans as text) and their results"`
+	Target  schema.FieldPath `json:"target,omitempty" jsonschema:"description=The field that gets the result; default: in place of the field"`
+	Default any              `json:"default,omitempty" jsonschema:"description=The result for a value that is not in the table"`
+	Missing Missing          `json:"missing,omitempty" jsonschema:"enum=Error,enum=Skip,default=Error,description=What to do with an absent field; or with a value that is not in the table when there is no default"`
 }
 
 type lookupStep struct {
@@ -133,7 +133,7 @@ func (t *lookupStep) Map(_ context.Context, r *record.Record) error {
 			if !scalar {
 				return t.from.errorf("is missing")
 			}
-			return t.from.errorf("has a value that the table lacks")
+			return t.from.errorf("has a value that is not in the table")
 		}
 		result = t.otherwise
 	}

@@ -14,9 +14,9 @@ import (
 
 // MetadataConfig configures the type metadata.
 type MetadataConfig struct {
-	Key           schema.CEL            `json:"key,omitempty" jsonschema:"description=A CEL expression that gives the record's key: a text\\, number or boolean\\, or null for none"`
-	Headers       map[string]schema.CEL `json:"headers,omitempty" jsonschema:"description=Headers to set and the CEL expressions that give their values"`
-	RemoveHeaders []string              `json:"removeHeaders,omitempty" jsonschema:"description=Headers to take out"`
+	Key           schema.CEL            `json:"key,omitempty" jsonschema:"description=A CEL expression for the record's key: a text\\, number or boolean\\, or null for none"`
+	Headers       map[string]schema.CEL `json:"headers,omitempty" jsonschema:"description=Headers to set and the CEL expressions for their values"`
+	RemoveHeaders []string              `json:"removeHeaders,omitempty" jsonschema:"description=Headers to remove"`
 }
 
 type metadata struct {

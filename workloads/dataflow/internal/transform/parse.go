@@ -17,8 +17,8 @@ import (
 type ParseConfig struct {
 	Field   schema.FieldPath `json:"field,omitempty" jsonschema:"description=The text field to parse; default: the whole value, which may be any bytes"`
 	Format  string           `json:"format" jsonschema:"required,enum=json,enum=csv,enum=logfmt,enum=keyvalue,enum=regexp,enum=grok,enum=xml,enum=syslog,enum=url"`
-	Target  schema.FieldPath `json:"target,omitempty" jsonschema:"description=Where the result goes; default: in the field's place. The fields of an object can be merged into the record with 'merge'"`
-	Merge   bool             `json:"merge,omitempty" jsonschema:"description=Put the result's fields into the record itself; the parsed field goes"`
+	Target  schema.FieldPath `json:"target,omitempty" jsonschema:"description=Where the result goes; default: in place of the field. The fields of an object can be merged into the record with 'merge'"`
+	Merge   bool             `json:"merge,omitempty" jsonschema:"description=Put the result's fields into the record itself; the parsed field is removed"`
 	Missing Missing          `json:"missing,omitempty" jsonschema:"enum=Error,enum=Skip,default=Error"`
 
 	Columns        []string `json:"columns,omitempty" jsonschema:"description=csv: names of the columns; without them the result is an array"`
@@ -27,10 +27,10 @@ type ParseConfig struct {
 	Pattern        string   `json:"pattern,omitempty" jsonschema:"description=regexp: RE2 with named groups; grok: text with %{PATTERN:field:type}"`
 }
 
-// parser turns a text into a decoded value. Its error says what is wrong without quoting the text.
+// parser turns text into a decoded value. Its error says what is wrong without quoting the text.
 type parser func(text string) (any, error)
 
-// MaxParsed bounds what a parser reads, in bytes.
+// MaxParsed is the most bytes a parser reads.
 const MaxParsed = 64 << 20
 
 type parseStep struct {
@@ -161,7 +161,7 @@ func newRegexpParser(source string) (parser, error) {
 
 var errNoMatch = errors.New("the text does not match the pattern")
 
-// groupsParser gives the named groups that took part in the match.
+// groupsParser returns a parser for the named groups that matched.
 func groupsParser(pattern *regexp.Regexp, casts map[string]func(any) (any, error)) (parser, error) {
 	names, named := pattern.SubexpNames(), 0
 	for _, name := range names {

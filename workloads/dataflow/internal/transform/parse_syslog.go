@@ -51,7 +51,7 @@ func parseSyslog(text string) (any, error) {
 }
 
 func number(digits string) int64 {
-	n, _ := strconv.ParseInt(digits, 10, 64) // the pattern admits digits only
+	n, _ := strconv.ParseInt(digits, 10, 64) // the pattern allows digits only
 	return n
 }
 
@@ -64,7 +64,7 @@ func priority(out map[string]any, digits string) (any, error) {
 	return out, nil
 }
 
-// structuredData reads [id name="value" …]… or "-", and what follows.
+// structuredData parses [id name="value" …]… or "-", and returns the rest.
 func structuredData(text string) (map[string]any, string, error) {
 	if text == "-" {
 		return nil, "", nil

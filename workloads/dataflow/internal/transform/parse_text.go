@@ -159,7 +159,7 @@ func newKeyValueParser(separator, between string) (parser, error) {
 	}, nil
 }
 
-// parseQuery reads a=1&b=2, also behind the question mark of a URL. A repeated name gives an array.
+// parseQuery parses a=1&b=2, also after the question mark of a URL. A repeated name becomes an array.
 func parseQuery(text string) (any, error) {
 	if _, query, found := strings.Cut(text, "?"); found {
 		text = query

@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// parseXML turns a document into an object of its root element: attributes become @name, child
-// elements their name (an array when there are several), text #text or, alone, the value itself.
+// parseXML turns a document into an object of its root element: attributes become @name, child elements their
+// name (an array if there are several), text #text or, alone, the value itself.
 func parseXML(text string) (any, error) {
 	decoder := xml.NewDecoder(strings.NewReader(text))
 	for {
@@ -89,7 +89,7 @@ func xmlValue(fields map[string]any, content string) any {
 	return fields
 }
 
-// addRepeated makes an array of elements with the same name; nothing else in XML gives one.
+// addRepeated collects elements with the same name in an array; nothing else in XML becomes one.
 func addRepeated(fields map[string]any, name string, value any) {
 	switch current, taken := fields[name]; list := current.(type) {
 	case []any:

@@ -20,7 +20,7 @@ type RateLimitConfig struct {
 type rateLimiter struct{ limiter *rate.Limiter }
 
 func rateLimitSpec() Spec {
-	return specOf("rateLimit", "Lets so many records pass per second and holds the others back, up to the source.", func(cfg RateLimitConfig, _ Env) (any, error) {
+	return specOf("rateLimit", "Passes this many records per second and slows the source down to that rate.", func(cfg RateLimitConfig, _ Env) (any, error) {
 		return &rateLimiter{limiter: rate.NewLimiter(rate.Limit(cfg.PerSecond), cfg.Burst)}, nil
 	})
 }

@@ -14,8 +14,8 @@ import (
 	"github.com/itechsmart/operator/workloads/dataflow/worker/config/tree"
 )
 
-// read finds a field; while the record is bytes nothing else is decoded, and malformed JSON
-// beyond the field goes unnoticed.
+// read finds a field; while the record is bytes nothing else is decoded, and malformed JSON after the field is
+// not noticed.
 func (f field) read(r *record.Record) (value any, found bool, err error) {
 	raw, isRaw := r.Raw()
 	if !isRaw || r.Decoded() || !f.plain() || !looksLikeObject(raw) {
@@ -36,7 +36,7 @@ func (f field) read(r *record.Record) (value any, found bool, err error) {
 	return scanned(result)
 }
 
-// plain: the path means the same to gjson.
+// plain reports whether gjson reads the path in the same way.
 func (f field) plain() bool {
 	for i := 0; i < len(f.text); i++ {
 		c := f.text[i]
@@ -52,7 +52,7 @@ func looksLikeObject(raw []byte) bool {
 	return len(trimmed) > 1 && trimmed[0] == '{' && trimmed[len(trimmed)-1] == '}'
 }
 
-// scanned gives a scan's result the types of a decoded record.
+// scanned converts a scan's result to the types of a decoded record.
 func scanned(result gjson.Result) (any, bool, error) {
 	switch result.Type {
 	case gjson.Null:
@@ -75,13 +75,13 @@ func scanned(result gjson.Result) (any, bool, error) {
 	return value, err == nil, err
 }
 
-// jsonText returns a value as JSON text; equal values give equal text.
+// jsonText returns a value as JSON text; equal values have equal text.
 func jsonText(value any) (any, error) {
 	data, err := tree.Append(nil, value)
 	return string(data), err
 }
 
-// canonical returns any value as text; two values of one JSON type have the same when they are equal.
+// canonical returns any value as text; two values of one JSON type have equal text if they are equal.
 func canonical(value any) (string, error) {
 	if text, ok := value.(string); ok {
 		return text, nil

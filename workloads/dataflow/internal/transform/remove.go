@@ -12,19 +12,19 @@ import (
 
 // RemoveConfig configures the type remove.
 type RemoveConfig struct {
-	Fields []schema.FieldPath `json:"fields" jsonschema:"required,minItems=1,description=Fields to take out; absent ones are no error"`
+	Fields []schema.FieldPath `json:"fields" jsonschema:"required,minItems=1,description=Fields to remove; absent ones are ignored"`
 }
 
 type remover struct{ fields []field }
 
 func removeSpec() Spec {
-	return specOf("remove", "Takes fields out.", func(cfg RemoveConfig, _ Env) (any, error) {
+	return specOf("remove", "Removes fields.", func(cfg RemoveConfig, _ Env) (any, error) {
 		fields, err := fieldsOf(cfg.Fields)
 		return &remover{fields: fields}, err
 	})
 }
 
-// Map removes the fields; a record that has none of them keeps its bytes.
+// Map removes the fields; a record without any of them keeps its bytes.
 func (t *remover) Map(_ context.Context, r *record.Record) error {
 	if t.onBytes(r) {
 		return nil
@@ -60,19 +60,19 @@ func (t *remover) onBytes(r *record.Record) bool {
 
 // SelectConfig configures the type select.
 type SelectConfig struct {
-	Fields []schema.FieldPath `json:"fields" jsonschema:"required,minItems=1,description=Fields to keep; all others go"`
+	Fields []schema.FieldPath `json:"fields" jsonschema:"required,minItems=1,description=Fields to keep; all others are removed"`
 }
 
 type selector struct{ fields []field }
 
 func selectSpec() Spec {
-	return specOf("select", "Keeps the named fields and takes all others out.", func(cfg SelectConfig, _ Env) (any, error) {
+	return specOf("select", "Keeps the named fields and removes all others.", func(cfg SelectConfig, _ Env) (any, error) {
 		fields, err := fieldsOf(cfg.Fields)
 		return &selector{fields: fields}, err
 	})
 }
 
-// Map builds an object of the fields that are there.
+// Map builds an object of the fields that exist.
 func (t *selector) Map(_ context.Context, r *record.Record) error {
 	object, err := r.Object()
 	if err != nil {
@@ -93,7 +93,7 @@ func (t *selector) Map(_ context.Context, r *record.Record) error {
 // RenameConfig configures the type rename.
 type RenameConfig struct {
 	Fields  map[schema.FieldPath]schema.FieldPath `json:"fields" jsonschema:"required,minProperties=1,description=Old field path to new field path"`
-	Missing Missing                               `json:"missing,omitempty" jsonschema:"enum=Error,enum=Skip,default=Skip,description=What an absent field is"`
+	Missing Missing                               `json:"missing,omitempty" jsonschema:"enum=Error,enum=Skip,default=Skip,description=What to do with an absent field"`
 }
 
 type renamer struct {
@@ -104,7 +104,7 @@ type renamer struct {
 }
 
 func renameSpec() Spec {
-	return specOf("rename", "Moves fields to other names or places.", newRename)
+	return specOf("rename", "Moves fields to other names or paths.", newRename)
 }
 
 func newRename(cfg RenameConfig, _ Env) (any, error) {
@@ -124,7 +124,7 @@ func newRename(cfg RenameConfig, _ Env) (any, error) {
 	return out, nil
 }
 
-// Map takes all fields out before it puts any in, so that names can be exchanged.
+// Map removes all fields before it sets any, so that names can be swapped.
 func (t *renamer) Map(_ context.Context, r *record.Record) error {
 	if t.onBytes(r) {
 		return nil
@@ -162,7 +162,7 @@ func (t *renamer) Map(_ context.Context, r *record.Record) error {
 	return nil
 }
 
-// onBytes renames one field; several might be exchanged for each other.
+// onBytes renames one field; several might be swapped.
 func (t *renamer) onBytes(r *record.Record) bool {
 	if len(t.from) != 1 {
 		return false

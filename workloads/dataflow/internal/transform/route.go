@@ -15,10 +15,10 @@ import (
 type RouteConfig struct {
 	Routes  []Route  `json:"routes" jsonschema:"required,minItems=1"`
 	Match   string   `json:"match,omitempty" jsonschema:"enum=First,enum=All,default=First,description=Whether a record takes its first route or all that match"`
-	Default []string `json:"default,omitempty" jsonschema:"description=Names of the sinks for records that no route takes; without it they are dropped"`
+	Default []string `json:"default,omitempty" jsonschema:"description=Names of the sinks for records that match no route; without it they are dropped"`
 }
 
-// Route leads the records for which When is true to Sinks.
+// Route sends the records for which When is true to Sinks.
 type Route struct {
 	When  schema.CELBool `json:"when" jsonschema:"required"`
 	Sinks []string       `json:"sinks" jsonschema:"required,minItems=1,description=Names of the pipeline's sinks"`
@@ -32,7 +32,7 @@ type router struct {
 }
 
 func routeSpec() Spec {
-	return specOf("route", "Leads records to some of the pipeline's sinks by CEL expressions.", newRoute)
+	return specOf("route", "Routes records to some of the pipeline's sinks by CEL expressions.", newRoute)
 }
 
 func newRoute(cfg RouteConfig, env Env) (any, error) {

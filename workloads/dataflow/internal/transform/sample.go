@@ -16,7 +16,7 @@ import (
 // SampleConfig configures the type sample.
 type SampleConfig struct {
 	Rate float64    `json:"rate" jsonschema:"required,minimum=0,maximum=1,description=The share of records to keep"`
-	Key  schema.CEL `json:"key,omitempty" jsonschema:"description=A CEL expression: records for which it gives the same are all kept or all dropped; default: each by chance"`
+	Key  schema.CEL `json:"key,omitempty" jsonschema:"description=A CEL expression: records for which it has the same value are all kept or all dropped; default: each at random"`
 }
 
 type sampler struct {
@@ -25,7 +25,7 @@ type sampler struct {
 }
 
 func sampleSpec() Spec {
-	return specOf("sample", "Keeps a share of the records, by chance or by key.", func(cfg SampleConfig, env Env) (any, error) {
+	return specOf("sample", "Keeps a share of the records, at random or by key.", func(cfg SampleConfig, env Env) (any, error) {
 		out := &sampler{rate: cfg.Rate}
 		if cfg.Key == "" {
 			return out, nil
@@ -36,7 +36,7 @@ func sampleSpec() Spec {
 	})
 }
 
-// Keep draws.
+// Keep decides at random, or by the key.
 func (s *sampler) Keep(r *record.Record) (bool, error) {
 	if s.key == nil {
 		return rand.Float64() < s.rate, nil

@@ -18,7 +18,7 @@ import (
 type SerializeConfig struct {
 	Field   schema.FieldPath `json:"field,omitempty" jsonschema:"description=The field to write as text; default: the whole value"`
 	Format  string           `json:"format" jsonschema:"required,enum=json,enum=csv,enum=logfmt,enum=url"`
-	Target  schema.FieldPath `json:"target,omitempty" jsonschema:"description=Where the text goes; default: in the field's place. With the whole value: default: the text becomes the record's bytes"`
+	Target  schema.FieldPath `json:"target,omitempty" jsonschema:"description=Where the text goes; default: in place of the field. With the whole value: default: the text becomes the record's bytes"`
 	Columns []string         `json:"columns,omitempty" jsonschema:"description=csv: the fields to write\\, in order; required for objects"`
 }
 
@@ -56,7 +56,7 @@ func newSerialize(cfg SerializeConfig, _ Env) (any, error) {
 	return out, nil
 }
 
-// Map writes the text.
+// Map serializes the value.
 func (s *serializer) Map(_ context.Context, r *record.Record) error {
 	tree, err := r.Tree()
 	if err != nil {

@@ -16,9 +16,9 @@ import (
 
 // SetConfig configures the type set.
 type SetConfig struct {
-	Values      map[schema.FieldPath]any        `json:"values,omitempty" jsonschema:"description=Fields and the constants to put there"`
-	Expressions map[schema.FieldPath]schema.CEL `json:"expressions,omitempty" jsonschema:"description=Fields and the CEL expressions that give their values; all see the record as it was before"`
-	IfMissing   bool                            `json:"ifMissing,omitempty" jsonschema:"description=Leave a field that is there and not null"`
+	Values      map[schema.FieldPath]any        `json:"values,omitempty" jsonschema:"description=Fields and the constants to set them to"`
+	Expressions map[schema.FieldPath]schema.CEL `json:"expressions,omitempty" jsonschema:"description=Fields and the CEL expressions for their values; all see the record as it was before"`
+	IfMissing   bool                            `json:"ifMissing,omitempty" jsonschema:"description=Leave a field that exists and is not null"`
 }
 
 type setter struct {
@@ -56,7 +56,7 @@ func newSet(cfg SetConfig, env Env) (any, error) {
 	return out, nil
 }
 
-// plain gives a constant of a config the types of a decoded record: whole numbers are int64.
+// plain converts a constant of a config to the types of a decoded record: whole numbers are int64.
 func plain(value any) any {
 	switch v := value.(type) {
 	case float64:
@@ -75,7 +75,7 @@ func plain(value any) any {
 	return value
 }
 
-// Map evaluates everything first, and sets then.
+// Map evaluates everything before it sets anything.
 func (s *setter) Map(_ context.Context, r *record.Record) error {
 	for i := range s.assignments {
 		value, err := s.assignments[i].eval(r)
@@ -107,7 +107,7 @@ func (s *setter) Map(_ context.Context, r *record.Record) error {
 	return nil
 }
 
-// onBytes sets the fields without decoding the record, where that is possible.
+// onBytes sets the fields without decoding the record, where possible.
 func (s *setter) onBytes(r *record.Record) bool {
 	e, ok := edit(r, s.fields)
 	if !ok {

@@ -26,7 +26,7 @@ type wrapper struct {
 }
 
 func wrapSpec() Spec {
-	return specOf("wrap", "Puts the whole value into a field of a new object; makes JSON of plain text.", func(cfg WrapConfig, _ Env) (any, error) {
+	return specOf("wrap", "Puts the whole value into a field of a new object; turns plain text into JSON.", func(cfg WrapConfig, _ Env) (any, error) {
 		at, err := newField(cfg.Field)
 		if err != nil {
 			return nil, fmt.Errorf(".field: %w", err)
@@ -74,7 +74,7 @@ type UnwrapConfig struct {
 type unwrapper struct{ field field }
 
 func unwrapSpec() Spec {
-	return specOf("unwrap", "Makes one field's value the whole record, such as the 'after' of a change event.", func(cfg UnwrapConfig, _ Env) (any, error) {
+	return specOf("unwrap", "Replaces the record with the value of one field, such as the 'after' of a change event.", func(cfg UnwrapConfig, _ Env) (any, error) {
 		at, err := newField(cfg.Field)
 		if err != nil {
 			return nil, fmt.Errorf(".field: %w", err)
@@ -98,30 +98,30 @@ func (u *unwrapper) Map(_ context.Context, r *record.Record) error {
 
 // DefaultConfig configures the type default.
 type DefaultConfig struct {
-	Values map[schema.FieldPath]any `json:"values" jsonschema:"required,minProperties=1,description=Fields and what they are when absent or null"`
+	Values map[schema.FieldPath]any `json:"values" jsonschema:"required,minProperties=1,description=Fields and their values when absent or null"`
 }
 
 func defaultSpec() Spec {
-	return specOf("default", "Fills in fields that are absent or null.", func(cfg DefaultConfig, env Env) (any, error) {
+	return specOf("default", "Sets fields that are absent or null.", func(cfg DefaultConfig, env Env) (any, error) {
 		return newSet(SetConfig{Values: cfg.Values, IfMissing: true}, env)
 	})
 }
 
 // CompactConfig configures the type compact.
 type CompactConfig struct {
-	EmptyText bool `json:"emptyText,omitempty" jsonschema:"description=Take fields with an empty text out, too"`
-	Empty     bool `json:"empty,omitempty" jsonschema:"description=Take empty objects and arrays out, too"`
+	EmptyText bool `json:"emptyText,omitempty" jsonschema:"description=Also remove fields with an empty text"`
+	Empty     bool `json:"empty,omitempty" jsonschema:"description=Also remove empty objects and arrays"`
 }
 
 type compactor struct{ cfg CompactConfig }
 
 func compactSpec() Spec {
-	return specOf("compact", "Takes null fields out, at every level.", func(cfg CompactConfig, _ Env) (any, error) {
+	return specOf("compact", "Removes null fields, at every level.", func(cfg CompactConfig, _ Env) (any, error) {
 		return &compactor{cfg: cfg}, nil
 	})
 }
 
-// Map compacts; a record without anything to take out keeps its bytes.
+// Map compacts; a record with nothing to remove keeps its bytes.
 func (c *compactor) Map(_ context.Context, r *record.Record) error {
 	tree, err := r.Tree()
 	if err != nil {
@@ -133,7 +133,7 @@ func (c *compactor) Map(_ context.Context, r *record.Record) error {
 	return nil
 }
 
-// compact reports whether something went. Items of arrays keep their places.
+// compact reports whether anything was removed. Array items keep their indexes.
 func (c *compactor) compact(value any) bool {
 	changed := false
 	switch v := value.(type) {
@@ -206,7 +206,7 @@ func titled(parts []string) []string {
 	return parts
 }
 
-// words splits a name at separators and where the case changes: HTTPStatus_code → HTTP Status code.
+// words splits a name at separators and case changes: HTTPStatus_code → HTTP Status code.
 func words(name string) []string {
 	var out []string
 	runes, start := []rune(name), 0
@@ -230,7 +230,7 @@ func words(name string) []string {
 	return out
 }
 
-// Map renames.
+// Map renames the keys.
 func (k *keyRenamer) Map(_ context.Context, r *record.Record) error {
 	object, err := r.Object()
 	if err != nil {
@@ -251,7 +251,7 @@ func (k *keyRenamer) object(object map[string]any) (map[string]any, error) {
 		if to == "" {
 			to = name
 		}
-		if _, taken := out[to]; taken {
+		if _, exists := out[to]; exists {
 			return nil, fmt.Errorf("two fields would have the name %q", to)
 		}
 		inner, err := k.value(value)

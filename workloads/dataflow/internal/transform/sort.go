@@ -15,7 +15,7 @@ import (
 
 // SortConfig configures the type sort.
 type SortConfig struct {
-	By []SortKey `json:"by" jsonschema:"required,minItems=1,description=Keys\\, the first decides first"`
+	By []SortKey `json:"by" jsonschema:"required,minItems=1,description=Keys in order of precedence"`
 }
 
 // SortKey is one key to sort by.
@@ -45,7 +45,7 @@ func newSort(cfg SortConfig, env Env) (any, error) {
 	return out, nil
 }
 
-// sortable is a record with its keys; err puts it at the end.
+// sortable is a record with its keys; err sorts it last.
 type sortable struct {
 	record record.Record
 	keys   []any

@@ -15,11 +15,11 @@ import (
 	"github.com/itechsmart/operator/workloads/dataflow/worker/config"
 )
 
-// TestFailure is one way in which a test's result differs from what it expects.
-// Its text quotes the test's own samples, which are part of the configuration.
+// TestFailure is one difference between a test's result and what it expects. Its text quotes the test's own
+// samples, which are part of the configuration.
 type TestFailure struct {
 	Test string `json:"test"`
-	// Index is the record's place among the results; -1: the failure is about the test as a whole.
+	// Index is the record's index in the results; -1: the failure is about the test as a whole.
 	Index   int    `json:"index"`
 	Message string `json:"message"`
 }
@@ -32,14 +32,14 @@ func (f TestFailure) Error() string {
 	return fmt.Sprintf("test %q: record %d: %s", f.Test, f.Index, f.Message)
 }
 
-// testTimeout bounds one test: a rate limit must not hold a rollout up.
+// testTimeout limits one test, so that a rate limit does not block a rollout.
 const testTimeout = 30 * time.Second
 
-// maxQuoted is how much of a value a message shows, in bytes.
+// maxQuoted is the most of a value that a message shows, in bytes.
 const maxQuoted = 400
 
-// RunTests runs every test of the pipeline through a chain of its own, without any
-// source or sink. The result is empty when all pass.
+// RunTests runs every test of the pipeline through a chain of its own, without any source or sink. The result
+// is empty if all pass.
 func RunTests(cfg *config.Pipeline) []TestFailure {
 	var failures []TestFailure
 	for i := range cfg.Tests {
@@ -55,7 +55,7 @@ func runTest(transforms []config.Transform, test *config.Test) []TestFailure {
 	steps := append([]config.Transform(nil), transforms...)
 	for i := range steps {
 		if steps[i].OnError == "" || steps[i].OnError == config.OnErrorFail {
-			steps[i].OnError = config.OnErrorDrop // so that the records behind the failed one are tested, too
+			steps[i].OnError = config.OnErrorDrop // so that the records after the failed one are tested, too
 		}
 	}
 	chain, err := Compile(steps, Env{})
@@ -135,7 +135,7 @@ func compareRecords(test *config.Test, batch *record.Batch) []TestFailure {
 	return out
 }
 
-// diff finds the first difference of two decoded values, in the order of names.
+// diff returns the first difference of two decoded values, in the order of names.
 func diff(path string, want, got any) (where, difference string) {
 	switch w := want.(type) {
 	case map[string]any:

@@ -15,12 +15,12 @@ import (
 // TextConfig configures the type text.
 type TextConfig struct {
 	Fields    []schema.FieldPath `json:"fields" jsonschema:"required,minItems=1"`
-	Operation string             `json:"operation" jsonschema:"required,enum=lower,enum=upper,enum=trim,enum=collapse,description=collapse makes every run of white space one blank"`
+	Operation string             `json:"operation" jsonschema:"required,enum=lower,enum=upper,enum=trim,enum=collapse,description=collapse turns every run of white space into one space"`
 	Missing   Missing            `json:"missing,omitempty" jsonschema:"enum=Error,enum=Skip,default=Skip"`
 }
 
 func textSpec() Spec {
-	return specOf("text", "Changes the letters' case of text fields or their white space.", newText)
+	return specOf("text", "Changes the case or the white space of text fields.", newText)
 }
 
 func newText(cfg TextConfig, _ Env) (any, error) {
@@ -35,7 +35,7 @@ func newText(cfg TextConfig, _ Env) (any, error) {
 type ReplaceConfig struct {
 	Fields  []schema.FieldPath `json:"fields" jsonschema:"required,minItems=1"`
 	Pattern schema.Regexp      `json:"pattern" jsonschema:"required,minLength=1,description=Regular expression (RE2)"`
-	With    string             `json:"with,omitempty" jsonschema:"description=What a match becomes; $1 or ${name} stands for a group"`
+	With    string             `json:"with,omitempty" jsonschema:"description=Replacement of a match; $1 or ${name} inserts a group"`
 	Missing Missing            `json:"missing,omitempty" jsonschema:"enum=Error,enum=Skip,default=Skip"`
 }
 
@@ -43,7 +43,7 @@ func replaceSpec() Spec {
 	return specOf("replace", "Replaces what matches a regular expression in text fields.", newReplace)
 }
 
-// maxGrowth bounds what replacing may make of a text, in bytes.
+// maxGrowth limits the result of a replacement, in bytes.
 const maxGrowth = 64 << 20
 
 func newReplace(cfg ReplaceConfig, _ Env) (any, error) {
@@ -62,7 +62,7 @@ func newReplace(cfg ReplaceConfig, _ Env) (any, error) {
 // TruncateConfig configures the type truncate.
 type TruncateConfig struct {
 	Fields  []schema.FieldPath `json:"fields" jsonschema:"required,minItems=1"`
-	Length  int                `json:"length" jsonschema:"required,minimum=0,description=Characters to leave"`
+	Length  int                `json:"length" jsonschema:"required,minimum=0,description=Characters to keep"`
 	Suffix  string             `json:"suffix,omitempty" jsonschema:"description=Appended to a text that was cut"`
 	Missing Missing            `json:"missing,omitempty" jsonschema:"enum=Error,enum=Skip,default=Skip"`
 }
@@ -91,13 +91,13 @@ func newTruncate(cfg TruncateConfig, _ Env) (any, error) {
 type SplitConfig struct {
 	Fields    []schema.FieldPath `json:"fields" jsonschema:"required,minItems=1"`
 	Separator string             `json:"separator,omitempty" jsonschema:"default=\\,,minLength=1"`
-	Trim      bool               `json:"trim,omitempty" jsonschema:"description=Take white space off the parts and leave empty parts out"`
-	Target    schema.FieldPath   `json:"target,omitempty" jsonschema:"description=Where the array goes; default: in the field's place"`
+	Trim      bool               `json:"trim,omitempty" jsonschema:"description=Trim white space from the parts and leave out empty parts"`
+	Target    schema.FieldPath   `json:"target,omitempty" jsonschema:"description=Where the array goes; default: in place of the field"`
 	Missing   Missing            `json:"missing,omitempty" jsonschema:"enum=Error,enum=Skip,default=Skip"`
 }
 
 func splitSpec() Spec {
-	return specOf("split", "Makes an array of a text's parts.", newSplit)
+	return specOf("split", "Splits a text into an array.", newSplit)
 }
 
 func newSplit(cfg SplitConfig, _ Env) (any, error) {
@@ -119,12 +119,12 @@ func newSplit(cfg SplitConfig, _ Env) (any, error) {
 type JoinConfig struct {
 	Fields    []schema.FieldPath `json:"fields" jsonschema:"required,minItems=1"`
 	Separator string             `json:"separator,omitempty" jsonschema:"default=\\,"`
-	Target    schema.FieldPath   `json:"target,omitempty" jsonschema:"description=Where the text goes; default: in the field's place"`
+	Target    schema.FieldPath   `json:"target,omitempty" jsonschema:"description=Where the text goes; default: in place of the field"`
 	Missing   Missing            `json:"missing,omitempty" jsonschema:"enum=Error,enum=Skip,default=Skip"`
 }
 
 func joinSpec() Spec {
-	return specOf("join", "Makes one text of an array's texts, numbers and booleans.", newJoin)
+	return specOf("join", "Joins the texts, numbers and booleans of an array into one text.", newJoin)
 }
 
 func newJoin(cfg JoinConfig, _ Env) (any, error) {

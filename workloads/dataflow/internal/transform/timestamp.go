@@ -18,11 +18,11 @@ import (
 // TimestampConfig configures the type timestamp.
 type TimestampConfig struct {
 	Field    schema.FieldPath `json:"field" jsonschema:"required"`
-	Formats  []string         `json:"formats,omitempty" jsonschema:"minItems=1,description=How the time may be written; tried in order. rfc3339; unix; unixMs; unixUs; unixNs; rfc1123; rfc822; apache; syslog; a strftime pattern (%Y-%m-%d) or a Go layout (2006-01-02). Default: rfc3339"`
-	Timezone string           `json:"timezone,omitempty" jsonschema:"default=UTC,description=IANA name of the zone of times that do not tell theirs"`
+	Formats  []string         `json:"formats,omitempty" jsonschema:"minItems=1,description=Accepted formats, tried in order. rfc3339; unix; unixMs; unixUs; unixNs; rfc1123; rfc822; apache; syslog; a strftime pattern (%Y-%m-%d) or a Go layout (2006-01-02). Default: rfc3339"`
+	Timezone string           `json:"timezone,omitempty" jsonschema:"default=UTC,description=IANA name of the zone for times without one"`
 	Target   schema.FieldPath `json:"target,omitempty" jsonschema:"description=The field that gets the time as written by 'output'; default: none"`
 	Output   string           `json:"output,omitempty" jsonschema:"default=rfc3339,description=How the target is written: as in 'formats'"`
-	Record   *bool            `json:"record,omitempty" jsonschema:"default=true,description=Make it the record's own time"`
+	Record   *bool            `json:"record,omitempty" jsonschema:"default=true,description=Use it as the record's own time"`
 }
 
 type timestamper struct {
@@ -69,7 +69,7 @@ func newTimestamp(cfg TimestampConfig, _ Env) (any, error) {
 	return out, nil
 }
 
-// Map reads the field without decoding the rest when only the record's time is set.
+// Map reads the field without decoding the rest if it only sets the record's time.
 func (t *timestamper) Map(_ context.Context, r *record.Record) error {
 	value, ok, err := t.from.read(r)
 	if err != nil {
@@ -137,7 +137,7 @@ func timeParser(formats []string, zone *time.Location) (func(any) (time.Time, er
 	}, nil
 }
 
-// fromUnix reads whole numbers exactly and fractions to the nanosecond's neighbourhood.
+// fromUnix converts whole numbers exactly, and fractions to about a nanosecond.
 func fromUnix(value any, unit int64) (time.Time, bool) {
 	if text, ok := value.(string); ok {
 		if whole, err := strconv.ParseInt(text, 10, 64); err == nil {
@@ -160,7 +160,7 @@ func fromUnix(value any, unit int64) (time.Time, bool) {
 	return time.Time{}, false
 }
 
-// inRange refuses years that RFC 3339 cannot write.
+// inRange refuses years that RFC 3339 cannot represent.
 func inRange(at time.Time) (time.Time, bool) {
 	at = at.UTC()
 	return at, at.Year() >= 0 && at.Year() <= 9999
@@ -210,7 +210,7 @@ func layoutOf(format string) (string, error) {
 		}
 		layout = out.String()
 	}
-	// A layout without any element formats two different times alike.
+	// A text without any layout element formats two different times alike.
 	a, b := time.Date(2001, 2, 3, 4, 5, 6, 7e8, time.UTC), time.Date(2012, 11, 20, 19, 18, 17, 8e8, time.UTC)
 	if a.Format(layout) == b.Format(layout) {
 		return "", fmt.Errorf("%q is neither a known format nor a layout", format)

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package transform holds the steps between sources and sinks. A transform is
-// one file: a Config struct, from which its JSON Schema is derived, and a
-// constructor in the package's one list.
+// Package transform holds the steps between sources and sinks. A transform is one file: a Config struct, from
+// which its JSON Schema is derived, and a constructor in the package's one list.
 //
-// A transform takes the smallest of four behaviours that serves it: Keeper
-// (drop or not), Mapper (one record in place), Reshaper (any number for one),
-// Transform (a batch at once). The Chain looks after `when`, onError and counts.
+// A transform implements the smallest of four behaviours that is enough: Keeper (drop or not), Mapper (one
+// record in place), Reshaper (any number for one), Transform (a batch at once). The Chain handles `when`,
+// onError and counts.
 package transform
 
 import (
@@ -16,7 +15,7 @@ import (
 	"github.com/itechsmart/operator/workloads/dataflow/internal/record"
 )
 
-// Keeper decides on one record whether it stays.
+// Keeper decides whether to keep a record.
 type Keeper interface {
 	Keep(r *record.Record) (bool, error)
 }
@@ -27,18 +26,18 @@ type Mapper interface {
 	Map(ctx context.Context, r *record.Record) error
 }
 
-// Reshaper gives any number of records for one.
+// Reshaper returns any number of records for one.
 type Reshaper interface {
-	// Reshape appends the results for one record to out; none means that it is dropped.
-	// On error the record is handled by the transform's onError policy.
+	// Reshape appends the results for one record to out; none drops it. On error the record is handled by the
+	// transform's onError policy.
 	Reshape(ctx context.Context, r *record.Record, out []record.Record) ([]record.Record, error)
 }
 
 // Transform changes a batch in place. Apply is called from one goroutine.
 type Transform interface {
-	// Apply may change and reorder batch.Records, which are those that `when` selects, but neither
-	// add nor drop any. Records that cannot be processed are reported in a *record.Errors by their
-	// index in the batch as Apply leaves it; any other error stops the pipeline.
+	// Apply may change and reorder batch.Records, which are those that `when` selects, but not add or drop any.
+	// Records that cannot be processed are reported in a *record.Errors by their index in the batch after
+	// Apply; any other error stops the pipeline.
 	Apply(ctx context.Context, batch *record.Batch) error
 }
 
@@ -55,14 +54,14 @@ type Env struct {
 type Spec struct {
 	Type    string
 	Summary string
-	// Config is a pointer to the transform's zero Config; its struct tags give the JSON Schema.
+	// Config points to the transform's zero Config; the JSON Schema is derived from its struct tags.
 	Config any
-	// New returns a Keeper, a Mapper, a Reshaper or a Transform. Its errors begin with the path
-	// below the transform's config: ".fields: …".
+	// New returns a Keeper, a Mapper, a Reshaper or a Transform. Its errors start with the path below the
+	// transform's config: ".fields: …".
 	New func(cfg any, env Env) (any, error)
 }
 
-// specOf makes a Spec from a typed constructor.
+// specOf builds a Spec from a typed constructor.
 func specOf[C any](kind, summary string, build func(cfg C, env Env) (any, error)) Spec {
 	return Spec{Type: kind, Summary: summary, Config: new(C), New: func(cfg any, env Env) (any, error) {
 		return build(*cfg.(*C), env)

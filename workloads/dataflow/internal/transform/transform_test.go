@@ -18,7 +18,7 @@ import (
 type example struct {
 	config string
 	in     string
-	// out is the JSON values that come out, one per line; empty: none.
+	// out lists the resulting JSON values, one per line; empty: none.
 	out string
 	// err is part of the record's error instead; invalid: of the configuration's.
 	err, invalid string
@@ -28,7 +28,7 @@ const secret = "s3cr3t-value"
 
 func noon() time.Time { return time.Date(2026, 3, 4, 12, 0, 0, 0, time.UTC) }
 
-// compile makes a chain of one transform. A `when` is cut off the config's front: "this.a > 1 | {}".
+// compile builds a chain of one transform. A `when` may precede the config: "this.a > 1 | {}".
 func compile(kind, cfg string, policy config.OnError) (*transform.Chain, error) {
 	step := config.Transform{Name: "step", Type: kind, OnError: policy}
 	if when, rest, found := strings.Cut(cfg, " | "); found {
@@ -38,7 +38,7 @@ func compile(kind, cfg string, policy config.OnError) (*transform.Chain, error) 
 	return transform.Compile([]config.Transform{step}, transform.Env{Now: noon})
 }
 
-// run tries the example on bytes and on a record that something has decoded before.
+// run runs the example on bytes and on a record that was decoded before.
 func run(t *testing.T, kind string, e example) {
 	t.Helper()
 	runOn(t, kind, e, record.New([]byte(e.in)))
@@ -53,7 +53,7 @@ func runOn(t *testing.T, kind string, e example, r record.Record) {
 	chain, err := compile(kind, e.config, config.OnErrorDrop)
 	if e.invalid != "" {
 		if err == nil || !strings.Contains(err.Error(), e.invalid) {
-			t.Errorf("%s %s: got error %v, want %q in it", kind, e.config, err, e.invalid)
+			t.Errorf("%s %s: got error %v, want it to contain %q", kind, e.config, err, e.invalid)
 		}
 		return
 	}
@@ -93,7 +93,7 @@ func runOn(t *testing.T, kind string, e example, r record.Record) {
 	}
 }
 
-// checkFailure expects the error, the record as it came, and no content in the error.
+// checkFailure expects the error, the unchanged record, and no content in the error.
 func checkFailure(t *testing.T, kind string, e example, result transform.Result) {
 	t.Helper()
 	if len(result.Failed) != 1 {
@@ -102,13 +102,13 @@ func checkFailure(t *testing.T, kind string, e example, result transform.Result)
 	}
 	failed := result.Failed[0]
 	if !strings.Contains(failed.Err.Error(), e.err) {
-		t.Errorf("%s %s on %s: got %q, want %q in it", kind, e.config, e.in, failed.Err, e.err)
+		t.Errorf("%s %s on %s: got %q, want it to contain %q", kind, e.config, e.in, failed.Err, e.err)
 	}
 	if strings.Contains(failed.Err.Error(), secret) {
 		t.Errorf("%s %s: the error quotes the record: %v", kind, e.config, failed.Err)
 	}
 	if got, err := failed.Record.Bytes(); err != nil || string(got) != e.in {
-		t.Errorf("%s %s: the failed record is %s, %v, want it as it came: %s", kind, e.config, got, err, e.in)
+		t.Errorf("%s %s: the failed record is %s, %v, want it unchanged: %s", kind, e.config, got, err, e.in)
 	}
 }
 
@@ -126,7 +126,7 @@ func sameJSON(a, b string) bool {
 	return string(one) == string(other)
 }
 
-// TestExamples has at least one good and one bad case of every type.
+// TestExamples checks that every type has at least one good and one bad case.
 func TestExamples(t *testing.T) {
 	for _, spec := range transform.All() {
 		cases := examples[spec.Type]
@@ -144,8 +144,7 @@ func TestExamples(t *testing.T) {
 	}
 }
 
-// TestBadValues gives every type values that it cannot process: none may panic, and what fails
-// must fail with an error that quotes nothing.
+// TestBadValues gives every type values that it cannot process: none may panic, and no error may quote them.
 func TestBadValues(t *testing.T) {
 	values := []string{
 		"", " ", "null", "true", "7", `"` + secret + `"`, "[]", `["` + secret + `"]`, "{", `{"a":`, `{"a":"` + secret, secret,

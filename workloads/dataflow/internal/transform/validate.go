@@ -14,13 +14,13 @@ import (
 
 // ValidateConfig configures the type validate.
 type ValidateConfig struct {
-	Schema map[string]any `json:"schema" jsonschema:"required,description=A JSON Schema (draft 2020-12) that every record has to follow; references to other documents are refused"`
+	Schema map[string]any `json:"schema" jsonschema:"required,description=A JSON Schema (draft 2020-12) that every record must match; references to other documents are refused"`
 }
 
 type validation struct{ schema *config.Schema }
 
 func validateSpec() Spec {
-	return specOf("validate", "Checks records against a JSON Schema; onError says what becomes of the others.", newValidate)
+	return specOf("validate", "Checks records against a JSON Schema; onError decides about the others.", newValidate)
 }
 
 func newValidate(cfg ValidateConfig, _ Env) (any, error) {
@@ -38,7 +38,7 @@ func newValidate(cfg ValidateConfig, _ Env) (any, error) {
 // maxShown is how many violations one error names.
 const maxShown = 5
 
-// Map leaves the record as it is.
+// Map does not change the record.
 func (v *validation) Map(_ context.Context, r *record.Record) error {
 	tree, err := r.Tree()
 	if err != nil {

@@ -9,7 +9,7 @@ import (
 	"github.com/itechsmart/operator/workloads/dataflow/worker/config/expr"
 )
 
-// view shows one record to an expression.
+// view exposes one record to an expression.
 type view struct {
 	r   *record.Record
 	now func() time.Time
@@ -47,7 +47,7 @@ func (e *evaluator) value(r *record.Record) (any, error) {
 	return e.program.Eval(&e.view)
 }
 
-// release lets go of the record, which may be large and long gone when the next one comes.
+// release drops the reference to the record, which may be large, until the next one.
 func (e *evaluator) release() { e.view.r = nil }
 
 // matcher is a predicate over records; nil matches every record.

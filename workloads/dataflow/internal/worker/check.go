@@ -26,7 +26,7 @@ type CheckResult struct {
 	Failures []CheckFailure `json:"failures"`
 }
 
-// CheckFailure is one field at fault, or one test that failed.
+// CheckFailure is one invalid field, or one failed test.
 type CheckFailure struct {
 	// Test is the test's name; "" for an error in the configuration.
 	Test string `json:"test"`
@@ -36,8 +36,8 @@ type CheckFailure struct {
 
 var errCheck = errors.New("check failed")
 
-// runCheck validates and tests, prints the result, and returns an error when anything failed.
-func runCheck(f flags, out io.Writer, lastWords string) error {
+// runCheck validates and tests, prints the result, and returns an error if anything failed.
+func runCheck(f flags, out io.Writer, terminationPath string) error {
 	result := CheckResult{Failures: []CheckFailure{}}
 	cfg, _, err := config.Load(f.config)
 	if err != nil {
@@ -53,7 +53,7 @@ func runCheck(f flags, out io.Writer, lastWords string) error {
 	if _, err := out.Write(append(data, '\n')); err != nil {
 		return err
 	}
-	if err := writeLastWords(lastWords, result); err != nil {
+	if err := writeTermination(terminationPath, result); err != nil {
 		return err
 	}
 	if !result.OK {
@@ -62,8 +62,8 @@ func runCheck(f flags, out io.Writer, lastWords string) error {
 	return nil
 }
 
-// writeLastWords writes as many failures as fit, as whole JSON. A file that is not there is not made.
-func writeLastWords(path string, result CheckResult) error {
+// writeTermination writes as many failures as fit, as valid JSON. It does not create a missing file.
+func writeTermination(path string, result CheckResult) error {
 	file, err := os.OpenFile(path, os.O_WRONLY|os.O_TRUNC, 0)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
@@ -94,7 +94,7 @@ func fitted(result CheckResult, limit int) []byte {
 	return data
 }
 
-// Check validates a configuration and, when it is valid, runs its tests.
+// Check validates a configuration and, if it is valid, runs its tests.
 func Check(cfg *config.Pipeline) []CheckFailure {
 	if err := validate(cfg); err != nil {
 		return []CheckFailure{{Message: err.Error()}}

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package worker is the pipeline worker's command line: it puts the engine, the
-// connectors, the transforms and the HTTP server together.
+// Package worker is the pipeline worker's command line: it wires up the engine, the connectors, the transforms
+// and the HTTP server.
 package worker
 
 import (
@@ -27,7 +27,7 @@ type flags struct {
 	pprof    bool
 }
 
-// Main runs the command line until it ends or SIGTERM has been served, and returns the exit code.
+// Main runs the command line until it ends or SIGTERM has been handled, and returns the exit code.
 func Main(version string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
@@ -38,7 +38,7 @@ func Main(version string) int {
 	return 0
 }
 
-// Command returns the whole command line; `run` is what it does without a subcommand.
+// Command returns the command line; without a subcommand it does `run`.
 func Command(version string) *cobra.Command {
 	f := flags{version: version}
 	run := &cobra.Command{

@@ -26,7 +26,7 @@ import (
 	"github.com/itechsmart/operator/workloads/dataflow/worker/config"
 )
 
-// asWorker makes this test binary behave as the worker, so that a test can kill a real process.
+// asWorker makes this test binary run the worker, so that a test can kill a real process.
 const asWorker = "DATAFLOW_TEST_AS_WORKER"
 
 func TestMain(m *testing.M) {
@@ -36,7 +36,7 @@ func TestMain(m *testing.M) {
 	servers.Main(m)
 }
 
-// fault is one pipeline from topic in to topic out under a producer that never stops for long.
+// fault is one pipeline from topic in to topic out, fed by a producer that retries through outages.
 type fault struct {
 	t       *testing.T
 	binding backend.Binding
@@ -125,7 +125,7 @@ func (f *fault) produce(ctx context.Context) error {
 	return nil
 }
 
-// reached waits until the producer has come so far.
+// reached waits until the producer has written n records.
 func (f *fault) reached(n int64) {
 	f.t.Helper()
 	f.until("the producer reaches "+strconv.FormatInt(n, 10), func() bool { return f.written.Load() >= n })
@@ -142,7 +142,7 @@ func (f *fault) until(what string, ok func() bool) {
 	}
 }
 
-// counts reads all of a topic: how often each number is there.
+// counts reads a whole topic and counts each number.
 func (f *fault) counts(ctx context.Context, topic string) (map[int]int, error) {
 	seen := map[int]int{}
 	dialer, err := backendkafka.Dialer(f.binding)
@@ -180,7 +180,7 @@ func (f *fault) counts(ctx context.Context, topic string) (map[int]int, error) {
 	return seen, nil
 }
 
-// verify waits until every number is in topic out, and bounds the duplicates that the pipeline made.
+// verify waits until every number is in topic out, and limits the duplicates that the pipeline made.
 func (f *fault) verify(ctx context.Context, faults int) {
 	f.t.Helper()
 	in, err := f.counts(ctx, "in")
@@ -196,25 +196,25 @@ func (f *fault) verify(ctx context.Context, faults int) {
 	produced, arrived := 0, 0
 	for n := range faultRecords {
 		if out[n] == 0 {
-			f.t.Fatalf("record %d is lost", n)
+			f.t.Fatalf("record %d was lost", n)
 		}
 		produced += in[n]
 		arrived += out[n]
 	}
 	duplicates := arrived - produced
-	// What is in flight at a fault may be written twice: at most the engine's budget, 16 MiB.
+	// Records in flight at a fault may be written twice: at most the engine's budget, 16 MiB.
 	bound := faults * (16 << 20) / (faultSize + 192)
 	f.t.Logf("%d records in, %d out: none lost, %d duplicates by %d faults (bound %d); all there %v after the producer's end",
 		produced, arrived, duplicates, faults, bound, time.Since(began).Round(time.Millisecond))
 	if duplicates > bound || duplicates < 0 {
-		f.t.Errorf("%d duplicates, at most %d are explained", duplicates, bound)
+		f.t.Errorf("%d duplicates, want at most %d", duplicates, bound)
 	}
 	if waited := time.Since(began); waited > time.Minute {
 		f.t.Errorf("convergence took %v", waited)
 	}
 }
 
-func TestNothingIsLostWhenTheBrokerIsKilled(t *testing.T) {
+func TestNoRecordIsLostWhenTheBrokerIsKilled(t *testing.T) {
 	if testing.Short() {
 		t.Skip("kills a broker")
 	}
@@ -234,22 +234,22 @@ func TestNothingIsLostWhenTheBrokerIsKilled(t *testing.T) {
 
 	for i, at := range []int64{faultRecords / 4, faultRecords / 2} {
 		f.reached(at)
-		f.until("all is well", func() bool { status := e.Status(); return status.Ready && status.Records.Out > 0 })
+		f.until("the pipeline is healthy", func() bool { status := e.Status(); return status.Ready && status.Records.Out > 0 })
 		server.Kill()
 		killed := time.Now()
-		f.until("the outage shows in the status", func() bool {
+		f.until("the status reports the outage", func() bool {
 			status := e.Status()
 			return status.Sources[0].LastError != "" || status.Sinks[0].LastError != ""
 		})
 		shown := time.Since(killed)
 		if shown > 10*time.Second {
-			t.Errorf("the outage showed after %v", shown)
+			t.Errorf("the outage was reported after %v", shown)
 		}
 		server.Restart(t)
 		back := time.Now()
 		out := e.Status().Records.Out
 		f.until("records flow again", func() bool { return e.Status().Ready && e.Status().Records.Out > out })
-		t.Logf("kill %d: shown after %v, flowing %v after the broker's return", i+1, shown.Round(time.Millisecond), time.Since(back).Round(time.Millisecond))
+		t.Logf("kill %d: reported after %v, flowing %v after the broker's restart", i+1, shown.Round(time.Millisecond), time.Since(back).Round(time.Millisecond))
 	}
 	if err := <-producing; err != nil {
 		t.Fatal(err)
@@ -261,7 +261,7 @@ func TestNothingIsLostWhenTheBrokerIsKilled(t *testing.T) {
 	}
 }
 
-func TestNothingIsLostWhenTheWorkerIsKilled(t *testing.T) {
+func TestNoRecordIsLostWhenTheWorkerIsKilled(t *testing.T) {
 	if testing.Short() {
 		t.Skip("kills processes")
 	}

@@ -33,7 +33,7 @@ func newChain(transforms []config.Transform) (engine.Chain, error) {
 	return transform.Compile(transforms, transform.Env{Now: time.Now})
 }
 
-// runPipeline runs until ctx ends and what was read is written, or time is up.
+// runPipeline runs until ctx ends and what was read is written, or the time for draining is over.
 func runPipeline(ctx context.Context, f flags) error {
 	log, err := newLogger(f.logLevel)
 	if err != nil {
@@ -82,13 +82,13 @@ func runPipeline(ctx context.Context, f flags) error {
 	return err
 }
 
-// validate holds the configuration against what this worker really has linked.
+// validate checks the configuration against what is linked into this worker.
 func validate(cfg *config.Pipeline) error {
-	known, err := catalogue.Build()
+	linked, err := catalogue.Build()
 	if err != nil {
 		return err
 	}
-	problems := config.ValidateWith(cfg, known)
+	problems := config.ValidateWith(cfg, linked)
 	all := make([]error, len(problems))
 	for i, problem := range problems {
 		all[i] = problem
@@ -96,16 +96,16 @@ func validate(cfg *config.Pipeline) error {
 	return errors.Join(all...)
 }
 
-// watch hands over the connections whenever the file's have changed.
+// watch passes on the connections whenever those in the file have changed.
 func watch(ctx context.Context, path string, running *config.Pipeline, log *slog.Logger, reload func(map[string]map[string]string)) {
 	current := running.Connections
 	filewatch.Run(ctx, filepath.Dir(path), log, func() {
 		fresh, _, err := config.Load(path)
 		switch {
 		case err != nil:
-			log.Warn("the changed configuration cannot be read; the old one stays", "error", err)
+			log.Warn("the changed configuration cannot be read; the old one remains in use", "error", err)
 		case fresh.Hash() != running.Hash():
-			log.Warn("more than connections changed in the configuration; it takes a new worker", "hash", fresh.Hash())
+			log.Warn("more than connections changed in the configuration; a new worker is needed", "hash", fresh.Hash())
 		case !equal(current, fresh.Connections):
 			current = fresh.Connections
 			reload(current)

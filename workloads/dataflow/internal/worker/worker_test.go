@@ -21,7 +21,7 @@ import (
 	"github.com/itechsmart/operator/workloads/dataflow/worker/config"
 )
 
-// example generates ten records and drops them.
+// example generates ten records and discards them.
 func example() *config.Pipeline {
 	return &config.Pipeline{
 		Namespace: "shop", Name: "orders", Generation: 3, ConsumerGroup: "shop-orders", Delivery: config.AtLeastOnce, MaxRecordBytes: 1 << 20,
@@ -100,7 +100,7 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-func TestLastWordsFitAndAreWhole(t *testing.T) {
+func TestTerminationMessageFitsAndIsValid(t *testing.T) {
 	var result CheckResult
 	for i := range 100 {
 		result.Failures = append(result.Failures, CheckFailure{Test: fmt.Sprint(i), Message: strings.Repeat("é", 700)})
@@ -112,7 +112,8 @@ func TestLastWordsFitAndAreWhole(t *testing.T) {
 	}
 }
 
-// TestWatch swaps the file as kubelet does: a new directory, and a symbolic link that is renamed over the old.
+// TestWatch replaces the file as kubelet does: a new directory, and a symbolic link that is renamed over the
+// old one.
 func TestWatch(t *testing.T) {
 	dir := t.TempDir()
 	publish := func(version string, cfg *config.Pipeline) {
@@ -157,11 +158,11 @@ func TestWatch(t *testing.T) {
 			t.Errorf("got %v", c)
 		}
 	case <-time.After(30 * time.Second):
-		t.Fatal("the change was not noticed")
+		t.Fatal("the change was not detected")
 	}
 }
 
-// firstLine tells that a logger was used.
+// firstLine records that a logger was used.
 type firstLine struct {
 	slog.Handler
 	seen chan struct{}
@@ -220,7 +221,7 @@ func TestServerShowsNoCredential(t *testing.T) {
 		}
 	}
 	if code, _ := get("/debug/pprof/"); code != http.StatusNotFound {
-		t.Errorf("pprof answers %d without being asked for", code)
+		t.Errorf("pprof responds with %d although it is disabled", code)
 	}
 	cancel()
 	if err := <-ended; err != nil {

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package connectortest is the conformance suite of connectors: one for sources,
-// one for sinks. A connector's test supplies a harness; what a connector must do
-// is written here once.
+// Package connectortest is the conformance suite of connectors: one for sources, one for sinks. A connector's
+// test supplies a harness; the required behaviour is tested here, once.
 package connectortest
 
 import (
@@ -23,21 +22,21 @@ import (
 	"github.com/itechsmart/operator/workloads/dataflow/worker/config"
 )
 
-// Common is the part that the harnesses of both directions share.
+// Common holds what the harnesses of both directions share.
 type Common struct {
 	Spec connector.Spec
 	// Config is the component's config, as JSON or anything that marshals to it.
 	Config any
-	// Env carries the binding and what else differs from Env's defaults (see NewEnv).
+	// Env holds the binding and whatever differs from the defaults of NewEnv.
 	Env connector.Env
-	// BadConfigs maps configs that must be refused to the field that the error must name.
+	// BadConfigs maps configs that must be refused to the field the error must name.
 	BadConfigs map[string]string
-	// Unreachable is a binding, or with UnreachableConfig a config, behind which nothing answers.
+	// Unreachable is a binding, or with UnreachableConfig a config, for a server that does not answer.
 	Unreachable       *backend.Binding
 	UnreachableConfig any
 }
 
-// openTimeout is how long an open may take that cannot succeed; slack is what a busy machine adds.
+// openTimeout limits an open that cannot succeed; slack is what a busy machine adds.
 const (
 	openTimeout = 2 * time.Second
 	slack       = 8 * time.Second
@@ -62,7 +61,7 @@ func NewEnv(t testing.TB, spec connector.Spec, binding backend.Binding) connecto
 	}
 }
 
-// Payload returns the text of record n: it holds what careless quoting breaks.
+// Payload returns the text of record n, with everything that careless quoting breaks.
 func Payload(n int) string {
 	return fmt.Sprintf("record %d: ü \"quoted\" 'single' \\ back\ttab\nline; -- {}", n)
 }
@@ -73,7 +72,7 @@ func Value(n int) []byte {
 	return fmt.Appendf(nil, `{"n":%d,"text":%s}`, n, text)
 }
 
-// number reads a record back; ok is false when it is not as Value made it.
+// number parses a record; ok is false if it differs from what Value returns.
 func number(data []byte) (n int, ok bool) {
 	var value struct {
 		N    json.RawMessage `json:"n"`
@@ -82,7 +81,7 @@ func number(data []byte) (n int, ok bool) {
 	if json.Unmarshal(data, &value) != nil {
 		return 0, false
 	}
-	// Formats without types (CSV) give numbers as strings.
+	// Formats without types (CSV) return numbers as strings.
 	if json.Unmarshal(bytes.Trim(value.N, `"`), &n) != nil {
 		return 0, false
 	}
@@ -133,7 +132,7 @@ func closeNow(t testing.TB, c closer) {
 	}
 }
 
-// opener opens either direction.
+// opener returns a function that opens either direction.
 func (c *Common) opener() func(context.Context, any, connector.Env) (closer, error) {
 	if c.Spec.Kind == connector.KindSource {
 		return func(ctx context.Context, cfg any, env connector.Env) (closer, error) {
@@ -145,7 +144,7 @@ func (c *Common) opener() func(context.Context, any, connector.Env) (closer, err
 	}
 }
 
-// common runs what both directions share.
+// common runs the tests that both directions share.
 func common(t *testing.T, make func(t *testing.T) Common) {
 	t.Run("Spec", func(t *testing.T) {
 		c := make(t)
@@ -169,13 +168,13 @@ func common(t *testing.T, make func(t *testing.T) Common) {
 	t.Run("UnreachableEndsInTime", func(t *testing.T) {
 		c := make(t)
 		if c.Unreachable == nil && c.UnreachableConfig == nil {
-			t.Skip("nothing to reach")
+			t.Skip("connects to nothing")
 		}
 		c.failsInTime(t)
 	})
 }
 
-// refuses tells that a config is refused, by its schema or at opening, with the field in the text.
+// refuses checks that a config is refused, by its schema or at opening, with an error that names the field.
 func (c *Common) refuses(t *testing.T, text, field string) {
 	t.Helper()
 	cfg, err := connector.Decode(c.Spec, json.RawMessage(text))
@@ -183,12 +182,12 @@ func (c *Common) refuses(t *testing.T, text, field string) {
 		var opened closer
 		if opened, err = c.opener()(bounded(t), cfg, c.Env); err == nil {
 			closeNow(t, opened)
-			t.Errorf("config %s is accepted", text)
+			t.Errorf("config %s was accepted", text)
 			return
 		}
 	}
 	if !errors.Is(err, backend.ErrInvalid) || !strings.Contains(err.Error(), field) {
-		t.Errorf("config %s: error %q, want backend.ErrInvalid that names %q", text, err, field)
+		t.Errorf("config %s: error %q, want backend.ErrInvalid naming %q", text, err, field)
 	}
 }
 
@@ -210,20 +209,20 @@ func (c *Common) failsInTime(t *testing.T) {
 		closeNow(t, opened)
 	}
 	if err == nil {
-		t.Fatal("no error although nothing answers")
+		t.Fatal("no error although the server does not answer")
 	}
 	if took := time.Since(start); took > openTimeout+slack {
 		t.Errorf("took %v, the context ended after %v", took, openTimeout)
 	}
 	if env.Binding.Password != "" && strings.Contains(err.Error(), env.Binding.Password) {
-		t.Error("the error shows the password")
+		t.Error("the error contains the password")
 	}
 	if errors.Is(err, backend.ErrInvalid) {
-		t.Errorf("%v: wraps backend.ErrInvalid, though trying again may help", err)
+		t.Errorf("%v: wraps backend.ErrInvalid, but a retry may help", err)
 	}
 }
 
-// use does one operation, for connectors that connect when they are first used.
+// use does one operation, for connectors that connect on first use.
 func (c *Common) use(ctx context.Context, opened closer) error {
 	switch v := opened.(type) {
 	case connector.Source:

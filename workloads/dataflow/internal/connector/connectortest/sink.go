@@ -20,22 +20,22 @@ import (
 // SinkHarness is one sink with an empty destination of its own.
 type SinkHarness struct {
 	Common
-	// Stored returns all that the destination holds, each as a JSON object with n and text, by a way
-	// of its own. It is called while the sink is open.
+	// Stored returns everything the destination holds, each as a JSON object with n and text, read without the
+	// sink. It is called while the sink is open.
 	Stored func(t testing.TB) [][]byte
-	// Ordered: the destination keeps the order of writing.
+	// Ordered: the destination preserves the write order.
 	Ordered bool
 	// Idempotent: a batch that is written twice, with the same origins, is stored once.
 	Idempotent bool
-	// Keyed: the destination knows records by their content, whatever their origin (an upsert).
+	// Keyed: the destination identifies records by content, whatever their origin (an upsert).
 	Keyed bool
-	// Refused is a value that the destination refuses; nil when it takes everything.
+	// Refused is a value the destination refuses; nil if it accepts everything.
 	Refused []byte
 	// Discards: nothing is stored, and Stored is not called.
 	Discards bool
 }
 
-// Sink runs the suite; make gives each test a harness with an empty destination.
+// Sink runs the suite; make returns a harness with an empty destination for each test.
 func Sink(t *testing.T, make func(t *testing.T) SinkHarness) {
 	common(t, func(t *testing.T) Common { return make(t).Common })
 	t.Run("DurableAfterWrite", func(t *testing.T) { h := make(t); h.durable(t) })
@@ -57,7 +57,7 @@ func (h *SinkHarness) open(t testing.TB) connector.Sink {
 	return sink
 }
 
-// batch makes records from to from+n-1 in all the forms that the engine hands over.
+// batch returns records from to from+n-1 in all the forms the engine passes.
 func batch(from, n int) *record.Batch {
 	out := &record.Batch{}
 	for i := from; i < from+n; i++ {
@@ -67,7 +67,7 @@ func batch(from, n int) *record.Batch {
 			r = record.New(Value(i))
 		case 1: // changed by a transform
 			r = record.FromTree(map[string]any{"n": int64(i), "text": Payload(i)})
-		case 2: // printed over several lines
+		case 2: // indented over several lines
 			var pretty bytes.Buffer
 			_ = json.Indent(&pretty, Value(i), "", "  ") // Value is valid
 			r = record.New(pretty.Bytes())
@@ -87,14 +87,14 @@ func write(t testing.TB, sink connector.Sink, b *record.Batch) {
 	}
 }
 
-// stored reads back and counts by record.
+// stored reads everything back and counts each record.
 func (h *SinkHarness) stored(t testing.TB) (list []int, counts map[int]int) {
 	t.Helper()
 	counts = map[int]int{}
 	for _, data := range h.Stored(t) {
 		n, ok := number(data)
 		if !ok {
-			t.Errorf("stored record is changed: %.300s", data)
+			t.Errorf("stored record was changed: %.300s", data)
 			continue
 		}
 		list = append(list, n)
@@ -116,12 +116,12 @@ func (h *SinkHarness) expect(t testing.TB, total int) {
 	for n := range total {
 		if counts[n] != 1 && wrong < 5 {
 			wrong++
-			t.Errorf("record %d is stored %d times", n, counts[n])
+			t.Errorf("record %d was stored %d times", n, counts[n])
 		}
 	}
 	for i := 1; h.Ordered && i < len(list); i++ {
 		if list[i] < list[i-1] {
-			t.Fatalf("record %d is stored after %d", list[i], list[i-1])
+			t.Fatalf("record %d was stored after %d", list[i], list[i-1])
 		}
 	}
 }
@@ -159,7 +159,7 @@ func (h *SinkHarness) big(t *testing.T) {
 	h.expect(t, 10_000)
 }
 
-// bisect does as the engine does with a batch that is refused as a whole.
+// bisect splits a batch that is refused as a whole, as the engine does.
 func bisect(t testing.TB, sink connector.Sink, records []record.Record, refused map[string]error) {
 	t.Helper()
 	err := sink.Write(bounded(t), &record.Batch{Records: records})
@@ -183,7 +183,7 @@ func bisect(t testing.TB, sink connector.Sink, records []record.Record, refused 
 
 func (h *SinkHarness) refused(t *testing.T) {
 	if h.Refused == nil {
-		t.Skip("the destination takes everything")
+		t.Skip("the destination accepts everything")
 	}
 	sink := h.open(t)
 	defer closeNow(t, sink)
@@ -194,7 +194,7 @@ func (h *SinkHarness) refused(t *testing.T) {
 	refused := map[string]error{}
 	bisect(t, sink, records, refused)
 	if len(refused) != 1 || refused["bad"] == nil {
-		t.Errorf("refused %v, want just the bad record", refused)
+		t.Errorf("refused %v, want only the bad record", refused)
 	}
 	if cause := refused["bad"]; cause != nil && strings.Contains(cause.Error(), "CONFIDENTIAL") {
 		t.Errorf("the error quotes the record: %v", cause)
@@ -208,7 +208,7 @@ func (h *SinkHarness) repeated(t *testing.T) {
 	sink := h.open(t)
 	b := batch(0, 30)
 	write(t, sink, b)
-	write(t, sink, b) // as after an answer that got lost
+	write(t, sink, b) // as after a lost response
 	closeNow(t, sink)
 	sink = h.open(t)
 	defer closeNow(t, sink)
@@ -223,15 +223,15 @@ func (h *SinkHarness) repeated(t *testing.T) {
 	_, counts := h.stored(t)
 	for n := range 30 {
 		if counts[n] < 1 || counts[n] > 3 {
-			t.Errorf("record %d is stored %d times after three writes", n, counts[n])
+			t.Errorf("record %d was stored %d times after three writes", n, counts[n])
 		}
 	}
 }
 
-// equal: batches of other records that happen to look alike are no repetition.
+// equal checks that batches of other records with equal content are not deduplicated.
 func (h *SinkHarness) equal(t *testing.T) {
 	if h.Discards || h.Keyed {
-		t.Skip("records are told apart by their content")
+		t.Skip("records are identified by their content")
 	}
 	sink := h.open(t)
 	defer closeNow(t, sink)
@@ -265,7 +265,7 @@ func (h *SinkHarness) ended(t *testing.T) {
 			t.Errorf("%v wraps backend.ErrInvalid", err)
 		}
 	case <-time.After(slack):
-		t.Fatal("Write does not return although its context ended")
+		t.Fatal("Write did not return after its context ended")
 	}
 	if !h.Discards && !h.Idempotent {
 		return

@@ -13,26 +13,26 @@ import (
 	"github.com/itechsmart/operator/workloads/dataflow/internal/record"
 )
 
-// SourceHarness is one source with a place of its own to read from.
+// SourceHarness is one source with data of its own to read.
 type SourceHarness struct {
 	Common
-	// Seed makes records from to from+n-1 available, each as Value makes it.
+	// Seed makes records from to from+n-1 available, each as Value returns it.
 	Seed func(t testing.TB, from, n int)
-	// SeedBad makes one message available that the codec refuses; nil when there is no such thing.
+	// SeedBad makes one message available that the codec refuses; nil if there is no such message.
 	SeedBad func(t testing.TB)
 	// Bounded: Read ends with connector.ErrFinished after the last record.
 	Bounded bool
-	// Stateless: the source starts afresh each time (made-up data).
+	// Stateless: the source starts from the beginning each time (generated data).
 	Stateless bool
-	// Number reads a record's number; nil: the record is as Value made it.
+	// Number returns a record's number; nil: the record is as Value returns it.
 	Number func(value []byte) (int, bool)
-	// NoOrigin: the records come from nowhere that could be named.
+	// NoOrigin: the records have no origin.
 	NoOrigin bool
-	// Repeats is how many records in a row of what was acknowledged may come again after a restart.
+	// Repeats is how many consecutive acknowledged records may be read again after a restart.
 	Repeats int
 }
 
-// Source runs the suite; make gives each test a harness with nothing in it yet.
+// Source runs the suite; make returns an empty harness for each test.
 func Source(t *testing.T, make func(t *testing.T) SourceHarness) {
 	common(t, func(t *testing.T) Common { return make(t).Common })
 	t.Run("DeliversAllOnce", func(t *testing.T) { h := make(t); h.deliversAllOnce(t) })
@@ -53,19 +53,19 @@ func (h *SourceHarness) open(t testing.TB) connector.Source {
 	return source
 }
 
-// read returns the next batch that has something in it.
+// read returns the next batch that is not empty.
 func (h *SourceHarness) read(t testing.TB, ctx context.Context, source connector.Source) (*record.Batch, bool) {
 	t.Helper()
 	for {
 		batch, err := source.Read(ctx)
 		if errors.Is(err, connector.ErrFinished) {
 			if !h.Bounded {
-				t.Fatal("Read says that an unbounded source has finished")
+				t.Fatal("Read returned ErrFinished for an unbounded source")
 			}
 			return nil, false
 		}
 		if errors.Is(err, backend.ErrUnavailable) && ctx.Err() == nil {
-			continue // the engine asks again too: a broker that has just begun, say
+			continue // the engine retries too, e.g. while a broker starts
 		}
 		if err != nil {
 			t.Fatalf("Read: %v", err)
@@ -93,14 +93,14 @@ func (h *SourceHarness) numbers(t testing.TB, batch *record.Batch) []int {
 		}
 		n, ok := read(data)
 		if !ok {
-			t.Fatalf("record came out changed: %s", data)
+			t.Fatalf("record was changed: %s", data)
 		}
 		out = append(out, n)
 	}
 	return out
 }
 
-// collect reads and acknowledges until count distinct records are there (and, if bounded, to the end).
+// collect reads and acknowledges until it has count distinct records (and, if bounded, to the end).
 func (h *SourceHarness) collect(t testing.TB, source connector.Source, count int) map[int]int {
 	t.Helper()
 	ctx := bounded(t)
@@ -132,7 +132,7 @@ func once(t testing.TB, seen map[int]int, from, to int) {
 	t.Helper()
 	for n := from; n < to; n++ {
 		if seen[n] != 1 {
-			t.Errorf("record %d came %d times", n, seen[n])
+			t.Errorf("record %d was read %d times", n, seen[n])
 		}
 	}
 }
@@ -152,10 +152,10 @@ func (h *SourceHarness) deliversAllOnce(t *testing.T) {
 	once(t, h.collect(t, source, 50), 250, 300)
 }
 
-// resumes: what was acknowledged does not come again, all else does.
+// resumes checks that after a restart only unacknowledged records are read again.
 func (h *SourceHarness) resumes(t *testing.T) {
 	if h.Stateless {
-		t.Skip("keeps no place")
+		t.Skip("stores no position")
 	}
 	h.Seed(t, 0, 100)
 	source := h.open(t)
@@ -167,7 +167,7 @@ func (h *SourceHarness) resumes(t *testing.T) {
 	}
 	ack(t, ctx, source, batch)
 	if len(acknowledged) < 100 {
-		h.read(t, ctx, source) // taken, never acknowledged
+		h.read(t, ctx, source) // read, never acknowledged
 	}
 	closeNow(t, source)
 
@@ -203,17 +203,17 @@ func (h *SourceHarness) expectRest(t *testing.T, source connector.Source, acknow
 		case acknowledged[n] && seen[n] > 0:
 			repeated++
 		case !acknowledged[n] && seen[n] != 1:
-			t.Errorf("record %d was not acknowledged and came %d times after the restart", n, seen[n])
+			t.Errorf("record %d was not acknowledged and was read %d times after the restart", n, seen[n])
 		}
 	}
 	if repeated > h.Repeats {
-		t.Errorf("%d acknowledged records came again, at most %d may", repeated, h.Repeats)
+		t.Errorf("%d acknowledged records were read again, want at most %d", repeated, h.Repeats)
 	}
 }
 
 func (h *SourceHarness) rereads(t *testing.T) {
 	if h.Stateless {
-		t.Skip("keeps no place")
+		t.Skip("stores no position")
 	}
 	h.Seed(t, 0, 30)
 	source := h.open(t)
@@ -226,7 +226,7 @@ func (h *SourceHarness) rereads(t *testing.T) {
 
 func (h *SourceHarness) acksMany(t *testing.T) {
 	if h.Stateless {
-		t.Skip("keeps no place")
+		t.Skip("stores no position")
 	}
 	h.Seed(t, 0, 100)
 	source := h.open(t)
@@ -264,7 +264,7 @@ func (h *SourceHarness) cancels(t *testing.T) {
 			}
 		}
 	}()
-	// Whether Read waits or works when the context ends, it has to return.
+	// Read must return when the context ends, whether it waits or works.
 	timer := time.AfterFunc(200*time.Millisecond, cancel)
 	defer timer.Stop()
 	defer cancel()
@@ -283,7 +283,7 @@ func (h *SourceHarness) cancels(t *testing.T) {
 
 func (h *SourceHarness) bad(t *testing.T) {
 	if h.SeedBad == nil {
-		t.Skip("the codec refuses nothing here")
+		t.Skip("the codec refuses nothing")
 	}
 	h.Seed(t, 0, 5)
 	h.SeedBad(t)
@@ -316,7 +316,7 @@ func (h *SourceHarness) bad(t *testing.T) {
 
 func (h *SourceHarness) origin(t *testing.T) {
 	if h.NoOrigin {
-		t.Skip("the records come from nowhere")
+		t.Skip("the records have no origin")
 	}
 	h.Seed(t, 0, 20)
 	source := h.open(t)

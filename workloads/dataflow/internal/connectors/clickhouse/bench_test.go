@@ -40,8 +40,8 @@ func benchBatch(rows, note int) *record.Batch {
 	return batch
 }
 
-// BenchmarkInsert compares this sink with what a careful program of its own would do: decode
-// the JSON into a struct and append it to a columnar batch of the official client.
+// BenchmarkInsert compares this sink with a careful hand-written program: decode the JSON into a struct and
+// append it to a columnar batch of the official client.
 func BenchmarkInsert(b *testing.B) {
 	ctx := context.Background()
 	binding := servers.ClickHouse(b)

@@ -13,9 +13,9 @@ import (
 	"github.com/itechsmart/operator/internal/backend"
 )
 
-// The codes that matter, from ClickHouse's src/Common/ErrorCodes.cpp.
+// The relevant codes of ClickHouse's src/Common/ErrorCodes.cpp.
 var (
-	// invalidCodes: the data is at fault; the engine looks for the records.
+	// invalidCodes: the data is invalid; the engine looks for the records.
 	invalidCodes = codes(6, 25, 26, 27, 33, 34, 38, 39, 41, 43, 50, 53, 67, 69, 70, 72, 117, 128, 130, 131, 133, 190, 321,
 		349, 376, 407, 421, 441, 457, 467, 469, 471, 536, 540, 573, 632, 636, 652, 675, 676, 677, 678, 691)
 	// missingCodes: the database, the table or a column does not exist (yet).
@@ -23,14 +23,14 @@ var (
 	authCodes    = codes(192, 193, 194, 195, 497, 516, 164)
 )
 
-// reasons are the texts for error codes; the server's own text may quote a row.
+// reasons maps codes to error texts of our own; the server's may quote a row.
 var reasons = map[int]string{
 	16: "no such column in the table", 27: "cannot parse a value", 38: "cannot parse a date", 41: "cannot parse a date and time",
 	53: "type mismatch", 60: "the table does not exist", 69: "value out of range", 72: "cannot parse a number", 81: "the database does not exist",
-	117: "incorrect data, or a field that is no column", 159: "timeout", 164: "the server is read-only for this user", 192: "unknown user", 193: "wrong password",
+	117: "incorrect data, or a field that is not a column", 159: "timeout", 164: "the server is read-only for this user", 192: "unknown user", 193: "wrong password",
 	202: "too many simultaneous queries", 241: "the server's memory limit is reached", 242: "the table is read-only", 243: "not enough space",
 	252: "too many parts: inserts outpace merges", 349: "NULL for a column that is not Nullable", 376: "cannot parse a UUID", 394: "the query was cancelled",
-	407: "decimal overflow", 469: "a constraint of the table is violated", 497: "the user lacks a right", 516: "authentication failed", 691: "unknown element of an enum",
+	407: "decimal overflow", 469: "a constraint of the table is violated", 497: "the user lacks a privilege", 516: "authentication failed", 691: "unknown element of an enum",
 }
 
 func codes(list ...int) map[int]bool {
@@ -47,10 +47,10 @@ var (
 	columnPattern = regexp.MustCompile(`while reading the value of key ([A-Za-z_][A-Za-z0-9_]{0,63})\b`)
 )
 
-// maxErrorBytes is how much of an answer is read to find out what went wrong.
+// maxErrorBytes is how much of an error response is read.
 const maxErrorBytes = 16 << 10
 
-// exceptionOf turns a failed answer into an error without any of the rows' content.
+// exceptionOf turns a failed response into an error without any row content.
 func exceptionOf(op string, binding backend.Binding, response *http.Response) error {
 	body, readErr := io.ReadAll(io.LimitReader(response.Body, maxErrorBytes))
 	code, _ := strconv.Atoi(response.Header.Get("X-ClickHouse-Exception-Code"))
@@ -89,7 +89,7 @@ func kindOf(code int) error {
 	case authCodes[code]:
 		return backend.ErrAuth
 	default:
-		// Overload, memory, replicas, parts, and whatever a newer server invents: try again.
+		// Overload, memory, replicas, parts, and any code of a newer server: retry.
 		return backend.ErrUnavailable
 	}
 }

@@ -23,8 +23,8 @@ import (
 	"github.com/itechsmart/operator/workloads/dataflow/internal/record"
 )
 
-// sink sends each batch as one INSERT in the format JSONEachRow over ClickHouse's HTTP
-// interface: what came in as JSON goes out as the same bytes, and the server parses them.
+// sink sends each batch as one INSERT in the format JSONEachRow over ClickHouse's HTTP interface: records that
+// came in as JSON are sent as the same bytes, and the server parses them.
 type sink struct {
 	cfg      Config
 	binding  backend.Binding
@@ -70,7 +70,7 @@ func open(ctx context.Context, cfg Config, env connector.Env) (connector.Sink, e
 	return s, nil
 }
 
-// httpPort returns the HTTP interface's: key http-port when there is one, else port.
+// httpPort returns the port of the HTTP interface: key http-port if there is one, else port.
 func httpPort(b backend.Binding) string {
 	if port := b.Extra["http-port"]; port != "" {
 		return port
@@ -106,7 +106,7 @@ func insertSettings(cfg Config) url.Values {
 }
 
 func (s *sink) checkTable(ctx context.Context) error {
-	op := fmt.Sprintf("look for table %s.%s", s.cfg.Database, s.cfg.Table)
+	op := fmt.Sprintf("look up table %s.%s", s.cfg.Database, s.cfg.Table)
 	query := fmt.Sprintf("EXISTS TABLE `%s`.`%s`", s.cfg.Database, s.cfg.Table)
 	answer, err := s.post(ctx, op, url.Values{"query": {query}, "default_format": {"TabSeparated"}}, nil, "")
 	if err != nil {
@@ -118,7 +118,7 @@ func (s *sink) checkTable(ctx context.Context) error {
 	return nil
 }
 
-// post sends one request and returns the start of the answer.
+// post sends one request and returns the start of the response.
 func (s *sink) post(ctx context.Context, op string, parameters url.Values, body []byte, encoding string) (string, error) {
 	target := s.base
 	target.RawQuery = parameters.Encode()
@@ -137,7 +137,7 @@ func (s *sink) post(ctx context.Context, op string, parameters url.Values, body 
 	if err != nil {
 		var wrapped *url.Error
 		if errors.As(err, &wrapped) {
-			err = wrapped.Err // the URL is long and says nothing
+			err = wrapped.Err // the URL is long and adds nothing
 		}
 		return "", s.binding.Error(op, nil, err)
 	}
@@ -155,8 +155,8 @@ func (s *sink) post(ctx context.Context, op string, parameters url.Values, body 
 	return string(answer), nil
 }
 
-// Write inserts the batch. Records that are no JSON objects are refused here, for among rows
-// of JSONEachRow they could swallow or forge their neighbours; all others are durable then.
+// Write inserts the batch. Records that are not JSON objects are refused here, because among rows of
+// JSONEachRow they could swallow or forge their neighbours; all others are durable then.
 func (s *sink) Write(ctx context.Context, batch *record.Batch) error {
 	refused := s.encode(batch)
 	if len(s.body) > 0 {
@@ -168,7 +168,7 @@ func (s *sink) Write(ctx context.Context, batch *record.Batch) error {
 	return refused.OrNil()
 }
 
-// maxIdleBody is how large a buffer is kept between writes.
+// maxIdleBody is the largest buffer that is kept between writes.
 const maxIdleBody = 64 << 20
 
 func (s *sink) encode(batch *record.Batch) *record.Errors {
@@ -203,7 +203,7 @@ func (s *sink) insert(ctx context.Context, batch *record.Batch) error {
 	for key, value := range s.settings {
 		parameters[key] = value
 	}
-	// The server drops what it already has when a batch is sent again.
+	// The server deduplicates a batch that is sent again.
 	parameters.Set("insert_deduplication_token", s.names.ID(batch, s.body))
 	body, encoding := s.body, ""
 	if s.cfg.Compression == "lz4" {

@@ -23,7 +23,7 @@ import (
 
 func TestMain(m *testing.M) { servers.Main(m) }
 
-// server runs queries on the real server for the tests' own purposes.
+// server runs the tests' own queries on the real server.
 type server struct{ s sink }
 
 func newServer(t testing.TB, b backend.Binding) *server {
@@ -118,7 +118,7 @@ func records(origin string, values ...string) *record.Batch {
 	return b
 }
 
-// A batch that is sent again under the same origin is dropped by the server.
+// The server drops a batch that is sent again under the same origin.
 func TestRepeatedBatchIsStoredOnce(t *testing.T) {
 	b := servers.ClickHouse(t)
 	s := newServer(t, b)
@@ -140,11 +140,11 @@ func TestRepeatedBatchIsStoredOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	if rows := s.rows(t, table); len(rows) != 4 {
-		t.Errorf("%d rows after the same values from elsewhere, want 4", len(rows))
+		t.Errorf("%d rows after equal values from another origin, want 4", len(rows))
 	}
 }
 
-// What is no single JSON object must not reach the server, for it could swallow its neighbours.
+// A value other than a single JSON object must not reach the server, where it could swallow its neighbours.
 func TestForgedRowsAreRefused(t *testing.T) {
 	b := servers.ClickHouse(t)
 	s := newServer(t, b)
@@ -181,7 +181,7 @@ func TestErrorsAreClassified(t *testing.T) {
 			t.Errorf("%s: %v, want backend.ErrInvalid", value, err)
 		}
 		if err != nil && strings.Contains(err.Error(), "CONFIDENTIAL") {
-			t.Errorf("%s: the error quotes the row: %v", value, err)
+			t.Errorf("%s: the error contains the row: %v", value, err)
 		}
 		t.Log(err)
 	}
@@ -204,7 +204,7 @@ func TestErrorsAreClassified(t *testing.T) {
 	}
 }
 
-// Overload is worth another try, and no answer of a server shows a row.
+// Overload is retried, and no error quotes a row of the server's response.
 func TestServerErrors(t *testing.T) {
 	for _, test := range []struct {
 		status     int

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package drop is a sink that counts records and forgets them: for measuring and for dry runs.
+// Package drop is a sink that counts records and discards them: for measuring and for dry runs.
 package drop
 
 import (
@@ -10,7 +10,7 @@ import (
 	"github.com/itechsmart/operator/workloads/dataflow/internal/record"
 )
 
-// Config has no field: there is nothing to set.
+// Config has no fields.
 type Config struct{}
 
 // Sink describes the connector.

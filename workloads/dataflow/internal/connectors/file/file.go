@@ -14,8 +14,8 @@ import (
 	"github.com/itechsmart/operator/workloads/dataflow/internal/connectors/internal/files"
 )
 
-// RootVariable names the directory that holds the volumes; nothing outside of it is read or
-// written, for a worker's file system also holds its credentials.
+// RootVariable names the directory that holds the volumes; nothing outside it is read or written, because a
+// worker's file system also holds its credentials.
 const RootVariable = "ITECHSMART_FILES_ROOT"
 
 const defaultRoot = "/data"
@@ -23,13 +23,13 @@ const defaultRoot = "/data"
 // SourceConfig of the source.
 type SourceConfig struct {
 	Directory      string `json:"directory" jsonschema:"required,minLength=1,description=Where the files are: a path below the worker's directory of volumes (/data)."`
-	StateDirectory string `json:"stateDirectory,omitempty" jsonschema:"description=Where the place in the files is kept; directory itself when not given; needed when that is read-only."`
+	StateDirectory string `json:"stateDirectory,omitempty" jsonschema:"description=Where the position in the files is stored; directory itself when not given; needed when that is read-only."`
 	files.SourceConfig
 }
 
 // SinkConfig of the sink.
 type SinkConfig struct {
-	Directory string `json:"directory" jsonschema:"required,minLength=1,description=Where the files go: a path below the worker's directory of volumes (/data); it is made when it does not exist."`
+	Directory string `json:"directory" jsonschema:"required,minLength=1,description=Where the files go: a path below the worker's directory of volumes (/data); it is created when it does not exist."`
 	files.SinkConfig
 }
 
@@ -37,7 +37,7 @@ type SinkConfig struct {
 func Source() connector.Spec {
 	return connector.SourceOf(connector.Spec{
 		Type:    "file",
-		Summary: "Reads files of a mounted volume in order, once or watching for more, and keeps its place beside them.",
+		Summary: "Reads files of a mounted volume in order, once or watching for more, and stores its position beside them.",
 		Codec:   "json",
 	}, openSource)
 }
@@ -46,7 +46,7 @@ func Source() connector.Spec {
 func Sink() connector.Spec {
 	return connector.SinkOf(connector.Spec{
 		Type:    "file",
-		Summary: "Writes each batch as one file to a mounted volume; complete files appear at once.",
+		Summary: "Writes each batch as one file to a mounted volume; files appear only when complete.",
 		Codec:   "json",
 	}, openSink)
 }
@@ -58,8 +58,8 @@ func root() string {
 	return defaultRoot
 }
 
-// below opens the directory that a config names. The root holds: neither .. nor a symbolic
-// link leads out of it.
+// below opens the directory that a config names. The root confines it: neither .. nor a symbolic link leads out
+// of it.
 func below(field, directory string, create bool) (*os.Root, error) {
 	volumes, err := os.OpenRoot(root())
 	if err != nil {
@@ -82,7 +82,7 @@ func below(field, directory string, create bool) (*os.Root, error) {
 	return opened, nil
 }
 
-// relative returns the directory as seen from the root; a full path below the root is fine too.
+// relative returns the directory relative to the root; a full path below the root is accepted too.
 func relative(field, directory string) (string, error) {
 	name := filepath.Clean(directory)
 	if filepath.IsAbs(name) {

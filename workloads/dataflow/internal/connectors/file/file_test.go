@@ -23,7 +23,7 @@ import (
 	"github.com/itechsmart/operator/workloads/dataflow/internal/record"
 )
 
-// volume makes a directory of volumes with one volume in it.
+// volume creates a directory of volumes with one volume in it.
 func volume(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp(rootOf, "v")
@@ -59,7 +59,7 @@ var formats = []struct{ format, options string }{
 	{"json", ""}, {"csv", `{"infer":true}`}, {"parquet", `{"rowGroupRows":1000}`},
 }
 
-// encode makes a file of records from to from+n-1.
+// encode returns a file of records from to from+n-1.
 func encode(t testing.TB, c codec.Codec, from, n int) []byte {
 	t.Helper()
 	var out bytes.Buffer
@@ -178,7 +178,7 @@ func sinkHarness(t *testing.T, c codec.Codec, compression string) connectortest.
 	}
 }
 
-// readAll reads a directory with the codec, in the order of names, by plain means.
+// readAll reads a directory with the codec, in the order of names, without the connector.
 func readAll(t testing.TB, dir string, c codec.Codec) [][]byte {
 	t.Helper()
 	var out [][]byte
@@ -226,8 +226,8 @@ func readAll(t testing.TB, dir string, c codec.Codec) [][]byte {
 	return out
 }
 
-// A symbolic link out of the volumes leads nowhere.
-func TestNoWayOut(t *testing.T) {
+// A symbolic link must not lead out of the volumes.
+func TestSymbolicLinksCannotEscape(t *testing.T) {
 	dir := volume(t)
 	outside := t.TempDir()
 	if err := os.WriteFile(filepath.Join(outside, "secret.jsonl"), []byte("{}\n"), 0o600); err != nil {
@@ -253,7 +253,7 @@ func TestNoWayOut(t *testing.T) {
 	}
 }
 
-// Compressed files are read by their ending, and a damaged one is a failed record, not a stop.
+// The extension selects the decompression, and a damaged file is a failed record, not a stop.
 func TestCompressedFiles(t *testing.T) {
 	dir := volume(t)
 	var packed bytes.Buffer

@@ -16,7 +16,7 @@ import (
 	"github.com/itechsmart/operator/workloads/dataflow/internal/connectors/internal/files"
 )
 
-// stateDirectory is hidden, so that no source takes it for data.
+// stateDirectory is hidden, so that no source reads it as data.
 const stateDirectory = ".itechsmart"
 
 // store is a directory.
@@ -25,7 +25,7 @@ type store struct {
 	state *os.Root
 }
 
-// List walks the whole directory: a file system keeps no order of its own.
+// List walks the whole directory, because a file system has no order of its own.
 func (s *store) List(ctx context.Context, after string) ([]files.Entry, bool, error) {
 	var out []files.Entry
 	err := fs.WalkDir(s.dir.FS(), ".", func(name string, entry fs.DirEntry, err error) error {
@@ -57,7 +57,7 @@ func (s *store) List(ctx context.Context, after string) ([]files.Entry, bool, er
 	if err != nil {
 		return nil, false, fmt.Errorf("list the directory: %w", kind(err))
 	}
-	// The walk sorts within directories; "a/b" against "a.b" is another matter.
+	// The walk sorts within directories only: "a/b" against "a.b" needs a sort of full names.
 	sort.Slice(out, func(i, j int) bool { return out[i].Name < out[j].Name })
 	return out, false, nil
 }
@@ -88,8 +88,8 @@ func (s *store) Put(_ context.Context, name string, data []byte) error {
 	return put(s.dir, name, data)
 }
 
-// put writes beside, syncs, and renames into place; then it syncs the directory, without which
-// the name itself may be lost in a crash.
+// put writes a temporary file, syncs it, and renames it into place; then it syncs the directory, without which
+// a crash may lose the name itself.
 func put(dir *os.Root, name string, data []byte) (err error) {
 	parent := path.Dir(name)
 	if err := dir.MkdirAll(parent, 0o755); err != nil {
@@ -133,7 +133,7 @@ func (s *store) LoadState(_ context.Context, name string) ([]byte, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("load the place: %w", kind(err))
+		return nil, fmt.Errorf("load the position: %w", kind(err))
 	}
 	return data, nil
 }

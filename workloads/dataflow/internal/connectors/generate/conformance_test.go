@@ -22,7 +22,7 @@ func TestSourceConformance(t *testing.T) {
 					`{"count":-1}`: "count", `{"rate":"fast"}`: "rate", `{"sequence":"a b"}`: "sequence", `{"sequence":"n","value":{"n":1}}`: "value",
 				},
 			},
-			// What is generated follows from the config: seeding makes it so many.
+			// The config decides what is generated; seeding sets the count.
 			Seed: func(_ testing.TB, _, n int) { cfg["count"] = n },
 			Number: func(value []byte) (int, bool) {
 				var r struct {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package generate is a source of made-up records: for trying a pipeline out, for load and for tests.
+// Package generate is a source of generated records: for trying out a pipeline, for load and for tests.
 package generate
 
 import (
@@ -16,14 +16,14 @@ import (
 	"github.com/itechsmart/operator/workloads/dataflow/internal/record"
 )
 
-// Config says what to generate, how much and how fast.
+// Config describes what to generate, how much and how fast.
 type Config struct {
 	Count int64 `json:"count,omitempty" jsonschema:"minimum=0,default=0,description=How many records to make; 0 means without end"`
-	Rate  int64 `json:"rate,omitempty" jsonschema:"minimum=0,default=0,description=Records per second; 0 means as fast as they are taken"`
-	Size  int   `json:"size,omitempty" jsonschema:"minimum=0,maximum=16777216,default=0,description=Pads the value to about so many bytes by a field named padding; 0 means no padding"`
-	Keys  int64 `json:"keys,omitempty" jsonschema:"minimum=0,default=0,description=How many distinct keys the records have in turn; 0 means no key"`
+	Rate  int64 `json:"rate,omitempty" jsonschema:"minimum=0,default=0,description=Records per second; 0 means as fast as they are read"`
+	Size  int   `json:"size,omitempty" jsonschema:"minimum=0,maximum=16777216,default=0,description=Pads the value to about this many bytes with a field named padding; 0 means no padding"`
+	Keys  int64 `json:"keys,omitempty" jsonschema:"minimum=0,default=0,description=How many distinct keys the records cycle through; 0 means no key"`
 	Batch int   `json:"batch,omitempty" jsonschema:"minimum=0,maximum=100000,default=0,description=Records per read; 0 means the pipeline's batching.count"`
-	// Sequence is the field that holds the record's number.
+	// Sequence is the field with the record's number.
 	Sequence string         `json:"sequence,omitempty" jsonschema:"pattern=^[A-Za-z_][A-Za-z0-9_]*$,default=sequence,description=Name of the field that holds the record's number from 0"`
 	Value    map[string]any `json:"value,omitempty" jsonschema:"description=Further fields that every record has"`
 }
@@ -32,11 +32,11 @@ type Config struct {
 func Source() connector.Spec {
 	return connector.SourceOf(connector.Spec{
 		Type:    "generate",
-		Summary: "Makes JSON records with a sequence number, at a given rate or as fast as possible.",
+		Summary: "Generates JSON records with a sequence number, at a given rate or as fast as possible.",
 	}, open)
 }
 
-// width is the room for a sequence number: the digits of the largest int64.
+// width is the space for a sequence number: the digits of the largest int64.
 const width = 19
 
 // maxReadBytes bounds one read, whatever the record's size.
@@ -46,7 +46,7 @@ type source struct {
 	cfg      Config
 	batch    int
 	template []byte // a record with spaces where the number goes
-	at       int    // the number's place in template
+	at       int    // the number's offset in template
 	next     int64
 	started  time.Time
 }
@@ -68,14 +68,14 @@ func open(_ context.Context, cfg Config, env connector.Env) (connector.Source, e
 	}
 	s.batch = max(1, min(s.batch, maxReadBytes/len(s.template)))
 	if cfg.Rate > 0 {
-		// Ten reads a second give an even flow.
+		// Ten reads a second keep the flow even.
 		s.batch = max(1, min(s.batch, int(cfg.Rate/10)))
 	}
 	return s, nil
 }
 
-// build makes the template: {"sequence":<19 spaces>,…,"padding":"…"}. Spaces before a number
-// are valid JSON, so each record is one copy and a few digits.
+// build builds the template: {"sequence":<19 spaces>,…,"padding":"…"}. Spaces before a number are valid JSON,
+// so each record is one copy and a few digits.
 func (s *source) build() error {
 	var out bytes.Buffer
 	fmt.Fprintf(&out, "{%q:", s.cfg.Sequence)
@@ -98,7 +98,7 @@ func (s *source) build() error {
 	return nil
 }
 
-// Read makes one batch; with a rate it first waits until the batch is due.
+// Read generates one batch; with a rate it first waits until the batch is due.
 func (s *source) Read(ctx context.Context) (*record.Batch, error) {
 	count := int64(s.batch)
 	if s.cfg.Count > 0 {
@@ -156,7 +156,7 @@ func (s *source) wait(ctx context.Context) error {
 	}
 }
 
-// Ack has nothing to keep: a restart begins at 0 again.
+// Ack stores nothing: a restart begins at 0 again.
 func (s *source) Ack(context.Context, []*record.Batch) error { return nil }
 
 // Close has nothing to release.

@@ -20,15 +20,15 @@ import (
 	"github.com/itechsmart/operator/workloads/internal/dialguard"
 )
 
-// Request is the part of the configuration that source and sink share.
+// Request holds what source and sink share.
 type Request struct {
 	URL     string            `json:"url" jsonschema:"required,minLength=1,maxLength=4096,description=Where to send requests: an http(s) URL; with a connection also a path below the connection's uri."`
 	Headers map[string]string `json:"headers,omitempty" jsonschema:"description=Headers of every request. Put credentials into the connection: keys token (bearer); username and password; or header-NAME."`
 	Timeout config.Duration   `json:"timeout,omitempty" jsonschema:"default=30s,description=How long one request may take."`
-	Retries *int              `json:"retries,omitempty" jsonschema:"default=3,minimum=0,maximum=20,description=How often a request is repeated at once after 429 or a server's failure or a broken connection; Retry-After is honoured. The pipeline's own retries come on top."`
+	Retries *int              `json:"retries,omitempty" jsonschema:"default=3,minimum=0,maximum=20,description=How often a request is retried at once after 429 or a server error or a broken connection; Retry-After is honoured. The pipeline's own retries come on top."`
 }
 
-// maxRetryAfter bounds how long a server's Retry-After makes us wait in one go.
+// maxRetryAfter limits how long one Retry-After of a server is honoured.
 const maxRetryAfter = 2 * time.Minute
 
 // client sends requests to one host.
@@ -70,12 +70,12 @@ func newClient(request Request, binding backend.Binding) (*client, error) {
 	c.http.Backoff = func(lowest, highest time.Duration, attempt int, response *http.Response) time.Duration {
 		return min(retryablehttp.DefaultBackoff(lowest, highest, attempt, response), maxRetryAfter)
 	}
-	// The last answer comes back as it is: its status decides.
+	// The last response is returned as it is: its status decides.
 	c.http.ErrorHandler = retryablehttp.PassthroughErrorHandler
 	return c, nil
 }
 
-// checkRetry leaves refused addresses alone: they stay refused.
+// checkRetry does not retry refused addresses: they stay refused.
 func checkRetry(ctx context.Context, response *http.Response, err error) (bool, error) {
 	if errors.Is(err, dialguard.ErrRefused) || errors.Is(err, errRedirect) {
 		return false, err
@@ -83,16 +83,16 @@ func checkRetry(ctx context.Context, response *http.Response, err error) (bool, 
 	return retryablehttp.DefaultRetryPolicy(ctx, response, err)
 }
 
-// target resolves the URL. Credentials of a connection go to its own host alone.
+// target resolves the URL. Credentials of a connection are sent only to its own host.
 func target(text string, b backend.Binding) (*url.URL, error) {
 	parsed, err := url.Parse(text)
 	if err != nil {
-		return nil, fmt.Errorf("config.url: no URL: %w", backend.ErrInvalid) // the cause quotes it
+		return nil, fmt.Errorf("config.url: not a URL: %w", backend.ErrInvalid) // the cause quotes it
 	}
 	var root *url.URL
 	if b.URI != "" {
 		if root, err = url.Parse(b.URI); err != nil || root.Host == "" {
-			return nil, fmt.Errorf("binding key %q is no http(s) URL: %w", "uri", backend.ErrInvalid)
+			return nil, fmt.Errorf("binding key %q is not an http(s) URL: %w", "uri", backend.ErrInvalid)
 		}
 		if !parsed.IsAbs() && parsed.Host == "" {
 			joined := root.JoinPath(parsed.Path)
@@ -104,9 +104,9 @@ func target(text string, b backend.Binding) (*url.URL, error) {
 	case parsed.Scheme != "http" && parsed.Scheme != "https" || parsed.Hostname() == "":
 		return nil, fmt.Errorf("config.url: want http://… or https://…: %w", backend.ErrInvalid)
 	case parsed.User != nil:
-		return nil, fmt.Errorf("config.url: credentials belong into a connection: %w", backend.ErrInvalid)
+		return nil, fmt.Errorf("config.url: put credentials into a connection: %w", backend.ErrInvalid)
 	case root == nil && b.Data()["type"] != "":
-		return nil, fmt.Errorf("binding lacks key %q: its credentials are sent to that host alone: %w", "uri", backend.ErrInvalid)
+		return nil, fmt.Errorf("binding lacks key %q: its credentials are sent only to that host: %w", "uri", backend.ErrInvalid)
 	case root != nil && !sameHost(root, parsed):
 		return nil, fmt.Errorf("config.url: its host is not the connection's: %w", backend.ErrInvalid)
 	}
@@ -120,7 +120,7 @@ func headers(configured map[string]string, b backend.Binding) (http.Header, erro
 	out := http.Header{}
 	for name, value := range configured {
 		if !validHeader(name, value) {
-			return nil, fmt.Errorf("config.headers: %q is no header: %w", name, backend.ErrInvalid)
+			return nil, fmt.Errorf("config.headers: %q is not a header: %w", name, backend.ErrInvalid)
 		}
 		out.Set(name, value)
 	}
@@ -133,7 +133,7 @@ func headers(configured map[string]string, b backend.Binding) (http.Header, erro
 			continue
 		}
 		if !validHeader(name, value) {
-			return nil, fmt.Errorf("binding key %q is no header: %w", key, backend.ErrInvalid)
+			return nil, fmt.Errorf("binding key %q is not a header: %w", key, backend.ErrInvalid)
 		}
 		out.Set(name, value)
 	}
@@ -151,7 +151,7 @@ func validHeader(name, value string) bool {
 
 var errRedirect = errors.New("redirect to another host")
 
-// redirect follows within the host only: headers with credentials would go along.
+// redirect follows redirects within the host only, because headers with credentials are sent along.
 func (c *client) redirect(request *http.Request, via []*http.Request) error {
 	if len(via) >= 5 {
 		return errors.New("more than 5 redirects")
@@ -162,11 +162,11 @@ func (c *client) redirect(request *http.Request, via []*http.Request) error {
 	return nil
 }
 
-// drain is how much of an unread answer is consumed, so that the connection can be reused.
+// drain is how much of an unread response is read so that the connection can be reused.
 const drain = 64 << 10
 
-// do sends one request and returns the answer's body; more than limit bytes are an error. With
-// limit 0 only the status counts.
+// do sends one request and returns the response body; more than limit bytes are an error. With limit 0 only the
+// status counts.
 func (c *client) do(ctx context.Context, method string, at *url.URL, body []byte, extra http.Header, limit int64) ([]byte, http.Header, error) {
 	op := method + " " + c.base.Scheme + "://" + c.base.Host + c.base.Path
 	var content any
@@ -204,7 +204,7 @@ func (c *client) do(ctx context.Context, method string, at *url.URL, body []byte
 		return nil, nil, c.failed(op, nil, err)
 	}
 	if int64(len(data)) > limit {
-		return nil, nil, c.failed(op, backend.ErrUnavailable, fmt.Errorf("the answer is larger than %d bytes", limit))
+		return nil, nil, c.failed(op, backend.ErrUnavailable, fmt.Errorf("the response is larger than %d bytes", limit))
 	}
 	return data, response.Header, nil
 }
@@ -229,7 +229,7 @@ func (c *client) failed(op string, kind, err error) error {
 	return c.binding.Error(op, kind, text)
 }
 
-// kindOf sorts statuses: only what speaks of the content is invalid.
+// kindOf classifies statuses: only those about the content are invalid.
 func kindOf(status int) error {
 	switch status {
 	case http.StatusUnauthorized, http.StatusForbidden, http.StatusProxyAuthRequired:

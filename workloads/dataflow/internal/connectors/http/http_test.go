@@ -32,7 +32,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// api serves numbered records in pages of ten, in every style of pagination.
+// api serves numbered records in pages of ten, with every type of pagination.
 type api struct {
 	mu      sync.Mutex
 	records []string
@@ -113,12 +113,12 @@ func TestSourceConformance(t *testing.T) {
 	}
 }
 
-// receiver takes batches, and drops what carries a key that it knows.
+// receiver accepts batches, and drops those whose key it has seen.
 type receiver struct {
 	mu     sync.Mutex
 	seen   map[string]bool
 	stored [][]byte
-	fails  atomic.Int64 // so many answers are 429 with the content taken
+	fails  atomic.Int64 // this many responses are 429 although the content was accepted
 	layout string
 }
 
@@ -168,9 +168,9 @@ func TestSinkConformance(t *testing.T) {
 	for _, test := range []struct{ layout, compression string }{{"lines", "none"}, {"array", "gzip"}, {"single", "none"}} {
 		t.Run(test.layout, func(t *testing.T) {
 			connectortest.Sink(t, func(t *testing.T) connectortest.SinkHarness {
-				taken := &receiver{seen: map[string]bool{}, layout: test.layout}
-				taken.fails.Store(2)
-				server := httptest.NewServer(taken)
+				target := &receiver{seen: map[string]bool{}, layout: test.layout}
+				target.fails.Store(2)
+				server := httptest.NewServer(target)
 				t.Cleanup(server.Close)
 				spec := Sink()
 				return connectortest.SinkHarness{
@@ -181,9 +181,9 @@ func TestSinkConformance(t *testing.T) {
 						UnreachableConfig: map[string]any{"url": "http://127.0.0.1:1/", "retries": 1},
 					},
 					Stored: func(testing.TB) [][]byte {
-						taken.mu.Lock()
-						defer taken.mu.Unlock()
-						return append([][]byte(nil), taken.stored...)
+						target.mu.Lock()
+						defer target.mu.Unlock()
+						return append([][]byte(nil), target.stored...)
 					},
 					Refused: []byte(`{"n":1,"text":"CONFIDENTIAL"}`),
 					Ordered: true, Idempotent: true,
@@ -213,12 +213,12 @@ func TestPrivateAddressesAreRefused(t *testing.T) {
 		start := time.Now()
 		_, err := get(t, SourceConfig{Request: Request{URL: target}}, backend.Binding{})
 		if !errors.Is(err, backend.ErrAuth) || !strings.Contains(err.Error(), "not allowed") || time.Since(start) > 5*time.Second {
-			t.Errorf("%s: %v, want a refusal at once", target, err)
+			t.Errorf("%s: %v, want a refusal without a retry", target, err)
 		}
 	}
 }
 
-// Redirects and links to another host are not followed: credentials would go along.
+// Redirects and links to another host are not followed, because credentials would be sent along.
 func TestOtherHostsAreRefused(t *testing.T) {
 	var leaked atomic.Bool
 	other := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { leaked.Store(true) }))
@@ -312,6 +312,6 @@ func TestAnswers(t *testing.T) {
 	big := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, 1<<20)) }))
 	defer big.Close()
 	if _, err := get(t, SourceConfig{Request: Request{URL: big.URL}, MaxBytes: 1024}, backend.Binding{}); err == nil {
-		t.Error("an answer above maxBytes is accepted")
+		t.Error("a response above maxBytes was accepted")
 	}
 }

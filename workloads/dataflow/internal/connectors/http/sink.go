@@ -31,7 +31,7 @@ type SinkConfig struct {
 func Sink() connector.Spec {
 	return connector.SinkOf(connector.Spec{
 		Type:            "http",
-		Summary:         "Sends each batch, or each record, as an HTTP request with an Idempotency-Key by which a receiver can drop repetitions.",
+		Summary:         "Sends each batch, or each record, as an HTTP request with an Idempotency-Key by which a receiver can drop duplicates.",
 		Binding:         "http",
 		BindingOptional: true,
 		Codec:           "json",
@@ -56,7 +56,7 @@ func openSink(ctx context.Context, cfg SinkConfig, env connector.Env) (connector
 	return &sink{cfg: cfg, codec: env.Codec, client: client, names: batchid.New()}, ctx.Err()
 }
 
-// Write sends the batch; nil means that the receiver took it with a 2xx answer.
+// Write sends the batch; nil means that the receiver accepted it with a 2xx response.
 func (s *sink) Write(ctx context.Context, batch *record.Batch) error {
 	refused := &record.Errors{}
 	if s.cfg.Layout == "single" {
@@ -75,7 +75,7 @@ func (s *sink) Write(ctx context.Context, batch *record.Batch) error {
 	return refused.OrNil()
 }
 
-// singly sends one request per record. What an earlier try delivered carries the same key again.
+// singly sends one request per record. A record that an earlier attempt delivered has the same key again.
 func (s *sink) singly(ctx context.Context, batch *record.Batch, refused *record.Errors) error {
 	for i := range batch.Records {
 		one := &record.Batch{Records: batch.Records[i : i+1 : i+1]}
@@ -150,7 +150,7 @@ func (s *sink) writer(body *bytes.Buffer) (write func(*record.Record) error, end
 	return w.Write, w.Close
 }
 
-// contentTypes by the codec's file ending, for the layouts lines and single.
+// contentTypes maps the codec's file extension to the types for the layouts lines and single.
 var contentTypes = map[string][2]string{
 	".jsonl": {"application/x-ndjson", "application/json"}, ".csv": {"text/csv", "text/csv"},
 	".txt": {"text/plain; charset=utf-8", "application/octet-stream"}, ".parquet": {"application/vnd.apache.parquet", "application/vnd.apache.parquet"},

@@ -28,20 +28,20 @@ type SourceConfig struct {
 	Request
 	Method     string          `json:"method,omitempty" jsonschema:"default=GET,enum=GET,enum=POST,description=Method of the request."`
 	Body       string          `json:"body,omitempty" jsonschema:"description=Body of the request."`
-	Records    string          `json:"records,omitempty" jsonschema:"description=Path of the records in a JSON answer (data.items): an array or one object; the whole answer when not given."`
+	Records    string          `json:"records,omitempty" jsonschema:"description=Path of the records in a JSON response (data.items): an array or one object; the whole response when not given."`
 	Pagination *Pagination     `json:"pagination,omitempty" jsonschema:"description=How to get further pages; one page when not given."`
-	Watch      *bool           `json:"watch,omitempty" jsonschema:"default=true,description=Ask again after interval; otherwise the source finishes after the last page."`
+	Watch      *bool           `json:"watch,omitempty" jsonschema:"default=true,description=Poll again after interval; otherwise the source finishes after the last page."`
 	Interval   config.Duration `json:"interval,omitempty" jsonschema:"default=1m,description=How long to wait after the last page."`
-	MaxBytes   int64           `json:"maxBytes,omitempty" jsonschema:"default=33554432,minimum=1024,maximum=1073741824,description=The largest answer that is read."`
+	MaxBytes   int64           `json:"maxBytes,omitempty" jsonschema:"default=33554432,minimum=1024,maximum=1073741824,description=The largest response that is read."`
 }
 
-// Pagination tells how one page leads to the next.
+// Pagination describes how one page leads to the next.
 type Pagination struct {
 	Type      string `json:"type" jsonschema:"required,enum=link,enum=cursor,enum=page,description=link: the header Link with rel=next; cursor: a value or URL in the answer; page: a number that counts up until a page is empty."`
 	Path      string `json:"path,omitempty" jsonschema:"description=For cursor: path of the value in the answer (meta.next). A URL is followed when no parameter is given. No value ends the pages."`
 	Parameter string `json:"parameter,omitempty" jsonschema:"description=The query parameter that carries the cursor or the page number."`
 	First     int    `json:"first,omitempty" jsonschema:"default=1,description=For page: number of the first page."`
-	Keep      bool   `json:"keep,omitempty" jsonschema:"default=false,description=For cursor: when watching go on from the last cursor rather than from the beginning. The cursor is lost when the worker restarts."`
+	Keep      bool   `json:"keep,omitempty" jsonschema:"default=false,description=For cursor: when watching continue from the last cursor rather than from the beginning. The cursor is lost when the worker restarts."`
 }
 
 // Source describes the connector.
@@ -62,7 +62,7 @@ type source struct {
 	watch  bool
 
 	at      *url.URL // the next page; nil: wait, then start over
-	from    *url.URL // where a round starts
+	from    *url.URL // where a poll starts
 	page    int
 	records int64 // so far, for the origins
 }
@@ -183,7 +183,7 @@ func (s *source) fetch(ctx context.Context) (*record.Batch, error) {
 	return batch, nil
 }
 
-// parse takes a JSON answer apart by its path, and leaves all else to the codec.
+// parse takes the records at the path from a JSON response, and leaves everything else to the codec.
 func (s *source) parse(ctx context.Context, data []byte) (*record.Batch, error) {
 	batch := &record.Batch{Position: struct{}{}}
 	now := time.Now().UTC()
@@ -208,13 +208,13 @@ func (s *source) parse(ctx context.Context, data []byte) (*record.Batch, error) 
 	isJSON := s.env.Codec.Extension() == ".jsonl"
 	if s.cfg.Records == "" && (!isJSON || codec.CheckJSON(data) != nil) {
 		if err := s.env.Codec.Scan(ctx, bytes.NewReader(data), s.limit(), yield, bad); err != nil {
-			return nil, s.client.failed("read the answer", backend.ErrUnavailable, err)
+			return nil, s.client.failed("read the response", backend.ErrUnavailable, err)
 		}
 		return batch, nil
 	}
 	if err := codec.CheckJSON(data); err != nil {
-		// A page of an error, most likely: the next try may bring data.
-		return nil, s.client.failed("read the answer", backend.ErrUnavailable, errors.New("it is not valid JSON"))
+		// Most likely an error page: a retry may bring data.
+		return nil, s.client.failed("read the response", backend.ErrUnavailable, errors.New("it is not valid JSON"))
 	}
 	found := gjson.ParseBytes(data)
 	if s.cfg.Records != "" {
@@ -233,7 +233,7 @@ func (s *source) parse(ctx context.Context, data []byte) (*record.Batch, error) 
 	case found.IsObject():
 		_ = yield(record.New([]byte(found.Raw)))
 	case found.Exists() && found.Type != gjson.Null:
-		return nil, s.client.failed("read the answer", backend.ErrUnavailable, fmt.Errorf("config.records: %q is neither an array nor an object", s.cfg.Records))
+		return nil, s.client.failed("read the response", backend.ErrUnavailable, fmt.Errorf("config.records: %q is neither an array nor an object", s.cfg.Records))
 	}
 	return batch, nil
 }
@@ -247,7 +247,7 @@ func (s *source) limit() int64 {
 
 var nextLink = regexp.MustCompile(`<([^>]*)>[^,]*;\s*rel="?([^",;]*\s)?next\b`)
 
-// next returns the page behind this one; nil when it was the last.
+// next returns the next page; nil after the last.
 func (s *source) next(data []byte, header http.Header, count int) (*url.URL, error) {
 	p := s.cfg.Pagination
 	if p == nil {
@@ -287,12 +287,12 @@ func (s *source) next(data []byte, header http.Header, count int) (*url.URL, err
 		s.from = at
 	}
 	if same || (p.Keep && count == 0) {
-		return nil, nil // the end for now
+		return nil, nil // no more for now
 	}
 	return at, nil
 }
 
-// follow resolves a link, which must stay on the host: credentials go along.
+// follow resolves a link, which must stay on the host because credentials are sent along.
 func (s *source) follow(link string) (*url.URL, error) {
 	parsed, err := s.at.Parse(link)
 	if err != nil || !sameHost(parsed, s.client.base) {
@@ -301,7 +301,7 @@ func (s *source) follow(link string) (*url.URL, error) {
 	return parsed, nil
 }
 
-// Ack has nothing to keep: an API has no place of ours.
+// Ack does nothing: an API stores no position for us.
 func (s *source) Ack(context.Context, []*record.Batch) error { return nil }
 
 // Close ends idle connections.

@@ -13,8 +13,8 @@ import (
 	"github.com/itechsmart/operator/workloads/dataflow/worker/config"
 )
 
-// TopicSpec is how a topic is made when it is missing. The Pipeline's controller does that;
-// the worker ignores it.
+// TopicSpec describes how to create a missing topic. The Pipeline's controller does that; the worker ignores
+// it.
 type TopicSpec struct {
 	Partitions        int               `json:"partitions,omitempty" jsonschema:"minimum=1,maximum=10000,description=Partitions of a topic that is created; they can be raised later and never lowered"`
 	ReplicationFactor int               `json:"replicationFactor,omitempty" jsonschema:"minimum=1,maximum=100,description=Replicas of each partition of a topic that is created; absent means the broker's default"`
@@ -28,12 +28,12 @@ type SourceConfig struct {
 	Topics []string `json:"topics,omitempty" jsonschema:"maxItems=100,description=Several topics to read"`
 	TopicSpec
 
-	StartAt        string          `json:"startAt,omitempty" jsonschema:"enum=earliest,enum=latest,enum=timestamp,default=earliest,description=Where a consumer group without committed offsets begins"`
+	StartAt        string          `json:"startAt,omitempty" jsonschema:"enum=earliest,enum=latest,enum=timestamp,default=earliest,description=Where a consumer group without committed offsets starts"`
 	StartTimestamp *time.Time      `json:"startTimestamp,omitempty" jsonschema:"description=For startAt timestamp: the first record to read has this time or a later one (RFC 3339)"`
 	MaxWait        config.Duration `json:"maxWait,omitempty" jsonschema:"default=500ms,description=How long the broker waits for minBytes"`
-	MinBytes       int             `json:"minBytes,omitempty" jsonschema:"minimum=1,maximum=104857600,default=1,description=The broker answers when it has so many bytes for a partition"`
-	MaxBytes       int             `json:"maxBytes,omitempty" jsonschema:"minimum=1024,maximum=104857600,default=4194304,description=The most that one fetch of a partition brings; a single larger record still comes"`
-	SessionTimeout config.Duration `json:"sessionTimeout,omitempty" jsonschema:"default=10s,description=After so long without a sign of life a worker's partitions go to others"`
+	MinBytes       int             `json:"minBytes,omitempty" jsonschema:"minimum=1,maximum=104857600,default=1,description=The broker answers once it has this many bytes for a partition"`
+	MaxBytes       int             `json:"maxBytes,omitempty" jsonschema:"minimum=1024,maximum=104857600,default=4194304,description=The largest fetch of one partition; a single larger record is still fetched"`
+	SessionTimeout config.Duration `json:"sessionTimeout,omitempty" jsonschema:"default=10s,description=A worker that sends no heartbeat for this long loses its partitions to others"`
 	Isolation      string          `json:"isolation,omitempty" jsonschema:"enum=readUncommitted,enum=readCommitted,default=readUncommitted,description=readCommitted waits for transactions to end"`
 }
 
@@ -68,7 +68,7 @@ func Sink() connector.Spec {
 	}, openSink)
 }
 
-// all returns the topics to read, each once.
+// all returns the topics to read, without duplicates.
 func (c *SourceConfig) all() ([]string, error) {
 	topics := slices.Clone(c.Topics)
 	if c.Topic != "" {
@@ -86,14 +86,14 @@ func (c *SourceConfig) all() ([]string, error) {
 	return slices.Compact(topics), nil
 }
 
-// validTopic checks a name by Kafka's rules.
+// validTopic applies Kafka's rule for topic names.
 func validTopic(name string) error {
 	ok := len(name) >= 1 && len(name) <= 249 && name != "." && name != ".."
 	for _, c := range []byte(name) {
 		ok = ok && (c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '.' || c == '_' || c == '-')
 	}
 	if !ok {
-		return fmt.Errorf("config.topic: %q is no topic name (letters, digits, '.', '_', '-'; at most 249; not . or ..): %w", name, backend.ErrInvalid)
+		return fmt.Errorf("config.topic: %q is not a topic name (letters, digits, '.', '_', '-'; at most 249; not . or ..): %w", name, backend.ErrInvalid)
 	}
 	return nil
 }

@@ -22,8 +22,8 @@ func nowhere(t testing.TB) *backend.Binding {
 	return &b
 }
 
-// settledTopic returns a topic whose partitions all answer: before that a write may reach some of them
-// only, and repeating it would seed records twice.
+// settledTopic creates a topic and waits until all its partitions answer: before that a write may reach only
+// some of them, and repeating it would seed records twice.
 func settledTopic(t testing.TB, partitions int) string {
 	t.Helper()
 	topic := newTopic(t, partitions)
@@ -92,7 +92,7 @@ func TestSinkConformance(t *testing.T) {
 	})
 }
 
-// stored reads the topic's one partition from its beginning to its end of now.
+// stored reads the topic's one partition from its beginning to its current end.
 func stored(t testing.TB, topic string) [][]byte {
 	t.Helper()
 	cluster, err := connect(servers.Kafka(t), 10*time.Second)

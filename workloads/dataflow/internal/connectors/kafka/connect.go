@@ -16,11 +16,11 @@ import (
 	backendkafka "github.com/itechsmart/operator/internal/backend/kafka"
 )
 
-// readBuffer is how much of a connection is read at once. kafka-go reads 4 KiB at a time, which
-// is a system call for every few records.
+// readBuffer is the size of one read from a connection. kafka-go reads 4 KiB at a time, which is a system call
+// for every few records.
 const readBuffer = 128 << 10
 
-// cluster is one connection to a Kafka cluster, as this package uses it.
+// cluster is a connection to a Kafka cluster.
 type cluster struct {
 	brokers   []string
 	dialer    *kafkago.Dialer
@@ -110,7 +110,7 @@ func (c *cluster) leader(ctx context.Context, topic string, partition int) (*kaf
 	return nil, classify("connect", first)
 }
 
-// classify puts the shared sentinel on an error. What a retry may heal is ErrUnavailable.
+// classify wraps an error in the shared sentinel. Errors that a retry may fix are ErrUnavailable.
 func classify(what string, err error) error {
 	var code kafkago.Error
 	kind := backend.ErrUnavailable

@@ -30,7 +30,7 @@ func deadline(t testing.TB) context.Context {
 	return ctx
 }
 
-// newTopic makes a topic that is named after the test.
+// newTopic creates a topic named after the test.
 func newTopic(t testing.TB, partitions int, settings ...kafkago.ConfigEntry) string {
 	t.Helper()
 	name := strings.NewReplacer("/", "-", " ", "-", "#", "-").Replace(t.Name())
@@ -80,7 +80,7 @@ func write(t testing.TB, cfg SinkConfig, records ...record.Record) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	waitFor(t, "the new topic takes records", func() bool {
+	waitFor(t, "the new topic accepts records", func() bool {
 		err := s.Write(deadline(t), &record.Batch{Records: records})
 		if err != nil && !errors.Is(err, kafkago.NotLeaderForPartition) && !errors.Is(err, backend.ErrNotFound) {
 			t.Fatal(err)
@@ -103,14 +103,14 @@ func numbered(from, to int) []record.Record {
 	return out
 }
 
-// take reads n records and the batches that they came in.
+// take reads n records and returns them with their batches.
 func take(t testing.TB, s connector.Source, n int) (records []record.Record, batches []*record.Batch) {
 	t.Helper()
 	ctx := deadline(t)
 	for len(records) < n {
 		batch, err := s.Read(ctx)
 		if errors.Is(err, backend.ErrUnavailable) && ctx.Err() == nil {
-			continue // a broker that has just begun has no group coordinator yet
+			continue // a broker that has just started has no group coordinator yet
 		}
 		if err != nil {
 			t.Fatalf("after %d of %d records: %v", len(records), n, err)
@@ -152,7 +152,7 @@ func TestRoundTrip(t *testing.T) {
 			write(t, SinkConfig{Topic: topic, Compression: compression}, sent...)
 			got, batches := take(t, read(t, SourceConfig{Topic: topic}, env(t, "json")), len(sent))
 
-			next := map[string]int{} // per key: order is kept
+			next := map[string]int{} // per key: order is preserved
 			byKey := map[string][]record.Record{}
 			for _, r := range sent {
 				byKey[string(r.Key)] = append(byKey[string(r.Key)], r)
@@ -179,7 +179,7 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
-func TestGoesOnWhereItWasAcknowledged(t *testing.T) {
+func TestResumesAfterTheAcknowledgedRecord(t *testing.T) {
 	topic := newTopic(t, 2)
 	write(t, SinkConfig{Topic: topic}, numbered(0, 500)...)
 	first := read(t, SourceConfig{Topic: topic}, env(t, "raw"))
@@ -206,7 +206,7 @@ func TestGoesOnWhereItWasAcknowledged(t *testing.T) {
 	for _, b := range batches[len(batches)/2:] {
 		for value := range values(b.Records) {
 			if seen[value] != 1 {
-				t.Errorf("record %s is not read again", value)
+				t.Errorf("record %s was not read again", value)
 			}
 		}
 	}
@@ -225,12 +225,12 @@ func TestStartAt(t *testing.T) {
 	latest := env(t, "raw")
 	latest.Group += "-latest"
 	s := read(t, SourceConfig{Topic: topic, StartAt: "latest"}, latest)
-	for s.(*source).starting() { // its start is looked up behind Read
+	for s.(*source).starting() { // its start is looked up after Read
 		if _, err := s.Read(deadline(t)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	// Closed before anything was acknowledged: what comes meanwhile must not be skipped.
+	// Closed before anything was acknowledged: records that arrive meanwhile must not be skipped.
 	if err := s.Close(deadline(t)); err != nil {
 		t.Fatal(err)
 	}
@@ -310,7 +310,7 @@ func TestRecordsThatCannotBeWrittenAreNamed(t *testing.T) {
 	}
 }
 
-func TestALargeRecord(t *testing.T) {
+func TestLargeRecord(t *testing.T) {
 	const size = 20 << 20
 	topic := newTopic(t, 1, kafkago.ConfigEntry{ConfigName: "max.message.bytes", ConfigValue: "33554432"})
 	large := record.New(bytes.Repeat([]byte{'x'}, size))
@@ -332,7 +332,7 @@ func (p picky) Unmarshal(value []byte) ([]record.Record, error) {
 	return p.Codec.Unmarshal(value)
 }
 
-func TestPoisonIsHandedOverAsFailed(t *testing.T) {
+func TestPoisonIsReportedAsFailed(t *testing.T) {
 	topic := newTopic(t, 1)
 	write(t, SinkConfig{Topic: topic}, record.New([]byte("good")), record.New([]byte("bad")), record.New([]byte("good")))
 	e := env(t, "raw")
@@ -380,21 +380,21 @@ func TestKeys(t *testing.T) {
 	}
 }
 
-// TestPartitioners holds murmur2 against values of Java's org.apache.kafka.common.utils.Utils.murmur2.
+// TestPartitioners compares murmur2 with values of Java's org.apache.kafka.common.utils.Utils.murmur2.
 func TestPartitioners(t *testing.T) {
 	p := newPartitioner("murmur2")
 	const count = 1_000_003
 	p.set(count)
 	for key, hash := range map[string]int32{"21": -973932308, "foobar": -790332482, "a-little-bit-long-string": -985981536} {
-		if got, want := p.of([]byte(key)), int(hash&0x7fffffff)%count; got != want {
-			t.Errorf("key %q goes to %d, Java's client takes %d", key, got, want)
+		if got, want := p.partitionOf([]byte(key)), int(hash&0x7fffffff)%count; got != want {
+			t.Errorf("key %q goes to %d, Java's client chooses %d", key, got, want)
 		}
 	}
 	p = newPartitioner("roundrobin")
 	p.set(3)
 	counts := map[int]int{}
 	for range 300 {
-		counts[p.of([]byte("same"))]++
+		counts[p.partitionOf([]byte("same"))]++
 	}
 	if counts[0] != 100 || counts[1] != 100 || counts[2] != 100 {
 		t.Errorf("round robin: %v", counts)
@@ -432,7 +432,7 @@ func TestBadInput(t *testing.T) {
 				t.Errorf("error %v, want %q and %v", err, c.want, c.kind)
 			}
 			if err != nil && strings.Contains(err.Error(), "wrong-s3cret") {
-				t.Errorf("the error shows the password")
+				t.Errorf("the error contains the password")
 			}
 		})
 	}

@@ -16,13 +16,13 @@ import (
 	"github.com/itechsmart/operator/workloads/dataflow/worker/config/expr"
 )
 
-// keyFunc gives a record's key; nil is Kafka's null.
+// keyFunc returns a record's key; nil is Kafka's null.
 type keyFunc func(r *record.Record) ([]byte, error)
 
-// fieldPath is a plain path such as customer.id. All else is CEL.
+// fieldPath matches a plain path such as customer.id. Everything else is CEL.
 var fieldPath = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*$`)
 
-// variables are the names that make a path an expression.
+// variables are the first names that make a path a CEL expression.
 var variables = map[string]bool{"this": true, "key": true, "headers": true, "timestamp": true}
 
 func newKey(text string) (keyFunc, error) {
@@ -77,7 +77,7 @@ func keyBytes(value any) ([]byte, error) {
 	}
 }
 
-// view shows a record to an expression.
+// view exposes a record to an expression.
 type view struct{ r *record.Record }
 
 func (v *view) Raw() ([]byte, bool) { return v.r.Raw() }
@@ -95,13 +95,13 @@ func (v *view) Headers() map[string]string {
 	return headers
 }
 
-// stickyRun is how many records without a key go to one partition before the next gets some:
-// whole runs compress better and take fewer requests than single records.
+// stickyRun is how many consecutive records without a key go to one partition: runs compress better and take
+// fewer requests than single records.
 const stickyRun = 512
 
 // partitioner chooses partitions.
 type partitioner struct {
-	byKey kafkago.Balancer // nil: keys do not matter
+	byKey kafkago.Balancer // nil: keys are ignored
 	count int
 	ids   []int
 	next  int
@@ -127,7 +127,7 @@ func (p *partitioner) set(count int) {
 	}
 }
 
-func (p *partitioner) of(key []byte) int {
+func (p *partitioner) partitionOf(key []byte) int {
 	switch {
 	case p.count == 1:
 		return 0

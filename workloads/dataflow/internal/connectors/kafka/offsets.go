@@ -8,9 +8,9 @@ import (
 	kafkago "github.com/segmentio/kafka-go"
 )
 
-// locate finds where to begin when the group has committed nothing for the partition.
+// locate returns the offset to start at when the group has committed nothing for the partition.
 func (p *partition) locate(ctx context.Context, conn *kafkago.Conn) error {
-	// kafka-go takes any error about a partition's offset for "nothing committed": ask again.
+	// kafka-go treats any error about a partition's offset as "nothing committed": fetch it again.
 	committed, err := p.fetchCommitted(ctx)
 	if err != nil {
 		return err
@@ -35,7 +35,8 @@ func (p *partition) locate(ctx context.Context, conn *kafkago.Conn) error {
 		return classify("read offsets", err)
 	}
 	if p.s.cfg.StartAt == "latest" || p.s.cfg.StartAt == "timestamp" {
-		// A restart before the first commit would look for the end again, and skip what came meanwhile.
+		// A restart before the first commit would look for the end again, and skip records that arrived
+		// meanwhile.
 		if err := p.s.commit(p.generation, map[*partition]int64{p: start}); err != nil {
 			return err
 		}
@@ -53,7 +54,7 @@ func (p *partition) begin(offset int64) {
 	p.epoch++
 }
 
-// fetchCommitted returns the group's offset; -1 when there is none.
+// fetchCommitted returns the group's offset; -1 if there is none.
 func (p *partition) fetchCommitted(ctx context.Context) (int64, error) {
 	answer, err := p.s.cluster.client.OffsetFetch(ctx, &kafkago.OffsetFetchRequest{
 		GroupID: p.generation.GroupID, Topics: map[string][]int{p.topic: {p.id}},
@@ -76,8 +77,8 @@ func (p *partition) fetchCommitted(ctx context.Context) (int64, error) {
 	return -1, nil
 }
 
-// relocate deals with an offset that the log does not have: retention removed it, or the topic was
-// deleted and created again. Either way what the log has is read from its beginning.
+// relocate handles an offset outside the log: retention removed it, or the topic was deleted and recreated.
+// Either way the log is read from its beginning.
 func (p *partition) relocate(conn *kafkago.Conn) error {
 	first, last, err := conn.ReadOffsets()
 	if err != nil {
@@ -89,7 +90,7 @@ func (p *partition) relocate(conn *kafkago.Conn) error {
 	if p.next < first {
 		p.s.log.Error("records expired before they were read", "topic", p.topic, "partition", p.id, "records", first-p.next)
 	} else {
-		p.s.log.Warn("topic is shorter than the committed offset, it was made anew", "topic", p.topic, "partition", p.id, "committed", p.next, "end", last)
+		p.s.log.Warn("topic is shorter than the committed offset: it was recreated", "topic", p.topic, "partition", p.id, "committed", p.next, "end", last)
 	}
 	p.begin(first)
 	return nil

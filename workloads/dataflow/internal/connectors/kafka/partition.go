@@ -16,7 +16,7 @@ import (
 	"github.com/itechsmart/operator/workloads/dataflow/internal/record"
 )
 
-// partition is one partition that this member has, over as many generations of the group as it keeps it.
+// partition is one partition that this member owns, across as many generations of the group as it keeps it.
 type partition struct {
 	s        *source
 	topic    string
@@ -27,18 +27,18 @@ type partition struct {
 	mu         sync.Mutex
 	generation *kafkago.Generation // nil between generations
 	taken      int64               // the offset after the last record that Read returned
-	committed  int64               // what the broker has, as far as is known; negative: unknown
-	wanted     int64               // what Ack asked for; it is committed with the next generation when this one is over
+	committed  int64               // the offset at the broker, as far as known; negative: unknown
+	wanted     int64               // the offset that Ack asked for; committed with the next generation once this one is over
 	epoch      int                 // counts how often the log was replaced by another; Acks of an older one are void
-	lost       bool                // another member has it
+	lost       bool                // another member owns it
 }
 
 func newPartition(s *source, generation *kafkago.Generation, topic string, id int, offset int64) *partition {
 	return &partition{s: s, generation: generation, topic: topic, id: id, next: offset, taken: offset, committed: offset, wanted: offset}
 }
 
-// keep takes the partition over into a new generation, when the broker's offset (negative: it has
-// none) shows that no other member went past what is in flight here. Then nothing is read twice.
+// keep carries the partition over into a new generation, if the broker's offset (negative: none) shows that no
+// other member went past what is in flight here. Then nothing is read twice.
 func (p *partition) keep(generation *kafkago.Generation, offset int64) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -62,8 +62,8 @@ func (p *partition) lose() {
 
 func (p *partition) position() int64 { p.mu.Lock(); defer p.mu.Unlock(); return p.committed }
 
-// acked notes that everything before the position is written. It returns the generation to commit
-// in, nil when there is none now or nothing new.
+// acked records that everything before the position is written. It returns the generation to commit in, nil if
+// there is none now or nothing new.
 func (p *partition) acked(at place) (*kafkago.Generation, int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -83,8 +83,8 @@ func (p *partition) commits(offset int64) {
 	p.committed = max(p.committed, offset)
 }
 
-// run fetches until the generation ends, then waits a while for what is in flight: the next owner
-// then reads no record twice. When run returns, the group goes on to the next generation.
+// run fetches until the generation ends, then waits a while for what is in flight, so that the next owner reads
+// no record twice. When run returns, the group continues with the next generation.
 func (p *partition) run(ctx context.Context) {
 	for attempt := 0; ctx.Err() == nil; attempt++ {
 		progress, err := p.session(ctx)
@@ -112,8 +112,8 @@ func wait(ctx context.Context, d time.Duration) {
 	}
 }
 
-// settle waits until everything that Read returned is acknowledged, a limited time, and not at all
-// when the broker cannot be told.
+// settle waits until everything that Read returned is acknowledged, for a limited time, and not at all if the
+// broker is unreachable.
 func (p *partition) settle() {
 	timer, ticker := time.NewTimer(letGo), time.NewTicker(10*time.Millisecond)
 	defer timer.Stop()
@@ -130,7 +130,7 @@ func (p *partition) settle() {
 		case <-p.s.ctx.Done():
 			return
 		case <-timer.C:
-			p.s.log.Warn("partition is let go before all of it was acknowledged", "topic", p.topic, "partition", p.id)
+			p.s.log.Warn("partition is released before all of it was acknowledged", "topic", p.topic, "partition", p.id)
 			return
 		}
 	}
@@ -172,8 +172,8 @@ func (p *partition) session(ctx context.Context) (progress bool, err error) {
 	}
 }
 
-// fetch asks for records once and hands over what came. A connection that was closed because the
-// generation ended gives an error that nobody sees.
+// fetch requests records once and passes them on. A connection that was closed because the generation ended
+// returns an error that is ignored.
 func (p *partition) fetch(ctx context.Context, conn *kafkago.Conn) (got bool, err error) {
 	maxWait := orDefault(time.Duration(p.s.cfg.MaxWait), 500*time.Millisecond)
 	if _, err := conn.Seek(p.next, kafkago.SeekAbsolute|kafkago.SeekDontCheck); err != nil {
@@ -194,29 +194,29 @@ func (p *partition) fetch(ctx context.Context, conn *kafkago.Conn) (got bool, er
 		batch, err := p.collect(fetched)
 		if len(batch.Records)+len(batch.Failed) > 0 {
 			got = true
-			if !p.hand(ctx, batch) {
+			if !p.deliver(ctx, batch) {
 				_ = fetched.Close()
 				return got, ctx.Err()
 			}
-			// Whoever took it may take long to take the next; the rest of the answer is on its way already.
+			// The reader may be slow to read the next batch; the rest of the response is already on its way.
 			_ = conn.SetReadDeadline(time.Now().Add(maxWait + requestTimeout))
 		}
 		if err != nil {
-			// The end of the answer may be beyond its last record: a compacted log has gaps.
+			// The end of the response may be beyond its last record: a compacted log has gaps.
 			p.next = max(p.next, fetched.Offset())
 			closeErr := fetched.Close()
 			switch {
 			case errors.Is(err, io.EOF):
 				err = closeErr
 			case errors.Is(err, kafkago.RequestTimedOut):
-				err = nil // kafka-go's word for an empty answer, and for one that took long to read
+				err = nil // kafka-go returns it for an empty response, and for one that took long to read
 			}
 			return got, err
 		}
 	}
 }
 
-// collect reads records from a fetch until a batch is full or the answer ends (io.EOF).
+// collect reads records from a fetch until a batch is full or the response ends (io.EOF).
 func (p *partition) collect(fetched *kafkago.Batch) (*record.Batch, error) {
 	b := &record.Batch{}
 	maxCount, maxBytes := max(1, p.s.env.Batching.Count), max(1, p.s.env.Batching.Bytes)
@@ -230,7 +230,7 @@ func (p *partition) collect(fetched *kafkago.Batch) (*record.Batch, error) {
 			failure = err
 			break
 		}
-		if message.Offset < first { // a batch of the log may begin before the offset that was asked for
+		if message.Offset < first { // a batch of the log may begin before the requested offset
 			continue
 		}
 		size += int64(len(message.Key) + len(message.Value))
@@ -248,7 +248,7 @@ func (p *partition) collect(fetched *kafkago.Batch) (*record.Batch, error) {
 	return b, failure
 }
 
-// add turns a message into records by the codec. Until name, Origin's length is the message's number.
+// add decodes a message into records. Until name runs, the length of Origin is the message's number.
 func (p *partition) add(b *record.Batch, message *kafkago.Message) {
 	r := record.New(message.Value)
 	r.Key, r.Time = message.Key, message.Time
@@ -274,7 +274,7 @@ func (p *partition) add(b *record.Batch, message *kafkago.Message) {
 	b.Records = append(b.Records, records...)
 }
 
-// name gives the records of a batch that needed no decoding their origins, cut from one string.
+// name sets the origins, cut from one string, of a batch that needed no decoding.
 func (p *partition) name(b *record.Batch, origins string, ends []int) {
 	if len(b.Records) != len(ends) || len(ends) == 0 || b.Records[0].Origin != "" {
 		return
@@ -286,12 +286,12 @@ func (p *partition) name(b *record.Batch, origins string, ends []int) {
 	}
 }
 
-// hand gives a batch to Read; false when the generation ended first.
-func (p *partition) hand(ctx context.Context, batch *record.Batch) bool {
+// deliver passes a batch to Read; it returns false if the generation ended first.
+func (p *partition) deliver(ctx context.Context, batch *record.Batch) bool {
 	at := batch.Position.(place).next
 	p.mu.Lock()
 	before := p.taken
-	p.taken = at // before it is taken: settle must not miss it
+	p.taken = at // before it is read: settle must not miss it
 	p.mu.Unlock()
 	select {
 	case p.s.out <- batch:

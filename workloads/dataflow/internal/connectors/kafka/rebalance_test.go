@@ -13,8 +13,8 @@ import (
 	"github.com/itechsmart/operator/workloads/dataflow/internal/record"
 )
 
-// TestARebalanceLosesNothingAndRewindsNobody lets a second member join while the first one is reading.
-func TestARebalanceLosesNothingAndRewindsNobody(t *testing.T) {
+// TestRebalanceLosesNoRecordAndRewindsNoOffset lets a second member join while the first one is reading.
+func TestRebalanceLosesNoRecordAndRewindsNoOffset(t *testing.T) {
 	const count = 20_000
 	topic := newTopic(t, 4)
 	write(t, SinkConfig{Topic: topic}, numbered(0, count)...)
@@ -29,7 +29,7 @@ func TestARebalanceLosesNothingAndRewindsNobody(t *testing.T) {
 				return
 			}
 			if errors.Is(err, backend.ErrUnavailable) {
-				continue // a broker that has just begun has no group coordinator yet
+				continue // a broker that has just started has no group coordinator yet
 			}
 			if err != nil {
 				t.Errorf("read: %v", err)
@@ -55,7 +55,7 @@ func TestARebalanceLosesNothingAndRewindsNobody(t *testing.T) {
 		select {
 		case <-seen:
 		case <-ctx.Done():
-			t.Fatal("the first member reads nothing")
+			t.Fatal("the first member reads no record")
 		}
 	}
 	got := map[string]int{}
@@ -68,17 +68,17 @@ func TestARebalanceLosesNothingAndRewindsNobody(t *testing.T) {
 			got[value]++
 			total++
 		case <-ctx.Done():
-			t.Fatalf("only %d of %d records came", len(got), count)
+			t.Fatalf("only %d of %d records were read", len(got), count)
 		}
 	}
 	if n := len(second.(*source).assigned); n != 2 {
 		t.Errorf("the second member has %d partitions of 4", n)
 	}
-	// Both let go of their partitions in order, so duplicates are rare, but the brief overlap allows some.
+	// Both release their partitions in order, so duplicates are rare, but the brief overlap allows some.
 	if total > count+1000 {
 		t.Errorf("%d records for %d", total, count)
 	}
-	// Both are through: what is committed is the end of every partition.
+	// Both are done: the committed offset is the end of every partition.
 	waitFor(t, "everything is committed", func() bool {
 		a, errA := first.(connector.Lagger).Lag(ctx)
 		b, errB := second.(connector.Lagger).Lag(ctx)

@@ -22,18 +22,18 @@ const (
 	// requestBytes is the size of one produce request, before compression: below the broker's
 	// default max.message.bytes (1048588) with what the format adds.
 	requestBytes = 1_000_000
-	// recordBytes is at most what the format adds to one record without headers.
+	// recordBytes is the most the format adds to one record without headers.
 	recordBytes = 64
-	// inParallel bounds the partitions that are written at the same time.
+	// inParallel limits the partitions that are written at the same time.
 	inParallel = 16
-	// patience is how often a request is repeated before Write fails.
+	// patience is how often a request is retried before Write fails.
 	patience = 4
-	// refresh is how soon new partitions get records.
+	// refresh is how soon new partitions are used.
 	refresh = 30 * time.Second
 )
 
-// sink writes to one topic. Partitions are written side by side, each in order: the next request
-// of a partition waits for the acknowledgement of the one before.
+// sink writes to one topic. Partitions are written in parallel, each in order: the next request of a partition
+// waits for the acknowledgement of the previous one.
 type sink struct {
 	cfg     SinkConfig
 	env     connector.Env
@@ -76,7 +76,7 @@ func openSink(ctx context.Context, cfg SinkConfig, env connector.Env) (connector
 	return s, nil
 }
 
-// count learns the number of partitions.
+// count looks up the number of partitions.
 func (s *sink) count(ctx context.Context) error {
 	counts, err := s.cluster.partitions(ctx, s.cfg.Topic)
 	if err != nil {
@@ -87,7 +87,7 @@ func (s *sink) count(ctx context.Context) error {
 	return nil
 }
 
-// item is one message to write and the record that it came from.
+// item is one message to write and its record.
 type item struct {
 	record  int
 	key     []byte
@@ -104,17 +104,17 @@ func (i *item) size() int {
 	return n
 }
 
-// delivery is a batch on its way: what is left to send per partition, and what was refused so far.
+// delivery is a batch in flight: what is left to send per partition, and what was refused so far.
 type delivery struct {
-	first   *record.Record // with length, tells whether the engine tries the same batch again
+	first   *record.Record // with length, identifies a batch that the engine retries
 	length  int
 	queues  [][]item
 	mu      sync.Mutex
 	refused record.Errors
 }
 
-// Write returns when every record is acknowledged or refused. When it fails, what was acknowledged is
-// remembered, so that the same batch can be tried again without writing it twice.
+// Write returns when every record is acknowledged or refused. After a failure it remembers what was
+// acknowledged, so that a retry does not write it twice.
 func (s *sink) Write(ctx context.Context, batch *record.Batch) error {
 	if len(batch.Records) == 0 {
 		return nil
@@ -167,7 +167,7 @@ func (s *sink) send(ctx context.Context, w *delivery) error {
 	return failed
 }
 
-// split encodes the records and sorts them by partition; those that cannot be written go to refused.
+// split encodes the records and groups them by partition; those that cannot be written go to refused.
 func (s *sink) split(batch *record.Batch, refused *record.Errors) [][]item {
 	queues := make([][]item, s.choose.count)
 	for n := range queues {
@@ -180,7 +180,7 @@ func (s *sink) split(batch *record.Batch, refused *record.Errors) [][]item {
 			continue
 		}
 		it.record = n
-		id := s.choose.of(it.key)
+		id := s.choose.partitionOf(it.key)
 		queues[id] = append(queues[id], it)
 	}
 	return queues
@@ -207,7 +207,7 @@ func (s *sink) encode(r *record.Record) (it item, err error) {
 
 // writePartition sends one request after another; what is sent leaves the queue.
 func (s *sink) writePartition(ctx context.Context, w *delivery, id int) error {
-	limit, attempts := requestBytes, 0 // one record may be larger than limit: it then goes alone
+	limit, attempts := requestBytes, 0 // one record may be larger than limit: it is then sent alone
 	for len(w.queues[id]) > 0 {
 		items := w.queues[id]
 		n, size := 0, 0
@@ -225,7 +225,7 @@ func (s *sink) writePartition(ctx context.Context, w *delivery, id int) error {
 			w.mu.Unlock()
 			w.queues[id] = items[1:]
 		case refusedForGood(err):
-			limit = max(1, size/2) // the broker's limit is lower than ours, or one record is at fault
+			limit = max(1, size/2) // the broker's limit is lower than ours, or one record is invalid
 		case attempts < patience && ctx.Err() == nil:
 			wait(ctx, 50*time.Millisecond<<attempts) // a leader that moves is found again soon
 			attempts++
@@ -236,7 +236,7 @@ func (s *sink) writePartition(ctx context.Context, w *delivery, id int) error {
 	return nil
 }
 
-// refusedForGood reports whether the request's content is at fault.
+// refusedForGood reports whether the error is about a request's content.
 func refusedForGood(err error) bool {
 	return errors.Is(err, kafkago.MessageSizeTooLarge) || errors.Is(err, kafkago.RecordListTooLarge) ||
 		errors.Is(err, kafkago.InvalidRecord) || errors.Is(err, kafkago.InvalidTimestamp)
@@ -253,7 +253,7 @@ func (s *sink) produce(ctx context.Context, id int, items []item) error {
 	return answer.Error
 }
 
-// reader gives items to kafka-go one by one; it is read a second time after a lost connection.
+// reader passes items to kafka-go one by one; it is read again after a lost connection.
 type reader struct {
 	items   []item
 	next    int
@@ -280,7 +280,7 @@ func (r *reader) ReadRecord() (*protocol.Record, error) {
 	return &r.record, nil
 }
 
-// asBytes keeps nil as Kafka's null.
+// asBytes preserves nil as Kafka's null.
 func asBytes(data []byte) protocol.Bytes {
 	if data == nil {
 		return nil

@@ -23,21 +23,21 @@ const (
 	requestTimeout = 10 * time.Second
 	// joinBackoff is kafka-go's pause after a failed attempt to join the group.
 	joinBackoff = time.Second
-	// watchInterval is how soon new partitions are noticed.
+	// watchInterval is how soon new partitions are detected.
 	watchInterval = 5 * time.Second
-	// rebalance is how long members may take to let go of their partitions, and letGo how much of
-	// that this member takes to get what is in flight acknowledged.
+	// rebalance is how long members may take to release their partitions, and letGo how much of that this
+	// member spends waiting for acknowledgements.
 	rebalance = 30 * time.Second
 	letGo     = 8 * time.Second
-	// fetchMemory bounds what all partitions together hold of fetched records that nobody took yet.
+	// fetchMemory limits the fetched records that all partitions together hold until they are read.
 	fetchMemory = 64 << 20
 )
 
 // source is one member of a consumer group.
 //
-// kafka-go's ConsumerGroup joins and rejoins; each generation hands out partitions, and a goroutine
-// per partition fetches. Commits name their generation, so that after a rebalance the broker refuses
-// those that came too late, and another member's place is never wound back.
+// kafka-go's ConsumerGroup joins and rejoins; each generation assigns partitions, and a goroutine per partition
+// fetches. Commits name their generation, so that after a rebalance the broker refuses late ones, and another
+// member's offset never goes back.
 type source struct {
 	cfg     SourceConfig
 	topics  []string
@@ -46,8 +46,8 @@ type source struct {
 	cluster *cluster
 	group   *kafkago.ConsumerGroup
 
-	out    chan *record.Batch // unbuffered: a partition holds at most one batch that nobody took
-	errs   chan error         // the latest error, for Read to tell
+	out    chan *record.Batch // unbuffered: a partition holds at most one unread batch
+	errs   chan error         // the latest error, for Read to return
 	well   chan struct{}      // a partition works again
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -89,7 +89,7 @@ func openSource(ctx context.Context, cfg SourceConfig, env connector.Env) (conne
 		JoinGroupBackoff:      joinBackoff,
 		Timeout:               requestTimeout,
 		WatchPartitionChanges: true, PartitionWatchInterval: watchInterval,
-		StartOffset: kafkago.FirstOffset, // replaced by the partition's own choice when nothing is committed
+		StartOffset: kafkago.FirstOffset, // replaced by the partition's own choice if nothing is committed
 	})
 	if err != nil {
 		cluster.close()
@@ -108,7 +108,7 @@ func openSource(ctx context.Context, cfg SourceConfig, env connector.Env) (conne
 	return s, nil
 }
 
-// follow takes one generation after another.
+// follow handles one generation after another.
 func (s *source) follow() {
 	for {
 		generation, err := s.group.Next(s.ctx)
@@ -118,7 +118,7 @@ func (s *source) follow() {
 		case errors.Is(err, kafkago.ErrGroupClosed) || s.ctx.Err() != nil:
 			return
 		case errors.Is(err, kafkago.RebalanceInProgress):
-			// Another member came or went: part of normal life.
+			// A member joined or left, which is normal.
 		default:
 			s.report(classify("join consumer group", err))
 		}
@@ -187,9 +187,9 @@ func (s *source) recovered() {
 	}
 }
 
-// Read returns what a partition's fetch brought. An empty batch tells that the connection works.
+// Read returns what a partition fetched. An empty batch means that the connection works.
 func (s *source) Read(ctx context.Context) (*record.Batch, error) {
-	select { // Records first: an error of one partition does not hold up the others.
+	select { // Records first: an error of one partition does not delay the others.
 	case batch := <-s.out:
 		return batch, nil
 	default:
@@ -206,16 +206,16 @@ func (s *source) Read(ctx context.Context) (*record.Batch, error) {
 	}
 }
 
-// place is a batch's Position.
+// place is the Position of a batch.
 type place struct {
 	partition *partition
 	next      int64 // the offset after the batch's last record
 	epoch     int
 }
 
-// Ack commits the offsets. Between two generations there is nobody to tell: then the offsets are kept
-// and committed as soon as the partition is this member's again. When it went to another, that one
-// reads from what was committed, and its place is left alone.
+// Ack commits the offsets. Between two generations it keeps them, and they are committed as soon as this member
+// owns the partition again. If another member owns it, that one reads from the committed offset, which is left
+// alone.
 func (s *source) Ack(_ context.Context, batches []*record.Batch) error {
 	latest := map[*partition]place{}
 	for _, batch := range batches {
@@ -254,7 +254,7 @@ func (s *source) flush(p *partition) error {
 	return s.commit(generation, map[*partition]int64{p: offset})
 }
 
-// commit reports no error for a generation that is over.
+// commit returns no error for a generation that is over.
 func (s *source) commit(generation *kafkago.Generation, offsets map[*partition]int64) error {
 	request := map[string]map[int]int64{}
 	for p, offset := range offsets {
@@ -290,7 +290,7 @@ func (s *source) commit(generation *kafkago.Generation, offsets map[*partition]i
 
 var errNotJoined = errors.New("not a member of the consumer group yet")
 
-// Lag asks the partitions' leaders for their ends.
+// Lag asks the partition leaders for their last offsets.
 func (s *source) Lag(ctx context.Context) (int64, error) {
 	s.mu.Lock()
 	assigned := s.assigned
@@ -344,7 +344,7 @@ func (s *source) Close(ctx context.Context) error {
 	case err := <-left:
 		return err
 	case <-ctx.Done():
-		// The broker expels the member after the session timeout.
+		// The broker removes the member after the session timeout.
 		return fmt.Errorf("leave consumer group: %w", ctx.Err())
 	}
 }

@@ -13,8 +13,8 @@ import (
 	"github.com/itechsmart/operator/workloads/dataflow/internal/record"
 )
 
-// group holds the rows of records that have values for the same columns, in COPY's text
-// format: the server itself reads each value by its column's type.
+// group holds the rows of records that have values for the same columns, in COPY's text format: the server
+// itself parses each value by its column's type.
 type group struct {
 	columns []int
 	data    []byte
@@ -37,8 +37,8 @@ func newEncoder(columns []column, strict bool) *encoder {
 	return e
 }
 
-// encode sorts the batch into groups. In order means that a group ends where the columns
-// change, so that the order of records is kept; else records of one kind are gathered.
+// encode groups the batch by columns. With inOrder a group ends where the columns change, so that the order of
+// records is preserved; otherwise each set of columns is one group.
 func (e *encoder) encode(batch *record.Batch, inOrder bool) ([]*group, *record.Errors) {
 	var groups []*group
 	var last *group
@@ -98,7 +98,7 @@ func (e *encoder) read(r *record.Record) (string, error) {
 	})
 	switch {
 	case unknown && e.strict:
-		return "", fmt.Errorf("record has fields that are no columns of the table: %w", backend.ErrInvalid)
+		return "", fmt.Errorf("record has fields that are not columns of the table: %w", backend.ErrInvalid)
 	case len(e.present) == 0:
 		return "", errNoColumn
 	}
@@ -135,7 +135,7 @@ func appendValue(dst []byte, c column, value gjson.Result) []byte {
 	}
 }
 
-// appendEscaped writes text as COPY wants it.
+// appendEscaped escapes text for COPY.
 func appendEscaped(dst []byte, text string) []byte {
 	for i := 0; i < len(text); i++ {
 		switch c := text[i]; c {

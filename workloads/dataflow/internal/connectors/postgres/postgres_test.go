@@ -24,7 +24,7 @@ import (
 
 func TestMain(m *testing.M) { servers.Main(m) }
 
-// database is the tests' own way to the server.
+// database is the tests' own connection to the server.
 type database struct {
 	binding backend.Binding
 	pool    *pgxpool.Pool
@@ -185,7 +185,7 @@ func batchOf(values ...string) *record.Batch {
 	return b
 }
 
-// Every type is read by the server from its JSON form; what is missing takes the default.
+// The server parses every type from its JSON form; missing fields get the default.
 func TestTypes(t *testing.T) {
 	d := connect(t)
 	table := d.table(t, `n bigint PRIMARY KEY, i2 smallint, num numeric(30,10), f double precision, b boolean, s text DEFAULT 'default', at timestamptz, d date,
@@ -211,7 +211,7 @@ func TestTypes(t *testing.T) {
 	}
 }
 
-// Of several records with one key in a batch the last counts, column by column.
+// Of several records with one key in a batch the last one wins, column by column.
 func TestUpsertOrder(t *testing.T) {
 	d := connect(t)
 	table := d.table(t, "id text PRIMARY KEY, a int, b int")
@@ -325,7 +325,7 @@ func TestWhereCannotWrite(t *testing.T) {
 		_ = opened.Close(t.Context())
 	}
 	if err == nil {
-		t.Error("a writing condition is accepted")
+		t.Error("a writing condition was accepted")
 	}
 	if rows := d.rows(t, "SELECT * FROM "+table); len(rows) != 1 {
 		t.Errorf("%d rows, want 1", len(rows))

@@ -18,22 +18,22 @@ import (
 	"github.com/itechsmart/operator/workloads/dataflow/internal/record"
 )
 
-// SinkConfig of the sink. The controller makes and evolves the table by Create, Columns and
-// PrimaryKey; the worker leaves the table as it is.
+// SinkConfig of the sink. The controller creates and evolves the table by Create, Columns and PrimaryKey; the
+// worker does not change the table.
 type SinkConfig struct {
 	Schema string `json:"schema,omitempty" jsonschema:"default=public,pattern=^[A-Za-z_][A-Za-z0-9_]*$,maxLength=63,description=The table's schema."`
 	Table  string `json:"table" jsonschema:"required,pattern=^[A-Za-z_][A-Za-z0-9_]*$,maxLength=63,description=The table that gets one row per record."`
 
-	Create     bool     `json:"create,omitempty" jsonschema:"default=false,description=Make the table from columns when it does not exist and add columns that are new."`
-	Columns    []Column `json:"columns,omitempty" jsonschema:"description=Columns of a table that is made."`
-	PrimaryKey []string `json:"primaryKey,omitempty" jsonschema:"description=Primary key of a table that is made."`
+	Create     bool     `json:"create,omitempty" jsonschema:"default=false,description=Create the table from columns when it does not exist and add new columns."`
+	Columns    []Column `json:"columns,omitempty" jsonschema:"description=Columns of a table that is created."`
+	PrimaryKey []string `json:"primaryKey,omitempty" jsonschema:"description=Primary key of a table that is created."`
 
-	ConflictKeys  []string `json:"conflictKeys,omitempty" jsonschema:"description=Columns with a unique index that tell whether a row exists already; for onConflict Update."`
+	ConflictKeys  []string `json:"conflictKeys,omitempty" jsonschema:"description=Columns with a unique index that identify an existing row; for onConflict Update."`
 	OnConflict    string   `json:"onConflict,omitempty" jsonschema:"enum=Fail,enum=Ignore,enum=Update,description=What to do with a record whose row exists: refuse it; keep the row as it is; or update the row's columns that the record has. Update when conflictKeys are given and Fail otherwise."`
-	UnknownFields string   `json:"unknownFields,omitempty" jsonschema:"default=Ignore,enum=Ignore,enum=Fail,description=What to do with a record's fields that are no columns."`
+	UnknownFields string   `json:"unknownFields,omitempty" jsonschema:"default=Ignore,enum=Ignore,enum=Fail,description=What to do with a record's fields that are not columns."`
 }
 
-// Column of a table that is made.
+// Column of a table that is created.
 type Column struct {
 	Name    string `json:"name" jsonschema:"required,pattern=^[A-Za-z_][A-Za-z0-9_]*$,maxLength=63,description=Name of the column and of the record's field."`
 	Type    string `json:"type" jsonschema:"required,minLength=1,description=PostgreSQL type such as bigint or jsonb or timestamptz."`
@@ -59,10 +59,10 @@ type sink struct {
 	encoder *encoder
 }
 
-// column is one of the table's columns that can be written.
+// column is one of the table's writable columns.
 type column struct {
 	name  string
-	kind  string // as format_type writes it
+	kind  string // in the form of format_type
 	array bool
 	json  bool
 }
@@ -98,7 +98,7 @@ func openSink(ctx context.Context, cfg SinkConfig, env connector.Env) (connector
 	return s, nil
 }
 
-// onePool returns a pool of one connection, which is created again when it breaks.
+// onePool returns a pool of one connection, which reconnects when it breaks.
 func onePool(ctx context.Context, b backend.Binding) (*pgxpool.Pool, error) {
 	config, err := pg.Config(b)
 	if err != nil {
@@ -119,7 +119,7 @@ ORDER BY a.attnum`
 
 // describe reads the table's columns.
 func (s *sink) describe(ctx context.Context) error {
-	op := fmt.Sprintf("look for table %s.%s", s.cfg.Schema, s.cfg.Table)
+	op := fmt.Sprintf("look up table %s.%s", s.cfg.Schema, s.cfg.Table)
 	rows, err := s.pool.Query(ctx, columnsQuery, s.table)
 	if err != nil {
 		return failure(s.binding, op, err)
@@ -143,7 +143,7 @@ func (s *sink) describe(ctx context.Context) error {
 	return nil
 }
 
-// Write stores the batch in one transaction: all of it, or none.
+// Write stores the batch in one transaction: all of it, or nothing.
 func (s *sink) Write(ctx context.Context, batch *record.Batch) error {
 	groups, refused := s.encoder.encode(batch, s.cfg.OnConflict == "Update")
 	if len(groups) > 0 {
@@ -162,7 +162,7 @@ func (s *sink) Write(ctx context.Context, batch *record.Batch) error {
 	return refused.OrNil()
 }
 
-// failed classifies, and reads the columns again when they are no longer as they were.
+// failed classifies the error, and reads the columns again if they have changed.
 func (s *sink) failed(ctx context.Context, err error) error {
 	err = failure(s.binding, fmt.Sprintf("write to %s.%s", s.cfg.Schema, s.cfg.Table), err)
 	if errors.Is(err, backend.ErrNotFound) && ctx.Err() == nil {
@@ -184,7 +184,7 @@ func (s *sink) group(ctx context.Context, tx pgx.Tx, g *group, number int) error
 		return s.copy(ctx, tx, s.table, list, g)
 	}
 	temporary := fmt.Sprintf("%s_%d", stage, number)
-	// Only the columns available, without the table's constraints: those are checked at the insert.
+	// Only the columns in use, without the table's constraints: those are checked by the insert.
 	create := fmt.Sprintf("CREATE TEMP TABLE %s ON COMMIT DROP AS SELECT %s FROM %s WITH NO DATA", temporary, list, s.table)
 	addOrder := fmt.Sprintf("ALTER TABLE %s ADD COLUMN %s bigserial", temporary, order)
 	for _, statement := range []string{create, addOrder} {
@@ -205,7 +205,7 @@ func (s *sink) copy(ctx context.Context, tx pgx.Tx, table, list string, g *group
 	return err
 }
 
-// merge returns the insert from the temporary table. Of several records with one key the last counts.
+// merge returns the insert from the temporary table. Of several records with one key the last one wins.
 func (s *sink) merge(temporary, list string, names []string) string {
 	if s.cfg.OnConflict == "Ignore" {
 		return fmt.Sprintf("INSERT INTO %s (%s) SELECT %s FROM %s ORDER BY %s ON CONFLICT DO NOTHING", s.table, list, list, temporary, order)

@@ -28,13 +28,13 @@ type SourceConfig struct {
 	Columns      []string `json:"columns,omitempty" jsonschema:"description=Columns to read; all when not given."`
 	Where        string   `json:"where,omitempty" jsonschema:"description=A condition in SQL that the rows must meet."`
 	CursorColumn string   `json:"cursorColumn" jsonschema:"required,minLength=1,maxLength=63,description=A column that only grows for new rows and is never null: a serial number or a time of insertion. An index on it keeps reading cheap. Rows that become visible behind the cursor are not seen."`
-	TieBreaker   string   `json:"tieBreaker,omitempty" jsonschema:"maxLength=63,description=A column that tells rows with the same cursor apart; needed when cursorColumn has no unique index."`
-	Start        *string  `json:"start,omitempty" jsonschema:"description=Begin behind this value of the cursor; at the table's first row when not given."`
+	TieBreaker   string   `json:"tieBreaker,omitempty" jsonschema:"maxLength=63,description=A column that distinguishes rows with the same cursor; needed when cursorColumn has no unique index."`
+	Start        *string  `json:"start,omitempty" jsonschema:"description=Start after this value of the cursor; at the table's first row when not given."`
 	BatchSize    int      `json:"batchSize,omitempty" jsonschema:"minimum=0,maximum=100000,default=0,description=Rows per query; 0 means the pipeline's batching.count."`
 
-	Watch         *bool           `json:"watch,omitempty" jsonschema:"default=true,description=Go on and read rows that come later; otherwise the source finishes after the last row."`
+	Watch         *bool           `json:"watch,omitempty" jsonschema:"default=true,description=Continue with rows that are added later; otherwise the source finishes after the last row."`
 	Interval      config.Duration `json:"interval,omitempty" jsonschema:"default=1s,description=How often to look for new rows when watching."`
-	Offsets       string          `json:"offsets,omitempty" jsonschema:"default=Database,enum=Database,enum=None,description=Where the place is kept: in the table itechsmart_pipeline_offsets of that database; or nowhere (for a read-only database) so that each start reads from the beginning."`
+	Offsets       string          `json:"offsets,omitempty" jsonschema:"default=Database,enum=Database,enum=None,description=Where the position is stored: in the table itechsmart_pipeline_offsets of that database; or nowhere (for a read-only database) so that each start reads from the beginning."`
 	OffsetsSchema string          `json:"offsetsSchema,omitempty" jsonschema:"default=public,pattern=^[A-Za-z_][A-Za-z0-9_]*$,maxLength=63,description=The schema of the table of offsets."`
 }
 
@@ -42,12 +42,12 @@ type SourceConfig struct {
 func Source() connector.Spec {
 	return connector.SourceOf(connector.Spec{
 		Type:    "postgres",
-		Summary: "Reads the rows of a PostgreSQL table in the order of a growing column, once or watching for more.",
+		Summary: "Reads the rows of a PostgreSQL table in the order of an increasing column, once or watching for more.",
 		Binding: "postgresql",
 	}, openSource)
 }
 
-// place is the cursor behind which reading continues; the values are in PostgreSQL's text form.
+// place is the cursor after which reading continues; the values are in PostgreSQL's text form.
 type place struct {
 	Cursor string `json:"cursor"`
 	Tie    string `json:"tie,omitempty"`
@@ -59,12 +59,12 @@ type source struct {
 	pool    *pgxpool.Pool
 	watch   bool
 	batch   int
-	key     string // under which the place is stored
+	key     string // under which the position is stored
 	offsets string // table, quoted; "" for none
 
 	cursorType, tieType string
 	next                *place // nil: from the beginning
-	idle                bool   // the last query gave nothing
+	idle                bool   // the last query returned no row
 }
 
 func openSource(ctx context.Context, cfg SourceConfig, env connector.Env) (connector.Source, error) {
@@ -74,7 +74,7 @@ func openSource(ctx context.Context, cfg SourceConfig, env connector.Env) (conne
 	if err != nil {
 		return nil, err
 	}
-	config.MaxConns = 3 // Read, Ack and Lag come from goroutines of their own
+	config.MaxConns = 3 // Read, Ack and Lag run in goroutines of their own
 	if s.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
 		return nil, failure(s.binding, "connect", err)
 	}
@@ -117,20 +117,20 @@ func (s *source) prepare(ctx context.Context) error {
 		return s.try(ctx)
 	}
 	create := "CREATE TABLE IF NOT EXISTS " + s.offsets + " (source text PRIMARY KEY, place jsonb NOT NULL, updated timestamptz NOT NULL DEFAULT now())"
-	// Two workers that start at once may both try: the loser's error means that the table is there.
+	// Two workers that start together may both try: an error of the second means that the table exists.
 	_, createErr := s.pool.Exec(ctx, create)
 	var stored []byte
 	err := s.pool.QueryRow(ctx, "SELECT place FROM "+s.offsets+" WHERE source = $1", s.key).Scan(&stored)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 	case err != nil && createErr != nil:
-		return failure(s.binding, "make the table of offsets (or set config.offsets to None)", createErr)
+		return failure(s.binding, "create the table of offsets (or set config.offsets to None)", createErr)
 	case err != nil:
-		return failure(s.binding, "load the place", err)
+		return failure(s.binding, "load the position", err)
 	default:
 		s.next = &place{}
 		if err := json.Unmarshal(stored, s.next); err != nil {
-			return fmt.Errorf("load the place: %w: %w", err, backend.ErrInvalid)
+			return fmt.Errorf("load the position: %w: %w", err, backend.ErrInvalid)
 		}
 	}
 	return s.try(ctx)
@@ -140,9 +140,9 @@ const cursorQuery = `SELECT a.attname, format_type(a.atttypid, a.atttypmod),
 EXISTS (SELECT FROM pg_index i WHERE i.indrelid = a.attrelid AND i.indisunique AND i.indpred IS NULL AND i.indnkeyatts = 1 AND i.indkey[0] = a.attnum)
 FROM pg_attribute a WHERE a.attrelid = to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped`
 
-// describe finds the cursor's type and how rows with an equal cursor are distinguished.
+// describe looks up the cursor's type and how rows with an equal cursor are distinguished.
 func (s *source) describe(ctx context.Context) error {
-	op := fmt.Sprintf("look for table %s.%s", s.cfg.Schema, s.cfg.Table)
+	op := fmt.Sprintf("look up table %s.%s", s.cfg.Schema, s.cfg.Table)
 	rows, err := s.pool.Query(ctx, cursorQuery, s.table())
 	if err != nil {
 		return failure(s.binding, op, err)
@@ -157,7 +157,7 @@ func (s *source) describe(ctx context.Context) error {
 		return failure(s.binding, op, err)
 	}
 	if len(kinds) == 0 {
-		return s.binding.Error(op, backend.ErrNotFound, errors.New("no such table, or no right to see it"))
+		return s.binding.Error(op, backend.ErrNotFound, errors.New("no such table, or no privilege to see it"))
 	}
 	for field, names := range map[string][]string{"cursorColumn": {s.cfg.CursorColumn}, "tieBreaker": {s.cfg.TieBreaker}, "columns": s.cfg.Columns} {
 		for _, name := range names {
@@ -175,7 +175,7 @@ func (s *source) describe(ctx context.Context) error {
 
 func (s *source) table() string { return pg.Quote(s.cfg.Schema, s.cfg.Table) }
 
-// condition selects what lies behind the place; its values are bound, not written.
+// condition selects the rows after the position; its values are parameters, not part of the text.
 func (s *source) condition(at *place) (string, []any) {
 	var parts []string
 	var values []any
@@ -198,7 +198,7 @@ func (s *source) condition(at *place) (string, []any) {
 	return " WHERE " + strings.Join(parts, " AND "), values
 }
 
-// query reads rows as JSON, and beside each its cursor.
+// query selects rows as JSON, each with its cursor.
 func (s *source) query(limit int) (string, []any) {
 	columns := "t.*"
 	if len(s.cfg.Columns) > 0 {
@@ -215,17 +215,17 @@ func (s *source) query(limit int) (string, []any) {
 		tie, inner, outer = "t."+column+"::text", inner+", "+column, outer+", t."+column
 	}
 	where, values := s.condition(s.next)
-	// Outside the columns are named with their table: a bare name would sort by the text beside it.
+	// In the outer query columns are qualified with their table: a bare name would sort by the text next to it.
 	return fmt.Sprintf("SELECT (SELECT row_to_json(itechsmart_row)::text FROM (SELECT %s) itechsmart_row), t.%s::text, %s FROM (SELECT * FROM %s%s ORDER BY %s LIMIT %d) t ORDER BY %s",
 		columns, cursor, tie, s.table(), where, inner, limit, outer), values
 }
 
-// readOnly runs f so that no condition of a user can change anything.
+// readOnly runs f in a read-only transaction, so that no condition of a user can change anything.
 func (s *source) readOnly(ctx context.Context, f func(pgx.Tx) error) error {
 	return pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{AccessMode: pgx.ReadOnly}, f)
 }
 
-// try runs the query without taking a row: it names what is wrong with where and start.
+// try runs the query without reading a row, to name an error in where or start.
 func (s *source) try(ctx context.Context) error {
 	err := s.readOnly(ctx, func(tx pgx.Tx) error {
 		text, values := s.query(0)
@@ -239,7 +239,7 @@ func (s *source) try(ctx context.Context) error {
 	return failure(s.binding, "query", err)
 }
 
-// Read runs one query; when there is nothing it waits and asks again.
+// Read runs one query; if it returns nothing, Read waits and tries again.
 func (s *source) Read(ctx context.Context) (*record.Batch, error) {
 	for {
 		if s.idle {
@@ -261,7 +261,7 @@ func (s *source) Read(ctx context.Context) (*record.Batch, error) {
 			}
 			return nil, failure(s.binding, fmt.Sprintf("read %s.%s", s.cfg.Schema, s.cfg.Table), err)
 		}
-		// A short answer means that the end is near, yet rows may have come meanwhile.
+		// A short result means that the end is near, but rows may have been added meanwhile.
 		if s.idle = batch.Len() == 0; !s.idle {
 			at := batch.Position.(place)
 			s.next = &at
@@ -297,27 +297,27 @@ func (s *source) fetch(ctx context.Context) (*record.Batch, error) {
 	return batch, err
 }
 
-// Ack stores the last batch's place.
+// Ack stores the last batch's position.
 func (s *source) Ack(ctx context.Context, batches []*record.Batch) error {
 	if s.offsets == "" || len(batches) == 0 {
 		return nil
 	}
 	at, ok := batches[len(batches)-1].Position.(place)
 	if !ok {
-		return fmt.Errorf("batch is not of this source: %w", backend.ErrInvalid)
+		return fmt.Errorf("batch does not belong to this source: %w", backend.ErrInvalid)
 	}
 	data, err := json.Marshal(at)
 	if err != nil {
-		return fmt.Errorf("store the place: %w", err)
+		return fmt.Errorf("store the position: %w", err)
 	}
 	_, err = s.pool.Exec(ctx, "INSERT INTO "+s.offsets+" AS o (source, place) VALUES ($1, $2) ON CONFLICT (source) DO UPDATE SET place = EXCLUDED.place, updated = now()", s.key, string(data))
-	return failure(s.binding, "store the place", err)
+	return failure(s.binding, "store the position", err)
 }
 
-// maxLag bounds what Lag counts, for counting costs as much as reading.
+// maxLag limits what Lag counts, because counting costs as much as reading.
 const maxLag = 100_000
 
-// Lag counts the rows behind the stored place, up to maxLag.
+// Lag counts the rows after the stored position, up to maxLag.
 func (s *source) Lag(ctx context.Context) (int64, error) {
 	var stored []byte
 	var at *place

@@ -14,7 +14,7 @@ import (
 	"github.com/itechsmart/operator/workloads/dataflow/internal/connector/connectortest"
 )
 
-// What only a real server refuses.
+// Only a real server refuses these.
 func TestMinIORefusals(t *testing.T) {
 	b := servers.MinIO(t)
 	_, name := newBucket(t, b)
@@ -28,7 +28,7 @@ func TestMinIORefusals(t *testing.T) {
 	}
 }
 
-// An object above the size of one part is sent in parts and appears whole.
+// An object above the size of one part is sent in parts and appears only when complete.
 func TestMinIOMultipart(t *testing.T) {
 	s, _ := newBucket(t, servers.MinIO(t))
 	data := bytes.Repeat([]byte("0123456789abcdef"), 40<<20/16)

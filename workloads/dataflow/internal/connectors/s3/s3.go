@@ -36,7 +36,7 @@ type SinkConfig struct {
 func Source() connector.Spec {
 	return connector.SourceOf(connector.Spec{
 		Type:    "s3",
-		Summary: "Reads the objects of a bucket in the order of their keys, once or watching for more, and keeps its place in the bucket.",
+		Summary: "Reads the objects of a bucket in the order of their keys, once or watching for more, and stores its position in the bucket.",
 		Binding: "s3",
 		Codec:   "json",
 	}, openSource)
@@ -60,7 +60,7 @@ func openStore(ctx context.Context, bucket, prefix string, b backend.Binding) (*
 	s := &store{client: client, bucket: bucket, prefix: prefix, binding: b}
 	exists, err := client.BucketExists(ctx, bucket)
 	if err != nil {
-		return nil, s.error("look for the bucket", err)
+		return nil, s.error("look up the bucket", err)
 	}
 	if !exists {
 		return nil, fmt.Errorf("bucket %q: %w", bucket, backend.ErrNotFound)
@@ -73,7 +73,7 @@ func openSource(ctx context.Context, cfg SourceConfig, env connector.Env) (conne
 		return nil, err
 	}
 	if strings.HasPrefix(cfg.Prefix, "/") {
-		return nil, fmt.Errorf("config.prefix: keys do not begin with a slash: %w", backend.ErrInvalid)
+		return nil, fmt.Errorf("config.prefix: keys do not start with a slash: %w", backend.ErrInvalid)
 	}
 	store, err := openStore(ctx, cfg.Bucket.Bucket, cfg.Prefix, env.Binding)
 	if err != nil {

@@ -164,7 +164,7 @@ func stored(t testing.TB, s *store, c codec.Codec) [][]byte {
 	return out
 }
 
-// More keys than one page holds, most of them not wanted.
+// More keys than fit a page, most of them not wanted.
 func TestManyKeys(t *testing.T) {
 	b := servers.ObjectProtocol(t)
 	s, name := newBucket(t, b)

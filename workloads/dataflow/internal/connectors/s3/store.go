@@ -16,7 +16,7 @@ import (
 	"github.com/itechsmart/operator/workloads/dataflow/internal/connectors/internal/files"
 )
 
-// statePrefix is hidden, so that no source takes it for data.
+// statePrefix is hidden, so that no source reads it as data.
 const statePrefix = ".itechsmart/"
 
 // pageSize is how many keys are listed at once.
@@ -34,7 +34,7 @@ func (s *store) error(op string, err error) error { return s3.Error(s.binding, o
 
 func (s *store) List(ctx context.Context, after string) ([]files.Entry, bool, error) {
 	listing, cancel := context.WithCancel(ctx)
-	defer cancel() // ends the listing behind the channel
+	defer cancel() // ends the goroutine that fills the channel
 	var out []files.Entry
 	options := minio.ListObjectsOptions{Prefix: s.prefix, Recursive: true, StartAfter: after, MaxKeys: pageSize}
 	for object := range s.client.ListObjects(listing, s.bucket, options) {
@@ -57,14 +57,14 @@ func (s *store) Open(ctx context.Context, entry files.Entry) (files.File, error)
 	if err != nil {
 		return nil, s.error("read object", err)
 	}
-	if _, err := object.Stat(); err != nil { // the first request: GetObject itself asks nothing
+	if _, err := object.Stat(); err != nil { // the first request: GetObject itself sends none
 		_ = object.Close()
 		return nil, s.error("read object", err)
 	}
 	return &file{Object: object, store: s, blocks: files.NewBlocks(object, entry.Size)}, nil
 }
 
-// file reads a remote object: forward as a stream, at places in blocks.
+// file reads a remote object: sequentially as a stream, at random in blocks.
 type file struct {
 	*minio.Object
 	store  *store
@@ -82,7 +82,7 @@ func (f *file) Read(p []byte) (int, error) {
 func (f *file) ReadAt(p []byte, off int64) (int, error) { return f.blocks.ReadAt(p, off) }
 
 func (s *store) Put(ctx context.Context, name string, data []byte) error {
-	// Above 16 MiB the client sends parts and completes them at once: readers see all or nothing.
+	// Above 16 MiB the client sends parts and completes them in one step: readers see all or nothing.
 	_, err := s.client.PutObject(ctx, s.bucket, name, bytes.NewReader(data), int64(len(data)), minio.PutObjectOptions{NumThreads: 2})
 	if err != nil {
 		return s.error("write object", err)
@@ -95,14 +95,14 @@ func stateKey(name string) string { return statePrefix + strings.ReplaceAll(name
 func (s *store) LoadState(ctx context.Context, name string) ([]byte, error) {
 	object, err := s.client.GetObject(ctx, s.bucket, stateKey(name), minio.GetObjectOptions{})
 	if err != nil {
-		return nil, s.error("load the place", err)
+		return nil, s.error("load the position", err)
 	}
 	defer object.Close() //nolint:errcheck // only read
 	data, err := io.ReadAll(io.LimitReader(object, 1<<20))
 	if err == nil {
 		return data, nil
 	}
-	if err = s.error("load the place", err); errors.Is(err, backend.ErrNotFound) {
+	if err = s.error("load the position", err); errors.Is(err, backend.ErrNotFound) {
 		return nil, nil
 	}
 	return nil, err

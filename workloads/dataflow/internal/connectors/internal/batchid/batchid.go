@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package batchid names a batch by its content and by where it came from, so that a
-// destination can tell a repetition from an equal batch.
+// Package batchid names a batch by its content and origin, so that a destination can tell a repeated batch from
+// another one with equal content.
 package batchid
 
 import (
@@ -14,21 +14,21 @@ import (
 	"github.com/itechsmart/operator/workloads/dataflow/internal/record"
 )
 
-// Namer names one sink's batches. Records without an origin are distinguished by the sink's own
-// count: equal batches are no repetition there.
+// Namer names one sink's batches. Records without an origin are distinguished by the sink's own count: equal
+// batches are not duplicates there.
 type Namer struct {
 	nonce string
 	done  uint64
 }
 
-// New makes a Namer whose count differs from every other's.
+// New returns a Namer whose count differs from every other's.
 func New() *Namer {
 	nonce := make([]byte, 8)
 	_, _ = rand.Read(nonce) // never fails
 	return &Namer{nonce: hex.EncodeToString(nonce)}
 }
 
-// ID returns 32 hexadecimal digits for a batch that is not empty; encoded is what is sent of it.
+// ID returns 32 hexadecimal digits for a batch that is not empty; encoded is how it is sent.
 func (n *Namer) ID(batch *record.Batch, encoded []byte) string {
 	from, to := batch.Records[0].Origin, batch.Records[len(batch.Records)-1].Origin
 	if from == "" || to == "" {
@@ -41,5 +41,5 @@ func (n *Namer) ID(batch *record.Batch, encoded []byte) string {
 	return hex.EncodeToString(digest[:])
 }
 
-// Done counts a batch that is durable: the next one without origins is another.
+// Done counts a durable batch, so that the next one without origins differs.
 func (n *Namer) Done() { n.done++ }

@@ -20,8 +20,8 @@ import (
 	"github.com/itechsmart/operator/workloads/dataflow/internal/record"
 )
 
-// sink writes each batch as one file, for a batch must be durable when Write returns. The name
-// follows from the content, so a batch that is written again replaces its own file.
+// sink writes each batch as one file, because a batch must be durable when Write returns. The name is derived
+// from the content, so a batch that is written again replaces its own file.
 type sink struct {
 	cfg   SinkConfig
 	codec codec.Codec
@@ -29,12 +29,12 @@ type sink struct {
 	names *batchid.Namer
 }
 
-// OpenSink owns the store from now on.
+// OpenSink takes ownership of the store.
 func OpenSink(cfg SinkConfig, store Store, env connector.Env) connector.Sink {
 	return &sink{cfg: cfg, codec: env.Codec, store: store, names: batchid.New()}
 }
 
-// Write encodes the batch in memory and puts it in place at once.
+// Write encodes the batch in memory and stores it in one step.
 func (s *sink) Write(ctx context.Context, batch *record.Batch) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -100,7 +100,7 @@ func (s *sink) compression() string {
 	return s.cfg.Compression
 }
 
-// name returns prefix, time of the first record, digest, ending.
+// name joins prefix, time of the first record, digest and extension.
 func (s *sink) name(batch *record.Batch, data []byte) string {
 	at := batch.Records[0].Time.UTC()
 	prefix := strings.NewReplacer("{date}", at.Format("2006-01-02"), "{hour}", at.Format("15")).Replace(s.cfg.Prefix)

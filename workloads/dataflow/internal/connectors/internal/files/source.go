@@ -18,8 +18,8 @@ import (
 	"github.com/itechsmart/operator/workloads/dataflow/internal/record"
 )
 
-// Place is how far a source has read: all files up to Name are done, but for Name itself
-// unless Done is set; of that, Records are.
+// Place records how far a source has read: all files up to Name are done, except Name itself unless Done is
+// set; of that, Records are.
 type Place struct {
 	Name     string    `json:"name"`
 	Modified time.Time `json:"modified,omitzero"`
@@ -27,7 +27,7 @@ type Place struct {
 	Done     bool      `json:"done"`
 }
 
-// source reads one file after another, in an order that a place of a few bytes can describe.
+// source reads one file after another, in an order in which a few bytes describe a position.
 type source struct {
 	cfg   SourceConfig
 	env   connector.Env
@@ -35,7 +35,7 @@ type source struct {
 	state string // the state's name
 	limit int64
 
-	next    Place // behind the last batch that Read returned
+	next    Place // after the last batch that Read returned
 	batches chan result
 	stop    context.CancelFunc
 	running sync.WaitGroup
@@ -46,7 +46,7 @@ type result struct {
 	err   error
 }
 
-// OpenSource loads the place and reads on from there. It owns the store from now on.
+// OpenSource loads the position and resumes there. It takes ownership of the store.
 func OpenSource(ctx context.Context, cfg SourceConfig, store Store, env connector.Env) (connector.Source, error) {
 	s := &source{cfg: cfg, env: env, store: store, state: env.Group + "." + env.Component + ".json", limit: env.MaxRecordBytes}
 	if s.limit <= 0 {
@@ -55,7 +55,7 @@ func OpenSource(ctx context.Context, cfg SourceConfig, store Store, env connecto
 	data, err := store.LoadState(ctx, s.state)
 	if err == nil && len(data) > 0 {
 		if err = json.Unmarshal(data, &s.next); err != nil {
-			err = fmt.Errorf("the stored place %s is damaged; remove it to read all files again: %w", s.state, backend.ErrInvalid)
+			err = fmt.Errorf("the stored position %s is damaged; remove it to read all files again: %w", s.state, backend.ErrInvalid)
 		}
 	}
 	if err != nil {
@@ -64,7 +64,7 @@ func OpenSource(ctx context.Context, cfg SourceConfig, store Store, env connecto
 	return s, nil
 }
 
-// Read takes the next batch from a scan that runs ahead by a batch or two.
+// Read returns the next batch of a scan that runs a batch or two ahead.
 func (s *source) Read(ctx context.Context) (*record.Batch, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -75,7 +75,7 @@ func (s *source) Read(ctx context.Context) (*record.Batch, error) {
 	select {
 	case r := <-s.batches:
 		if r.err != nil {
-			s.halt() // the next Read starts again behind the last batch
+			s.halt() // the next Read starts again after the last batch
 			return nil, r.err
 		}
 		s.next = r.batch.Position.(Place)
@@ -109,18 +109,18 @@ func (s *source) halt() {
 	s.batches = nil
 }
 
-// Ack stores the last batch's place.
+// Ack stores the last batch's position.
 func (s *source) Ack(ctx context.Context, batches []*record.Batch) error {
 	if len(batches) == 0 {
 		return nil
 	}
 	place, ok := batches[len(batches)-1].Position.(Place)
 	if !ok {
-		return fmt.Errorf("batch is not of this source: %w", backend.ErrInvalid)
+		return fmt.Errorf("batch does not belong to this source: %w", backend.ErrInvalid)
 	}
 	data, err := json.Marshal(place)
 	if err != nil {
-		return fmt.Errorf("store the place: %w", err)
+		return fmt.Errorf("store the position: %w", err)
 	}
 	return s.store.SaveState(ctx, s.state, data)
 }
@@ -131,7 +131,7 @@ func (s *source) Close(context.Context) error {
 	return s.store.Close()
 }
 
-// scan is one run over the files from a place on.
+// scan is one pass over the files from a position on.
 type scan struct {
 	*source
 	ctx   context.Context
@@ -168,14 +168,14 @@ func (s *scan) run() error {
 	}
 }
 
-// list gives the files to read next, in order. A file that has not settled yet ends the list, for
-// what sorts behind it must not be read before it.
+// list returns the files to read next, in order. A file that has not settled yet ends the list, because files
+// that sort after it must not be read before it.
 func (s *scan) list() (wanted []Entry, more bool, err error) {
 	var entries []Entry
 	if s.cfg.Order == "modified" {
 		entries, err = s.listAll()
 	} else {
-		// From just before the place's name, so that a file that was begun is found again.
+		// Start just before the position's name, so that a partly read file is found again.
 		entries, more, err = s.store.List(s.ctx, s.listFrom())
 	}
 	if err != nil {
@@ -191,7 +191,7 @@ func (s *scan) list() (wanted []Entry, more bool, err error) {
 		wanted = append(wanted, entry)
 	}
 	if more && len(wanted) == 0 {
-		// Nothing of this page is wanted: go on behind it.
+		// Nothing of this page is wanted: continue after it.
 		last := entries[len(entries)-1]
 		s.place = Place{Name: last.Name, Modified: last.Modified, Done: true}
 	}
@@ -202,7 +202,7 @@ func (s *scan) listFrom() string {
 	if s.place.Name == "" || s.place.Done {
 		return s.place.Name
 	}
-	// The greatest name below: the last byte one less, then the highest bytes.
+	// The greatest name below: decrement the last byte, then append the highest bytes.
 	last := len(s.place.Name) - 1
 	if c := s.place.Name[last]; c > 0 {
 		return s.place.Name[:last] + string([]byte{c - 1}) + "\xf4\x8f\xbf\xbf"
@@ -251,7 +251,7 @@ func (s *scan) behind(entry Entry) bool {
 	return s.less(at, entry)
 }
 
-// file reads one file, from the place on when it was begun before.
+// file reads one file, from the position on if it was begun before.
 func (s *scan) file(entry Entry) error {
 	skip := int64(0)
 	if s.place.Name == entry.Name && !s.place.Done {
@@ -261,7 +261,7 @@ func (s *scan) file(entry Entry) error {
 	s.batch, s.bytes = &record.Batch{}, 0
 	err := s.records(entry, skip)
 	if errors.Is(err, backend.ErrInvalid) && s.ctx.Err() == nil {
-		// The rest of the file cannot be read at all: that is for the pipeline's error policy.
+		// The rest of the file cannot be read: the pipeline's error policy applies.
 		failed := record.New(fmt.Appendf(nil, `{"file":%s}`, strconv.Quote(entry.Name)))
 		failed.Origin = s.origin()
 		s.batch.Failed = append(s.batch.Failed, record.Failed{Record: failed, Err: fmt.Errorf("file %s: %w", entry.Name, err)})
@@ -277,7 +277,7 @@ func (s *scan) file(entry Entry) error {
 func (s *scan) records(entry Entry, skip int64) (err error) {
 	f, err := s.store.Open(s.ctx, entry)
 	if errors.Is(err, backend.ErrNotFound) {
-		return nil // removed since it was listed
+		return nil // removed after it was listed
 	}
 	if err != nil {
 		return err
@@ -323,7 +323,7 @@ func (s *scan) records(entry Entry, skip int64) (err error) {
 
 func (s *scan) origin() string { return s.place.Name + "@" + strconv.FormatInt(s.place.Records, 10) }
 
-// added hands the batch on when it is full.
+// added passes the batch on when it is full.
 func (s *scan) added(size int64) error {
 	s.bytes += size
 	count, limit := s.env.Batching.Count, s.env.Batching.Bytes
@@ -339,7 +339,8 @@ func (s *scan) added(size int64) error {
 	return s.flush()
 }
 
-// flush hands the batch on, also an empty one at a file's end: its place must be acknowledged too.
+// flush passes the batch on, also an empty one at the end of a file, because its position must be acknowledged
+// too.
 func (s *scan) flush() error {
 	s.batch.Position = s.place
 	select {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package files reads and writes named files of records, wherever they lie: what the
-// connectors file and s3 share.
+// Package files reads and writes named files of records, wherever they are stored. The connectors file and s3
+// share it.
 package files
 
 import (
@@ -36,37 +36,37 @@ type File interface {
 	io.Closer
 }
 
-// Store is a place with named files.
+// Store holds named files.
 type Store interface {
-	// List returns files whose names are greater than after, in the order of their names as bytes:
-	// at least one when there is one, and more set when there may be more behind the last.
+	// List returns files whose names are greater than after, in byte order of their names: at least one if
+	// there is one; more is set if there may be others after the last.
 	List(ctx context.Context, after string) (entries []Entry, more bool, err error)
 	Open(ctx context.Context, entry Entry) (File, error)
 	// Put makes a whole file durable at once: readers see all of it or nothing. An existing file is replaced.
 	Put(ctx context.Context, name string, data []byte) error
-	// LoadState returns nil when there is none.
+	// LoadState returns nil if there is none.
 	LoadState(ctx context.Context, name string) ([]byte, error)
 	SaveState(ctx context.Context, name string, data []byte) error
 	Close() error
 }
 
-// SourceConfig is the configuration that all sources of files share.
+// SourceConfig holds what every source of files has.
 type SourceConfig struct {
 	Pattern     string          `json:"pattern,omitempty" jsonschema:"default=**,description=Which files to read: a glob on the path where ** stands for any number of directories. Names that start with a dot are never read."`
-	Watch       bool            `json:"watch,omitempty" jsonschema:"default=false,description=Go on and read files that come later; otherwise the source finishes after the last file."`
+	Watch       bool            `json:"watch,omitempty" jsonschema:"default=false,description=Continue with files that are added later; otherwise the source finishes after the last file."`
 	Interval    config.Duration `json:"interval,omitempty" jsonschema:"default=5s,description=How often to look for new files when watching."`
 	Settle      config.Duration `json:"settle,omitempty" jsonschema:"default=0s,description=Leave a file alone until it has not changed for so long; for writers that do not rename complete files into place."`
-	Order       string          `json:"order,omitempty" jsonschema:"default=name,enum=name,enum=modified,description=The order of reading; files that come later must sort behind those that were read."`
-	Compression string          `json:"compression,omitempty" jsonschema:"default=auto,enum=auto,enum=none,enum=gzip,enum=zstd,description=auto goes by the ending .gz or .zst."`
+	Order       string          `json:"order,omitempty" jsonschema:"default=name,enum=name,enum=modified,description=The order of reading; files that are added later must sort after those that were read."`
+	Compression string          `json:"compression,omitempty" jsonschema:"default=auto,enum=auto,enum=none,enum=gzip,enum=zstd,description=auto goes by the extension .gz or .zst."`
 }
 
-// Check names the field that cannot work.
+// Check returns an error that names an invalid field.
 func (c *SourceConfig) Check() error {
 	if c.Pattern == "" {
 		c.Pattern = "**"
 	}
 	if !doublestar.ValidatePattern(c.Pattern) {
-		return fmt.Errorf("config.pattern: %q is no glob: %w", c.Pattern, backend.ErrInvalid)
+		return fmt.Errorf("config.pattern: %q is not a glob: %w", c.Pattern, backend.ErrInvalid)
 	}
 	if c.Interval <= 0 {
 		c.Interval = config.Duration(5 * time.Second)
@@ -74,7 +74,7 @@ func (c *SourceConfig) Check() error {
 	return nil
 }
 
-// Wants reports whether the file is one to read.
+// Wants reports whether the file is to be read.
 func (c *SourceConfig) Wants(name string) bool {
 	for part := range strings.SplitSeq(name, "/") {
 		if strings.HasPrefix(part, ".") {
@@ -85,13 +85,13 @@ func (c *SourceConfig) Wants(name string) bool {
 	return ok && err == nil
 }
 
-// SinkConfig is the configuration that all sinks of files share.
+// SinkConfig holds what every sink of files has.
 type SinkConfig struct {
 	Prefix      string `json:"prefix,omitempty" jsonschema:"maxLength=512,description=What the files' names begin with; {date} and {hour} stand for the UTC time of a file's first record: events/{date}/."`
 	Compression string `json:"compression,omitempty" jsonschema:"default=none,enum=none,enum=gzip,enum=zstd,description=Compression of whole files; not for parquet which compresses by itself."`
 }
 
-// Check names the field that cannot work.
+// Check returns an error that names an invalid field.
 func (c *SinkConfig) Check() error {
 	name := strings.NewReplacer("{date}", "d", "{hour}", "h").Replace(c.Prefix) + "x"
 	if !CleanName(name) {
@@ -100,12 +100,12 @@ func (c *SinkConfig) Check() error {
 	return nil
 }
 
-// CleanName reports whether a name stays below where it starts: relative, without . and .. parts.
+// CleanName reports whether a name stays below its root: relative, without . and .. parts.
 func CleanName(name string) bool {
 	return name != "" && path.Clean(name) == name && !path.IsAbs(name) && name != ".." && !strings.HasPrefix(name, "../") && !strings.ContainsAny(name, "\x00\\")
 }
 
-// decompress wraps r by what the name's ending or the config says.
+// decompress wraps r according to the extension or the config.
 func decompress(r io.Reader, name, compression string) (io.ReadCloser, error) {
 	if compression == "auto" || compression == "" {
 		switch path.Ext(name) {
@@ -124,7 +124,7 @@ func decompress(r io.Reader, name, compression string) (io.ReadCloser, error) {
 		}
 		return &unpacked{ReadCloser: reader, below: below}, nil
 	case "zstd":
-		// One goroutine and a bounded window: a file cannot ask for more memory than this.
+		// One goroutine and a bounded window: a file cannot use more memory than this.
 		decoder, err := zstd.NewReader(below, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(64<<20))
 		if err != nil {
 			return nil, err
@@ -134,7 +134,7 @@ func decompress(r io.Reader, name, compression string) (io.ReadCloser, error) {
 	return io.NopCloser(r), nil
 }
 
-// watched remembers whether reading itself failed, to tell a broken line from damaged data.
+// watched records whether reading itself failed, to distinguish a broken connection from damaged data.
 type watched struct {
 	r   io.Reader
 	err error
@@ -148,7 +148,7 @@ func (w *watched) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// blame gives a decompressor's error its reason.
+// blame replaces a decompressor's error by its cause.
 func (w *watched) blame(err error) error {
 	if w.err != nil {
 		return w.err
@@ -169,7 +169,7 @@ func (u *unpacked) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Blocks reads a remote file in large pieces and keeps the last ones, for formats that jump.
+// Blocks reads a remote file in large pieces and caches the last ones, for formats with random access.
 type Blocks struct {
 	r     io.ReaderAt
 	size  int64
@@ -182,7 +182,7 @@ const (
 	blockCount = 32
 )
 
-// NewBlocks makes a reader of size bytes for one goroutine.
+// NewBlocks returns a reader of size bytes for one goroutine.
 func NewBlocks(r io.ReaderAt, size int64) *Blocks {
 	return &Blocks{r: r, size: size, cache: map[int64][]byte{}}
 }
