@@ -4,12 +4,12 @@
 
 package hsm
 
-// Supported tells whether this build can use a token.
+// Supported reports whether this build can use a token.
 const Supported = false
 
 type none struct{}
 
-// New gives a Token whose calls say that this build has none.
+// New returns a Token whose calls return ErrUnsupported.
 func New(Options) Token { return none{} }
 
 // Wrap implements Token.

@@ -12,16 +12,16 @@ import (
 	"github.com/miekg/pkcs11"
 )
 
-// Supported tells whether this build can use a token.
+// Supported reports whether this build can use a token.
 const Supported = true
 
-// token opens the library anew for each call: an HSM that was away, or a PIN that was changed, needs no restart.
+// token loads the library again for each call: an HSM that was unavailable, or a changed PIN, needs no restart.
 type token struct {
 	options Options
 	mu      sync.Mutex
 }
 
-// New prepares a Token; nothing is loaded yet.
+// New returns a Token; nothing is loaded yet.
 func New(o Options) Token { return &token{options: o} }
 
 // Wrap implements Token.
@@ -48,14 +48,14 @@ func (t *token) Unwrap(wrapped []byte) (secret []byte, err error) {
 	return secret, err
 }
 
-// with runs something in a session whose user is logged in.
+// with runs do in a session whose user is logged in.
 func (t *token) with(do func(*session) error) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	o := t.options
 	library := pkcs11.New(o.Module)
 	if library == nil {
-		return failed(ErrModule, "%s does not load: is it in the image, of its architecture, with all that it needs?", o.Module)
+		return failed(ErrModule, "%s does not load: is it in the image, for its architecture, with its dependencies?", o.Module)
 	}
 	defer library.Destroy()
 	switch err := library.Initialize(); {
@@ -110,7 +110,7 @@ func findToken(library *pkcs11.Ctx, label string) (slot uint, err error) {
 	return slot, nil
 }
 
-// is tells whether a call of the library failed with this code.
+// is reports whether a call of the library failed with this code.
 func is(err error, code uint) bool {
 	e, ok := errors.AsType[pkcs11.Error](err)
 	return ok && uint(e) == code
