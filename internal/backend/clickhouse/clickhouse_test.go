@@ -33,7 +33,7 @@ func TestReal(t *testing.T) {
 	backendtest.ClickHouse(t, func(t testing.TB) clickhouse.Admin { return open(t, b) })
 }
 
-// TestOpen writes and reads a batch over the connection that connectors use.
+// TestOpen writes and reads a batch over the connectors' connection.
 func TestOpen(t *testing.T) {
 	b := servers.ClickHouse(t)
 	ctx := backendtest.Context(t)
@@ -88,7 +88,7 @@ func TestRefused(t *testing.T) {
 				t.Fatalf("got %v, want %v", err, test.want)
 			}
 			if strings.Contains(err.Error(), good.Password) {
-				t.Errorf("the error tells the password: %v", err)
+				t.Errorf("the error contains the password: %v", err)
 			}
 		})
 	}
@@ -136,7 +136,7 @@ func TestNew(t *testing.T) {
 		"protocol": {Host: "h", Port: "1", Extra: map[string]string{"protocol": "grpc"}},
 	} {
 		if _, err := clickhouse.New(b); !errors.Is(err, backend.ErrInvalid) || !strings.Contains(err.Error(), name) {
-			t.Errorf("got %v, want ErrInvalid that names %s", err, name)
+			t.Errorf("got %v, want ErrInvalid naming %s", err, name)
 		}
 	}
 }

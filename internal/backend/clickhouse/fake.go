@@ -13,12 +13,12 @@ import (
 	"github.com/itechsmart/operator/internal/backend/internal/sqltext"
 )
 
-// Fake is a server in memory. It embeds backend.Faults: Fail makes a method
-// fail, Calls counts. Safe for concurrent use.
+// Fake is an in-memory server. It embeds backend.Faults: Fail makes a method fail, Calls counts. Safe for
+// concurrent use.
 type Fake struct {
 	backend.Faults
 
-	// Version is what Ping answers.
+	// Version is returned by Ping.
 	Version string
 
 	mu        sync.Mutex
@@ -27,7 +27,7 @@ type Fake struct {
 
 var _ Admin = (*Fake)(nil)
 
-// NewFake is a server with the database "default".
+// NewFake returns a server with the database "default".
 func NewFake() *Fake {
 	return &Fake{Version: "26.7.2.1", databases: map[string]map[string]Table{"default": {}}}
 }
@@ -195,7 +195,7 @@ func (f *Fake) drop(ctx context.Context, database, name string) error {
 // Close implements Admin.
 func (f *Fake) Close() error { return f.Enter(context.Background(), "Close") }
 
-// families are the families of types that a server knows.
+// families are the type families of a server.
 var families = strings.Fields(`Int8 Int16 Int32 Int64 Int128 Int256 UInt8 UInt16 UInt32 UInt64 UInt128 UInt256
 	Float32 Float64 BFloat16 Decimal Decimal32 Decimal64 Decimal128 Decimal256 String FixedString Bool UUID IPv4 IPv6
 	Date Date32 DateTime DateTime64 Time Time64 Enum Enum8 Enum16 Array Tuple Map Nested Nullable LowCardinality

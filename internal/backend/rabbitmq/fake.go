@@ -13,12 +13,12 @@ import (
 	"github.com/itechsmart/operator/internal/backend"
 )
 
-// Fake is a virtual host in memory. It embeds backend.Faults: Fail makes a
-// method fail, Calls counts. Safe for concurrent use.
+// Fake is an in-memory virtual host. It embeds backend.Faults: Fail makes a method fail, Calls counts. Safe for
+// concurrent use.
 type Fake struct {
 	backend.Faults
 
-	// Version is what Ping answers.
+	// Version is returned by Ping.
 	Version string
 
 	mu        sync.Mutex
@@ -29,7 +29,7 @@ type Fake struct {
 
 var _ Admin = (*Fake)(nil)
 
-// NewFake is an empty virtual host.
+// NewFake returns an empty virtual host.
 func NewFake() *Fake {
 	f := &Fake{
 		Version: "3.10.8", queues: map[string]Queue{},
@@ -41,7 +41,7 @@ func NewFake() *Fake {
 	return f
 }
 
-// SetMessages makes a queue hold n messages.
+// SetMessages sets the number of messages in a queue.
 func (f *Fake) SetMessages(queue string, n int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -50,7 +50,7 @@ func (f *Fake) SetMessages(queue string, n int) {
 	f.queues[queue] = q
 }
 
-// Bound tells whether a binding exists.
+// Bound reports whether a binding exists.
 func (f *Fake) Bound(queue, exchange, key string) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()

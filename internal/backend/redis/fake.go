@@ -8,18 +8,18 @@ import (
 	"github.com/itechsmart/operator/internal/backend"
 )
 
-// Fake is a server that is there. It embeds backend.Faults: Fail makes a method
-// fail, Calls counts. Safe for concurrent use.
+// Fake is a running server. It embeds backend.Faults: Fail makes a method fail, Calls counts. Safe for
+// concurrent use.
 type Fake struct {
 	backend.Faults
 
-	// Version is what Ping answers.
+	// Version is returned by Ping.
 	Version string
 }
 
 var _ Admin = (*Fake)(nil)
 
-// NewFake is a server in memory.
+// NewFake returns an in-memory server.
 func NewFake() *Fake { return &Fake{Version: "7.0.15"} }
 
 // Ping implements Admin.

@@ -13,8 +13,8 @@ import (
 	"github.com/itechsmart/operator/internal/backend"
 )
 
-// Fake is a bucket in memory. It embeds backend.Faults: Fail makes a method
-// fail, Calls counts. Safe for concurrent use.
+// Fake is an in-memory bucket. It embeds backend.Faults: Fail makes a method fail, Calls counts. Safe for
+// concurrent use.
 type Fake struct {
 	backend.Faults
 
@@ -24,7 +24,7 @@ type Fake struct {
 
 var _ Store = (*Fake)(nil)
 
-// NewFake is an empty bucket.
+// NewFake returns an empty bucket.
 func NewFake() *Fake { return &Fake{objects: map[string][]byte{}} }
 
 // Put implements Store.
@@ -108,7 +108,7 @@ func (f *Fake) Ping(ctx context.Context) (string, error) { return "", f.enter(ct
 // Close implements Store.
 func (f *Fake) Close() error { return f.enter(context.Background(), "Close", nil) }
 
-// Keys are all that is there, in order.
+// Keys returns all keys, in order.
 func (f *Fake) Keys() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
