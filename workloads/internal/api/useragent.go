@@ -15,7 +15,7 @@ func KeepUserAgent(ctx huma.Context, next func(huma.Context)) {
 	next(huma.WithValue(ctx, userAgentKey{}, ctx.Header("User-Agent")))
 }
 
-// UserAgent is the caller's program.
+// UserAgent returns the caller's program.
 func UserAgent(ctx context.Context) string {
 	text, _ := ctx.Value(userAgentKey{}).(string)
 	return text

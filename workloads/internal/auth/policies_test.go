@@ -53,7 +53,7 @@ func TestDecide(t *testing.T) {
 			app, "read", "db/a", Decision{Allowed, "p"}},
 		"accounts of another": {[]Policy{{Name: "p", Subjects: []Subject{{KindServiceAccount, "team/*"}}, Rules: []Rule{rule(Allow, "**", "*", "")}}},
 			app, "read", "db/a", Decision{Silent, ""}},
-		"a user who is named as an account": {[]Policy{{Name: "p", Subjects: []Subject{{KindServiceAccount, "*"}}, Rules: []Rule{rule(Allow, "**", "*", "")}}},
+		"a user with the name of an account": {[]Policy{{Name: "p", Subjects: []Subject{{KindServiceAccount, "*"}}, Rules: []Rule{rule(Allow, "**", "*", "")}}},
 			&Principal{Kind: KindUser, ID: "team-a/app", Name: "team-a/app"}, "read", "db/a", Decision{Silent, ""}},
 		"own folder":     {[]Policy{everybody("p", rule(Allow, "users/{{principal.id}}/**", "*", ""))}, ada, "read", "users/u-1/a/b", Decision{Allowed, "p"}},
 		"other's folder": {[]Policy{everybody("p", rule(Allow, "users/{{principal.id}}/**", "*", ""))}, grace, "read", "users/u-1/a/b", Decision{Silent, ""}},
@@ -99,7 +99,7 @@ func TestConditions(t *testing.T) {
 	}
 }
 
-// TestConditionsInDoubt: what cannot be evaluated, or only at great cost, never opens anything.
+// TestConditionsInDoubt checks that a condition that cannot be evaluated, or only at great cost, never grants access.
 func TestConditionsInDoubt(t *testing.T) {
 	list := "[" + strings.TrimSuffix(strings.Repeat("1,", 100), ",") + "]"
 	for name, when := range map[string]string{
@@ -134,17 +134,17 @@ func TestPoliciesNameTheField(t *testing.T) {
 	good := rule(Allow, "db/*", "read", "")
 	subject := []Subject{{KindUser, "ada@example.com"}}
 	for field, p := range map[string]Policy{
-		"subjects: ":          {Rules: []Rule{good}},
-		"subjects[0].kind: ":  {Subjects: []Subject{{"Robot", "x"}}, Rules: []Rule{good}},
-		"subjects[0].name: ":  {Subjects: []Subject{{KindUser, ""}}, Rules: []Rule{good}},
-		"rules: ":             {Subjects: subject},
-		"rules[1].effect: ":   {Subjects: subject, Rules: []Rule{good, {Paths: good.Paths, Verbs: good.Verbs, Effect: "Maybe"}}},
-		"rules[0].paths: ":    {Subjects: subject, Rules: []Rule{{Verbs: good.Verbs, Effect: Allow}}},
-		"rules[0].paths[1]: ": {Subjects: subject, Rules: []Rule{{Paths: []string{"a", "a//b"}, Verbs: good.Verbs, Effect: Allow}}},
-		"rules[0].verbs: ":    {Subjects: subject, Rules: []Rule{{Paths: good.Paths, Effect: Allow}}},
-		"rules[0].verbs[0]: ": {Subjects: subject, Rules: []Rule{rule(Allow, "a", "", "")}},
-		"rules[0].when: 1:1":  {Subjects: subject, Rules: []Rule{rule(Allow, "a", "read", "nonsense")}},
-		"rules[0].when: ":     {Subjects: subject, Rules: []Rule{rule(Allow, "a", "read", "principal.nam == 'x'")}},
+		"subjects: ":                    {Rules: []Rule{good}},
+		"subjects[0].kind: ":            {Subjects: []Subject{{"Robot", "x"}}, Rules: []Rule{good}},
+		"subjects[0].name: ":            {Subjects: []Subject{{KindUser, ""}}, Rules: []Rule{good}},
+		"rules: ":                       {Subjects: subject},
+		"rules[1].effect: ":             {Subjects: subject, Rules: []Rule{good, {Paths: good.Paths, Verbs: good.Verbs, Effect: "Maybe"}}},
+		"rules[0].paths: ":              {Subjects: subject, Rules: []Rule{{Verbs: good.Verbs, Effect: Allow}}},
+		"rules[0].paths[1]: ":           {Subjects: subject, Rules: []Rule{{Paths: []string{"a", "a//b"}, Verbs: good.Verbs, Effect: Allow}}},
+		"rules[0].verbs: ":              {Subjects: subject, Rules: []Rule{{Paths: good.Paths, Effect: Allow}}},
+		"rules[0].verbs[0]: ":           {Subjects: subject, Rules: []Rule{rule(Allow, "a", "", "")}},
+		"rules[0].when: 1:1":            {Subjects: subject, Rules: []Rule{rule(Allow, "a", "read", "nonsense")}},
+		"rules[0].when: ":               {Subjects: subject, Rules: []Rule{rule(Allow, "a", "read", "principal.nam == 'x'")}},
 		"rules[0].when: want bool, got": {Subjects: subject, Rules: []Rule{rule(Allow, "a", "read", "1 + 1")}},
 	} {
 		p.Name = "mine"
