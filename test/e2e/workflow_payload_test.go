@@ -21,7 +21,8 @@ import (
 	"github.com/itechsmart/operator/workloads/config"
 )
 
-// TestPayloads: what is too large for a row goes to a bucket of the Platform's object storage, and comes from there whole.
+// TestPayloads checks that a value that is too large for a row is stored in a bucket of the Platform's object storage,
+// and read back unchanged.
 func TestPayloads(t *testing.T) {
 	f := connect(t).workflows()
 	binding := servers.Bucket(t, servers.StartMinIO(t).Binding)
@@ -97,7 +98,7 @@ func (c *cluster) forwarded(address string) string {
 	return listener.Addr().String()
 }
 
-// pipe copies both ways until one side ends.
+// pipe copies in both directions until one side ends.
 func pipe(from net.Conn, address string) {
 	defer from.Close() //nolint:errcheck // the copy has ended
 	to, err := net.Dial("tcp", address)

@@ -28,7 +28,7 @@ import (
 	"github.com/itechsmart/operator/controllers"
 )
 
-// forbidden is the log of the managers: it keeps what the API server refused them.
+// forbidden is the log of the managers: it collects what the API server refused them.
 var forbidden = &refusals{}
 
 type refusals struct {
@@ -59,7 +59,7 @@ func (r *refusals) Error(err error, text string, values ...any) {
 	r.add(fmt.Sprint(text, " ", err, values))
 }
 
-// registered records the paths that a manager answers at.
+// registered records the paths that a manager serves.
 type registered struct {
 	webhook.Server
 	paths []string
@@ -70,8 +70,8 @@ func (r *registered) Register(path string, hook http.Handler) {
 	r.Server.Register(path, hook)
 }
 
-// TestWebhooksAreAsked: the API server asks at the paths where a manager answers, and at no other.
-func TestWebhooksAreAsked(t *testing.T) {
+// TestWebhooksAreServed checks that the API server calls the paths that a manager serves, and no other.
+func TestWebhooksAreServed(t *testing.T) {
 	g := NewWithT(t)
 	hooks := controllers.NewWebhooks(controllers.Webhooks{Name: "itechsmart-webhook", Namespace: "itechsmart-system", Hosts: []string{"127.0.0.1"}, Port: 9443})
 	options := managerOptions()
@@ -94,7 +94,7 @@ func TestWebhooksAreAsked(t *testing.T) {
 		}
 	}
 	g.Expect(server.paths).NotTo(BeEmpty())
-	g.Expect(asked).To(ConsistOf(server.paths), "the marker +kubebuilder:webhook stands where setup.Validate is called; make manifests reads it")
+	g.Expect(asked).To(ConsistOf(server.paths), "put the marker +kubebuilder:webhook next to the call of setup.Validate; make manifests reads it")
 }
 
 func managerOptions() ctrl.Options {
@@ -105,8 +105,8 @@ func managerOptions() ctrl.Options {
 	}
 }
 
-// TestManagerWorks: a manager with the permissions of its ServiceAccount, on a cluster with no kind but ours, takes up a
-// Platform and a service of each product.
+// TestManagerWorks checks that a manager with the permissions of its ServiceAccount, on a cluster with no kind but ours,
+// reconciles a Platform and a service of each product.
 func TestManagerWorks(t *testing.T) {
 	g := NewWithT(t)
 	mgr, err := ctrl.NewManager(asManager(), managerOptions())
