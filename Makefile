@@ -27,7 +27,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 # IMAGES narrows images: names, or programs, or others.
 IMAGES ?=
 NESTED := hack/localcluster hack/images hack/images/clickhouse-server
-GENERATED := PROJECT api controllers/internal/ctrltest config/crd config/rbac config/webhook charts workloads go.mod go.sum
+GENERATED := PROJECT api controllers/internal/ctrltest config/argocd config/crd config/rbac config/webhook charts workloads go.mod go.sum
 
 ##@ Use it
 
@@ -63,18 +63,19 @@ generate: $(BIN)/controller-gen ## Write deep copies, the connector catalogue an
 	go generate ./workloads/... ./controllers/...
 
 .PHONY: manifests
-manifests: $(BIN)/controller-gen ## Write CRDs, RBAC and webhooks from the markers in api/ and controllers/.
+manifests: $(BIN)/controller-gen ## Write CRDs, RBAC, webhooks and health checks from api/ and controllers/.
 	@rm -f config/crd/*.yaml
 	controller-gen crd paths=./api/... output:crd:artifacts:config=config/crd
 	go run ./hack/manifests
 
 .PHONY: chart-files
-chart-files: ## Copy CRDs, RBAC and webhooks into the Helm chart.
+chart-files: ## Copy CRDs, RBAC, webhooks and health checks into the Helm chart.
 	@rm -rf charts/itechsmart/files
 	@mkdir -p charts/itechsmart/files/crds charts/itechsmart/files/rbac
 	cp config/crd/*itechsmart.dev_*.yaml charts/itechsmart/files/crds/
 	cp config/rbac/role.yaml config/rbac/*_role.yaml charts/itechsmart/files/rbac/
 	cp config/webhook/manifests.yaml charts/itechsmart/files/webhooks.yaml
+	cp config/argocd/argocd-cm.yaml charts/itechsmart/files/argocd-cm.yaml
 
 .PHONY: chart
 chart: chart-files $(BIN)/helm $(BIN)/kustomize ## Check the Helm chart and the kustomizations.

@@ -62,7 +62,14 @@ require github.com/miekg/pkcs11 v1.1.2
 
 require github.com/robfig/cron/v3 v3.0.1
 
-require github.com/coder/websocket v1.8.15
+require (
+	github.com/coder/websocket v1.8.15
+	github.com/distribution/reference v0.6.0
+	github.com/fluxcd/cli-utils v1.2.2
+	github.com/yuin/gopher-lua v1.1.2
+)
+
+require github.com/opencontainers/go-digest v1.0.0 // indirect
 
 require (
 	cel.dev/expr v0.25.2 // indirect

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package controllers is the one list of all products, and what the manager makes of it.
+// Package controllers lists all products, and sets up their controllers in the manager.
 package controllers
 
 import (
@@ -17,24 +17,25 @@ import (
 	"github.com/itechsmart/operator/controllers/internal/product"
 	"github.com/itechsmart/operator/controllers/internal/service"
 	"github.com/itechsmart/operator/controllers/internal/setup"
+	"github.com/itechsmart/operator/controllers/internal/validation"
 	"github.com/itechsmart/operator/controllers/platform"
 	"github.com/itechsmart/operator/controllers/vault"
 	"github.com/itechsmart/operator/controllers/workflow"
 )
 
-// Options are the manager's flags that controllers need.
+// Options are the flags of the manager that controllers need.
 type Options = setup.Options
 
-// Webhooks are what answers the API server before it takes a resource; Options hold them.
-type Webhooks = admission.Options
+// WebhookOptions configure the validating webhooks.
+type WebhookOptions = admission.Options
 
-// NewWebhooks prepares them.
+// NewWebhooks returns the server of the webhooks, for Options.
 var NewWebhooks = admission.New
 
-// CacheOptions makes the manager's cache hold no more than controllers need.
+// CacheOptions limits the manager's cache to what controllers need.
 var CacheOptions = setup.CacheOptions
 
-// Products is the one list: a product adds its value.
+// Products lists all products. A new product adds its value.
 var Products = []product.Product{
 	platform.Product,
 	dataflow.Product,
@@ -42,7 +43,7 @@ var Products = []product.Product{
 	workflow.Product,
 }
 
-// Programs are the programs whose images the manager runs, in the order of the list.
+// Programs returns the programs whose images the manager runs, in the order of the list.
 func Programs() []string {
 	var out []string
 	for i := range Products {
@@ -65,7 +66,19 @@ func AddToScheme(scheme *runtime.Scheme) error {
 	return nil
 }
 
-// Setup adds every controller to the manager.
+// Kinds returns every kind of every product.
+func Kinds() []validation.Kind {
+	var out []validation.Kind
+	for i := range Products {
+		out = append(out, Products[i].Validated()...)
+	}
+	return out
+}
+
+// WebhookPath is where the webhook of a kind is served.
+var WebhookPath = admission.Path
+
+// Setup adds every controller and webhook to the manager.
 func Setup(mgr ctrl.Manager, options Options) error {
 	deps, err := setup.New(mgr, options)
 	if err != nil {
@@ -74,6 +87,11 @@ func Setup(mgr ctrl.Manager, options Options) error {
 	for i := range Products {
 		if s := Products[i].Service; s != nil {
 			deps.Services = append(deps.Services, s.Listed())
+		}
+	}
+	if options.Webhooks != nil {
+		if err := serveWebhooks(deps); err != nil {
+			return err
 		}
 	}
 	for i := range Products {
@@ -87,6 +105,19 @@ func Setup(mgr ctrl.Manager, options Options) error {
 			if err := service.Setup(deps, p.Service); err != nil {
 				return err
 			}
+		}
+	}
+	return nil
+}
+
+// serveWebhooks adds the webhook of each kind that has a check.
+func serveWebhooks(d *setup.Deps) error {
+	for _, kind := range Kinds() {
+		if kind.Check == nil {
+			continue
+		}
+		if err := admission.Validate(d.Manager, kind); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -48,7 +48,7 @@ func newPlatform(w *platformtest.World) *platformv1alpha1.Platform {
 	return p
 }
 
-// identityWorld runs the controller of Platforms alone: services exist, and nobody reconciles them.
+// identityWorld runs only the controller of Platforms: services exist, and are not reconciled.
 func identityWorld(t *testing.T) (*platformtest.World, *platformv1alpha1.Platform) {
 	t.Helper()
 	w := platformtest.NewWorld(t)
@@ -65,7 +65,7 @@ func identityWorld(t *testing.T) (*platformtest.World, *platformv1alpha1.Platfor
 	return w, newPlatform(w)
 }
 
-// deployment is one that a service's controller would have made, whose Pods verify keys; keys nil: a worker's.
+// deployment returns one that a service's controller would have made, whose Pods verify keys; keys nil: a worker's.
 func deployment(w *platformtest.World, name string, keys []string) *appsv1.Deployment {
 	labels := map[string]string{"app": name}
 	d := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{
@@ -149,7 +149,7 @@ func TestNextKeySignsWhenEveryServiceHasIt(t *testing.T) {
 	w.Expect(keys[1].Until.Sub(*keys[0].Since)).To(BeNumerically(">=", p.Spec.Auth.AccessTokenTTL.Duration), "tokens that the former key signed stay valid")
 }
 
-// TestAdministratorComesBack: when somebody deletes the Secret, a service's configuration still has the password.
+// TestAdministratorComesBack: when the Secret is deleted, a service's configuration still has the password.
 func TestAdministratorComesBack(t *testing.T) {
 	w, p := identityWorld(t)
 	w.Service(kinds()[0], "mine")

@@ -25,7 +25,7 @@ import (
 	"github.com/itechsmart/operator/test/kube"
 )
 
-// TestManagerDiesAtEveryWriteOfAService: whatever was made or removed, the next manager goes on with the same credentials.
+// TestManagerDiesAtEveryWriteOfAService: after a crash at any write, the next manager continues with the same credentials.
 func TestManagerDiesAtEveryWriteOfAService(t *testing.T) {
 	_, cfg := ctrltest.Env(t)
 	if err := kube.Kubelet(t.Context(), cfg); err != nil {
@@ -131,7 +131,7 @@ func (c *cell) play(
 	return c.state(), crash.Writes(), died
 }
 
-// state is what is left, without what is made at random; it checks that all that was made fits together.
+// state returns what exists, without random parts, and checks that it is consistent.
 func (c *cell) state() map[string]string {
 	c.t.Helper()
 	var hashes []string
@@ -169,19 +169,19 @@ func (c *cell) state() map[string]string {
 	return state
 }
 
-// fits compares what the service is told with the Secrets and with the database.
+// fits compares the service's configuration with the Secrets and with the database.
 func (c *cell) fits() {
 	c.t.Helper()
-	told, own := c.Config(c.kind.Product), c.Data("main-"+c.kind.Product+"-database")
+	cfg, own := c.Config(c.kind.Product), c.Data("main-"+c.kind.Product+"-database")
 	tenant, err := c.Postgres.Tenant(context.Background(), schemaOf(c.World, c.kind))
 	if err != nil {
 		c.t.Fatal(err)
 	}
 	for what, pair := range map[string][2]string{
-		"password":               {told.Database.Binding["password"], string(own["password"])},
-		"password in PostgreSQL": {told.Database.Binding["password"], c.Postgres.Password(schemaOf(c.World, c.kind))},
+		"password":               {cfg.Database.Binding["password"], string(own["password"])},
+		"password in PostgreSQL": {cfg.Database.Binding["password"], c.Postgres.Password(schemaOf(c.World, c.kind))},
 		"mark":                   {tenant.Mark, string(own["mark"])},
-		"identity's password":    {told.Identity.Binding["password"], platformtest.IdentityPassword},
+		"identity's password":    {cfg.Identity.Binding["password"], platformtest.IdentityPassword},
 	} {
 		if pair[0] == "" || pair[0] != pair[1] {
 			c.t.Errorf("the service's %s is not what was made", what)

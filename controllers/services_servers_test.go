@@ -37,24 +37,24 @@ func TestServiceOnPostgreSQL(t *testing.T) {
 	startOn(w, kind, postgres.NewTenants, func(backend.Binding) (rabbitmq.Admin, error) { return w.RabbitMQ, nil })
 	o := w.Service(kind, "mine", func(o service.Object) { o.ServiceSpec().DeletionPolicy = common.DeletionDelete })
 	w.Succeeds(o)
-	told := w.Config(kind.Product).Database
+	cfg := w.Config(kind.Product).Database
 
 	// The service logs in, and works in its schema alone.
 	ping := func() error {
-		pool, err := postgres.Open(t.Context(), backend.ParseBinding(told.Binding))
+		pool, err := postgres.Open(t.Context(), backend.ParseBinding(cfg.Binding))
 		if err != nil {
 			return err
 		}
 		defer pool.Close()
 		return pool.Ping(t.Context())
 	}
-	pool, err := postgres.Open(t.Context(), backend.ParseBinding(told.Binding))
+	pool, err := postgres.Open(t.Context(), backend.ParseBinding(cfg.Binding))
 	w.Expect(err).NotTo(HaveOccurred())
 	_, err = pool.Exec(t.Context(), "CREATE TABLE notes (text text)")
 	w.Expect(err).NotTo(HaveOccurred())
 	var schema string
 	w.Expect(pool.QueryRow(t.Context(), "SELECT schemaname FROM pg_tables WHERE tablename = 'notes' AND tableowner = current_user").Scan(&schema)).To(Succeed())
-	w.Expect(schema).To(Equal(told.Schema))
+	w.Expect(schema).To(Equal(cfg.Schema))
 	_, err = pool.Exec(t.Context(), "CREATE TABLE public.notes (a int)")
 	w.Expect(postgres.Error(server.Binding, "write", err)).To(MatchError(backend.ErrAuth))
 	pool.Close()
@@ -63,19 +63,19 @@ func TestServiceOnPostgreSQL(t *testing.T) {
 	admin, err := postgres.NewTenants(server.Binding)
 	w.Expect(err).NotTo(HaveOccurred())
 	defer admin.Close() //nolint:errcheck // the test is over
-	tenant, err := admin.Tenant(t.Context(), told.Schema)
+	tenant, err := admin.Tenant(t.Context(), cfg.Schema)
 	w.Expect(err).NotTo(HaveOccurred())
 	w.Expect(tenant.Connections).To(BeNumerically(">", 0))
 	changed := tenant
 	changed.Connections = 1
 	w.Expect(admin.EnsureTenant(t.Context(), changed, "changed by hand", "")).To(Succeed())
 	w.Eventually(ping).Should(Succeed())
-	w.Eventually(func() (postgres.Tenant, error) { return admin.Tenant(t.Context(), told.Schema) }).Should(Equal(tenant))
+	w.Eventually(func() (postgres.Tenant, error) { return admin.Tenant(t.Context(), cfg.Schema) }).Should(Equal(tenant))
 
 	// With Delete, role and schema go with the service.
 	w.Delete(o)
 	w.Gone("mine", o)
-	_, err = admin.Tenant(t.Context(), told.Schema)
+	_, err = admin.Tenant(t.Context(), cfg.Schema)
 	w.Expect(err).To(MatchError(backend.ErrNotFound))
 }
 
@@ -106,7 +106,7 @@ func TestQueueOnRabbitMQ(t *testing.T) {
 		w.Eventually(func() error { _, err := admin.Queue(t.Context(), queue.Name); return err }).Should(Succeed())
 		w.Eventually(func() error { return admin.Exchange(t.Context(), queue.Dead()) }).Should(Succeed())
 
-		// What cannot be changed is told, and nothing is deleted.
+		// What cannot be changed is reported, and nothing is deleted.
 		w.Eventually(func() error { // until this is faster than the controller
 			_ = admin.DeleteQueue(t.Context(), queue.Name)
 			return admin.EnsureQueue(t.Context(), rabbitmq.Queue{Name: queue.Name, Durable: true, Type: "quorum"})

@@ -44,7 +44,7 @@ func newKeys(t *testing.T, n int) []signingkeys.Key {
 	return keys
 }
 
-// versions are the resource versions of a service's children.
+// versions returns the resource versions of a service's children.
 func versions(w *platformtest.World, o service.Object) map[string]string {
 	out := map[string]string{}
 	for name, child := range w.Children(o) {
@@ -85,7 +85,7 @@ func TestServicesLeaveEachOtherAlone(t *testing.T) {
 	})
 }
 
-// TestScalingRestartsNothing: more replicas share the connections anew, and no Pod is replaced for it.
+// TestScalingRestartsNothing: more replicas share the connections again, and no Pod is replaced for it.
 func TestScalingRestartsNothing(t *testing.T) {
 	eachService(t, func(t *testing.T, kind *service.Type) {
 		w := platformtest.NewWorld(t)
@@ -94,19 +94,19 @@ func TestScalingRestartsNothing(t *testing.T) {
 		w.Start(kinds()...)
 		o := w.Service(kind, "mine")
 		w.Succeeds(o)
-		before, told := w.Deployment(kind.Product), w.Config(kind.Product)
+		before, cfg := w.Deployment(kind.Product), w.Config(kind.Product)
 		tenant, err := w.Postgres.Tenant(t.Context(), schemaOf(w, kind))
 		w.Expect(err).NotTo(HaveOccurred())
-		w.Expect(tenant.Connections).To(BeNumerically(">=", told.Database.MaxConnections*3), "the role's limit holds for a rollout")
+		w.Expect(tenant.Connections).To(BeNumerically(">=", cfg.Database.MaxConnections*3), "the role's limit holds for a rollout")
 
 		w.Edit(o, func() { o.ServiceSpec().Replicas = 3 })
 		w.Succeeds(o)
 		after, fewer := w.Deployment(kind.Product), w.Config(kind.Product)
 		w.Expect(*after.Spec.Replicas).To(Equal(int32(3)))
 		w.Expect(after.Spec.Template).To(Equal(before.Spec.Template))
-		w.Expect(fewer.Database.MaxConnections).To(BeNumerically("<", told.Database.MaxConnections))
-		fewer.Database, fewer.Identity = told.Database, told.Identity
-		w.Expect(fewer).To(Equal(told), "the pools alone differ")
+		w.Expect(fewer.Database.MaxConnections).To(BeNumerically("<", cfg.Database.MaxConnections))
+		fewer.Database, fewer.Identity = cfg.Database, cfg.Identity
+		w.Expect(fewer).To(Equal(cfg), "the pools alone differ")
 		changed, err := w.Postgres.Tenant(t.Context(), schemaOf(w, kind))
 		w.Expect(err).NotTo(HaveOccurred())
 		w.Expect(changed.Connections).NotTo(Equal(tenant.Connections))
@@ -153,7 +153,7 @@ func TestOfTwoServicesTheOlderServes(t *testing.T) {
 	})
 }
 
-// TestTheBucketIsAway: who keeps nothing in it does not care, a new service waits for it, and one that runs goes on.
+// TestTheBucketIsAway: a service that does not use it is not affected, a new one waits for it, and a running one keeps running.
 func TestTheBucketIsAway(t *testing.T) {
 	eachService(t, func(t *testing.T, kind *service.Type) {
 		w := platformtest.NewWorld(t)
@@ -177,7 +177,7 @@ func TestTheBucketIsAway(t *testing.T) {
 	})
 }
 
-// TestServersAreAway: a service that runs takes edits while its servers are away, after a restart of the manager as well.
+// TestServersAreAway: a service that runs takes edits while its servers are unavailable, after a restart of the manager as well.
 func TestServersAreAway(t *testing.T) {
 	eachService(t, func(t *testing.T, kind *service.Type) {
 		w, p := newWorld(t)

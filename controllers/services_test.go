@@ -31,10 +31,10 @@ import (
 
 func TestMain(m *testing.M) { ctrltest.Main(m) }
 
-// backends are what the services of all products need.
+// backends that the services of all products need.
 var backends = []string{platformv1alpha1.BackendPostgreSQL, platformv1alpha1.BackendRabbitMQ}
 
-// kinds are the services of all products.
+// kinds returns the services of all products.
 func kinds() []*service.Type {
 	var out []*service.Type
 	for i := range Products {
@@ -53,7 +53,7 @@ func eachService(t *testing.T, test func(t *testing.T, kind *service.Type)) {
 	}
 }
 
-// newWorld is a namespace with a Platform of external backends, and a manager of all services, whose Deployments run.
+// newWorld returns a namespace with a Platform of external backends, and a manager of all services, whose Deployments run.
 func newWorld(t *testing.T) (*platformtest.World, *platformtest.Platform) {
 	t.Helper()
 	w := platformtest.NewWorld(t)
@@ -68,7 +68,7 @@ func managed(p *platformv1alpha1.Platform) {
 	p.Spec.Backends.PostgreSQL = &platformv1alpha1.Backend{Managed: &platformv1alpha1.ManagedBackend{}}
 }
 
-// queueOf is the product's queue of tasks.
+// queueOf returns the product's queue of tasks.
 func queueOf(w *platformtest.World, kind *service.Type) string {
 	return kind.Product + "." + w.Namespace + "." + platformtest.Name + ".tasks"
 }
@@ -95,7 +95,7 @@ func TestServiceBecomesReady(t *testing.T) {
 		w.Expect(o.GetFinalizers()).To(ContainElement(common.Finalizer))
 		w.Expect(o.GetAnnotations()[external.AnnotationClaims]).To(ContainSubstring(schemaOf(w, kind)))
 
-		// What the service is told is what there is.
+		// The configuration matches what exists.
 		c, schema := w.Config(kind.Product), schemaOf(w, kind)
 		w.Expect([]string{c.Product, c.Platform, c.Namespace, c.URL}).To(Equal([]string{kind.Product, "main", w.Namespace, status.URL}))
 		w.Expect(c.Database.Schema).To(Equal(schema))
@@ -233,7 +233,7 @@ func TestSteadyStateCostsNothing(t *testing.T) {
 	})
 }
 
-// TestDriftIsReverted: a child that somebody deletes or changes comes back as specified.
+// TestDriftIsReverted: a child that is deleted or changed is restored.
 func TestDriftIsReverted(t *testing.T) {
 	eachService(t, func(t *testing.T, kind *service.Type) {
 		w, _ := newWorld(t)
@@ -268,7 +268,7 @@ func TestDriftIsReverted(t *testing.T) {
 		w.Edit(file, func() { file.Data[config.FileName] = []byte("changed by hand") })
 		w.Eventually(func() string { w.Refresh(file); return string(file.Data[config.FileName]) }).Should(Equal(string(want)))
 
-		// The autoscaler chooses the replicas, and nobody takes them back.
+		// The autoscaler sets the replicas, and the controller does not revert them.
 		w.Edit(d, func() { *d.Spec.Replicas = 3 })
 		w.Eventually(func() int32 { w.Refresh(o); return o.ServiceStatus().Replicas }).Should(Equal(int32(3)))
 		w.Refresh(d)
@@ -295,6 +295,6 @@ func TestKeysReachTheService(t *testing.T) {
 	var second appsv1.Deployment
 	w.Expect(w.Get(first.Name, &second)).To(Succeed())
 	w.Expect(second.Spec.Template.Annotations).NotTo(Equal(first.Spec.Template.Annotations), "the Pods have not been replaced")
-	told := w.Config(kind.Product).Auth.Keys
-	w.Expect([]string{told[0].ID, told[1].ID}).To(Equal([]string{keys[0].ID, keys[1].ID}))
+	cfg := w.Config(kind.Product).Auth.Keys
+	w.Expect([]string{cfg[0].ID, cfg[1].ID}).To(Equal([]string{keys[0].ID, keys[1].ID}))
 }

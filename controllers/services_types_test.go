@@ -73,3 +73,19 @@ func TestServiceDefaults(t *testing.T) {
 		}
 	})
 }
+
+// TestKindsThatTheClusterLacks: a monitor without its CRD is left out, an HTTPRoute without its CRD is reported: without it
+// the service cannot be reached.
+func TestKindsThatTheClusterLacks(t *testing.T) {
+	eachService(t, func(t *testing.T, kind *service.Type) {
+		w, _ := newWorld(t)
+		o := w.Service(kind, "mine", func(o service.Object) { o.ServiceSpec().ServiceMonitor = &common.ServiceMonitor{} })
+		w.Succeeds(o)
+		w.Edit(o, func() {
+			o.ServiceSpec().HTTPRoute = &common.ServiceHTTPRoute{ParentRefs: []common.GatewayReference{{Name: "public"}}}
+		})
+		w.Says(o, common.ReasonReferenceNotFound, "spec.httpRoute: the cluster has no HTTPRoute; install the CRDs of the Gateway API, or use spec.ingress")
+		w.Edit(o, func() { o.ServiceSpec().HTTPRoute = nil })
+		w.Succeeds(o)
+	})
+}

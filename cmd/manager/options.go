@@ -35,7 +35,7 @@ type options struct {
 	metricsAddress string
 	healthAddress  string
 	pprofAddress   string
-	webhooks       controllers.Webhooks
+	webhooks       controllers.WebhookOptions
 	leaderElect    bool
 	level          slog.Level
 	text           bool
@@ -74,7 +74,7 @@ func parse(args []string) (*options, error) {
 	return o, nil
 }
 
-// processFlags are those of the process itself.
+// processFlags adds the flags of the process itself.
 func (o *options) processFlags(flags *flag.FlagSet) {
 	flags.StringVar(&o.metricsAddress, "metrics-bind-address", ":8080", "`address` of /metrics; 0 turns it off")
 	flags.StringVar(&o.healthAddress, "health-probe-bind-address", ":8081", "`address` of /healthz and /readyz")
@@ -89,7 +89,7 @@ func (o *options) processFlags(flags *flag.FlagSet) {
 	})
 }
 
-// controllerFlags are those of the controllers.
+// controllerFlags adds the flags of the controllers.
 func (o *options) controllerFlags(flags *flag.FlagSet) {
 	flags.Func("namespaces", "comma-separated `namespaces` to watch; all by default", func(text string) error {
 		for _, namespace := range strings.Split(text, ",") {
@@ -109,7 +109,7 @@ func (o *options) controllerFlags(flags *flag.FlagSet) {
 		"let the URLs in resources name loopback, link-local and private addresses, such as Services of the cluster")
 }
 
-// imageFlags are those of the images that the controllers run.
+// imageFlags adds the flags for the images that the controllers run.
 func (o *options) imageFlags(flags *flag.FlagSet) {
 	flags.StringVar(&o.controllers.Images.Registry, "image-registry", "docker.io/itechsmart", "`registry` of the operator's programs: the image of each is <registry>/<program>:<tag>")
 	flags.StringVar(&o.controllers.Images.Tag, "image-tag", version, "`tag` of the operator's programs")
@@ -180,7 +180,7 @@ func (o *options) managerOptions(scheme *runtime.Scheme, leases *rest.Config) ma
 		LeaderElectionReleaseOnCancel: true, GracefulShutdownTimeout: &grace,
 	}
 	if hooks := o.controllers.Webhooks; hooks != nil {
-		hooks.Serve(&options)
+		hooks.Configure(&options)
 	}
 	return options
 }

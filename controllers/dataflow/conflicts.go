@@ -23,8 +23,8 @@ func externalKeys(p *dataflowv1alpha1.Pipeline) []string {
 		if !ok {
 			continue
 		}
-		found, err := read(c)
-		if err != nil {
+		found, invalid := read(c)
+		if len(invalid) > 0 {
 			continue // the Pipeline's own pass reports it
 		}
 		for _, d := range found {

@@ -18,7 +18,7 @@ import (
 	"github.com/itechsmart/operator/workloads/dataflow/worker/config"
 )
 
-// component is what a source, a sink and the dead letter have in common.
+// component is a source, a sink or the dead letter.
 type component struct {
 	path   string // spec.sources[0]
 	kind   string // source or sink
@@ -54,8 +54,6 @@ func targetOf(p *dataflowv1alpha1.Pipeline, c component, only string) (connectio
 		return connections.TargetOf(c.ref, p.Namespace, info.Binding), nil
 	case info.BindingOptional:
 		return connections.Target{}, nil
-	case !platformv1alpha1.IsBackend(info.Binding):
-		return connections.Target{}, reconcile.Stall(common.ReasonInvalidSpec, "%s.connectionRef: type %s needs one: name a Secret of type %s", c.path, c.typ, info.Binding)
 	case p.Spec.PlatformRef != nil:
 		return connections.PlatformTarget(cmp.Or(p.Spec.PlatformRef.Namespace, p.Namespace), p.Spec.PlatformRef.Name, info.Binding), nil
 	case only != "":

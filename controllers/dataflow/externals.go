@@ -9,11 +9,14 @@ import (
 	"maps"
 	"slices"
 
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
 	common "github.com/itechsmart/operator/api/common/v1alpha1"
 	dataflowv1alpha1 "github.com/itechsmart/operator/api/dataflow/v1alpha1"
 	"github.com/itechsmart/operator/controllers/internal/connections"
 	"github.com/itechsmart/operator/controllers/internal/external"
 	"github.com/itechsmart/operator/controllers/internal/reconcile"
+	"github.com/itechsmart/operator/controllers/internal/validation"
 	"github.com/itechsmart/operator/internal/backend"
 )
 
@@ -43,8 +46,8 @@ type shape interface {
 	same(other shape) bool
 }
 
-// reader turns a component's configuration into the external objects that it names.
-type reader func(c component) ([]declaration, error)
+// reader returns the external objects that a component's configuration names, or what is invalid about them.
+type reader func(c component) ([]declaration, field.ErrorList)
 
 // readers has the connectors whose external objects the controller creates. A new connector adds a line.
 var readers = map[string]reader{
@@ -76,9 +79,9 @@ func declarations(p *dataflowv1alpha1.Pipeline, only string) ([]declaration, err
 		if err != nil {
 			return nil, err
 		}
-		found, err := read(c)
-		if err != nil {
-			return nil, err
+		found, invalid := read(c)
+		if len(invalid) > 0 {
+			return nil, reconcile.Invalid(invalid)
 		}
 		for _, d := range found {
 			d.target = t
@@ -108,12 +111,12 @@ func normalName(kind, name string) string {
 }
 
 // decode reads the part of a connector's configuration that concerns external objects. Validation reports unknown keys.
-func decode(c component, into any) error {
+func decode(c component, into any) field.ErrorList {
 	if len(c.config) == 0 {
 		return nil
 	}
 	if err := json.Unmarshal(c.config, into); err != nil {
-		return reconcile.Stall(dataflowv1alpha1.ReasonInvalidConfig, "%s.config: %v", c.path, err)
+		return field.ErrorList{validation.Errorf(c.path+".config", "%v", err)}
 	}
 	return nil
 }

@@ -27,7 +27,7 @@ type apiJSON = apiextensionsv1.JSON
 
 func platformObject() client.Object { return &platformv1alpha1.Platform{} }
 
-// images are those of the tests' workers.
+// images of the tests' workers.
 func images() setup.Images {
 	return setup.Images{Overrides: map[string]string{workerProgram: "worker:test"}}
 }

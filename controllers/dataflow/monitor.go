@@ -25,9 +25,9 @@ import (
 )
 
 const (
-	// pollInterval is how often workers are asked. A changed state is reported at once.
+	// pollInterval is the interval at which workers are polled. A changed state is reported at once.
 	pollInterval = 5 * time.Second
-	// reportInterval is how often changed numbers are reported, and thus written to the status.
+	// reportInterval is the interval at which changed numbers are written to the status.
 	reportInterval = 10 * time.Second
 	pollTimeout    = 2 * time.Second
 	pollParallel   = 32
@@ -49,10 +49,10 @@ type Monitor struct {
 	samples map[client.ObjectKey]*sample
 }
 
-// sample is what the workers of one Pipeline answered last.
+// sample has the last answers of the workers of one Pipeline.
 type sample struct {
 	statuses []config.Status
-	// silent is how many running workers did not answer.
+	// silent is the number of running workers that did not answer.
 	silent   int
 	reported time.Time
 }

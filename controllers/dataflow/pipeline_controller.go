@@ -6,8 +6,6 @@ package dataflow
 import (
 	"context"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 	"time"
 
@@ -25,6 +23,7 @@ import (
 	"github.com/itechsmart/operator/controllers/internal/memo"
 	"github.com/itechsmart/operator/controllers/internal/reconcile"
 	"github.com/itechsmart/operator/controllers/internal/refs"
+	"github.com/itechsmart/operator/controllers/internal/validation"
 	"github.com/itechsmart/operator/internal/backend"
 	"github.com/itechsmart/operator/internal/backend/clickhouse"
 	"github.com/itechsmart/operator/internal/backend/kafka"
@@ -64,8 +63,9 @@ type Controller struct {
 	AllowPrivate  bool // workers may call private addresses
 	DriftInterval time.Duration
 
-	// checked remembers which external objects were compared lately, and valid which configurations are valid.
-	checked, valid *memo.Lately[client.ObjectKey]
+	// checked remembers which external objects were compared lately, and valid which specifications are valid.
+	checked *memo.Lately[client.ObjectKey]
+	valid   *validation.Memo[*dataflowv1alpha1.Pipeline]
 }
 
 // pass is one pass over one Pipeline.
@@ -88,13 +88,14 @@ func (c *Controller) NewPass(p *dataflowv1alpha1.Pipeline) reconcile.Pass {
 // Forget drops what is remembered of a Pipeline that no longer exists.
 func (c *Controller) Forget(key client.ObjectKey) {
 	c.checked.Delete(key)
-	c.valid.Delete(key)
+	c.valid.Forget(key)
 }
 
 // Steps implements reconcile.Pass.
 func (p *pass) Steps() []reconcile.Step {
 	return []reconcile.Step{
 		{Name: "observe", Run: p.observe},
+		{Name: "validation", Run: p.validate},
 		{Name: "connections", Run: p.resolve},
 		{Name: "configuration", Run: p.configure},
 		{Name: "conflicts", Run: p.conflicts},
@@ -121,7 +122,7 @@ func (p *pass) observe(ctx context.Context) error {
 	return nil
 }
 
-// configure renders the worker's configuration, and refuses one that cannot run.
+// configure renders the worker's configuration.
 func (p *pass) configure(context.Context) error {
 	targets := map[string]string{}
 	single := ""
@@ -138,54 +139,17 @@ func (p *pass) configure(context.Context) error {
 	rendered := render(p.pipeline, targets, p.connections)
 	hash := rendered.Hash()
 	tested := testedHash(rendered, hash)
-	if invalid := p.validate(rendered, hash, tested); len(invalid) > 0 {
-		message := describe(invalid)
-		reconcile.Set(p.pipeline, dataflowv1alpha1.ConditionConfigValid, metav1.ConditionFalse, dataflowv1alpha1.ReasonInvalidConfig, message)
-		return &reconcile.Terminal{Reason: dataflowv1alpha1.ReasonInvalidConfig, Message: message}
+	if err := p.validateConnections(rendered); err != nil {
+		return err
 	}
 	p.desired = &desired{pipeline: p.pipeline, config: rendered, hash: hash, tested: tested, replicas: p.pipeline.WantedReplicas(), image: p.c.WorkerImage, private: p.c.AllowPrivate}
 	if single != "" && p.desired.replicas > 1 {
 		p.desired.replicas, p.single = 1, single
 	}
 	if len(rendered.Tests) == 0 {
-		reconcile.Set(p.pipeline, dataflowv1alpha1.ConditionConfigValid, metav1.ConditionTrue, common.ReasonSucceeded, "The configuration can run.")
+		p.setConfigValid(metav1.ConditionTrue, common.ReasonSucceeded, "The configuration can run.")
 	}
 	return nil
-}
-
-// validate checks each configuration once: compiling expressions and schemas is most of the cost of a pass. A new manager
-// trusts the configuration that runs.
-func (p *pass) validate(rendered *config.Pipeline, hash, tested string) []config.FieldError {
-	sum := string(p.pipeline.UID) + "|" + tested
-	for _, name := range slices.Sorted(maps.Keys(rendered.Connections)) {
-		sum += "|" + name + "=" + rendered.Connections[name]["type"]
-	}
-	key := client.ObjectKeyFromObject(p.pipeline)
-	if p.deployment != nil && p.deployment.Annotations[annotationConfigHash] == hash && p.deployment.Annotations[annotationTested] == tested {
-		p.c.valid.Assume(key, sum, 0)
-	}
-	if due, _ := p.c.valid.Due(key, sum); !due {
-		return nil
-	}
-	invalid := config.Validate(rendered)
-	if len(invalid) == 0 {
-		p.c.valid.Done(key, sum)
-	}
-	return invalid
-}
-
-// describe lists wrong fields by their path in the resource.
-func describe(invalid []config.FieldError) string {
-	const most = 5
-	parts := make([]string, 0, most)
-	for i, e := range invalid {
-		if i == most {
-			parts = append(parts, fmt.Sprintf("and %d more", len(invalid)-most))
-			break
-		}
-		parts = append(parts, "spec."+e.Error())
-	}
-	return strings.Join(parts, "; ")
 }
 
 // ensure creates and updates topics and tables when the declaration or a connection changed, and at every drift interval.
@@ -319,11 +283,11 @@ func (p *pass) prune(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read the configuration: %w", err)
 	}
-	keep := map[string]bool{"Secret/" + configName(p.pipeline, p.desired.hash): true}
+	retain := map[string]bool{"Secret/" + configName(p.pipeline, p.desired.hash): true}
 	for _, child := range p.desired.children() {
-		keep[p.c.Applier.Key(child)] = true
+		retain[p.c.Applier.Key(child)] = true
 	}
-	return p.c.Applier.Prune(ctx, p.pipeline, keep)
+	return p.c.Applier.Prune(ctx, p.pipeline, retain)
 }
 
 // flows holds Ready back while a source or sink cannot be reached, although the workers run.

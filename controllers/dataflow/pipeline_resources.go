@@ -5,7 +5,6 @@ package dataflow
 import (
 	"encoding/json"
 	"fmt"
-	"maps"
 	"path"
 	"strconv"
 	"time"
@@ -22,13 +21,14 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	dataflowv1alpha1 "github.com/itechsmart/operator/api/dataflow/v1alpha1"
+	"github.com/itechsmart/operator/controllers/internal/workload"
 	"github.com/itechsmart/operator/workloads/dataflow/worker/config"
 )
 
 const (
 	defaultRetryInitial = 250 * time.Millisecond
 	defaultRetryMax     = 30 * time.Second
-	// drainSeconds is how long a worker may take to write out what it has read, with a margin.
+	// drainSeconds is the time in which a worker writes out what it has read, with a margin.
 	drainSeconds = 40
 	user         = 65532
 )
@@ -135,7 +135,7 @@ func (d *desired) podSpec() corev1.PodSpec {
 			Name: containerName, Image: d.image, ImagePullPolicy: corev1.PullIfNotPresent,
 			Args:      []string{"run", "--config", path.Join(configDir, config.FileName)},
 			Env:       d.environment(),
-			Resources: d.resources(), VolumeMounts: mounts,
+			Resources: workerSizing.Resources(d.pipeline.Spec.Worker.Resources), VolumeMounts: mounts,
 			SecurityContext: &corev1.SecurityContext{
 				AllowPrivilegeEscalation: ptr.To(false), ReadOnlyRootFilesystem: ptr.To(true),
 				Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
@@ -159,17 +159,8 @@ func memoryLimit() corev1.EnvVar {
 	}}
 }
 
-func (d *desired) resources() corev1.ResourceRequirements {
-	out := corev1.ResourceRequirements{
-		Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("50m"), corev1.ResourceMemory: resource.MustParse("64Mi")},
-		Limits:   corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("512Mi")},
-	}
-	if r := d.pipeline.Spec.Worker.Resources; r != nil {
-		maps.Copy(out.Requests, r.Requests)
-		maps.Copy(out.Limits, r.Limits)
-	}
-	return out
-}
+// workerSizing is the default of spec.worker.resources.
+var workerSizing = workload.Sizing{CPU: "50m", Memory: "64Mi", MemoryLimit: "512Mi"}
 
 func httpProbe(probePath string, period, failures int32) *corev1.Probe {
 	return &corev1.Probe{

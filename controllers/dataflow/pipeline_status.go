@@ -25,7 +25,7 @@ import (
 	"github.com/itechsmart/operator/workloads/dataflow/worker/config"
 )
 
-// catchUp is how long workers may need to process their backlog before they count as lagging.
+// catchUp is the time in which workers that do not lag can process their backlog.
 const catchUp = time.Minute
 
 // Finish implements reconcile.Pass. It fills the status from the Deployment and the workers' last answers.

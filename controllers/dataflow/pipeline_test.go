@@ -70,7 +70,7 @@ func TestSteadyStateWritesAndReadsNothing(t *testing.T) {
 	w.ready(p)
 	w.stop()
 
-	// A fresh manager looks at all anew: it must find nothing to do.
+	// A fresh manager looks at all again: it must find nothing to do.
 	fresh := restart(w)
 	var marker dataflowv1alpha1.Pipeline
 	marker.Namespace, marker.Name = w.namespace, "marker"
@@ -283,19 +283,19 @@ func TestBadInputIsNamed(t *testing.T) {
 		reason string
 		says   string
 	}{
-		"unknown-connector": {func(s *dataflowv1alpha1.PipelineSpec) { s.Sources[0].Type = "kafak" }, dataflowv1alpha1.ReasonInvalidConfig, "spec.sources[0].type"},
-		"unknown-key":       {func(s *dataflowv1alpha1.PipelineSpec) { s.Sources[0].Config = raw(`{"topic":"x","topik":1}`) }, dataflowv1alpha1.ReasonInvalidConfig, "topik"},
-		"dotdot":            {func(s *dataflowv1alpha1.PipelineSpec) { s.Sources[0].Config = raw(`{"topic":".."}`) }, dataflowv1alpha1.ReasonInvalidConfig, "spec.sources[0].config.topic"},
-		"slash":             {func(s *dataflowv1alpha1.PipelineSpec) { s.Sources[0].Config = raw(`{"topic":"a/b"}`) }, dataflowv1alpha1.ReasonInvalidConfig, "spec.sources[0].config.topic"},
+		"unknown-connector": {func(s *dataflowv1alpha1.PipelineSpec) { s.Sources[0].Type = "kafak" }, common.ReasonInvalidSpec, "spec.sources[0].type"},
+		"unknown-key":       {func(s *dataflowv1alpha1.PipelineSpec) { s.Sources[0].Config = raw(`{"topic":"x","topik":1}`) }, common.ReasonInvalidSpec, "topik"},
+		"dotdot":            {func(s *dataflowv1alpha1.PipelineSpec) { s.Sources[0].Config = raw(`{"topic":".."}`) }, common.ReasonInvalidSpec, "spec.sources[0].config.topic"},
+		"slash":             {func(s *dataflowv1alpha1.PipelineSpec) { s.Sources[0].Config = raw(`{"topic":"a/b"}`) }, common.ReasonInvalidSpec, "spec.sources[0].config.topic"},
 		"injection": {func(s *dataflowv1alpha1.PipelineSpec) {
 			s.Sinks[0].Config = raw(`{"table":"x; DROP DATABASE default"}`)
-		}, dataflowv1alpha1.ReasonInvalidConfig, "spec.sinks[0].config.table"},
+		}, common.ReasonInvalidSpec, "spec.sinks[0].config.table"},
 		"cel-syntax": {func(s *dataflowv1alpha1.PipelineSpec) {
 			s.Transforms = []dataflowv1alpha1.Transform{{Name: "f", Type: "filter", When: "this.a >"}}
-		}, dataflowv1alpha1.ReasonInvalidConfig, "spec.transforms[0].when"},
+		}, common.ReasonInvalidSpec, "spec.transforms[0].when"},
 		"cel-type": {func(s *dataflowv1alpha1.PipelineSpec) {
 			s.Transforms = []dataflowv1alpha1.Transform{{Name: "f", Type: "filter", When: "'text'"}}
-		}, dataflowv1alpha1.ReasonInvalidConfig, "spec.transforms[0].when"},
+		}, common.ReasonInvalidSpec, "spec.transforms[0].when"},
 		"no-topic":  {func(s *dataflowv1alpha1.PipelineSpec) { s.Sources[0].Config = raw(`{"topic":"absent"}`) }, common.ReasonReferenceNotFound, `topic "absent" does not exist`},
 		"not-owned": {func(s *dataflowv1alpha1.PipelineSpec) { s.Sources[0].Config = raw(`{"topic":"theirs","partitions":2}`) }, common.ReasonNotOwned, "spec.sources[0].config.partitions"},
 		"no-secret": {func(s *dataflowv1alpha1.PipelineSpec) {
@@ -405,7 +405,7 @@ func TestSecretArrivesAndGrantOpens(t *testing.T) {
 	q := w.pipeline("granted", func(p *dataflowv1alpha1.Pipeline) {
 		p.Spec.Sources[0].ConnectionRef = &common.ConnectionReference{Name: "creds", Namespace: other}
 	})
-	// Past the grant, the Secret itself is what is missing.
+	// With the grant, the Secret itself is missing.
 	w.Expect(w.condition(q, common.ConditionReady, metav1.ConditionFalse, common.ReasonReferenceNotFound)).To(ContainSubstring(other + "/creds"))
 }
 

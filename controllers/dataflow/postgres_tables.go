@@ -10,10 +10,13 @@ import (
 	"strings"
 	"time"
 
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
 	common "github.com/itechsmart/operator/api/common/v1alpha1"
 	dataflowv1alpha1 "github.com/itechsmart/operator/api/dataflow/v1alpha1"
 	"github.com/itechsmart/operator/controllers/internal/external"
 	"github.com/itechsmart/operator/controllers/internal/reconcile"
+	"github.com/itechsmart/operator/controllers/internal/validation"
 	"github.com/itechsmart/operator/internal/backend"
 	"github.com/itechsmart/operator/internal/backend/postgres"
 )
@@ -32,7 +35,7 @@ func (s *postgresShape) same(other shape) bool {
 }
 
 // readPostgresTable returns the table of a sink. A source only reads, and its worker reports what is missing.
-func readPostgresTable(c component) ([]declaration, error) {
+func readPostgresTable(c component) ([]declaration, field.ErrorList) {
 	if c.kind != kindSink {
 		return nil, nil
 	}
@@ -43,11 +46,11 @@ func readPostgresTable(c component) ([]declaration, error) {
 		Columns    []postgres.Column `json:"columns"`
 		PrimaryKey []string          `json:"primaryKey"`
 	}
-	if err := decode(c, &cfg); err != nil {
-		return nil, err
+	if invalid := decode(c, &cfg); invalid != nil {
+		return nil, invalid
 	}
 	if cfg.Create && len(cfg.Columns) == 0 {
-		return nil, reconcile.Stall(dataflowv1alpha1.ReasonInvalidConfig, "%s.config.columns: create needs at least one column", c.path)
+		return nil, field.ErrorList{validation.Errorf(c.path+".config.columns", "create needs at least one column")}
 	}
 	table := postgres.Table{Schema: cmp.Or(cfg.Schema, "public"), Name: cfg.Table, Columns: cfg.Columns, PrimaryKey: cfg.PrimaryKey}
 	return []declaration{{

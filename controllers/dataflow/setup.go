@@ -27,6 +27,7 @@ import (
 	"github.com/itechsmart/operator/controllers/internal/product"
 	"github.com/itechsmart/operator/controllers/internal/refs"
 	"github.com/itechsmart/operator/controllers/internal/setup"
+	"github.com/itechsmart/operator/controllers/internal/validation"
 	"github.com/itechsmart/operator/internal/backend/clickhouse"
 	"github.com/itechsmart/operator/internal/backend/kafka"
 	"github.com/itechsmart/operator/internal/backend/postgres"
@@ -38,6 +39,7 @@ const workerProgram = "dataflow-worker"
 // Product is DataFlow in the list of products.
 var Product = product.Product{
 	Name: "dataflow", AddToScheme: dataflowv1alpha1.AddToScheme, Setup: Setup, Workers: []string{workerProgram},
+	Kinds: []validation.Kind{validation.For(&dataflowv1alpha1.Pipeline{}, validate)},
 }
 
 // Setup adds the product's controllers to the manager.
@@ -55,7 +57,7 @@ func SetupWith(d *setup.Deps, backends Backends, ask Ask) error {
 	c := &Controller{
 		Client: mgr.GetClient(), Applier: d.Applier, Refs: d.Refs, Backends: backends, Monitor: monitor,
 		WorkerImage: d.Options.Images.Of(workerProgram), AllowPrivate: d.Options.AllowPrivateAddresses, DriftInterval: d.Options.DriftInterval,
-		checked: memo.New[client.ObjectKey](d.Options.DriftInterval), valid: memo.New[client.ObjectKey](0),
+		checked: memo.New[client.ObjectKey](d.Options.DriftInterval), valid: validation.NewMemo(validate),
 	}
 	if err := c.index(mgr.GetFieldIndexer()); err != nil {
 		return err

@@ -10,10 +10,13 @@ import (
 	"strings"
 	"time"
 
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
 	common "github.com/itechsmart/operator/api/common/v1alpha1"
 	dataflowv1alpha1 "github.com/itechsmart/operator/api/dataflow/v1alpha1"
 	"github.com/itechsmart/operator/controllers/internal/external"
 	"github.com/itechsmart/operator/controllers/internal/reconcile"
+	"github.com/itechsmart/operator/controllers/internal/validation"
 	"github.com/itechsmart/operator/internal/backend"
 	"github.com/itechsmart/operator/internal/backend/clickhouse"
 )
@@ -31,7 +34,7 @@ func (s *tableShape) same(other shape) bool {
 	return ok && reflect.DeepEqual(s.Table, o.Table)
 }
 
-func readTable(c component) ([]declaration, error) {
+func readTable(c component) ([]declaration, field.ErrorList) {
 	var cfg struct {
 		Database    string              `json:"database"`
 		Table       string              `json:"table"`
@@ -42,11 +45,11 @@ func readTable(c component) ([]declaration, error) {
 		TTL         string              `json:"ttl"`
 		Engine      string              `json:"engine"`
 	}
-	if err := decode(c, &cfg); err != nil {
-		return nil, err
+	if invalid := decode(c, &cfg); invalid != nil {
+		return nil, invalid
 	}
 	if cfg.Create && len(cfg.Columns) == 0 {
-		return nil, reconcile.Stall(dataflowv1alpha1.ReasonInvalidConfig, "%s.config.columns: create needs at least one column", c.path)
+		return nil, field.ErrorList{validation.Errorf(c.path+".config.columns", "create needs at least one column")}
 	}
 	table := clickhouse.Table{
 		Database: cmp.Or(cfg.Database, "default"), Name: cfg.Table, Columns: cfg.Columns, Engine: cmp.Or(cfg.Engine, "MergeTree"),

@@ -10,10 +10,13 @@ import (
 	"strconv"
 	"time"
 
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
 	common "github.com/itechsmart/operator/api/common/v1alpha1"
 	dataflowv1alpha1 "github.com/itechsmart/operator/api/dataflow/v1alpha1"
 	"github.com/itechsmart/operator/controllers/internal/external"
 	"github.com/itechsmart/operator/controllers/internal/reconcile"
+	"github.com/itechsmart/operator/controllers/internal/validation"
 	"github.com/itechsmart/operator/internal/backend"
 	"github.com/itechsmart/operator/internal/backend/kafka"
 )
@@ -28,7 +31,7 @@ func (s *topicShape) same(other shape) bool {
 	return ok && reflect.DeepEqual(s.Topic, o.Topic)
 }
 
-func readTopics(c component) ([]declaration, error) {
+func readTopics(c component) ([]declaration, field.ErrorList) {
 	var cfg struct {
 		Topic             string            `json:"topic"`
 		Topics            []string          `json:"topics"`
@@ -37,14 +40,15 @@ func readTopics(c component) ([]declaration, error) {
 		Retention         string            `json:"retention"`
 		TopicConfig       map[string]string `json:"topicConfig"`
 	}
-	if err := decode(c, &cfg); err != nil {
-		return nil, err
+	if invalid := decode(c, &cfg); invalid != nil {
+		return nil, invalid
 	}
+	var invalid field.ErrorList
 	settings := maps.Clone(cfg.TopicConfig)
 	if cfg.Retention != "" {
 		retention, err := time.ParseDuration(cfg.Retention)
 		if err != nil {
-			return nil, reconcile.Stall(dataflowv1alpha1.ReasonInvalidConfig, "%s.config.retention: %q is no duration such as 168h", c.path, cfg.Retention)
+			invalid = append(invalid, validation.Errorf(c.path+".config.retention", "must be a duration, such as 168h"))
 		}
 		if settings == nil {
 			settings = map[string]string{}
@@ -58,12 +62,13 @@ func readTopics(c component) ([]declaration, error) {
 	var out []declaration
 	for _, name := range names {
 		if err := kafka.ValidTopic(name); err != nil {
-			return nil, reconcile.Stall(dataflowv1alpha1.ReasonInvalidConfig, "%s.config.topic: %v", c.path, err)
+			invalid = append(invalid, validation.Errorf(c.path+".config.topic", "%q: %v", name, err))
+			continue
 		}
 		topic := kafka.Topic{Name: name, Partitions: cfg.Partitions, ReplicationFactor: cfg.ReplicationFactor, Config: settings}
 		out = append(out, declaration{path: c.path + ".config", kind: kindTopic, name: name, shape: &topicShape{topic}})
 	}
-	return out, nil
+	return out, invalid
 }
 
 func openTopics(c *Controller, b backend.Binding) (external.Driver[declaration], io.Closer, error) {
@@ -95,7 +100,7 @@ func topicMayCreate(d declaration) error {
 		".topic: topic \"" + d.name + "\" does not exist; create it, or set " + d.path + ".partitions to have this Pipeline create it"}
 }
 
-// topicUsable accepts a topic of somebody else when it has the specified partitions. Its settings are its owner's.
+// topicUsable accepts a topic that this Pipeline did not create if it has the specified partitions. Its settings are left to its owner.
 func topicUsable(want, have declaration) error {
 	w, h := want.shape.(*topicShape), have.shape.(*topicShape)
 	if w.Partitions > 0 && w.Partitions != h.Partitions {

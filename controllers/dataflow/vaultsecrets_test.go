@@ -76,7 +76,7 @@ func TestConnectionIsAVaultSecret(t *testing.T) {
 	w.condition(p, common.ConditionReady, metav1.ConditionTrue, common.ReasonSucceeded)
 }
 
-// vaultPassword is the password that the workers' file has for the source.
+// vaultPassword returns the password that the workers' file has for the source.
 func (w *world) vaultPassword(p *dataflowv1alpha1.Pipeline) string {
 	w.t.Helper()
 	var secret corev1.Secret

@@ -47,25 +47,25 @@ type backendType struct {
 	server func(serverInput) server
 	// bind adds to a managed binding what is particular to the system: database, mechanism, ….
 	bind func(*backend.Binding)
-	// uri composes a binding's uri where nobody else has.
+	// uri composes the uri of a binding that has none.
 	uri func(backend.Binding) string
 	// complete fills an external binding from keys that stand for others, or says what is wrong with it; may be nil.
 	complete func(*backend.Binding) string
 	// required are the keys that an external Secret must have, beside host and port.
 	required []string
-	// operated is how an established operator runs it; nil: not supported.
+	// operated describes how another operator runs it; nil: not supported.
 	operated *operatedType
 	// probe logs in and asks for the version.
 	probe func(ctx context.Context, b backend.Binding) (version string, err error)
 }
 
-// serverInput is what a description of a managed server may depend on.
+// serverInput is the input for the description of a managed server.
 type serverInput struct {
 	// host is the Service's name as clients write it.
 	host string
 	// memory is the container's limit in bytes.
 	memory int64
-	// config is what the user adds or overrides.
+	// config has the settings that the user adds or overrides.
 	config map[string]string
 }
 
@@ -90,7 +90,7 @@ type server struct {
 	startup, readiness, liveness corev1.ProbeHandler
 	// preStop ends the server where a signal is not enough.
 	preStop []string
-	// grace is how long it may take to stop, in seconds.
+	// grace is the termination grace period, in seconds.
 	grace int64
 }
 
@@ -114,7 +114,7 @@ type fileMount struct {
 	file string
 }
 
-// operatedType is how an established operator runs a backend.
+// operatedType describes how another operator runs a backend.
 type operatedType struct {
 	// operator to install, for messages.
 	operator string
@@ -130,12 +130,12 @@ type operatedType struct {
 	bind func(in operatedInput, secrets []*corev1.Secret, objects map[string]*unstructured.Unstructured) (backend.Binding, error)
 }
 
-// operatedInput is what an operated backend's resources depend on.
+// operatedInput is the input for the resources of an operated backend.
 type operatedInput struct {
 	name, namespace, platform string
 	labels                    map[string]string
 	spec                      *v1alpha1.OperatedBackend
-	// remove tells that data goes with the resource.
+	// remove is true when data is deleted with the resource.
 	remove bool
 	// versions is the group-version-kind that the cluster serves, by kind.
 	versions map[string]schema.GroupVersionKind

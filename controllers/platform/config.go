@@ -11,9 +11,9 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
-	common "github.com/itechsmart/operator/api/common/v1alpha1"
-	"github.com/itechsmart/operator/controllers/internal/reconcile"
+	"github.com/itechsmart/operator/controllers/internal/validation"
 	"github.com/itechsmart/operator/internal/backend"
 )
 
@@ -23,22 +23,24 @@ const (
 	shell = "/bin/sh"
 )
 
-// settingName is what a setting may be called in every system's configuration file.
+// settingName matches names that are valid in every system's configuration file.
 var settingName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._/-]{0,252}$`)
 
-// validateConfig refuses settings that would break the file, or that the operator alone sets.
-func (t *backendType) validateConfig(path string, config map[string]string) error {
+// validateConfig returns the settings that would break the file, and those that only the operator sets.
+func (t *backendType) validateConfig(path string, config map[string]string) field.ErrorList {
+	var out field.ErrorList
 	for _, key := range slices.Sorted(maps.Keys(config)) {
+		at := fmt.Sprintf("%s.config[%q]", path, key)
 		switch {
 		case !settingName.MatchString(key):
-			return reconcile.Stall(common.ReasonInvalidSpec, "%s.config[%q]: a setting's name consists of letters, digits, '.', '_', '-' and '/'", path, key)
+			out = append(out, validation.Errorf(at, "a setting's name consists of letters, digits, '.', '_', '-' and '/'"))
 		case strings.ContainsAny(config[key], "\r\n"):
-			return reconcile.Stall(common.ReasonInvalidSpec, "%s.config[%q]: the value must be a single line", path, key)
+			out = append(out, validation.Errorf(at, "the value must be a single line"))
 		case t.isReserved(key):
-			return reconcile.Stall(common.ReasonInvalidSpec, "%s.config[%q]: the operator sets this; remove it", path, key)
+			out = append(out, validation.Errorf(at, "the operator sets this; remove it"))
 		}
 	}
-	return nil
+	return out
 }
 
 // isReserved matches names, case aside; a reserved name that ends in '*' is a prefix.
@@ -52,7 +54,7 @@ func (t *backendType) isReserved(key string) bool {
 	return false
 }
 
-// merged are the operator's settings with the user's over them.
+// merged returns the operator's settings with the user's over them.
 func merged(ours, theirs map[string]string) map[string]string {
 	out := maps.Clone(ours)
 	maps.Copy(out, theirs)
@@ -68,7 +70,7 @@ func lines(settings map[string]string, format string) string {
 	return out.String()
 }
 
-// megabytes is a size with the unit that all five systems read as 2^20 bytes, at least least.
+// megabytes returns a size with the unit that all five systems read as 2^20 bytes, at least least.
 func megabytes(bytes, least int64) string { return fmt.Sprintf("%dMB", max(bytes/mib, least)) }
 
 func execProbe(script string) corev1.ProbeHandler {

@@ -34,7 +34,7 @@ func (p *pass) credentials(ctx context.Context, kind *backendType) (backend.Bind
 	return backend.ParseBinding(secret.Data), nil
 }
 
-// lastCredentials are those that the binding Secret still has, when the credentials Secret was deleted by hand; else new ones.
+// lastCredentials returns the credentials in the binding Secret, in case the credentials Secret was deleted, or new ones.
 func (p *pass) lastCredentials(ctx context.Context, kind *backendType) (backend.Binding, error) {
 	var binding corev1.Secret
 	err := p.client.Get(ctx, client.ObjectKey{Namespace: p.platform.Namespace, Name: p.platform.BindingSecretName(kind.name)}, &binding)
@@ -47,7 +47,7 @@ func (p *pass) lastCredentials(ctx context.Context, kind *backendType) (backend.
 	return backend.Binding{Username: kind.username, Password: workload.Password()}, nil
 }
 
-// ours tells whether an object was made for this Platform, or for an earlier one of its name.
+// ours reports whether an object was created for this Platform, or for an earlier one of the same name.
 func (p *pass) ours(obj client.Object) bool {
 	labels := obj.GetLabels()
 	owner := metav1.GetControllerOf(obj)

@@ -35,7 +35,7 @@ func (p *pass) external(ctx context.Context, kind *backendType, spec *v1alpha1.E
 	return b, p.bindTo(ctx, kind, &b, v1alpha1.ModeExternal, refs.VersionOf(secret))
 }
 
-// copied is the binding that was made from this very version of the Secret, so that a restart reads none live.
+// copied returns the binding that was made from this very version of the Secret, so that a restart reads none live.
 func (p *pass) copied(ctx context.Context, kind *backendType, from v1alpha1.SecretReference) (backend.Binding, bool) {
 	if from.Namespace != "" && from.Namespace != p.platform.Namespace {
 		return backend.Binding{}, false // whether it is still granted is to be asked
@@ -50,7 +50,7 @@ func (p *pass) copied(ctx context.Context, kind *backendType, from v1alpha1.Secr
 	return b, p.deps.Applier.Unchanged(ctx, p.platform, bindingSecret(p.platform, kind, b, version))
 }
 
-// checkBinding says what is wrong with a binding that somebody else wrote; it never quotes a value but addresses.
+// checkBinding returns what is wrong with a binding that the operator did not write. Of its values it quotes only addresses.
 func (t *backendType) checkBinding(b *backend.Binding) string {
 	if b.Type != "" && b.Type != t.name && b.Type != aliases[t.name] {
 		return `key "type" is "` + b.Type + `"; this backend needs "` + t.name + `"`

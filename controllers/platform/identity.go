@@ -30,7 +30,7 @@ import (
 	"github.com/itechsmart/operator/workloads/config"
 )
 
-// identitySecrets are the Secrets by which the services of a Platform know users, programs and each other's tokens.
+// identitySecrets returns the Secrets by which the services of a Platform know users, programs and each other's tokens.
 func identitySecrets(p *v1alpha1.Platform) []string {
 	return []string{p.SigningKeysName(), p.AdministratorName(), tenants.SecretName(p.Name, v1alpha1.ComponentIdentity)}
 }
@@ -51,7 +51,7 @@ func (p *pass) identity(ctx context.Context) error {
 	return nil
 }
 
-// services are the services on the Platform, as "kind name".
+// services returns the services on the Platform, as "kind name".
 func (p *pass) services(ctx context.Context) ([]string, error) {
 	var out []string
 	for _, kind := range p.deps.Services {
@@ -106,12 +106,12 @@ func (p *pass) users(ctx context.Context) error {
 	return nil
 }
 
-// connection is what claims call a server of the Platform.
+// connection returns the name of a server of the Platform in claims.
 func (p *pass) connection(kind *backendType) string {
 	return "Platform/" + p.platform.Namespace + "/" + p.platform.Name + "/" + kind.name
 }
 
-// bound is a backend's binding as products read it; empty: not written yet.
+// bound returns a backend's binding as products read it; empty: not written yet.
 func (p *pass) bound(ctx context.Context, kind *backendType) (backend.Binding, error) {
 	var secret corev1.Secret
 	err := p.client.Get(ctx, client.ObjectKey{Namespace: p.platform.Namespace, Name: p.platform.BindingSecretName(kind.name)}, &secret)
@@ -133,7 +133,7 @@ func rowOf(rows []v1alpha1.BackendStatus, name string) *v1alpha1.BackendStatus {
 	return nil
 }
 
-// administrator is the first user. When its Secret was deleted by hand, the services still know the password.
+// administrator returns the first user. When its Secret was deleted by hand, the services still know the password.
 func (p *pass) administrator(ctx context.Context) error {
 	_, err := p.retainer().Ensure(ctx, retained.Secret{
 		Name: p.platform.AdministratorName(), Labels: objectLabels(p.platform.Name, v1alpha1.ComponentIdentity), Type: corev1.SecretTypeBasicAuth,
@@ -157,7 +157,7 @@ func (p *pass) administrator(ctx context.Context) error {
 	return err
 }
 
-// knownAdministrator is the one that a service was configured with; nil: there is none.
+// knownAdministrator returns the one that a service was configured with; nil: there is none.
 func (p *pass) knownAdministrator(ctx context.Context) (*config.Administrator, error) {
 	var secrets corev1.SecretList
 	if err := p.client.List(ctx, &secrets, client.InNamespace(p.platform.Namespace), client.MatchingLabels{common.LabelPlatform: p.platform.Name}, client.UnsafeDisableDeepCopy); err != nil {

@@ -27,7 +27,7 @@ func (p *pass) managed(ctx context.Context, kind *backendType, spec *v1alpha1.Ma
 	if kind.server == nil {
 		return backend.Binding{}, reconcile.Stall(common.ReasonInvalidSpec, "%s: not supported for %s; use external", path, kind.title)
 	}
-	if err := kind.validateConfig(path, settings(spec.Config)); err != nil {
+	if err := reconcile.Invalid(kind.validateManaged(path, spec)); err != nil {
 		return backend.Binding{}, err
 	}
 	b, err := p.credentials(ctx, kind)
@@ -47,7 +47,7 @@ func (p *pass) managed(ctx context.Context, kind *backendType, spec *v1alpha1.Ma
 	}
 	exists := err == nil
 	if exists && !sameClaims(live.Spec.VolumeClaimTemplates, children.statefulSet.Spec.VolumeClaimTemplates) {
-		// The template of a live StatefulSet's claims is immutable: the claim itself is what grows.
+		// The template of a live StatefulSet's claims is immutable, so the claim itself grows.
 		children.statefulSet.Spec.VolumeClaimTemplates = live.Spec.VolumeClaimTemplates
 	}
 	if err := p.deps.Applier.Apply(ctx, p.platform, children.objects()...); err != nil {
@@ -73,7 +73,7 @@ func sameClaims(live, desired []corev1.PersistentVolumeClaim) bool {
 	})
 }
 
-// rolledOut tells whether the one pod is Ready and made from the template of that revision.
+// rolledOut reports whether the one Pod is Ready and has the revision.
 func rolledOut(s *appsv1.StatefulSet, revision string) bool {
 	return s.Annotations[annotationRevision] == revision && s.Status.ObservedGeneration >= s.Generation &&
 		s.Status.ReadyReplicas >= 1 && s.Status.UpdatedReplicas >= 1 && s.Status.CurrentRevision == s.Status.UpdateRevision

@@ -27,7 +27,7 @@ const (
 	keyPassword = "password"
 )
 
-// workloadName is the name of a managed backend's StatefulSet, Service, ConfigMap,
+// workloadName returns the name of a managed backend's StatefulSet, Service, ConfigMap,
 // PodDisruptionBudget and NetworkPolicy, and of an operated backend's main resource.
 func workloadName(platform, backend string) string { return platform + "-" + backend }
 
@@ -39,12 +39,12 @@ func credentialsName(platform, backend string) string {
 	return workloadName(platform, backend) + "-credentials"
 }
 
-// claimName is what the StatefulSet controller calls the volume of pod 0.
+// claimName returns the name that the StatefulSet controller gives to the volume of Pod 0.
 func claimName(platform, backend string) string {
 	return volumeData + "-" + workloadName(platform, backend) + "-0"
 }
 
-// serviceHost is the name that clients in every namespace resolve, whatever the cluster's domain is.
+// serviceHost returns the name that clients in every namespace resolve, whatever the cluster's domain is.
 func serviceHost(name, namespace string) string { return name + "." + namespace + ".svc" }
 
 // selectorLabels choose a backend's pods.
@@ -67,7 +67,7 @@ func objectLabels(platform, backend string) map[string]string {
 	return labels
 }
 
-// fieldPath is where a backend stands in the specification, for messages.
+// fieldPath returns where a backend stands in the specification, for messages.
 func fieldPath(backend, mode string) string { return backendPath(backend) + "." + mode }
 
 func backendPath(backend string) string { return "spec.backends." + v1alpha1.BackendField(backend) }

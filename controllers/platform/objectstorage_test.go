@@ -21,7 +21,7 @@ import (
 	"github.com/itechsmart/operator/internal/backend/s3"
 )
 
-// lake is a Secret as the S3 connector of Pipelines takes it, but for the bucket.
+// lake returns a Secret as the S3 connector of Pipelines takes it, but for the bucket.
 func lake() map[string]string {
 	return map[string]string{
 		"type": "s3", "uri": "https://s3.example.com", "region": "eu-west-1", "bucket": "payloads", "prefix": "team",
@@ -98,7 +98,7 @@ func TestObjectStorageOnMinIO(t *testing.T) {
 	secret := binding("lake", data)
 	w.create(secret)
 	w.create(newPlatform(v1alpha1.Backends{ObjectStorage: externalAt("lake")}))
-	// Until the Secret is seen, it is what was not found.
+	// Until the cache has the Secret, it is reported as not found.
 	w.Eventually(func() string { return w.ready("main", metav1.ConditionFalse, common.ReasonReferenceNotFound).Message }).Should(And(
 		ContainSubstring(fmt.Sprintf(`objectstorage: Object storage at %s cannot be used: s3: list bucket "no-such-bucket": not found`, b.Address())),
 		ContainSubstring("create it, or correct the Secret"),

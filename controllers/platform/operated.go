@@ -30,7 +30,7 @@ func (p *pass) operated(ctx context.Context, kind *backendType, spec *v1alpha1.O
 	if kind.operated == nil {
 		return backend.Binding{}, reconcile.Stall(common.ReasonInvalidSpec, "%s: not supported for %s; use managed or external", path, kind.title)
 	}
-	if err := kind.validateConfig(path, settings(spec.Config)); err != nil {
+	if err := reconcile.Invalid(kind.validateOperated(path, spec)); err != nil {
 		return backend.Binding{}, err
 	}
 	versions, err := p.dynamic.Installed(kind.operated.kinds...)
@@ -103,7 +103,7 @@ func (p *pass) bindOperated(ctx context.Context, kind *backendType, in operatedI
 	return b, p.bindTo(ctx, kind, &b, v1alpha1.ModeOperated, "")
 }
 
-// lastBinding is what products still read while the backend is not Ready.
+// lastBinding returns the binding that products still read while the backend is not Ready.
 func (p *pass) lastBinding(ctx context.Context, kind *backendType) backend.Binding {
 	var secret corev1.Secret
 	if err := p.client.Get(ctx, client.ObjectKey{Namespace: p.platform.Namespace, Name: p.platform.BindingSecretName(kind.name)}, &secret); err != nil {
@@ -156,7 +156,7 @@ func (in operatedInput) object(kind, name string, spec map[string]any) *unstruct
 	return obj
 }
 
-// conditionTrue reads a condition of another operator's resource; message tells what it says instead.
+// conditionTrue reports whether a condition of another operator's resource is True; message is its message otherwise.
 func conditionTrue(obj *unstructured.Unstructured, conditionType string) (ok bool, message string) {
 	conditions, _, _ := unstructured.NestedSlice(obj.Object, "status", "conditions")
 	for _, c := range conditions {

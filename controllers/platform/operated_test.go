@@ -60,7 +60,7 @@ func (w *world) resource(group, version, kind, name string) *unstructured.Unstru
 	return obj
 }
 
-// report is what the other operator writes into a resource's status.
+// report writes a status as the other operator does.
 func (w *world) report(obj *unstructured.Unstructured, status map[string]any) {
 	w.t.Helper()
 	w.Eventually(func() error {
@@ -118,7 +118,7 @@ func TestOperatedNamesTheOperatorThatIsMissing(t *testing.T) {
 	}).Should(Equal(int64(1)))
 }
 
-// message is that of a Platform's only backend; "" before the first status.
+// message returns the message of a Platform's only backend, or "" before the first status.
 func (w *world) message(platform string) string {
 	rows := w.platform(platform).Status.Backends
 	if len(rows) == 0 {

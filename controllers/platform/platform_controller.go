@@ -181,7 +181,7 @@ func advice(kind *backendType, mode string, result probeResult, b backend.Bindin
 
 // prune removes the children of backends that the specification no longer has.
 func (p *pass) prune(ctx context.Context) error {
-	keep := map[string]bool{}
+	retain := map[string]bool{}
 	for _, kind := range backendTypes {
 		spec := kind.pick(&p.platform.Spec.Backends)
 		if spec == nil {
@@ -195,21 +195,21 @@ func (p *pass) prune(ctx context.Context) error {
 			}
 			continue
 		}
-		keep["Secret/"+p.platform.BindingSecretName(kind.name)] = true
+		retain["Secret/"+p.platform.BindingSecretName(kind.name)] = true
 		if spec.Managed == nil {
 			continue
 		}
 		name := workloadName(p.platform.Name, kind.name)
 		for _, child := range []string{"StatefulSet", "Service", "ConfigMap", "PodDisruptionBudget", "NetworkPolicy"} {
-			keep[child+"/"+name] = true
+			retain[child+"/"+name] = true
 		}
-		keep["Service/"+headlessName(p.platform.Name, kind.name)] = true
-		keep["Secret/"+credentialsName(p.platform.Name, kind.name)] = true
+		retain["Service/"+headlessName(p.platform.Name, kind.name)] = true
+		retain["Secret/"+credentialsName(p.platform.Name, kind.name)] = true
 	}
 	for _, name := range identitySecrets(p.platform) {
-		keep["Secret/"+name] = true
+		retain["Secret/"+name] = true
 	}
-	return p.deps.Applier.Prune(ctx, p.platform, keep)
+	return p.deps.Applier.Prune(ctx, p.platform, retain)
 }
 
 // summary makes one error of those of all backends: an unexpected one, else the worst, in the words of all.

@@ -63,7 +63,7 @@ func TestCredentialsAreMadeOnce(t *testing.T) {
 	w.ready("main", metav1.ConditionTrue, common.ReasonSucceeded)
 	w.Expect(w.logins.binding("postgresql").Password).To(Equal(first))
 
-	// When somebody deletes the Secret, the binding still has them.
+	// When the Secret is deleted, the binding still has them.
 	var secret corev1.Secret
 	w.Expect(w.get("main-postgresql-credentials", &secret)).To(Succeed())
 	w.Expect(secret.OwnerReferences).To(BeEmpty(), "with Retain, credentials stay with the volume")

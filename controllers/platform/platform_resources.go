@@ -28,7 +28,7 @@ import (
 type defaults struct {
 	// images replaces the official image, by the backend's name.
 	images map[string]string
-	// managerNamespace may connect to every backend; empty: nobody outside of the namespace.
+	// managerNamespace may connect to every backend; empty: only the Platform's namespace may.
 	managerNamespace string
 }
 
@@ -42,7 +42,7 @@ type managed struct {
 	statefulSet *appsv1.StatefulSet
 }
 
-// objects are the children in the order in which they are applied.
+// objects returns the children in the order in which they are applied.
 func (m *managed) objects() []client.Object {
 	return []client.Object{m.config, m.service, m.headless, m.disruption, m.network, m.statefulSet}
 }
@@ -123,7 +123,7 @@ func podTemplate(p *v1alpha1.Platform, kind *backendType, spec *v1alpha1.Managed
 	}
 }
 
-// volumesOf are the pod's volumes and where they are mounted. The data volume itself comes from the claim.
+// volumesOf returns the pod's volumes and where they are mounted. The data volume itself comes from the claim.
 func volumesOf(p *v1alpha1.Platform, kind *backendType, w *server) ([]corev1.Volume, []corev1.VolumeMount) {
 	config := corev1.Volume{Name: workload.VolumeConfig, VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{
 		LocalObjectReference: corev1.LocalObjectReference{Name: workloadName(p.Name, kind.name)},
@@ -160,7 +160,7 @@ func environment(p *v1alpha1.Platform, kind *backendType, w *server) []corev1.En
 	return env
 }
 
-// portsOf are all ports, the client's first.
+// portsOf returns all ports, the client's first.
 func portsOf(kind *backendType, w *server) []port {
 	return append([]port{{name: "client", number: kind.port}}, w.ports...)
 }
@@ -214,7 +214,7 @@ func claim(p *v1alpha1.Platform, kind *backendType, storage v1alpha1.Storage) co
 	return corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Name: volumeData, Labels: objectLabels(p.Name, kind.name)}, Spec: spec}
 }
 
-// sizeOf is the volume's size; the schema's default where a caller went around the API server.
+// sizeOf returns the volume's size; the schema's default where a caller went around the API server.
 func sizeOf(storage v1alpha1.Storage) resource.Quantity {
 	if storage.Size.IsZero() {
 		return resource.MustParse("8Gi")
@@ -229,7 +229,7 @@ func claimRetention(policy common.DeletionPolicy) appsv1.PersistentVolumeClaimRe
 	return appsv1.RetainPersistentVolumeClaimRetentionPolicyType
 }
 
-// imageOf is the image to run: the specification's, or the default one with the specification's version as its tag.
+// imageOf returns the image to run: the specification's, or the default one with the specification's version as its tag.
 func imageOf(kind *backendType, spec *v1alpha1.ManagedBackend, images map[string]string) string {
 	if spec.Image != "" {
 		return spec.Image
@@ -248,7 +248,7 @@ func imageOf(kind *backendType, spec *v1alpha1.ManagedBackend, images map[string
 	return image + ":" + spec.Version
 }
 
-// bindingSecret is the Secret that products read. source is the version of the Secret that it is a copy of, if it is one.
+// bindingSecret returns the Secret that products read. source is the version of the Secret that it is a copy of, if it is one.
 func bindingSecret(p *v1alpha1.Platform, kind *backendType, b backend.Binding, source string) *corev1.Secret {
 	data := map[string][]byte{}
 	for key, value := range b.Data() {

@@ -15,6 +15,7 @@ import (
 	common "github.com/itechsmart/operator/api/common/v1alpha1"
 	v1alpha1 "github.com/itechsmart/operator/api/platform/v1alpha1"
 	"github.com/itechsmart/operator/controllers/internal/ctrltest"
+	"github.com/itechsmart/operator/controllers/internal/reconcile"
 	"github.com/itechsmart/operator/internal/backend"
 )
 
@@ -164,7 +165,7 @@ func TestConfigIsRefusedByName(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got := ""
-			if err := c.kind.validateConfig("spec.x", c.config); err != nil {
+			if err := reconcile.Invalid(c.kind.validateConfig("spec.x", c.config)); err != nil {
 				got = err.Error()
 			}
 			if c.want == "" && got != "" || !strings.Contains(got, c.want) {

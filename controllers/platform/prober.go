@@ -36,7 +36,7 @@ func realProbe(ctx context.Context, kind string, b backend.Binding) (string, err
 	return backendTypeByName(kind).probe(ctx, b)
 }
 
-// pinger is what the clients of all backends have in common.
+// pinger is the interface that the clients of all backends share.
 type pinger interface {
 	Ping(ctx context.Context) (string, error)
 	io.Closer
@@ -53,7 +53,7 @@ type probeKey struct {
 	backend  string
 }
 
-// probeResult is what a login found.
+// probeResult is the result of a login.
 type probeResult struct {
 	// known is false until the first login under the current binding has ended.
 	known   bool
@@ -100,7 +100,7 @@ func (p *prober) Start(ctx context.Context) error {
 	return nil
 }
 
-// check tells what is known of a backend under this binding, and when the next login is due (zero: one is under way
+// check returns what is known of a backend under this binding, and when the next login is due (zero: one is under way
 // and will wake the Platform). It begins a login when one is due.
 func (p *prober) check(key probeKey, b backend.Binding) (probeResult, time.Duration) {
 	fingerprint := workload.Checksum(b.Data())
@@ -122,7 +122,7 @@ func (p *prober) check(key probeKey, b backend.Binding) (probeResult, time.Durat
 	return state.result, state.next.Sub(now)
 }
 
-// forget drops what is known of a backend: its next check logs in anew.
+// forget drops what is known of a backend: its next check logs in again.
 func (p *prober) forget(key probeKey) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -172,7 +172,7 @@ func (p *prober) login(key probeKey, state *probeState, b backend.Binding) {
 	}
 }
 
-// retryAfter is how long to wait after a login failed, when so many have failed before it.
+// retryAfter returns the delay after a failed login, after a number of failures before it.
 func retryAfter(failures int) time.Duration {
 	if failures == 0 {
 		return atOnce

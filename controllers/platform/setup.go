@@ -28,11 +28,15 @@ import (
 	"github.com/itechsmart/operator/controllers/internal/refs"
 	"github.com/itechsmart/operator/controllers/internal/setup"
 	"github.com/itechsmart/operator/controllers/internal/tenants"
+	"github.com/itechsmart/operator/controllers/internal/validation"
 	"github.com/itechsmart/operator/internal/backend/postgres"
 )
 
 // Product is Platform in the list of products.
-var Product = product.Product{Name: "platform", AddToScheme: v1alpha1.AddToScheme, Setup: Setup}
+var Product = product.Product{
+	Name: "platform", AddToScheme: v1alpha1.AddToScheme, Setup: Setup,
+	Kinds: []validation.Kind{validation.For(&v1alpha1.Platform{}, validate)},
+}
 
 // Setup adds the controllers of Platforms to the manager.
 func Setup(d *setup.Deps) error {
@@ -105,7 +109,7 @@ func newReconciler(d *setup.Deps, prober *prober, kinds *dynamic.Kinds, database
 	}
 }
 
-// platformOf is the Platform that a child of a service belongs to.
+// platformOf returns the Platform that a child of a service belongs to.
 func platformOf(_ context.Context, obj client.Object) []ctrlreconcile.Request {
 	name := obj.GetLabels()[common.LabelPlatform]
 	if name == "" {
@@ -114,7 +118,7 @@ func platformOf(_ context.Context, obj client.Object) []ctrlreconcile.Request {
 	return []ctrlreconcile.Request{{NamespacedName: types.NamespacedName{Namespace: obj.GetNamespace(), Name: name}}}
 }
 
-// platformOfService is the Platform that a service stands on.
+// platformOfService returns the Platform that a service stands on.
 func platformOfService(_ context.Context, obj client.Object) []ctrlreconcile.Request {
 	s, ok := obj.(common.ServiceObject)
 	if !ok {

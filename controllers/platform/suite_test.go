@@ -225,7 +225,7 @@ func managedBackend() *v1alpha1.Backend {
 	return &v1alpha1.Backend{Managed: &v1alpha1.ManagedBackend{}}
 }
 
-// managedTypes are the backends that the operator can run itself.
+// managedTypes returns the backends that the operator can run itself.
 func managedTypes() []*backendType {
 	return slices.DeleteFunc(slices.Clone(backendTypes), func(kind *backendType) bool { return kind.server == nil })
 }

@@ -4,8 +4,6 @@ package vault
 
 import (
 	"context"
-	"fmt"
-	"strings"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -14,6 +12,7 @@ import (
 	common "github.com/itechsmart/operator/api/common/v1alpha1"
 	vaultv1alpha1 "github.com/itechsmart/operator/api/vault/v1alpha1"
 	"github.com/itechsmart/operator/controllers/internal/reconcile"
+	"github.com/itechsmart/operator/controllers/internal/validation"
 )
 
 // +kubebuilder:rbac:groups=vault.itechsmart.dev,resources=accesspolicies,verbs=get;list;watch
@@ -23,6 +22,7 @@ import (
 // status, whether the service can enforce this one.
 type policyPass struct {
 	client client.Client
+	valid  *validation.Memo[*vaultv1alpha1.AccessPolicy]
 	policy *vaultv1alpha1.AccessPolicy
 }
 
@@ -31,27 +31,14 @@ func (p *policyPass) Steps() []reconcile.Step {
 	return []reconcile.Step{{Name: "rules", Run: p.rules}, {Name: "platform", Run: p.findPlatform}}
 }
 
-// maxWildcards is the number of stars that the service accepts in one path.
-const maxWildcards = 16
-
 func (p *policyPass) rules(context.Context) error {
-	for i, rule := range p.policy.Spec.Rules {
-		for j, path := range rule.Paths {
-			if strings.Count(path, "*") > maxWildcards {
-				return p.refuse(common.ReasonInvalidSpec, fmt.Sprintf("spec.rules[%d].paths[%d]: it has more than %d wildcards", i, j, maxWildcards))
-			}
-		}
-		if err := compile(rule.When); err != nil {
-			return p.refuse(vaultv1alpha1.ReasonInvalidExpression, fmt.Sprintf("spec.rules[%d].when: %v", i, err))
-		}
+	if err := p.valid.Check(p.policy); err != nil {
+		reason, message := reconcile.Classify(err)
+		reconcile.Set(p.policy, vaultv1alpha1.ConditionAccepted, metav1.ConditionFalse, reason, message)
+		return err
 	}
 	reconcile.Set(p.policy, vaultv1alpha1.ConditionAccepted, metav1.ConditionTrue, common.ReasonSucceeded, "Every rule can be enforced.")
 	return nil
-}
-
-func (p *policyPass) refuse(reason, message string) error {
-	reconcile.Set(p.policy, vaultv1alpha1.ConditionAccepted, metav1.ConditionFalse, reason, message)
-	return &reconcile.Terminal{Reason: reason, Message: message}
 }
 
 func (p *policyPass) findPlatform(ctx context.Context) error {

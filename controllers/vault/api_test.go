@@ -3,6 +3,7 @@
 package vault
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -33,7 +34,7 @@ func oneRef() vaultv1alpha1.Source {
 }
 
 func issued(ttl time.Duration) vaultv1alpha1.Source {
-	return vaultv1alpha1.Source{Issue: &vaultv1alpha1.Issue{CommonName: "a", TTL: metav1.Duration{Duration: ttl}}}
+	return vaultv1alpha1.Source{Issue: &vaultv1alpha1.Issue{DNSNames: []string{"a.example.com"}, TTL: metav1.Duration{Duration: ttl}}}
 }
 
 type apiCase struct {
@@ -69,7 +70,28 @@ var apiCases = map[string]apiCase{
 	"issue a text":        {func(s *vaultv1alpha1.SecretSpec) { s.Source = issued(time.Hour) }, "issue makes a Certificate"},
 	"issue for nobody": {func(s *vaultv1alpha1.SecretSpec) {
 		s.Type, s.Source = "Certificate", vaultv1alpha1.Source{Issue: &vaultv1alpha1.Issue{CA: true}}
-	}, "at least one of commonName"},
+	}, "dnsNames or ipAddresses must be set"},
+	"issue a CA": {func(s *vaultv1alpha1.SecretSpec) {
+		s.Type, s.Source = "Certificate", vaultv1alpha1.Source{Issue: &vaultv1alpha1.Issue{CA: true, CommonName: "Internal CA"}}
+	}, ""},
+	"issue for a common name": {func(s *vaultv1alpha1.SecretSpec) {
+		s.Type, s.Source = "Certificate", vaultv1alpha1.Source{Issue: &vaultv1alpha1.Issue{CommonName: "a"}}
+	}, "dnsNames or ipAddresses must be set"},
+	"issue for too many": {func(s *vaultv1alpha1.SecretSpec) {
+		s.Type, s.Source = "Certificate", issued(time.Hour)
+		for i := range 100 {
+			s.Source.Issue.DNSNames = append(s.Source.Issue.DNSNames[:i], fmt.Sprintf("a%d.example.com", i))
+		}
+		s.Source.Issue.IPAddresses = []string{"10.0.0.1"}
+	}, "over 100 entries together"},
+	"issue for a long label": {func(s *vaultv1alpha1.SecretSpec) {
+		s.Type, s.Source = "Certificate", issued(time.Hour)
+		s.Source.Issue.DNSNames = []string{strings.Repeat("a", 64) + ".example.com"}
+	}, "dnsNames"},
+	"issue for no ASCII": {func(s *vaultv1alpha1.SecretSpec) {
+		s.Type, s.Source = "Certificate", issued(time.Hour)
+		s.Source.Issue.CommonName = "Zoë"
+	}, "commonName"},
 	"issue short": {func(s *vaultv1alpha1.SecretSpec) { s.Type, s.Source = "Certificate", issued(time.Minute) }, "ttl is from"},
 	"issue long":  {func(s *vaultv1alpha1.SecretSpec) { s.Type, s.Source = "Certificate", issued(100000*time.Hour) }, "ttl is from"},
 	"issue IP": {func(s *vaultv1alpha1.SecretSpec) {

@@ -31,10 +31,10 @@ import (
 
 // faultScenario is one thing that happens to a Secret, whose manager dies at any of its writes.
 type faultScenario struct {
-	// before is how the Secret is when act begins; nil: it does not exist.
+	// before is the Secret when act begins; nil: it does not exist.
 	before func(*vaultv1alpha1.Secret)
 	act    func(*faultCell)
-	// version is that of the destination at the end; 0: the Secret is gone.
+	// version of the destination at the end; 0: the Secret does not exist.
 	version int64
 }
 
@@ -126,7 +126,7 @@ func (s faultScenario) play(t *testing.T, at string, when kube.When) (state map[
 	return c.state(), crash.Writes(), died
 }
 
-// done is nil when the Secret of the current generation is Ready, with that version and nothing left to do.
+// done returns nil when the Secret of the current generation is Ready, with that version and nothing left to do.
 func (c *faultCell) done(version int64) error {
 	s := c.subject()
 	err := c.client.Get(c.ctx, client.ObjectKeyFromObject(s), s)
@@ -150,7 +150,7 @@ func (c *faultCell) done(version int64) error {
 	return nil
 }
 
-// state is all that matters at the end, without what differs from cell to cell.
+// state returns all that matters at the end, without what differs from cell to cell.
 func (c *faultCell) state() map[string]string {
 	c.t.Helper()
 	out := map[string]string{}

@@ -55,7 +55,7 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-// start runs a manager, whose requests are counted anew.
+// start runs a manager, whose requests are counted again.
 func (w *world) start() {
 	w.t.Helper()
 	_, cfg := ctrltest.Env(w.t)
@@ -104,7 +104,7 @@ func (w *world) platform(name string) *platformv1alpha1.Platform {
 	return p
 }
 
-// vaultService is the Vault of a Platform, by its name.
+// vaultService returns the Vault of a Platform, by its name.
 func vaultService(p *platformv1alpha1.Platform) *vaultv1alpha1.VaultService {
 	return &vaultv1alpha1.VaultService{ObjectMeta: metav1.ObjectMeta{Name: p.Name + "-vault", Namespace: p.Namespace}}
 }
@@ -126,7 +126,7 @@ func (w *world) vaultReady(p *platformv1alpha1.Platform, ready bool) {
 	}
 }
 
-// generated is a Secret with a random text and a destination.
+// generated returns a Secret with a random text and a destination.
 func generated(namespace, name string) *vaultv1alpha1.Secret {
 	return &vaultv1alpha1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
@@ -203,7 +203,7 @@ func (w *world) version(s *vaultv1alpha1.Secret, version int64) *corev1.Secret {
 	return &found
 }
 
-// stored is the value of a version, 0 for the newest.
+// stored returns the value of a version, 0 for the newest.
 func (w *world) stored(path string, version int64) vault.Value {
 	w.t.Helper()
 	read, err := w.vault.Read(w.ctx, path, version)

@@ -47,7 +47,7 @@ func dataMAC(key []byte, typ corev1.SecretType, data map[string][]byte) string {
 }
 
 // macKey returns the key of a Platform's HMACs. Without it a status reveals nothing of a value, however short. It is
-// created once. If somebody removes it, every destination is compared with the store again.
+// created once. If it is deleted, every destination is compared with the store again.
 func (c *Controller) macKey(ctx context.Context, platform *platformv1alpha1.Platform) ([]byte, error) {
 	name := client.ObjectKey{Namespace: platform.Namespace, Name: macName(platform.Name)}
 	var found corev1.Secret

@@ -19,7 +19,7 @@ import (
 	vault "github.com/itechsmart/operator/workloads/vault/client"
 )
 
-// platformOf is the Platform that a reference names, or the namespace's only one, with its Vault service.
+// platformOf returns the Platform that a reference names, or the namespace's only one, with its Vault service.
 func platformOf(ctx context.Context, c client.Reader, namespace string, ref *common.PlatformReference) (*platformv1alpha1.Platform, service.Object, error) {
 	platform, err := refs.Platform(ctx, c, namespace, ref)
 	if err != nil {
@@ -44,7 +44,7 @@ func connection(platform *platformv1alpha1.Platform) string {
 	return "Platform/" + platform.Namespace + "/" + platform.Name + "/" + vaultv1alpha1.Product
 }
 
-// vault is the client of the Platform's Vault, once it is Ready.
+// vault returns the client of the Platform's Vault, once it is Ready.
 func (p *pass) vault() (vault.Client, error) {
 	if p.client != nil {
 		return p.client, nil

@@ -18,7 +18,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	vaultv1alpha1 "github.com/itechsmart/operator/api/vault/v1alpha1"
-	"github.com/itechsmart/operator/controllers/internal/reconcile"
 )
 
 // maxConsumers bounds the rows in the status.
@@ -115,14 +114,4 @@ func (p *pass) consumer(kind string, workload client.Object, secret string) vaul
 		row.Version = restarted
 	}
 	return row
-}
-
-// expressions refuses rules of spec.access whose conditions do not compile.
-func (p *pass) expressions(context.Context) error {
-	for i, rule := range p.secret.Spec.Access {
-		if err := compile(rule.When); err != nil {
-			return reconcile.Stall(vaultv1alpha1.ReasonInvalidExpression, "spec.access[%d].when: %v", i, err)
-		}
-	}
-	return nil
 }

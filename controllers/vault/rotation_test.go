@@ -137,7 +137,7 @@ func TestCertificateExpires(t *testing.T) {
 	w.condition(s, vaultv1alpha1.ConditionExpiring, metav1.ConditionFalse, vaultv1alpha1.ReasonValid)
 }
 
-// metric is the value of a gauge.
+// metric returns the value of a gauge.
 func metric(t *testing.T, name, namespace, secret string) float64 {
 	t.Helper()
 	families, err := metrics.Registry.(prometheus.Gatherer).Gather()
@@ -232,7 +232,7 @@ func TestAccessExpression(t *testing.T) {
 	s := w.secret("guarded", func(s *vaultv1alpha1.Secret) {
 		s.Spec.Access = []vaultv1alpha1.AccessRule{rule("request.time.getHours() < nonsense")}
 	})
-	w.Expect(w.condition(s, common.ConditionReady, metav1.ConditionFalse, vaultv1alpha1.ReasonInvalidExpression)).To(ContainSubstring("spec.access[0].when"))
+	w.Expect(w.condition(s, common.ConditionReady, metav1.ConditionFalse, common.ReasonInvalidSpec)).To(ContainSubstring("spec.access[0].when"))
 	w.edit(s, func(s *vaultv1alpha1.Secret) {
 		s.Spec.Access[0].When = "request.time.getHours() < 18 && principal.kind == 'User'"
 	})
@@ -257,7 +257,7 @@ func TestAccessPolicy(t *testing.T) {
 				HaveField("ObservedGeneration", policy.Generation))))
 		}, ctrltest.Timeout, ctrltest.Interval).Should(Succeed())
 	}
-	says(metav1.ConditionFalse, vaultv1alpha1.ReasonInvalidExpression)
+	says(metav1.ConditionFalse, common.ReasonInvalidSpec)
 	policy.Spec.Rules[0].When = "request.ip == '10.0.0.1'"
 	w.Expect(w.client.Update(w.ctx, policy)).To(Succeed())
 	says(metav1.ConditionFalse, common.ReasonReferenceNotFound)

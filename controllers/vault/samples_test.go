@@ -41,14 +41,9 @@ func TestSamplesRender(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%s: %v", file, err)
 			}
-			for _, rule := range p.Spec.Rules {
-				s.Spec.Access = append(s.Spec.Access, vaultv1alpha1.AccessRule{When: rule.When})
-			}
-			for _, rule := range s.Spec.Access {
-				conditions++
-				if err := compile(rule.When); err != nil {
-					t.Errorf("%s: %v", file, err)
-				}
+			conditions += len(p.Spec.Rules) + len(s.Spec.Access)
+			if invalid := append(validatePolicy(&p), validateSecret(&s)...); len(invalid) > 0 {
+				t.Errorf("%s: %v", file, invalid.ToAggregate())
 			}
 			if s.Spec.Destination != nil {
 				templates += len(s.Spec.Destination.Template)

@@ -4,6 +4,7 @@
 package vault
 
 import (
+	"context"
 	"time"
 
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -14,6 +15,7 @@ import (
 	"github.com/itechsmart/operator/controllers/internal/reconcile"
 	"github.com/itechsmart/operator/controllers/internal/refs"
 	"github.com/itechsmart/operator/controllers/internal/service"
+	"github.com/itechsmart/operator/controllers/internal/validation"
 	vault "github.com/itechsmart/operator/workloads/vault/client"
 )
 
@@ -27,15 +29,15 @@ import (
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 
 const (
-	// lookInterval is how often the Vault is asked for changes that no event reported.
-	lookInterval = time.Hour
+	// pollInterval is the interval at which the Vault is polled for changes that no event reported.
+	pollInterval = time.Hour
 	// periodicInterval is the default of refresh policy Periodic.
 	periodicInterval = 10 * time.Minute
-	// staleInterval is how often the Vault is asked about a value with an old root key.
+	// staleInterval is the interval at which the Vault is polled about a value with an old root key.
 	staleInterval = time.Minute
-	// sealedInterval is how often a sealed Vault is asked again, when no watch event comes sooner.
+	// sealedInterval is the interval at which a sealed Vault is polled, if no watch event comes sooner.
 	sealedInterval = 30 * time.Second
-	// missingInterval is how often the Vault is asked for what others must write, when the service's annotation does not come sooner.
+	// missingInterval is the interval at which the Vault is polled for a value that others must write, if the service's annotation does not come sooner.
 	missingInterval = time.Minute
 )
 
@@ -52,8 +54,9 @@ type Controller struct {
 	// Now is the clock.
 	Now func() time.Time
 
-	// looked remembers which Secrets the Vault was asked about lately.
-	looked *memo.Lately[client.ObjectKey]
+	// polled remembers which Secrets the Vault was asked about lately, and valid which are valid.
+	polled *memo.Lately[client.ObjectKey]
+	valid  *validation.Memo[*vaultv1alpha1.Secret]
 }
 
 // pass is one pass over one Secret.
@@ -76,13 +79,18 @@ func (c *Controller) NewPass(s *vaultv1alpha1.Secret) reconcile.Pass {
 }
 
 // Forget drops what is remembered of a Secret that no longer exists.
-func (c *Controller) Forget(key client.ObjectKey) { c.looked.Delete(key) }
+func (c *Controller) Forget(key client.ObjectKey) {
+	c.polled.Delete(key)
+	c.valid.Forget(key)
+}
+
+func (p *pass) validate(context.Context) error { return p.c.valid.Check(p.secret) }
 
 // Steps implements reconcile.Pass.
 func (p *pass) Steps() []reconcile.Step {
 	return []reconcile.Step{
+		{Name: "validation", Run: p.validate},
 		{Name: "platform", Run: p.findPlatform},
-		{Name: "expressions", Run: p.expressions},
 		{Name: "conflicts", Run: p.conflicts},
 		{Name: "source", Run: p.identify},
 		{Name: "store", Run: p.store},

@@ -238,7 +238,7 @@ func TestForeignObjectsAreLeftAlone(t *testing.T) {
 	w.Expect(w.client.Delete(w.ctx, foreign)).To(Succeed())
 	w.ready(s)
 
-	// A stored value that nobody declared is not taken over either.
+	// A stored value without a Secret is not taken over either.
 	_, err := w.vault.Create(w.ctx, "stored", vault.Write{Type: vault.TypeText, Value: vault.Value{"text": []byte(canary)}})
 	w.Expect(err).NotTo(HaveOccurred())
 	other := w.secret("stored", func(s *vaultv1alpha1.Secret) { s.Spec.DeletionPolicy = common.DeletionDelete })
@@ -479,7 +479,7 @@ func TestNewestVersionIsDeleted(t *testing.T) {
 	w.Expect(w.vault.UndeleteVersion(w.ctx, "deleted", 1)).To(Succeed())
 	w.touch("deleted", "1+b")
 	w.ready(s)
-	// What was destroyed as a whole is declared anew.
+	// What was destroyed as a whole is declared again.
 	w.Expect(w.vault.Delete(w.ctx, "deleted", true)).To(Succeed())
 	w.touch("deleted", "1+c")
 	w.Eventually(func() map[string][]byte { return w.version(s, 1).Data }, ctrltest.Timeout, ctrltest.Interval).ShouldNot(Equal(value))

@@ -15,6 +15,7 @@ import (
 	"github.com/itechsmart/operator/controllers/internal/reconcile"
 	"github.com/itechsmart/operator/controllers/internal/retained"
 	"github.com/itechsmart/operator/controllers/internal/service"
+	"github.com/itechsmart/operator/controllers/internal/validation"
 	"github.com/itechsmart/operator/controllers/internal/workload"
 	"github.com/itechsmart/operator/workloads/vault/config"
 )
@@ -24,10 +25,13 @@ import (
 // +kubebuilder:rbac:groups=vault.itechsmart.dev,resources=vaultservices/finalizers,verbs=update
 
 // Product is Vault in the list of products.
-var Product = product.Product{Name: vaultv1alpha1.Product, AddToScheme: vaultv1alpha1.AddToScheme, Setup: Setup, Service: serviceType}
+var Product = product.Product{
+	Name: vaultv1alpha1.Product, AddToScheme: vaultv1alpha1.AddToScheme, Setup: Setup, Service: serviceType,
+	Kinds: []validation.Kind{validation.For(&vaultv1alpha1.Secret{}, validateSecret), validation.For(&vaultv1alpha1.AccessPolicy{}, validatePolicy)},
+}
 
 const (
-	// shortestPassphrase in bytes: what somebody types is weaker than it looks.
+	// shortestPassphrase is the minimum length in bytes: typed passphrases are weak.
 	shortestPassphrase = 16
 	keyPassphrase      = "passphrase"
 )
@@ -47,7 +51,7 @@ var serviceType = &service.Type{
 	Retained:   func(platform string) []string { return []string{unsealName(platform)} },
 }
 
-// unsealName is the Secret with the passphrase that the operator makes.
+// unsealName returns the Secret with the passphrase that the operator makes.
 func unsealName(platform string) string {
 	return common.ServiceName(platform, vaultv1alpha1.Product) + "-unseal"
 }
@@ -84,7 +88,7 @@ func configure(ctx context.Context, r *service.Request) (any, error) {
 	return settings, err
 }
 
-// givenPassphrase is one that somebody else made.
+// givenPassphrase returns the passphrase in the user's Secret.
 func givenPassphrase(ctx context.Context, r *service.Request, ref *vaultv1alpha1.PassphraseReference) (string, error) {
 	const path = "spec.unseal.secretRef"
 	given, err := r.Secret(ctx, path, ref.Name, ref.Key)
@@ -94,7 +98,7 @@ func givenPassphrase(ctx context.Context, r *service.Request, ref *vaultv1alpha1
 	return given, err
 }
 
-// passphrase is the one that the operator makes. It is there before the database's Secret: where that one exists, a new
+// passphrase returns the one that the operator makes. It is there before the database's Secret: where that one exists, a new
 // passphrase would not open what the database holds.
 func passphrase(ctx context.Context, r *service.Request) (string, error) {
 	name := unsealName(r.Platform.Name)

@@ -19,7 +19,7 @@ import (
 	"github.com/itechsmart/operator/workloads/vault/config"
 )
 
-// serviceWorld is a namespace with a Platform, and a manager of its Vault, whose Deployment runs.
+// serviceWorld returns a namespace with a Platform, and a manager of its Vault, whose Deployment runs.
 func serviceWorld(t *testing.T) *platformtest.World {
 	t.Helper()
 	w := platformtest.NewWorld(t)
@@ -34,7 +34,7 @@ func unsealedBy(unseal *vaultv1alpha1.VaultUnseal) func(service.Object) {
 	return func(o service.Object) { o.(*vaultv1alpha1.VaultService).Spec.Unseal = unseal }
 }
 
-// settings are Vault's own part of the configuration.
+// settings returns Vault's part of the configuration.
 func settings(w *platformtest.World) config.Settings {
 	var s config.Settings
 	w.Expect(json.Unmarshal(w.Config(vaultv1alpha1.Product).Settings, &s)).To(Succeed())

@@ -26,6 +26,7 @@ import (
 	"github.com/itechsmart/operator/controllers/internal/refs"
 	"github.com/itechsmart/operator/controllers/internal/service"
 	"github.com/itechsmart/operator/controllers/internal/setup"
+	"github.com/itechsmart/operator/controllers/internal/validation"
 	vault "github.com/itechsmart/operator/workloads/vault/client"
 )
 
@@ -44,8 +45,9 @@ func SetupWith(d *setup.Deps, open Open, now func() time.Time) error {
 	if err != nil {
 		return err
 	}
-	c := &Controller{Client: mgr.GetClient(), Refs: d.Refs, Open: open, Workloads: workloads, Now: now, looked: memo.New[client.ObjectKey](lookInterval)}
-	c.looked.Now = now
+	c := &Controller{Client: mgr.GetClient(), Refs: d.Refs, Open: open, Workloads: workloads, Now: now, polled: memo.New[client.ObjectKey](pollInterval),
+		valid: validation.NewMemo(validateSecret)}
+	c.polled.Now = now
 	if err := c.index(mgr.GetFieldIndexer()); err != nil {
 		return err
 	}
@@ -96,9 +98,13 @@ func (c *Controller) setupSecrets(d *setup.Deps, workloads cache.Cache) error {
 }
 
 func (c *Controller) setupPolicies(d *setup.Deps) error {
+	valid := validation.NewMemo(validatePolicy)
 	policies := setup.Kind[*vaultv1alpha1.AccessPolicy]{
 		Name: "vault-accesspolicy", Like: &vaultv1alpha1.AccessPolicy{},
-		NewPass: func(p *vaultv1alpha1.AccessPolicy) reconcile.Pass { return &policyPass{client: c.Client, policy: p} },
+		NewPass: func(p *vaultv1alpha1.AccessPolicy) reconcile.Pass {
+			return &policyPass{client: c.Client, valid: valid, policy: p}
+		},
+		Forget: valid.Forget,
 	}
 	return policies.Complete(d, policies.Builder(d).
 		Watches(&platformv1alpha1.Platform{}, handler.EnqueueRequestsFromMapFunc(c.platformPolicies), builder.WithPredicates(setup.Existence())).

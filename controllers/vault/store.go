@@ -36,9 +36,9 @@ func (p *pass) store(ctx context.Context) error {
 	p.schedule()
 	p.rotating = p.rotationToken()
 	key, sum := client.ObjectKeyFromObject(p.secret), p.lookSum(p.news())
-	p.c.looked.Assume(key, p.lookSum(""), p.lookEvery()) // a new manager trusts the status
-	changed := p.c.looked.Differs(key, sum)
-	due, _ := p.c.looked.Due(key, sum)
+	p.c.polled.Assume(key, p.lookSum(""), p.lookEvery()) // a new manager trusts the status
+	changed := p.c.polled.Differs(key, sum)
+	due, _ := p.c.polled.Due(key, sum)
 	same := p.settled() && p.hash == p.secret.Status.SourceHash && p.rotating == ""
 	if same && !due {
 		return nil
@@ -46,11 +46,11 @@ func (p *pass) store(ctx context.Context) error {
 	err := p.ask(ctx)
 	if err != nil && same && !changed && transient(err) {
 		// Nothing has changed: the Secret stays Ready while the Vault is unavailable for a moment.
-		p.c.looked.DoneFor(key, sum, staleInterval)
+		p.c.polled.DoneFor(key, sum, staleInterval)
 		return nil
 	}
 	if err == nil {
-		p.c.looked.DoneFor(key, p.lookSum(p.news()), p.lookEvery())
+		p.c.polled.DoneFor(key, p.lookSum(p.news()), p.lookEvery())
 	}
 	return err
 }
@@ -213,7 +213,7 @@ func (p *pass) lookEvery() time.Duration {
 	case refresh.Policy == vaultv1alpha1.RefreshPeriodic:
 		return periodicInterval
 	default:
-		return lookInterval
+		return pollInterval
 	}
 }
 
@@ -257,7 +257,7 @@ func (p *pass) destroy(ctx context.Context, claim external.Claim) error {
 	return nil
 }
 
-// classify is reconcile.Classify, and returns no reason for no error.
+// classify returns reconcile.Classify, and returns no reason for no error.
 func classify(err error) (reason, message string) {
 	if err == nil {
 		return "", ""

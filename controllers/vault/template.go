@@ -74,18 +74,8 @@ func conceal(err error, value vault.Value) string {
 }
 
 func execute(text string, seen content) ([]byte, error) {
-	work := &work{}
-	t, err := template.New("template").Option("missingkey=error").Funcs(work.functions()).Parse(text)
-	if err != nil {
-		return nil, err
-	}
-	if len(t.Templates()) > 1 {
-		return nil, errors.New("define and block are not allowed")
-	}
-	if t.Tree == nil {
-		return nil, nil
-	}
-	if err := allowed(t.Root, 0); err != nil {
+	t, err := parseTemplate(text)
+	if err != nil || t.Tree == nil {
 		return nil, err
 	}
 	var out limited
@@ -93,6 +83,22 @@ func execute(text string, seen content) ([]byte, error) {
 		return nil, err
 	}
 	return out.Bytes(), nil
+}
+
+// parseTemplate refuses a template that cannot be executed, whatever the value is.
+func parseTemplate(text string) (*template.Template, error) {
+	work := &work{}
+	t, err := template.New("template").Option("missingkey=error").Funcs(work.functions()).Parse(text)
+	if err != nil {
+		return nil, errors.New(strings.TrimPrefix(err.Error(), "template: "))
+	}
+	if len(t.Templates()) > 1 {
+		return nil, errors.New("define and block are not allowed")
+	}
+	if t.Tree == nil {
+		return t, nil
+	}
+	return t, allowed(t.Root, 0)
 }
 
 // allowed refuses what could run for long: other templates, and loops over anything except for a field.

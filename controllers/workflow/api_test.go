@@ -21,7 +21,7 @@ import (
 // apiCase is a specification, and what the API server says of it: "" means that it takes it.
 type apiCase struct{ name, spec, says string }
 
-// many is a list of n entries, of which %d is the number.
+// many returns a list of n entries, of which %d is the number.
 func many(n int, entry string) string {
 	var out []string
 	for i := range n {
@@ -30,16 +30,16 @@ func many(n int, entry string) string {
 	return "[" + strings.Join(out, ", ") + "]"
 }
 
-// with is a specification of one step and more.
+// with returns a specification of one step and more.
 func with(more string) string { return "{steps: [{name: a, type: transform}], " + more + "}" }
 
-// step is a specification whose step has more.
+// step returns a specification whose step has more.
 func step(more string) string { return "{steps: [{name: a, type: transform, " + more + "}]}" }
 
-// trigger is a specification with a trigger.
+// trigger returns a specification with a trigger.
 func trigger(more string) string { return with("triggers: [{name: t, " + more + "}]") }
 
-// connection is a specification with a connection.
+// connection returns a specification with a connection.
 func connection(more string) string { return with("connections: [{name: c, " + more + "}]") }
 
 func hook(more string) string {
@@ -132,7 +132,7 @@ func outputs(n int) string {
 	return strings.NewReplacer("[", "{", "]", "}").Replace(many(n, "o%d: 1"))
 }
 
-// triggerCases are those of triggers.
+// triggerCases are the cases of triggers.
 var triggerCases = []apiCase{
 	{"by hand", trigger("type: Manual"), ""},
 	{"another trigger", trigger("type: Mail"), "spec.triggers[0].type"},

@@ -26,13 +26,13 @@ import (
 )
 
 const (
-	// retryRefused is how often bindings that the API server refused are tried again.
+	// retryRefused is the delay before bindings that the API server rejected are retried.
 	retryRefused = time.Minute
 	// restAfterWrite keeps a thousand Workflows that are made at once from being as many writes of one large Secret.
 	restAfterWrite = time.Second
 )
 
-// bindings writes, for each Platform, the one Secret with what its Workflows name. It is made from all of them anew each
+// bindings writes, for each Platform, the one Secret with what its Workflows name. It is made from all of them again each
 // time, so that a crash at any write leaves nothing that the next look does not mend.
 type bindings struct {
 	*Controller
@@ -52,11 +52,11 @@ func (b *bindings) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result
 	if err != nil || owner == nil || !owner.GetDeletionTimestamp().IsZero() {
 		return ctrl.Result{}, err // it goes with the service
 	}
-	told, again, err := b.gather(ctx, &platform)
+	content, again, err := b.gather(ctx, &platform)
 	if err != nil {
 		return ctrl.Result{}, err
 	}
-	secret, err := bindingsSecret(owner, told)
+	secret, err := bindingsSecret(owner, content)
 	if err != nil {
 		return ctrl.Result{}, err
 	}
@@ -75,7 +75,7 @@ func (b *bindings) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result
 	return ctrl.Result{RequeueAfter: again}, err // the write comes here again, and wakes who reads it
 }
 
-// rest is how long the next write has to wait; zero: it is noted as done.
+// rest returns how long the next write must wait; zero: it may start, and is recorded.
 func (b *bindings) rest(platform client.ObjectKey) time.Duration {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -134,14 +134,14 @@ func (b *bindings) gather(ctx context.Context, platform *platformv1alpha1.Platfo
 	if err := b.Client.List(ctx, &workflows, client.InNamespace(platform.Namespace)); err != nil {
 		return nil, 0, fmt.Errorf("list Workflows: %w", err)
 	}
-	told, again := &config.Bindings{Shared: len(platforms.Items) > 1}, time.Duration(0)
+	content, again := &config.Bindings{Shared: len(platforms.Items) > 1}, time.Duration(0)
 	for i := range workflows.Items {
 		w := &workflows.Items[i]
-		if !runsOn(w, platform.Name) || w.Spec.PlatformRef == nil && told.Shared || b.prove(w) != nil {
+		if !runsOn(w, platform.Name) || w.Spec.PlatformRef == nil && content.Shared || b.check(w) != nil {
 			continue
 		}
 		found, err := b.resolve(ctx, w)
-		after, known := lookAgain(err)
+		after, known := retryAfter(err)
 		if !known {
 			return nil, 0, err // it may be there for all we know: better late than without it
 		}
@@ -151,16 +151,16 @@ func (b *bindings) gather(ctx context.Context, platform *platformv1alpha1.Platfo
 		if err != nil || len(found.Connections) == 0 && len(found.HMAC) == 0 {
 			continue
 		}
-		if told.Workflows == nil {
-			told.Workflows = map[string]config.WorkflowBindings{}
+		if content.Workflows == nil {
+			content.Workflows = map[string]config.WorkflowBindings{}
 		}
-		told.Workflows[w.Name] = found
+		content.Workflows[w.Name] = found
 	}
-	return told, again, nil
+	return content, again, nil
 }
 
-// lookAgain tells of an error that says what is missing when to look again; known is false for any other error.
-func lookAgain(err error) (after time.Duration, known bool) {
+// retryAfter returns when to retry after an error about something missing; known is false for any other error.
+func retryAfter(err error) (after time.Duration, known bool) {
 	var waiting *reconcile.Waiting
 	var terminal *reconcile.Terminal
 	switch {
@@ -175,9 +175,9 @@ func lookAgain(err error) (after time.Duration, known bool) {
 	}
 }
 
-// bindingsSecret is pure.
-func bindingsSecret(owner service.Object, told *config.Bindings) (*corev1.Secret, error) {
-	data, err := json.Marshal(told)
+// bindingsSecret returns pure.
+func bindingsSecret(owner service.Object, content *config.Bindings) (*corev1.Secret, error) {
+	data, err := json.Marshal(content)
 	if err != nil {
 		return nil, fmt.Errorf("render bindings: %w", err)
 	}

@@ -31,12 +31,12 @@ func TestOfOneSecondTheLesserUIDHasTheWebhook(t *testing.T) {
 	if err := workflowv1alpha1.AddToScheme(scheme); err != nil {
 		t.Fatal(err)
 	}
-	c := &Controller{Client: fake.NewClientBuilder().WithScheme(scheme).WithObjects(older, younger).
+	c := newController(fake.NewClientBuilder().WithScheme(scheme).WithObjects(older, younger).
 		WithIndex(&workflowv1alpha1.Workflow{}, indexWebhook, func(obj client.Object) []string {
 			return webhookKeys(obj.(*workflowv1alpha1.Workflow))
-		}).Build()}
+		}).Build(), time.Now)
 	for _, w := range []*workflowv1alpha1.Workflow{older, younger} {
-		if err := c.prove(w); err != nil {
+		if err := c.check(w); err != nil {
 			t.Fatal(err)
 		}
 	}

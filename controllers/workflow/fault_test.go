@@ -29,10 +29,10 @@ import (
 
 // faultScenario is one thing that happens to a Workflow, whose manager dies at any of its writes.
 type faultScenario struct {
-	// exists tells that the Workflow is Ready when act begins.
+	// exists is true if the Workflow is Ready when act begins.
 	exists bool
 	act    func(*world)
-	// path and server are what the bindings and the Workflow hold at the end; empty: it is gone.
+	// path and server are expected in the bindings and the Workflow at the end; empty: it does not exist.
 	path, server string
 	runs         []string
 }
@@ -67,7 +67,7 @@ func subject() *workflowv1alpha1.Workflow {
 	return of
 }
 
-// named is where the Workflow is.
+// named returns where the Workflow is.
 func (w *world) named() *workflowv1alpha1.Workflow {
 	return &workflowv1alpha1.Workflow{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: "orders"}}
 }
@@ -119,16 +119,16 @@ func (s faultScenario) play(t *testing.T, at string, when kube.When) (state map[
 	return w.state(), crash.Writes(), died
 }
 
-// done is nil when all is as the scenario has it. On the way it does what the service does.
+// done returns nil when all is as the scenario has it. On the way it does what the service does.
 func (s faultScenario) done(w *world) error {
-	told := w.bindings("main")
+	bound := w.bindings("main")
 	of := w.named()
 	err := w.client.Get(w.ctx, client.ObjectKeyFromObject(of), of)
 	switch {
-	case s.path == "" && client.IgnoreNotFound(err) == nil && err != nil && len(told) == 0:
+	case s.path == "" && client.IgnoreNotFound(err) == nil && err != nil && len(bound) == 0:
 		return nil
 	case s.path == "" || err != nil:
-		return errors.Join(fmt.Errorf("the Workflow, or %v, is still there", keys(told)), err)
+		return errors.Join(fmt.Errorf("the Workflow, or %v, is still there", keys(bound)), err)
 	case of.Status.ServedGeneration != of.Generation:
 		return errors.Join(errors.New("the service takes it"), w.tryServe(of))
 	}
@@ -136,7 +136,7 @@ func (s faultScenario) done(w *world) error {
 	if found == nil || found.Status != metav1.ConditionTrue || found.ObservedGeneration != of.Generation || of.Spec.Triggers[1].Webhook.Path != s.path {
 		return fmt.Errorf("not Ready: %+v", found)
 	}
-	if got := told["orders"].Connections["bus"]["bootstrap-servers"]; got != s.server {
+	if got := bound["orders"].Connections["bus"]["bootstrap-servers"]; got != s.server {
 		return fmt.Errorf("the bindings name %q", got)
 	}
 	if runs := w.names(); !slices.Equal(runs, s.runs) {
@@ -151,7 +151,7 @@ func (s faultScenario) done(w *world) error {
 	return nil
 }
 
-// state is all that matters at the end, without what differs from cell to cell.
+// state returns all that matters at the end, without what differs from cell to cell.
 func (w *world) state() map[string]string {
 	w.t.Helper()
 	out := map[string]string{}

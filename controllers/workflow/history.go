@@ -19,7 +19,7 @@ import (
 const (
 	// keptRuns and keptFor apply where a caller bypassed the API server's defaults.
 	keptRuns, keptFor = 10, 168 * time.Hour
-	// orphanFor is how long a finished run is kept when its Workflow is gone.
+	// orphanFor is how long a finished run is kept after its Workflow is deleted.
 	orphanFor = time.Hour
 )
 

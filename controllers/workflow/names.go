@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	// ownerKind is what ReferenceGrants call the kind of Workflows.
+	// ownerKind is the kind of Workflows in ReferenceGrants.
 	ownerKind = "Workflow"
 	// annotationBindings has, on a Pod, the version of the bindings that it was last woken for.
 	annotationBindings = "workflow.itechsmart.dev/bindings-version"

@@ -12,6 +12,7 @@ import (
 
 	workflowv1alpha1 "github.com/itechsmart/operator/api/workflow/v1alpha1"
 	"github.com/itechsmart/operator/controllers/internal/ctrltest"
+	"github.com/itechsmart/operator/controllers/internal/reconcile"
 )
 
 // TestSamplesAreProven applies each sample and proves its definition; there is one for each type of trigger.
@@ -43,7 +44,7 @@ func TestSamplesAreProven(t *testing.T) {
 					t.Fatalf("%s: %v", file, err)
 				}
 				w.create(of)
-				if err := compile(of); err != nil {
+				if err := reconcile.Invalid(validate(of)); err != nil {
 					t.Errorf("%s: %v", file, err)
 				}
 				for i := range of.Spec.Triggers {

@@ -14,6 +14,7 @@ import (
 	"github.com/itechsmart/operator/controllers/internal/product"
 	"github.com/itechsmart/operator/controllers/internal/reconcile"
 	"github.com/itechsmart/operator/controllers/internal/service"
+	"github.com/itechsmart/operator/controllers/internal/validation"
 	"github.com/itechsmart/operator/controllers/internal/workload"
 	serviceconfig "github.com/itechsmart/operator/workloads/workflow/config"
 	"github.com/itechsmart/operator/workloads/workflow/worker/config"
@@ -26,6 +27,7 @@ import (
 // Product is Workflow in the list of products.
 var Product = product.Product{
 	Name: workflowv1alpha1.Product, AddToScheme: workflowv1alpha1.AddToScheme, Setup: Setup, Service: serviceType,
+	Kinds: []validation.Kind{validation.For(&workflowv1alpha1.Workflow{}, validate), {Like: &workflowv1alpha1.WorkflowRun{}}},
 }
 
 // largestInDatabase is the largest output that the database takes, in bytes; what is larger goes to object storage.

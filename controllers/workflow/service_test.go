@@ -28,7 +28,7 @@ import (
 
 const worker = "workflow-worker"
 
-// serviceCell is a namespace with a Platform, and a manager of its Workflow service.
+// serviceCell returns a namespace with a Platform, and a manager of its Workflow service.
 func serviceCell(t *testing.T) (*platformtest.World, *platformtest.Platform) {
 	t.Helper()
 	w := platformtest.NewWorld(t)
@@ -43,15 +43,15 @@ func specOf(o service.Object) *workflowv1alpha1.WorkflowServiceSpec {
 
 func queueName(w *platformtest.World) string { return "workflow." + w.Namespace + ".main.tasks" }
 
-// toldWorker is what the live worker reads, by its own reader.
-func toldWorker(t *testing.T, w *platformtest.World) *config.Worker {
+// workerConfig returns the configuration of the live worker, by the reader that it uses.
+func workerConfig(t *testing.T, w *platformtest.World) *config.Worker {
 	t.Helper()
 	dir := t.TempDir()
 	w.Expect(os.WriteFile(filepath.Join(dir, config.FileName), w.File(worker, config.FileName), 0o600)).To(Succeed())
-	told, unknown, err := config.Load(dir)
+	cfg, unknown, err := config.Load(dir)
 	w.Expect(err).NotTo(HaveOccurred())
 	w.Expect(unknown).To(BeEmpty())
-	return told
+	return cfg
 }
 
 func TestServiceAndWorkers(t *testing.T) {
@@ -61,18 +61,18 @@ func TestServiceAndWorkers(t *testing.T) {
 		specOf(o).Worker.Replicas, specOf(o).Worker.Slots, specOf(o).LogLevel = 2, 8, "debug"
 	})
 	w.Succeeds(o)
-	told, worked := w.Config("workflow"), toldWorker(t, w)
+	cfg, worked := w.Config("workflow"), workerConfig(t, w)
 	var settings serviceconfig.Settings
-	w.Expect(json.Unmarshal(told.Settings, &settings)).To(Succeed())
+	w.Expect(json.Unmarshal(cfg.Settings, &settings)).To(Succeed())
 	w.Expect(settings.MaxOutputBytes).To(Equal(256 << 10))
-	w.Expect(told.Queue.Name).To(Equal(queueName(w)))
-	w.Expect(told.Queue.Binding).To(HaveKeyWithValue("uri", "amqp://mq:secret-mq@mq.example.com:5672/tasks"))
+	w.Expect(cfg.Queue.Name).To(Equal(queueName(w)))
+	w.Expect(cfg.Queue.Binding).To(HaveKeyWithValue("uri", "amqp://mq:secret-mq@mq.example.com:5672/tasks"))
 
 	// The worker has the service's schema, and connections of its own.
-	w.Expect(worked.Database.Schema).To(Equal(told.Database.Schema))
-	w.Expect(worked.Database.Binding).To(Equal(told.Database.Binding))
+	w.Expect(worked.Database.Schema).To(Equal(cfg.Database.Schema))
+	w.Expect(worked.Database.Binding).To(Equal(cfg.Database.Binding))
 	w.Expect(worked.Database.MaxConnections).To(Equal(int32(25)))
-	w.Expect(worked.Queue).To(Equal(told.Queue.Binding))
+	w.Expect(worked.Queue).To(Equal(cfg.Queue.Binding))
 	w.Expect([]any{worked.QueueName, worked.Slots, worked.MaxOutputBytes, worked.LogLevel}).To(Equal([]any{queueName(w), 8, 256 << 10, "debug"}))
 	w.Expect(worked.PrivateCIDRs).To(BeEmpty())
 	w.Expect(w.RabbitMQ.Bound(queueName(w)+".dead", queueName(w)+".dead", queueName(w))).To(BeTrue())
@@ -92,7 +92,7 @@ func TestServiceAndWorkers(t *testing.T) {
 	w.Says(o, common.ReasonInvalidSpec, "spec.maxOutputBytes: above 8388608 (8 MiB) outputs are kept in object storage; add spec.backends.objectStorage to Platform main")
 	p.Add(platformv1alpha1.BackendObjectStorage, "")
 	w.Succeeds(o)
-	w.Expect(toldWorker(t, w).MaxOutputBytes).To(Equal(largestInDatabase + 1))
+	w.Expect(workerConfig(t, w).MaxOutputBytes).To(Equal(largestInDatabase + 1))
 }
 
 // TestServiceWaitsForItsWorkers: it is Ready when both are, and an edit that concerns the workers alone rolls them alone.
@@ -116,7 +116,7 @@ func TestServiceWaitsForItsWorkers(t *testing.T) {
 	w.Expect(w.Deployment("workflow").ResourceVersion).To(Equal(before.ResourceVersion))
 }
 
-// TestMoreWorkersRestartNothing: they share the connections of a managed server anew.
+// TestMoreWorkersRestartNothing: they share the connections of a managed server again.
 func TestMoreWorkersRestartNothing(t *testing.T) {
 	w := platformtest.NewWorld(t)
 	platformtest.New(t, w.Client, w.Namespace, func(p *platformv1alpha1.Platform) {
@@ -126,18 +126,18 @@ func TestMoreWorkersRestartNothing(t *testing.T) {
 	w.Start(serviceType)
 	o := w.Service(serviceType, "mine")
 	w.Succeeds(o)
-	before, service, pool := w.Deployment(worker), w.Deployment("workflow"), toldWorker(t, w).Database.MaxConnections
+	before, service, pool := w.Deployment(worker), w.Deployment("workflow"), workerConfig(t, w).Database.MaxConnections
 	w.Edit(o, func() { specOf(o).Worker.Replicas = 3 })
 	w.Succeeds(o)
 	w.Expect(*w.Deployment(worker).Spec.Replicas).To(Equal(int32(3)))
 	w.Expect(w.Deployment(worker).Spec.Template).To(Equal(before.Spec.Template))
 	w.Expect(w.Deployment("workflow").ResourceVersion).To(Equal(service.ResourceVersion))
-	w.Expect(toldWorker(t, w).Database.MaxConnections).To(BeNumerically("<", pool))
+	w.Expect(workerConfig(t, w).Database.MaxConnections).To(BeNumerically("<", pool))
 	w.Edit(o, func() { specOf(o).Worker.Replicas = 40 })
 	w.Says(o, common.ReasonInvalidSpec, "spec.worker.replicas: 40 replicas need ")
 }
 
-// TestTheQueueIsAnothers: a queue that is not as declared is told, and left as it is.
+// TestTheQueueIsAnothers: a queue that differs is reported, and not changed.
 func TestTheQueueIsAnothers(t *testing.T) {
 	w, p := serviceCell(t)
 	w.Serve()
@@ -171,19 +171,19 @@ func TestTheBucketIsUsed(t *testing.T) {
 	p.Backend(platformv1alpha1.BackendObjectStorage, "")
 	w.Succeeds(o)
 	w.Expect(w.Config("workflow").Objects).To(And(HaveKeyWithValue("secret-key", "secret-s3"), Not(HaveKey("administrator-token"))))
-	w.Expect(toldWorker(t, w).Objects).To(Equal(w.Config("workflow").Objects))
-	_, err := s3.Open(backend.ParseBinding(toldWorker(t, w).Objects))
+	w.Expect(workerConfig(t, w).Objects).To(Equal(w.Config("workflow").Objects))
+	_, err := s3.Open(backend.ParseBinding(workerConfig(t, w).Objects))
 	w.Expect(err).NotTo(HaveOccurred())
 
 	before := w.Deployment(worker)
 	p.Bind(platformv1alpha1.BackendObjectStorage, map[string]string{"secret-key": "secret-s4"})
 	w.Eventually(func() []string {
-		return []string{w.Config("workflow").Objects["secret-key"], toldWorker(t, w).Objects["secret-key"]}
+		return []string{w.Config("workflow").Objects["secret-key"], workerConfig(t, w).Objects["secret-key"]}
 	}).Should(Equal([]string{"secret-s4", "secret-s4"}))
 	w.Expect(w.Deployment(worker).Spec.Template.Annotations).NotTo(Equal(before.Spec.Template.Annotations))
 	p.Edit(func(live *platformv1alpha1.Platform) { live.Spec.Backends.ObjectStorage = nil })
 	w.Eventually(func() map[string]string { return w.Config("workflow").Objects }).Should(BeNil())
-	w.Eventually(func() map[string]string { return toldWorker(t, w).Objects }).Should(BeNil())
+	w.Eventually(func() map[string]string { return workerConfig(t, w).Objects }).Should(BeNil())
 	w.Succeeds(o)
 }
 

@@ -29,17 +29,13 @@ import (
 	"github.com/itechsmart/operator/controllers/internal/setup"
 )
 
-// +kubebuilder:webhook:path=/validate-workflow-itechsmart-dev-v1alpha1-workflow,mutating=false,failurePolicy=ignore,sideEffects=None,groups=workflow.itechsmart.dev,resources=workflows,verbs=create;update,versions=v1alpha1,name=workflows.workflow.itechsmart.dev,admissionReviewVersions=v1
-
 // Setup adds the product's controllers to the manager.
 func Setup(d *setup.Deps) error { return SetupWith(d, time.Now) }
 
 // SetupWith is Setup with another clock.
 func SetupWith(d *setup.Deps, now func() time.Time) error {
-	c := &Controller{Client: d.Manager.GetClient(), Applier: d.Applier, Refs: d.Refs, Now: now}
-	if err := setup.Validate(d, &workflowv1alpha1.Workflow{}, admit); err != nil {
-		return err
-	}
+	c := newController(d.Manager.GetClient(), now)
+	c.Applier, c.Refs = d.Applier, d.Refs
 	if err := c.index(d.Manager.GetFieldIndexer()); err != nil {
 		return err
 	}
@@ -57,7 +53,7 @@ func (c *Controller) users() connections.Users {
 
 func (c *Controller) setupWorkflows(d *setup.Deps) error {
 	users := c.users()
-	workflows := setup.Kind[*workflowv1alpha1.Workflow]{Name: "workflow", Like: &workflowv1alpha1.Workflow{}, NewPass: c.NewPass, Forget: c.Forget}
+	workflows := setup.Kind[*workflowv1alpha1.Workflow]{Name: "workflow", Like: &workflowv1alpha1.Workflow{}, NewPass: c.NewPass, Forget: c.valid.Forget}
 	b := workflows.Builder(d, reported()).
 		Watches(&workflowv1alpha1.Workflow{}, handler.EnqueueRequestsFromMapFunc(c.rivals), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Watches(&platformv1alpha1.Platform{}, handler.EnqueueRequestsFromMapFunc(users.OfPlatform), builder.WithPredicates(connections.BackendsChanged())).
@@ -147,13 +143,13 @@ func (c *Controller) neighbours(ctx context.Context, obj client.Object) []ctrlre
 	return c.platformsOf(ctx, []ctrlreconcile.Request{{NamespacedName: client.ObjectKeyFromObject(obj)}})
 }
 
-// concerned are the Platforms whose Workflows may see a Platform: its neighbours, and those of who names it from elsewhere.
+// concerned returns the Platforms whose Workflows may see a Platform: its neighbours, and those of who names it from elsewhere.
 func (c *Controller) concerned(ctx context.Context, platform client.Object) []ctrlreconcile.Request {
 	users := c.users().OfPlatform(ctx, platform)
 	return c.platformsOf(ctx, append(users, ctrlreconcile.Request{NamespacedName: client.ObjectKeyFromObject(platform)}))
 }
 
-// platformsOf are the Platforms of the namespaces of Workflows.
+// platformsOf returns the Platforms of the namespaces of Workflows.
 func (c *Controller) platformsOf(ctx context.Context, workflows []ctrlreconcile.Request) []ctrlreconcile.Request {
 	var out []ctrlreconcile.Request
 	seen := map[string]bool{}
@@ -173,7 +169,7 @@ func (c *Controller) platformsOf(ctx context.Context, workflows []ctrlreconcile.
 	return out
 }
 
-// whoseBindings is the Platform of a bindings Secret, which was written, or which somebody changed or removed.
+// whoseBindings returns a request for the Platform of a bindings Secret.
 func whoseBindings(_ context.Context, secret client.Object) []ctrlreconcile.Request {
 	platform := secret.GetLabels()[common.LabelPlatform]
 	if secret.GetName() != common.BindingsName(platform, workflowv1alpha1.Product) {

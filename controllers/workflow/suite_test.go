@@ -31,7 +31,7 @@ func TestMain(m *testing.M) { ctrltest.Main(m) }
 // canary is in every credential that the tests write: it must be seen nowhere but in the bindings.
 const canary = "canary-9b1d"
 
-// fieldManager is that of the Workflow service.
+// fieldManager is the field manager of the Workflow service.
 const fieldManager = "workflow-service"
 
 // world is one namespace with a running controller.
@@ -63,7 +63,7 @@ func newCell(t *testing.T) *world {
 	return w
 }
 
-// start runs a manager, whose requests are counted anew.
+// start runs a manager, whose requests are counted again.
 func (w *world) start(more ...string) {
 	w.t.Helper()
 	_, cfg := ctrltest.Env(w.t)
@@ -122,7 +122,7 @@ func (w *world) platform(name string) *platformv1alpha1.Platform {
 	return p
 }
 
-// workflowService is the Workflow service of a Platform, by its name.
+// workflowService returns the Workflow service of a Platform, by its name.
 func workflowService(p *platformv1alpha1.Platform) *workflowv1alpha1.WorkflowService {
 	return &workflowv1alpha1.WorkflowService{ObjectMeta: metav1.ObjectMeta{Name: p.Name + "-workflow", Namespace: p.Namespace}}
 }
@@ -141,7 +141,7 @@ func (w *world) serviceReady(p *platformv1alpha1.Platform, ready bool) {
 
 func raw(text string) *apiextensionsv1.JSON { return &apiextensionsv1.JSON{Raw: []byte(text)} }
 
-// least is a Workflow of one step.
+// least returns a Workflow of one step.
 func least(name string) *workflowv1alpha1.Workflow {
 	return &workflowv1alpha1.Workflow{
 		ObjectMeta: metav1.ObjectMeta{Name: name},
@@ -151,7 +151,7 @@ func least(name string) *workflowv1alpha1.Workflow {
 	}
 }
 
-// hooked is one with a webhook whose key is in the Secret "hook", and a connection in the Secret "kafka".
+// hooked returns one with a webhook whose key is in the Secret "hook", and a connection in the Secret "kafka".
 func hooked(name, path string) *workflowv1alpha1.Workflow {
 	w := least(name)
 	w.Spec.Triggers = []workflowv1alpha1.Trigger{
@@ -182,7 +182,7 @@ func (w *world) workflow(of *workflowv1alpha1.Workflow, change ...func(*workflow
 	return of
 }
 
-// get reads an object anew.
+// get reads an object again.
 func get[T client.Object](w *world, obj T) T {
 	w.t.Helper()
 	w.Expect(w.client.Get(w.ctx, client.ObjectKeyFromObject(obj), obj)).To(Succeed())
@@ -251,12 +251,12 @@ func ready[T reconcile.Object](w *world, obj T) T {
 	return obj
 }
 
-// bindings are what service and workers read, by their own reader's types.
+// bindings returns what service and workers read, by the reader that they use.
 func (w *world) bindings(platform string) map[string]config.WorkflowBindings {
-	return w.told(platform).Workflows
+	return w.bindingsFile(platform).Workflows
 }
 
-func (w *world) told(platform string) (b config.Bindings) {
+func (w *world) bindingsFile(platform string) (b config.Bindings) {
 	var secret corev1.Secret
 	if err := w.client.Get(w.ctx, client.ObjectKey{Namespace: w.namespace, Name: platform + "-workflow-bindings"}, &secret); err != nil {
 		return b

@@ -7,7 +7,6 @@ package workflow
 import (
 	"context"
 	"fmt"
-	"sync"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -20,6 +19,7 @@ import (
 	"github.com/itechsmart/operator/controllers/internal/reconcile"
 	"github.com/itechsmart/operator/controllers/internal/refs"
 	"github.com/itechsmart/operator/controllers/internal/service"
+	"github.com/itechsmart/operator/controllers/internal/validation"
 )
 
 // +kubebuilder:rbac:groups=workflow.itechsmart.dev,resources=workflows,verbs=get;list;watch
@@ -33,7 +33,7 @@ import (
 // +kubebuilder:rbac:groups=gateway.networking.k8s.io,resources=referencegrants,verbs=list
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 
-// Controller is what passes over Workflows and WorkflowRuns share.
+// Controller has what all passes over Workflows and WorkflowRuns share.
 type Controller struct {
 	Client  client.Client
 	Applier *apply.Applier
@@ -41,8 +41,12 @@ type Controller struct {
 	// Now is the clock.
 	Now func() time.Time
 
-	mu     sync.Mutex
-	proven map[client.ObjectKey]proof
+	// valid remembers which definitions are valid.
+	valid *validation.Memo[*workflowv1alpha1.Workflow]
+}
+
+func newController(c client.Client, now func() time.Time) *Controller {
+	return &Controller{Client: c, Now: now, valid: validation.NewMemo(validate)}
 }
 
 // pass is one pass over one Workflow.
@@ -82,11 +86,11 @@ func (p *pass) Finish(context.Context, error) time.Duration {
 	return 0
 }
 
-// accept proves the definition.
+// accept checks the definition.
 func (p *pass) accept(context.Context) error {
-	err := p.c.prove(p.workflow)
+	err := p.c.check(p.workflow)
 	if err == nil {
-		reconcile.Set(p.workflow, workflowv1alpha1.ConditionAccepted, metav1.ConditionTrue, common.ReasonSucceeded, "The definition is proven.")
+		reconcile.Set(p.workflow, workflowv1alpha1.ConditionAccepted, metav1.ConditionTrue, common.ReasonSucceeded, "The definition is valid.")
 		return nil
 	}
 	reason, message := reconcile.Classify(err)
@@ -118,7 +122,7 @@ func (p *pass) conflicts(ctx context.Context) error {
 		}
 		for j := range others.Items {
 			other := &others.Items[j]
-			if !common.Older(other, p.workflow) || !runsOn(other, p.platform.Name) || p.c.prove(other) != nil {
+			if !common.Older(other, p.workflow) || !runsOn(other, p.platform.Name) || p.c.check(other) != nil {
 				continue
 			}
 			return reconcile.Stall(common.ReasonConflict, "spec.triggers[%d].webhook.path: %s is that of the older Workflow %s; choose another path",

@@ -31,11 +31,11 @@ func TestWorkflowBecomesReady(t *testing.T) {
 	w.Expect(condition(w, of, common.ConditionReady, metav1.ConditionFalse, common.ReasonProgressing)).To(ContainSubstring("takes generation 1"))
 	w.Expect(of.Status.Platform).To(Equal("main"))
 	w.Eventually(func() string { return w.bindings("main")["orders"].Connections["bus"]["bootstrap-servers"] }).Should(Equal("kafka:9092"))
-	told := w.bindings("main")["orders"]
-	w.Expect(told.Connections["broker"]).To(And(HaveKeyWithValue("host", "mq"), HaveKeyWithValue("password", canary)))
-	w.Expect(string(told.HMAC["hook"])).To(Equal(canary + "-0123456789"))
+	bound := w.bindings("main")["orders"]
+	w.Expect(bound.Connections["broker"]).To(And(HaveKeyWithValue("host", "mq"), HaveKeyWithValue("password", canary)))
+	w.Expect(string(bound.HMAC["hook"])).To(Equal(canary + "-0123456789"))
 
-	// A trigger that the service cannot take is told; what the service wrote stays.
+	// A trigger that the service cannot run is reported; what the service wrote stays.
 	w.Expect(w.tell(of, map[string]any{"servedGeneration": 1, "lastRun": map[string]any{"id": "x"}, "triggers": []any{
 		map[string]any{"name": "hand", "ready": true}, map[string]any{"name": "hook", "ready": false, "message": "no key"},
 	}})).To(Succeed())
@@ -88,7 +88,7 @@ func TestSteadyStateCostsNothing(t *testing.T) {
 	}
 	w.Consistently(func() []string { return append(w.requests.Writes(), w.requests.Reads()...) }, time.Second).Should(BeEmpty())
 
-	// A manager that starts anew writes nothing either.
+	// A manager that starts again writes nothing either.
 	w.stop()
 	w.start()
 	w.quiet()
@@ -125,7 +125,7 @@ func TestDefinitionIsProven(t *testing.T) {
 		w.Expect(meta.IsStatusConditionTrue(of.Status.Conditions, common.ConditionStalled)).To(BeTrue())
 	}
 
-	// A hundred wrong steps are told in a message that an event takes.
+	// A hundred wrong steps fit into a message of an event.
 	of := w.workflow(least("many"), func(of *workflowv1alpha1.Workflow) {
 		for i := range 60 {
 			of.Spec.Steps = append(of.Spec.Steps, workflowv1alpha1.Step{Name: fmt.Sprintf("s%d", i), Type: "nothing-that-there-is"})
@@ -149,7 +149,7 @@ func TestPlatformIsFound(t *testing.T) {
 	w.Expect(condition(w, of, common.ConditionReady, metav1.ConditionFalse, common.ReasonReferenceNotFound)).To(ContainSubstring("spec.platformRef"))
 }
 
-// TestConnectionsOfEveryKind: one that does not resolve is told, and holds no other up.
+// TestConnectionsOfEveryKind: one that does not resolve is reported, and does not hold up the others.
 func TestConnectionsOfEveryKind(t *testing.T) {
 	elsewhere := ctrltest.Namespace(t)
 	w := newWorld(t, elsewhere)
@@ -301,15 +301,15 @@ func TestBindingsAreKeptAsRendered(t *testing.T) {
 	w.Consistently(w.requests.Writes, time.Second).Should(BeEmpty())
 	w.Expect(get(w, other).Annotations).NotTo(HaveKey(annotationBindings))
 
-	// Of two Platforms each has its own, and who names none has none: both services are told so.
-	w.Expect(w.told("main").Shared).To(BeFalse())
+	// Of two Platforms each has its own, and a Workflow that names none has none, in the bindings of both.
+	w.Expect(w.bindingsFile("main").Shared).To(BeFalse())
 	w.platform("other")
 	w.Eventually(func() error {
 		return w.client.Get(w.ctx, client.ObjectKey{Namespace: w.namespace, Name: "other-workflow-bindings"}, &corev1.Secret{})
 	}).Should(Succeed())
 	w.Eventually(func() int { return len(w.bindings("main")) }).Should(BeZero())
 	for _, name := range []string{"main", "other"} {
-		w.Eventually(func() bool { return w.told(name).Shared }).Should(BeTrue(), name)
+		w.Eventually(func() bool { return w.bindingsFile(name).Shared }).Should(BeTrue(), name)
 	}
 	edit(w, of, func(of *workflowv1alpha1.Workflow) {
 		of.Spec.PlatformRef = &common.PlatformReference{Name: "other"}
@@ -318,7 +318,7 @@ func TestBindingsAreKeptAsRendered(t *testing.T) {
 	w.Expect(w.bindings("main")).To(BeEmpty())
 }
 
-// pod is one of the Platform main that mounts a Secret.
+// pod returns one of the Platform main that mounts a Secret.
 func (w *world) pod(name, secret string) *corev1.Pod {
 	w.t.Helper()
 	pod := &corev1.Pod{

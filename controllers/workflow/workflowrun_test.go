@@ -114,7 +114,7 @@ func TestHistoryIsBounded(t *testing.T) {
 	w.requests.Reset()
 	w.Consistently(w.requests.Writes, time.Second).Should(BeEmpty())
 
-	// Another history holds for what there is, and time ends the rest. A run that goes on is nobody's history.
+	// A changed history applies to existing runs, and ttl removes the rest. A run that has not ended is not part of the history.
 	edit(w, of, func(of *workflowv1alpha1.Workflow) { of.Spec.History.Successful = ptr.To[int32](1) })
 	w.Eventually(w.names).Should(Equal([]string{"active", "bad-3", "good-3", "kept", "orphan"}))
 	w.stop()

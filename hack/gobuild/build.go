@@ -32,7 +32,7 @@ type builder struct {
 	out, errors io.Writer
 }
 
-// environ is the environment of go build. Programs are static, and neither a workspace nor flags of the caller change them.
+// environ returns the environment of go build. Programs are static, and neither a workspace nor flags of the caller change them.
 func environ(platform string) ([]string, error) {
 	env := append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=", "GOWORK=off")
 	if platform != "" {
@@ -45,11 +45,11 @@ func environ(platform string) ([]string, error) {
 	return env, nil
 }
 
-// flags are those of every go build here. The linker would strip debug information, and writing it takes a compiler an eighth
+// flags of every go build here. The linker would strip debug information, and writing it takes a compiler an eighth
 // of its time.
 var flags = []string{"-trimpath", "-buildvcs=false", "-gcflags=all=-dwarf=false"}
 
-// work is what go list finds out before a build.
+// work is the output of go list before a build.
 type work struct {
 	imports []string // packages that the programs import
 	stale   int      // packages that are not in the build cache, the programs left out

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command manifests writes the manifests in config/ that follow from the code: the manager's roles and their bindings, the
-// roles of product services, the webhook configuration, the lists of files that kustomize reads, and PROJECT. Products are found in
+// roles of product services, the webhook configuration, the health checks for Argo CD, the lists of files that kustomize reads, and PROJECT. Products are found in
 // controllers.Products and in the folders of controllers/, so no manifest is edited by hand for a new one.
 package main
 
@@ -39,7 +39,10 @@ func run() error {
 	if err := writeRoles("controllers", filepath.Join("config", "rbac"), services()); err != nil {
 		return err
 	}
-	if err := writeWebhooks("controllers", filepath.Join("config", "webhook")); err != nil {
+	if err := writeWebhooks(filepath.Join("config", "crd"), filepath.Join("config", "webhook")); err != nil {
+		return err
+	}
+	if err := writeHealth(filepath.Join("config", "crd"), filepath.Join("config", "argocd")); err != nil {
 		return err
 	}
 	if err := writeProject(filepath.Join("config", "crd"), "PROJECT"); err != nil {

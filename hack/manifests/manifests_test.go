@@ -5,14 +5,16 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
 	. "github.com/onsi/gomega"
 	admissionv1 "k8s.io/api/admissionregistration/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/yaml"
+
+	"github.com/itechsmart/operator/controllers"
 )
 
 var some = []rbacv1.PolicyRule{{APIGroups: []string{""}, Resources: []string{"pods"}, Verbs: []string{"get"}}}
@@ -87,16 +89,35 @@ func TestStaleRoles(t *testing.T) {
 	g.Expect(writeList(t.TempDir())).To(MatchError(ContainSubstring("no manifest")))
 }
 
-func TestComplete(t *testing.T) {
+// TestWebhookOfEachKind: the list of products and the CRDs have the same kinds.
+func TestWebhookOfEachKind(t *testing.T) {
 	g := NewWithT(t)
-	hook := admissionv1.ValidatingWebhook{
-		ClientConfig: admissionv1.WebhookClientConfig{Service: &admissionv1.ServiceReference{Name: "webhook-service", Namespace: "system", Path: ptr.To("/x")}},
-		Rules:        make([]admissionv1.RuleWithOperations, 1),
+	crds, dir := filepath.Join("..", "..", "config", "crd"), t.TempDir()
+	g.Expect(writeWebhooks(crds, dir)).To(Succeed())
+	data, err := os.ReadFile(filepath.Join(dir, webhooksFile))
+	g.Expect(err).NotTo(HaveOccurred())
+	var written admissionv1.ValidatingWebhookConfiguration
+	g.Expect(yaml.UnmarshalStrict(data, &written)).To(Succeed())
+	found, err := readCRDs(crds)
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(found).NotTo(BeEmpty())
+	var want, got []string
+	for _, kind := range controllers.Kinds() {
+		if kind.Check == nil {
+			continue
+		}
+		for _, crd := range found {
+			if reflect.TypeOf(kind.Like).Elem().Name() == crd.Spec.Names.Kind {
+				want = append(want, crd.Name)
+			}
+		}
 	}
-	g.Expect(complete(&hook)).To(Succeed())
-	g.Expect(*hook.ClientConfig.Service).To(Equal(admissionv1.ServiceReference{Name: "itechsmart-webhook", Namespace: "itechsmart-system", Path: ptr.To("/x"), Port: ptr.To[int32](443)}))
-	g.Expect(*hook.Rules[0].Scope).To(Equal(admissionv1.NamespacedScope))
-	g.Expect(complete(&admissionv1.ValidatingWebhook{})).NotTo(Succeed())
+	for _, hook := range written.Webhooks {
+		got = append(got, hook.Name)
+		g.Expect(hook.Name).To(Equal(hook.Rules[0].Resources[0] + "." + hook.Rules[0].APIGroups[0]))
+	}
+	g.Expect(got).To(ConsistOf(want))
+	g.Expect(writeWebhooks(t.TempDir(), dir)).To(MatchError(ContainSubstring("no CRD")))
 }
 
 // TestBindings: the manager's ServiceAccount gets each of its roles.

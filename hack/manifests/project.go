@@ -47,19 +47,11 @@ func writeProject(crds, path string) error {
 	project := projectFile{
 		Version: "3", Domain: prefix + ".dev", ProjectName: prefix, Repo: module, MultiGroup: true, Layout: []string{"go.kubebuilder.io/v4"},
 	}
-	files, err := filepath.Glob(filepath.Join(crds, "*_*.yaml"))
+	found, err := readCRDs(crds)
 	if err != nil {
 		return err
 	}
-	for _, file := range files {
-		data, err := os.ReadFile(file)
-		if err != nil {
-			return err
-		}
-		var crd apiextensionsv1.CustomResourceDefinition
-		if err := yaml.Unmarshal(data, &crd); err != nil {
-			return fmt.Errorf("%s: %w", file, err)
-		}
+	for _, crd := range found {
 		group := strings.TrimSuffix(crd.Spec.Group, "."+project.Domain)
 		for _, version := range crd.Spec.Versions {
 			project.Resources = append(project.Resources, projectResource{
@@ -71,4 +63,25 @@ func writeProject(crds, path string) error {
 	}
 	slices.SortFunc(project.Resources, func(a, b projectResource) int { return strings.Compare(a.Group+a.Kind, b.Group+b.Kind) })
 	return writeYAML(path, &project)
+}
+
+// readCRDs returns the CRDs in a folder.
+func readCRDs(dir string) ([]apiextensionsv1.CustomResourceDefinition, error) {
+	paths, err := filepath.Glob(filepath.Join(dir, "*_*.yaml"))
+	if err != nil {
+		return nil, err
+	}
+	var out []apiextensionsv1.CustomResourceDefinition
+	for _, path := range paths {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return nil, err
+		}
+		var crd apiextensionsv1.CustomResourceDefinition
+		if err := yaml.Unmarshal(data, &crd); err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+		out = append(out, crd)
+	}
+	return out, nil
 }

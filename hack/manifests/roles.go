@@ -72,7 +72,7 @@ func productFolders(source string) ([]string, error) {
 	}
 	var out []string
 	for _, entry := range entries {
-		if entry.IsDir() && entry.Name() != core && entry.Name() != shared {
+		if entry.IsDir() && !slices.Contains([]string{core, shared, "testdata"}, entry.Name()) {
 			out = append(out, entry.Name())
 		}
 	}

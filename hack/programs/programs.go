@@ -25,7 +25,7 @@ import (
 // Module is the path of the module that the programs belong to.
 const Module = "github.com/itechsmart/operator"
 
-// Kind is what a program is to the operator.
+// Kind of a program.
 type Kind string
 
 // The kinds of programs.

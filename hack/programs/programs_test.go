@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// tree is a module of the operator's name with one file in each package.
+// tree returns a module of the operator's name with one file in each package.
 func tree(t *testing.T, packages map[string]string) string {
 	t.Helper()
 	root := t.TempDir()

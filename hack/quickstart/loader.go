@@ -23,7 +23,7 @@ const (
 )
 
 // loader writes record n to partition n modulo the partitions, in order. So a partition's end offset tells how many
-// of its records are there, and a loader that starts anew, or whose request got no answer, goes on exactly there.
+// of its records are there, and a loader that starts again, or whose request got no answer, goes on exactly there.
 type loader struct {
 	client     *kafkago.Client
 	topic      string
@@ -67,7 +67,7 @@ func (l *loader) findTopic(ctx context.Context) error {
 	return kafkago.UnknownTopicOrPartition
 }
 
-// end is a partition's end offset: how many records were ever written to it.
+// end returns a partition's end offset: how many records were ever written to it.
 func (l *loader) end(ctx context.Context, partition int) (int64, error) {
 	response, err := l.client.ListOffsets(ctx, &kafkago.ListOffsetsRequest{
 		Topics: map[string][]kafkago.OffsetRequest{l.topic: {kafkago.LastOffsetOf(partition)}},

@@ -47,7 +47,7 @@ func (u *up) installOperator(ctx context.Context) error {
 		"--namespace", operatorNamespace, "--create-namespace", "--values", file, "--wait", "--timeout", "5m")
 }
 
-// chartValues are the chart's values for images that were built here. The programs share one registry and one tag.
+// chartValues returns the chart's values for images that were built here. The programs share one registry and one tag.
 func chartValues(list []programs.Program, images map[string]image) (map[string]any, error) {
 	find := func(name string) (image, error) {
 		found, ok := images[name]

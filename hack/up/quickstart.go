@@ -37,7 +37,7 @@ func (q *quickstartRun) apply(ctx context.Context) error {
 
 const samples = "config/samples/quickstart"
 
-// resource is what all our kinds show of their state.
+// resource has the status fields that all kinds share.
 type resource struct {
 	APIVersion string `json:"apiVersion"`
 	Kind       string `json:"kind"`

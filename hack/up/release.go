@@ -25,7 +25,7 @@ func (u *up) lock() (*os.File, error) {
 	return file, nil
 }
 
-// clearRelease clears what an interrupted Helm leaves behind: a release that waits for ever for an operation that is gone.
+// clearRelease clears what an interrupted Helm leaves behind: a release that waits forever for an operation that is gone.
 func (u *up) clearRelease(ctx context.Context) error {
 	command := exec.CommandContext(ctx, filepath.Join(u.bin, "helm"), "list", "--namespace", operatorNamespace, "--filter", "^"+release+"$", "--output", "json")
 	command.Env = append(os.Environ(), "KUBECONFIG="+u.kubeconfig)

@@ -101,7 +101,7 @@ func (u *up) loadImages(ctx context.Context) error {
 	return u.run(ctx, "load", u.root, filepath.Join(u.bin, "localcluster"), args...)
 }
 
-// image is what the build notes of an image.
+// image is the record of the build for an image.
 type image struct {
 	Name, Ref, Digest string
 }
@@ -140,7 +140,7 @@ func (u *up) kubectl(ctx context.Context, args ...string) ([]byte, error) {
 	return out, nil
 }
 
-// kubectlLine is a command for people.
+// kubectlLine returns a command for people.
 func (u *up) kubectlLine(args ...string) string {
 	return "KUBECONFIG=.local/kubeconfig .local/bin/kubectl " + strings.Join(args, " ")
 }

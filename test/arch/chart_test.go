@@ -273,3 +273,26 @@ func wantArgs(t *testing.T, args []string, wants ...string) {
 		}
 	}
 }
+
+// TestHealthChecksPatchArgoCD: as a patch of Argo CD's ConfigMap, which names no namespace in its own manifests, the health checks
+// leave what is there.
+func TestHealthChecksPatchArgoCD(t *testing.T) {
+	dir := t.TempDir()
+	for name, data := range map[string][]byte{
+		"kustomization.yaml": []byte("namespace: argocd\nresources: [base.yaml]\npatches: [{path: patch.yaml}]\n"),
+		"base.yaml":          []byte("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: argocd-cm}\ndata: {url: https://argocd.example.com}\n"),
+		"patch.yaml":         read(t, "config/argocd/argocd-cm.yaml"),
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	built, stderr, err := tool(t, "kustomize", "build", dir)
+	if err != nil {
+		t.Fatalf("kustomize: %v\n%s", err, stderr)
+	}
+	patched := convert[corev1.ConfigMap](t, objects(t, built)[0])
+	if patched.Namespace != "argocd" || patched.Data["url"] == "" || len(patched.Data) < 2 {
+		t.Errorf("patched: %+v", patched)
+	}
+}

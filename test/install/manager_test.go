@@ -73,9 +73,9 @@ func (r *registered) Register(path string, hook http.Handler) {
 // TestWebhooksAreServed checks that the API server calls the paths that a manager serves, and no other.
 func TestWebhooksAreServed(t *testing.T) {
 	g := NewWithT(t)
-	hooks := controllers.NewWebhooks(controllers.Webhooks{Name: "itechsmart-webhook", Namespace: "itechsmart-system", Hosts: []string{"127.0.0.1"}, Port: 9443})
+	hooks := controllers.NewWebhooks(controllers.WebhookOptions{Name: "itechsmart-webhook", Namespace: "itechsmart-system", Hosts: []string{"127.0.0.1"}, Port: 9443})
 	options := managerOptions()
-	hooks.Serve(&options)
+	hooks.Configure(&options)
 	server := &registered{Server: options.WebhookServer}
 	options.WebhookServer = server
 	mgr, err := ctrl.NewManager(shared.config, options)

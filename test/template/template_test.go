@@ -137,6 +137,7 @@ func run(t *testing.T, tree, name string, args ...string) {
 func testGenerated(t *testing.T, tree string) {
 	g := NewWithT(t)
 	for file, want := range map[string]string{
+		"config/argocd/argocd-cm.yaml":                                     "resource.customizations.health.greeter.itechsmart.dev_GreeterService:",
 		"config/crd/kustomization.yaml":                                    "greeter.itechsmart.dev_greeterservices.yaml",
 		"config/crd/greeter.itechsmart.dev_greeterservices.yaml":           "greeting:",
 		"config/rbac/kustomization.yaml":                                   "greeter_service_role.yaml",

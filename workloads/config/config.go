@@ -16,7 +16,7 @@ import (
 const (
 	// FileName is the one key of the Secret, and the file's name in Dir.
 	FileName = "service.json"
-	// Dir is where the Secret is mounted.
+	// Dir is the mount path of the Secret.
 	Dir = "/etc/itechsmart"
 	// SpillDir is a writable volume for audit events that the database has not taken yet.
 	SpillDir = "/var/lib/itechsmart"
@@ -34,7 +34,7 @@ const (
 
 // Service is the configuration of a product service: what all of them share, and the product's own Settings.
 type Service struct {
-	// Product is the product's name, Platform and Namespace are those it belongs to, Generation is that of its resource.
+	// Product is the name of the product; Platform and Namespace are where it runs; Generation is that of its resource.
 	Product    string `json:"product"`
 	Platform   string `json:"platform"`
 	Namespace  string `json:"namespace"`
@@ -88,7 +88,7 @@ type Auth struct {
 	// Administrator is the first user, created when the database holds none.
 	Administrator *Administrator `json:"administrator,omitempty"`
 	Clients       []Client       `json:"clients,omitempty"` // of OAuth 2
-	// ServiceAccounts are those of the cluster whose tokens are accepted.
+	// ServiceAccounts whose tokens are accepted.
 	ServiceAccounts []ServiceAccount `json:"serviceAccounts,omitempty"`
 	// Issuers are other issuers whose tokens are accepted.
 	Issuers []Issuer `json:"issuers,omitempty"`

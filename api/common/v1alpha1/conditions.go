@@ -18,21 +18,21 @@ const (
 
 // Reasons that every kind uses.
 const (
-	// ReasonSucceeded: the last pass did all there was to do.
+	// ReasonSucceeded: the last pass completed.
 	ReasonSucceeded = "Succeeded"
-	// ReasonProgressing: children are on their way.
+	// ReasonProgressing: children are being created or rolled out.
 	ReasonProgressing = "Progressing"
 	// ReasonInvalidSpec: a field has a value that cannot work; the message names it.
 	ReasonInvalidSpec = "InvalidSpec"
 	// ReasonReferenceNotFound: something that the specification names does not exist.
 	ReasonReferenceNotFound = "ReferenceNotFound"
-	// ReasonReferenceNotGranted: it is in another namespace, which holds no ReferenceGrant for it.
+	// ReasonReferenceNotGranted: it is in another namespace, which has no ReferenceGrant for it.
 	ReasonReferenceNotGranted = "ReferenceNotGranted"
 	// ReasonReferenceNotReady: it exists and is not Ready yet.
 	ReasonReferenceNotReady = "ReferenceNotReady"
 	// ReasonConflict: an older resource claims the same external name.
 	ReasonConflict = "Conflict"
-	// ReasonNotOwned: an external object exists that this resource did not create and that differs.
+	// ReasonNotOwned: an external object that this resource did not create exists and differs.
 	ReasonNotOwned = "NotOwned"
 	// ReasonBackendUnavailable: a backing system does not answer.
 	ReasonBackendUnavailable = "BackendUnavailable"
@@ -40,18 +40,18 @@ const (
 	ReasonAccessDenied = "AccessDenied"
 	// ReasonDeleting: the resource is being deleted.
 	ReasonDeleting = "Deleting"
-	// ReasonReconcileError: an unexpected error; the pass is repeated with back-off.
+	// ReasonReconcileError: an unexpected error; the pass is retried with back-off.
 	ReasonReconcileError = "ReconcileError"
 )
 
-// Labels on everything that the operator makes, beside the app.kubernetes.io ones.
+// Labels of every object that the operator creates, in addition to the app.kubernetes.io ones.
 const (
-	// LabelOwnerKind, LabelOwnerName say whose child an object is.
+	// LabelOwnerKind and LabelOwnerName identify the owner of an object.
 	LabelOwnerKind = "itechsmart.dev/owner-kind"
 	LabelOwnerName = "itechsmart.dev/owner-name"
-	// LabelComponent is which part of its owner it is.
+	// LabelComponent is the component of the owner that the object belongs to.
 	LabelComponent = "app.kubernetes.io/component"
-	// LabelPlatform is the Platform that it belongs to.
+	// LabelPlatform is the name of the Platform that the object belongs to.
 	LabelPlatform = "itechsmart.dev/platform"
 	// FieldOwner is the server-side apply field manager of every child.
 	FieldOwner = "itechsmart-operator"

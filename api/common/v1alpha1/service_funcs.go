@@ -13,11 +13,11 @@ const (
 	// TokenAudience is the issuer and audience of tokens on every Platform, and so the audience of the ServiceAccount tokens
 	// that its services accept.
 	TokenAudience = "itechsmart"
-	// ServicePort is where every product service serves REST.
+	// ServicePort is the port of the REST API of every product service.
 	ServicePort = 8080
 )
 
-// ServiceObject is what every service kind's pointer type offers to the shared reconciler.
+// ServiceObject is the interface of all service kinds that the shared reconciler uses.
 // +kubebuilder:object:generate=false
 type ServiceObject interface {
 	ConditionedObject
@@ -28,15 +28,15 @@ type ServiceObject interface {
 	ServiceStatus() *ServiceStatus
 }
 
-// ServiceName is the name of a product's Deployment, Service and ServiceAccount on a Platform.
+// ServiceName returns the name of a product's Deployment, Service and ServiceAccount on a Platform.
 func ServiceName(platform, product string) string { return platform + "-" + product }
 
-// ServiceURL is where a product's service answers inside of the cluster, without a path.
+// ServiceURL returns the URL of a product's service inside the cluster, without a path.
 func ServiceURL(namespace, platform, product string) string {
 	return fmt.Sprintf("http://%s.%s.svc:%d", ServiceName(platform, product), namespace, ServicePort)
 }
 
-// BindingsName is the Secret with what the resources of a product name in other systems, for those products that have it.
+// BindingsName returns the name of the Secret with the connections of a product's resources, for products that have it.
 func BindingsName(platform, product string) string {
 	return ServiceName(platform, product) + "-bindings"
 }
@@ -44,8 +44,8 @@ func BindingsName(platform, product string) string {
 // GetConditions returns the list to change in place.
 func (s *ServiceStatus) GetConditions() *[]metav1.Condition { return &s.Conditions }
 
-// Older reports whether a is older than b. It is the one order by which, of two resources that claim one name, the older
-// wins: by creation time, then by UID. Controllers and services must agree on it.
+// Older reports whether a is older than b. When two resources claim the same name, the older one
+// wins: by creation time, then by UID. Controllers and services use this one order.
 func Older(a, b metav1.Object) bool {
 	was, is := a.GetCreationTimestamp(), b.GetCreationTimestamp()
 	if was.Equal(&is) {

@@ -8,21 +8,21 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// ServiceSpec is what the service kinds of all products have in common; each inlines it.
+// ServiceSpec is the part that the service kinds of all products share; each inlines it.
 type ServiceSpec struct {
 	// platformRef names the Platform that the service runs on: its backends, its identity and its keys.
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="platformRef is immutable, for the service's data would stay behind: delete the service, and create one for the other Platform"
 	// +required
 	PlatformRef PlatformReference `json:"platformRef,omitzero"`
 
-	// replicas of the service. With autoscaling it is not used.
+	// replicas of the service. Ignored with autoscaling.
 	// +kubebuilder:default=1
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=100
 	// +optional
 	Replicas int32 `json:"replicas,omitempty"`
 
-	// autoscaling chooses the replicas by the processors' load.
+	// autoscaling sets the number of replicas by CPU load.
 	// +optional
 	Autoscaling *Autoscaling `json:"autoscaling,omitempty"`
 
@@ -32,7 +32,7 @@ type ServiceSpec struct {
 	// +optional
 	Image string `json:"image,omitempty"`
 
-	// resources of the container; a part that is not given keeps its default.
+	// resources of the container. A value that is not set keeps its default.
 	// +optional
 	Resources *corev1.ResourceRequirements `json:"resources,omitempty"`
 
@@ -44,19 +44,19 @@ type ServiceSpec struct {
 	// +optional
 	HTTPRoute *ServiceHTTPRoute `json:"httpRoute,omitempty"`
 
-	// serviceMonitor tells the Prometheus operator to collect the metrics of the service and of its workers, where its CRDs are
+	// serviceMonitor makes the Prometheus operator collect the metrics of the service and its workers. Its CRDs must be
 	// installed.
 	// +optional
 	ServiceMonitor *ServiceMonitor `json:"serviceMonitor,omitempty"`
 
-	// allowFrom are who may connect beside the Pods of the namespace and the operator: the Pods of the
+	// allowFrom lists who may connect in addition to the Pods of the namespace and the operator, such as the Pods of the
 	// ingress controller or of the Gateway.
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=16
 	// +optional
 	AllowFrom []networkingv1.NetworkPolicyPeer `json:"allowFrom,omitempty"`
 
-	// trustedProxies are the CIDRs whose X-Forwarded-For is believed.
+	// trustedProxies are the CIDRs of proxies whose X-Forwarded-For header is trusted.
 	// +listType=set
 	// +kubebuilder:validation:MaxItems=32
 	// +kubebuilder:validation:items:MaxLength=49
@@ -64,18 +64,18 @@ type ServiceSpec struct {
 	// +optional
 	TrustedProxies []string `json:"trustedProxies,omitempty"`
 
-	// logLevel is the least level that is logged.
+	// logLevel is the lowest level that is logged.
 	// +kubebuilder:default=info
 	// +kubebuilder:validation:Enum=debug;info;warn;error
 	// +optional
 	LogLevel string `json:"logLevel,omitempty"`
 
-	// pprof serves Go's profiles on the metrics' port.
+	// pprof serves Go profiles on the metrics port.
 	// +optional
 	Pprof bool `json:"pprof,omitempty"`
 
-	// deletionPolicy says what becomes of the service's schema, its role, its queue and the Secrets that were made for it when
-	// the service is deleted.
+	// deletionPolicy controls what happens to the service's schema, role, queue and generated Secrets when the service is
+	// deleted.
 	// +kubebuilder:default=Retain
 	// +optional
 	DeletionPolicy DeletionPolicy `json:"deletionPolicy,omitempty"`
@@ -84,20 +84,20 @@ type ServiceSpec struct {
 // Autoscaling is a HorizontalPodAutoscaler.
 // +kubebuilder:validation:XValidation:rule="self.minReplicas <= self.maxReplicas",message="minReplicas must not exceed maxReplicas",fieldPath=".minReplicas"
 type Autoscaling struct {
-	// minReplicas that always run.
+	// minReplicas is the lower limit.
 	// +kubebuilder:default=1
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=100
 	// +optional
 	MinReplicas int32 `json:"minReplicas,omitempty"`
 
-	// maxReplicas under load.
+	// maxReplicas is the upper limit.
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=100
 	// +required
 	MaxReplicas int32 `json:"maxReplicas,omitempty"`
 
-	// cpuUtilization that is aimed at, in percent of the processors requested.
+	// cpuUtilization is the target, in percent of the requested CPU.
 	// +kubebuilder:default=70
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=100
@@ -107,19 +107,21 @@ type Autoscaling struct {
 
 // ServiceIngress is an Ingress.
 type ServiceIngress struct {
-	// host that the service answers at.
+	// host of the service.
 	// +kubebuilder:validation:MaxLength=253
 	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`
 	// +required
 	Host string `json:"host,omitempty"`
 
-	// className is the cluster's default IngressClass when empty.
+	// className of the Ingress. Defaults to the default IngressClass of the cluster.
 	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="self == '' || !format.dns1123Subdomain().validate(self).hasValue()",message="must be the name of an object: lower-case letters, digits, '-' and '.', without namespace or path"
 	// +optional
 	ClassName string `json:"className,omitempty"`
 
-	// tlsSecretName is the Secret with the host's certificate; without it the Ingress has no TLS of its own.
+	// tlsSecretName is the Secret with the certificate of the host. Without it the Ingress has no TLS section.
 	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="self == '' || !format.dns1123Subdomain().validate(self).hasValue()",message="must be the name of an object: lower-case letters, digits, '-' and '.', without namespace or path"
 	// +optional
 	TLSSecretName string `json:"tlsSecretName,omitempty"`
 
@@ -138,7 +140,7 @@ type ServiceHTTPRoute struct {
 	// +required
 	ParentRefs []GatewayReference `json:"parentRefs,omitempty"`
 
-	// hostnames that the service answers at; those of the Gateways' listeners when empty.
+	// hostnames of the service. Defaults to those of the listeners.
 	// +listType=set
 	// +kubebuilder:validation:MaxItems=16
 	// +kubebuilder:validation:items:MinLength=1
@@ -147,40 +149,43 @@ type ServiceHTTPRoute struct {
 	Hostnames []string `json:"hostnames,omitempty"`
 }
 
-// GatewayReference names a Gateway, or one listener of it. The Gateway itself says which namespaces' routes it takes.
+// GatewayReference names a Gateway, or one of its listeners. The Gateway decides which namespaces may attach routes.
 type GatewayReference struct {
 	// name of the Gateway.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="!format.dns1123Subdomain().validate(self).hasValue()",message="must be the name of an object: lower-case letters, digits, '-' and '.', without namespace or path"
 	// +required
 	Name string `json:"name,omitempty"`
 
-	// namespace of the Gateway; the service's own by default.
+	// namespace of the Gateway. Defaults to the namespace of the service.
 	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:XValidation:rule="self == '' || !format.dns1123Label().validate(self).hasValue()",message="must be the name of a namespace: lower-case letters, digits and '-'"
 	// +optional
 	Namespace string `json:"namespace,omitempty"`
 
-	// sectionName is the listener's name; all listeners when empty.
+	// sectionName is the name of a listener. Defaults to all listeners.
 	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="self == '' || !format.dns1123Subdomain().validate(self).hasValue()",message="must be the name of an object: lower-case letters, digits, '-' and '.', without namespace or path"
 	// +optional
 	SectionName string `json:"sectionName,omitempty"`
 }
 
 // ServiceMonitor is a ServiceMonitor of the Prometheus operator.
 type ServiceMonitor struct {
-	// interval between collections.
+	// interval between scrapes.
 	// +kubebuilder:default="30s"
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s')",message="interval must be at least 1s"
 	// +optional
 	Interval metav1.Duration `json:"interval,omitzero"`
 
-	// labels by which a Prometheus selects its monitors.
+	// labels by which a Prometheus selects the monitor.
 	// +kubebuilder:validation:MaxProperties=32
 	// +optional
 	Labels map[string]string `json:"labels,omitempty"`
 }
 
-// WorkerSpec is how the workers beside a service run.
+// WorkerSpec configures the workers of a service.
 type WorkerSpec struct {
 	// replicas of the worker.
 	// +kubebuilder:default=1
@@ -195,14 +200,14 @@ type WorkerSpec struct {
 	// +optional
 	Image string `json:"image,omitempty"`
 
-	// resources of the container; a part that is not given keeps its default.
+	// resources of the container. A value that is not set keeps its default.
 	// +optional
 	Resources *corev1.ResourceRequirements `json:"resources,omitempty"`
 }
 
 // ServiceStatus is the state of one product service.
 type ServiceStatus struct {
-	// observedGeneration is the generation that the status speaks of.
+	// observedGeneration is the generation that the status reports on.
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
@@ -210,15 +215,15 @@ type ServiceStatus struct {
 	// +optional
 	Replicas int32 `json:"replicas"`
 
-	// url of the service inside of the cluster.
+	// url of the service inside the cluster.
 	// +optional
 	URL string `json:"url,omitempty"`
 
-	// version is the tag of the image that runs.
+	// version is the tag of the running image.
 	// +optional
 	Version string `json:"version,omitempty"`
 
-	// selector finds the service's Pods, for the scale subresource.
+	// selector of the service's Pods, for the scale subresource.
 	// +optional
 	Selector string `json:"selector,omitempty"`
 

@@ -6,7 +6,7 @@ package v1alpha1
 
 import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-// DeletionPolicy says what becomes of the data when the resource is deleted.
+// DeletionPolicy controls what happens to the data when the resource is deleted.
 // +kubebuilder:validation:Enum=Retain;Delete
 type DeletionPolicy string
 
@@ -17,7 +17,7 @@ const (
 	DeletionDelete DeletionPolicy = "Delete"
 )
 
-// ConnectionKind says what a ConnectionReference points to.
+// ConnectionKind is the kind of object that a ConnectionReference names.
 // +kubebuilder:validation:Enum=Platform;Secret;VaultSecret
 type ConnectionKind string
 
@@ -30,7 +30,7 @@ const (
 	ConnectionVaultSecret ConnectionKind = "VaultSecret"
 )
 
-// ConnectionReference names where credentials and addresses come from.
+// ConnectionReference names the source of an address and its credentials.
 type ConnectionReference struct {
 	// kind is Platform, Secret (Service Binding format: type, host, port, username, password, uri, …) or
 	// VaultSecret (group vault.itechsmart.dev, whose destination has that format).
@@ -41,12 +41,14 @@ type ConnectionReference struct {
 	// name of the Platform, Secret or VaultSecret.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="!format.dns1123Subdomain().validate(self).hasValue()",message="must be the name of an object: lower-case letters, digits, '-' and '.', without namespace or path"
 	// +required
 	Name string `json:"name,omitempty"`
 
-	// namespace of what is named; the resource's own by default. Another namespace must
-	// hold a ReferenceGrant (gateway.networking.k8s.io) that allows it.
+	// namespace of the referenced object. Defaults to the namespace of the resource. Another namespace must
+	// have a ReferenceGrant (gateway.networking.k8s.io) that allows the reference.
 	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:XValidation:rule="self == '' || !format.dns1123Label().validate(self).hasValue()",message="must be the name of a namespace: lower-case letters, digits and '-'"
 	// +optional
 	Namespace string `json:"namespace,omitempty"`
 }
@@ -56,6 +58,7 @@ type PlatformReference struct {
 	// name of the Platform.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="!format.dns1123Subdomain().validate(self).hasValue()",message="must be the name of an object: lower-case letters, digits, '-' and '.', without namespace or path"
 	// +required
 	Name string `json:"name,omitempty"`
 }
@@ -75,12 +78,12 @@ type ExternalObject struct {
 	Owned bool `json:"owned"`
 }
 
-// ConditionedObject is what every kind's pointer type offers to the shared reconciler.
+// ConditionedObject is the interface of all kinds that the shared reconciler uses.
 // +kubebuilder:object:generate=false
 type ConditionedObject interface {
 	metav1.Object
 	// GetConditions returns the list to change in place.
 	GetConditions() *[]metav1.Condition
-	// SetObservedGeneration notes which generation the status speaks of.
+	// SetObservedGeneration records the generation that the status reports on.
 	SetObservedGeneration(generation int64)
 }

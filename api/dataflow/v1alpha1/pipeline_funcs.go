@@ -16,25 +16,23 @@ const (
 	ConditionSourcesConnected = "SourcesConnected"
 	// ConditionSinksConnected is True when every worker reaches every sink.
 	ConditionSinksConnected = "SinksConnected"
-	// ConditionLagging is True when records wait for longer than the workers need to catch up in a minute.
+	// ConditionLagging is True when the workers need more than a minute to catch up.
 	ConditionLagging = "Lagging"
-	// ConditionDeadLettering is True when the current workers have turned records away.
+	// ConditionDeadLettering is True when the current workers have written to the dead-letter topic.
 	ConditionDeadLettering = "DeadLettering"
 )
 
 // Reasons of a Pipeline's conditions.
 const (
-	// ReasonInvalidConfig: a connector's, transform's or expression's configuration is wrong.
-	ReasonInvalidConfig = "InvalidConfig"
-	// ReasonTestFailed: a test of spec.tests failed; the running generation goes on.
+	// ReasonTestFailed: a test of spec.tests failed; the running generation stays in place.
 	ReasonTestFailed = "TestFailed"
-	// ReasonTestsRunning: the tests of a new generation are being run.
+	// ReasonTestsRunning: the tests of a new generation are running.
 	ReasonTestsRunning = "TestsRunning"
-	// ReasonPartitionsDecreased: Kafka cannot take partitions away.
+	// ReasonPartitionsDecreased: Kafka cannot remove partitions.
 	ReasonPartitionsDecreased = "PartitionsDecreased"
 	// ReasonIncompatibleTable: a column exists with another type.
 	ReasonIncompatibleTable = "IncompatibleTable"
-	// ReasonConnecting, ReasonRetrying, ReasonConnected: what sources and sinks are at.
+	// ReasonConnecting, ReasonRetrying and ReasonConnected are the states of sources and sinks.
 	ReasonConnecting = "Connecting"
 	ReasonRetrying   = "Retrying"
 	ReasonConnected  = "Connected"
@@ -42,21 +40,21 @@ const (
 	ReasonPaused = "Paused"
 	// ReasonFinished: every source is bounded and done.
 	ReasonFinished = "Finished"
-	// ReasonBlocked: a record that cannot be processed holds everything up, as onError: Fail asks.
+	// ReasonBlocked: a record that cannot be processed blocks the Pipeline, with onError: Fail.
 	ReasonBlocked = "Blocked"
-	// ReasonWorkersNotReady: a worker Pod is not up; the message tells why.
+	// ReasonWorkersNotReady: a worker Pod is not ready; the message says why.
 	ReasonWorkersNotReady = "WorkersNotReady"
 )
 
 // GetConditions returns the list to change in place.
 func (p *Pipeline) GetConditions() *[]metav1.Condition { return &p.Status.Conditions }
 
-// SetObservedGeneration notes which generation the status speaks of.
+// SetObservedGeneration records the generation that the status reports on.
 func (p *Pipeline) SetObservedGeneration(generation int64) {
 	p.Status.ObservedGeneration = generation
 }
 
-// Group is the consumer group under which the sources keep their place.
+// Group returns the consumer group under which the sources store their position.
 func (p *Pipeline) Group() string {
 	if p.Spec.ConsumerGroup != "" {
 		return p.Spec.ConsumerGroup
@@ -64,7 +62,7 @@ func (p *Pipeline) Group() string {
 	return "itechsmart." + p.Namespace + "." + p.Name
 }
 
-// WantedReplicas is how many workers there should be now.
+// WantedReplicas returns the desired number of workers.
 func (p *Pipeline) WantedReplicas() int32 {
 	switch {
 	case p.Spec.Paused:

@@ -11,30 +11,30 @@ import (
 	common "github.com/itechsmart/operator/api/common/v1alpha1"
 )
 
-// PipelineSpec is a stream of records from sources through transforms to sinks.
+// PipelineSpec describes a stream of records from sources through transforms to sinks.
 //
 // +kubebuilder:validation:XValidation:rule="self.consumerGroup == oldSelf.consumerGroup",message="consumerGroup is immutable: another group would read everything again",fieldPath=".consumerGroup"
 // +kubebuilder:validation:XValidation:rule="!has(self.sinks) || self.sinks.all(s, !has(s.onError) || s.onError != 'DeadLetter') || has(self.deadLetter)",message="onError: DeadLetter needs spec.deadLetter",fieldPath=".deadLetter"
 // +kubebuilder:validation:XValidation:rule="!has(self.transforms) || self.transforms.all(t, !has(t.onError) || t.onError != 'DeadLetter') || has(self.deadLetter)",message="onError: DeadLetter needs spec.deadLetter",fieldPath=".deadLetter"
 type PipelineSpec struct {
-	// paused stops the workers after they have written out what they had read. The place in every source is kept.
+	// paused stops the workers after they have written out what they have read. The position in every source is kept.
 	// +optional
 	Paused bool `json:"paused,omitempty"`
 
-	// replicas is the number of workers. Sources that cannot be shared are held to one.
+	// replicas is the number of workers. A source that cannot be shared limits it to one.
 	// +kubebuilder:default=1
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=1000
 	// +optional
 	Replicas *int32 `json:"replicas,omitempty"`
 
-	// delivery says what happens to records on their way when a worker dies: AtLeastOnce
-	// acknowledges a source after the sinks have, AtMostOnce before.
+	// delivery is the guarantee for records in flight when a worker dies: AtLeastOnce
+	// acknowledges a source after the sinks have acknowledged, AtMostOnce before.
 	// +kubebuilder:default=AtLeastOnce
 	// +optional
 	Delivery Delivery `json:"delivery,omitempty"`
 
-	// consumerGroup is the name under which sources keep their place. The default is
+	// consumerGroup is the name under which sources store their position. Defaults to
 	// "itechsmart.<namespace>.<name>".
 	// +kubebuilder:default=""
 	// +kubebuilder:validation:MaxLength=249
@@ -42,13 +42,13 @@ type PipelineSpec struct {
 	// +optional
 	ConsumerGroup string `json:"consumerGroup"`
 
-	// batching bounds what is written at once.
+	// batching limits the size of a write.
 	// +kubebuilder:default={}
 	// +optional
 	Batching Batching `json:"batching,omitzero"`
 
-	// maxRecordSize is the largest record that is processed; a larger one goes to the dead-letter
-	// topic, or stops the Pipeline where there is none.
+	// maxRecordSize is the largest record that is processed. A larger one goes to the dead-letter
+	// topic, or stops the Pipeline if there is none.
 	// +kubebuilder:default="16Mi"
 	// +optional
 	MaxRecordSize resource.Quantity `json:"maxRecordSize,omitzero"`
@@ -58,7 +58,7 @@ type PipelineSpec struct {
 	// +optional
 	PlatformRef *PlatformReference `json:"platformRef,omitempty"`
 
-	// sources are read at the same time.
+	// sources are read concurrently.
 	// +listType=map
 	// +listMapKey=name
 	// +kubebuilder:validation:MinItems=1
@@ -66,14 +66,14 @@ type PipelineSpec struct {
 	// +required
 	Sources []Source `json:"sources,omitempty"`
 
-	// transforms are run on every record, in this order.
+	// transforms run on every record, in this order.
 	// +listType=map
 	// +listMapKey=name
 	// +kubebuilder:validation:MaxItems=64
 	// +optional
 	Transforms []Transform `json:"transforms,omitempty"`
 
-	// sinks each get every record, unless a `route` transform says otherwise.
+	// sinks each get every record, unless a `route` transform selects some of them.
 	// +listType=map
 	// +listMapKey=name
 	// +kubebuilder:validation:MinItems=1
@@ -81,24 +81,24 @@ type PipelineSpec struct {
 	// +required
 	Sinks []Sink `json:"sinks,omitempty"`
 
-	// deadLetter is the Kafka topic for records that onError: DeadLetter turns away.
+	// deadLetter is the Kafka topic for records that cannot be processed, with onError: DeadLetter.
 	// +optional
 	DeadLetter *DeadLetter `json:"deadLetter,omitempty"`
 
-	// tests are run on every change before it rolls out; when one fails, the running generation goes on.
+	// tests run on every change before it rolls out. If one fails, the running generation stays in place.
 	// +listType=map
 	// +listMapKey=name
 	// +kubebuilder:validation:MaxItems=32
 	// +optional
 	Tests []Test `json:"tests,omitempty"`
 
-	// deletionPolicy says what becomes of the topics and tables that this Pipeline created, when it
-	// is deleted. Objects that it found are never removed.
+	// deletionPolicy controls what happens to the topics and tables that this Pipeline created, when it
+	// is deleted. Objects that it did not create are never removed.
 	// +kubebuilder:default=Retain
 	// +optional
 	DeletionPolicy common.DeletionPolicy `json:"deletionPolicy,omitempty"`
 
-	// worker shapes the worker Pods.
+	// worker configures the worker Pods.
 	// +optional
 	Worker Worker `json:"worker,omitzero"`
 }
@@ -107,11 +107,11 @@ type PipelineSpec struct {
 // +kubebuilder:validation:Enum=AtLeastOnce;AtMostOnce
 type Delivery string
 
-// OnError says what becomes of a record that cannot be processed.
+// OnError is the handling of a record that cannot be processed.
 // +kubebuilder:validation:Enum=Fail;Drop;DeadLetter
 type OnError string
 
-// Batching bounds a batch: it is written when the first bound is reached.
+// Batching limits a batch: it is written when it reaches the first limit.
 type Batching struct {
 	// count of records.
 	// +kubebuilder:default=5000
@@ -136,16 +136,18 @@ type PlatformReference struct {
 	// name of the Platform.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="!format.dns1123Subdomain().validate(self).hasValue()",message="must be the name of an object: lower-case letters, digits, '-' and '.', without namespace or path"
 	// +required
 	Name string `json:"name,omitempty"`
 
-	// namespace of the Platform; the Pipeline's own by default. Another one must hold a ReferenceGrant.
+	// namespace of the Platform. Defaults to the namespace of the Pipeline. Another one must have a ReferenceGrant.
 	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:XValidation:rule="self == '' || !format.dns1123Label().validate(self).hasValue()",message="must be the name of a namespace: lower-case letters, digits and '-'"
 	// +optional
 	Namespace string `json:"namespace,omitempty"`
 }
 
-// Source is one place to read from.
+// Source is where records are read from.
 type Source struct {
 	// name of the source, unique in the Pipeline.
 	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`
@@ -158,16 +160,16 @@ type Source struct {
 	// +required
 	Type string `json:"type,omitempty"`
 
-	// connectionRef names the credentials; without it the Platform's backend of the connector's type serves.
+	// connectionRef names the address and credentials. Defaults to the Platform's backend of the connector's type.
 	// +optional
 	ConnectionRef *common.ConnectionReference `json:"connectionRef,omitempty"`
 
-	// config is the connector's own; it is checked against the connector's JSON Schema.
+	// config of the connector, validated by its JSON Schema.
 	// +kubebuilder:pruning:PreserveUnknownFields
 	// +optional
 	Config *apiextensionsv1.JSON `json:"config,omitempty"`
 
-	// codec turns bytes into records; each connector has a default.
+	// codec decodes bytes into records. Each connector has a default.
 	// +optional
 	Codec *Codec `json:"codec,omitempty"`
 }
@@ -180,13 +182,13 @@ type Codec struct {
 	// +required
 	Format string `json:"format,omitempty"`
 
-	// options are the format's own.
+	// options of the format.
 	// +kubebuilder:pruning:PreserveUnknownFields
 	// +optional
 	Options *apiextensionsv1.JSON `json:"options,omitempty"`
 }
 
-// Transform is one step on every record.
+// Transform is one step that runs on every record.
 type Transform struct {
 	// name of the step, unique in the Pipeline.
 	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`
@@ -199,24 +201,24 @@ type Transform struct {
 	// +required
 	Type string `json:"type,omitempty"`
 
-	// when is a CEL expression over this, key, headers and timestamp: the step applies where it is
-	// true. A filter keeps the records for which it is true.
+	// when is a CEL expression over this, key, headers and timestamp. The step applies to records for which it is
+	// true; a filter keeps them.
 	// +kubebuilder:validation:MaxLength=4096
 	// +optional
 	When string `json:"when,omitempty"`
 
-	// config is the transform's own; it is checked against its JSON Schema.
+	// config of the transform, validated by its JSON Schema.
 	// +kubebuilder:pruning:PreserveUnknownFields
 	// +optional
 	Config *apiextensionsv1.JSON `json:"config,omitempty"`
 
-	// onError says what becomes of a record that the step cannot process: DeadLetter when the
+	// onError is the handling of a record that the step cannot process. Defaults to DeadLetter if the
 	// Pipeline has a deadLetter, else Fail.
 	// +optional
 	OnError OnError `json:"onError,omitempty"`
 }
 
-// Sink is one place to write to.
+// Sink is where records are written to.
 type Sink struct {
 	// name of the sink, unique in the Pipeline.
 	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`
@@ -229,38 +231,38 @@ type Sink struct {
 	// +required
 	Type string `json:"type,omitempty"`
 
-	// connectionRef names the credentials; without it the Platform's backend of the connector's type serves.
+	// connectionRef names the address and credentials. Defaults to the Platform's backend of the connector's type.
 	// +optional
 	ConnectionRef *common.ConnectionReference `json:"connectionRef,omitempty"`
 
-	// config is the connector's own; it is checked against the connector's JSON Schema.
+	// config of the connector, validated by its JSON Schema.
 	// +kubebuilder:pruning:PreserveUnknownFields
 	// +optional
 	Config *apiextensionsv1.JSON `json:"config,omitempty"`
 
-	// codec turns records into bytes; each connector has a default.
+	// codec encodes records into bytes. Each connector has a default.
 	// +optional
 	Codec *Codec `json:"codec,omitempty"`
 
-	// retry is how writes are repeated while the destination does not answer.
+	// retry is the back-off of writes while the destination is unavailable.
 	// +kubebuilder:default={}
 	// +optional
 	Retry Retry `json:"retry,omitzero"`
 
-	// onError says what becomes of a record that the destination refuses for good: DeadLetter when
+	// onError is the handling of a record that the destination rejects permanently. Defaults to DeadLetter if
 	// the Pipeline has a deadLetter, else Fail.
 	// +optional
 	OnError OnError `json:"onError,omitempty"`
 }
 
-// Retry is exponential back-off with jitter, without end.
+// Retry is exponential back-off with jitter, without a limit of attempts.
 type Retry struct {
-	// initial pause.
+	// initial delay.
 	// +kubebuilder:default="250ms"
 	// +optional
 	Initial metav1.Duration `json:"initial,omitzero"`
 
-	// max pause.
+	// max delay.
 	// +kubebuilder:default="30s"
 	// +optional
 	Max metav1.Duration `json:"max,omitzero"`
@@ -268,7 +270,7 @@ type Retry struct {
 
 // DeadLetter is a Kafka topic for records that cannot be processed.
 type DeadLetter struct {
-	// topic that the records are written to, with headers that tell why.
+	// topic that the records are written to, with headers that give the reason.
 	// +kubebuilder:validation:Pattern=`^[a-zA-Z0-9._-]{1,249}$`
 	// +kubebuilder:validation:XValidation:rule="self != '.' && self != '..'",message="a topic cannot be named . or .."
 	// +required
@@ -281,7 +283,7 @@ type DeadLetter struct {
 	// +optional
 	Partitions int32 `json:"partitions,omitempty"`
 
-	// connectionRef names the Kafka cluster; without it the Platform's serves.
+	// connectionRef names the Kafka cluster. Defaults to the Platform's.
 	// +optional
 	ConnectionRef *common.ConnectionReference `json:"connectionRef,omitempty"`
 }
@@ -301,19 +303,19 @@ type Test struct {
 	// +required
 	Input []apiextensionsv1.JSON `json:"input,omitempty"`
 
-	// expect are the values that the sinks would get, in order.
+	// expect are the values that the sinks must get, in order.
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=1000
 	// +optional
 	Expect []apiextensionsv1.JSON `json:"expect,omitempty"`
 
-	// expectErrors is how many records must fail.
+	// expectErrors is the number of records that must fail.
 	// +kubebuilder:validation:Minimum=0
 	// +optional
 	ExpectErrors int32 `json:"expectErrors,omitempty"`
 }
 
-// Worker shapes the worker Pods.
+// Worker configures the worker Pods.
 type Worker struct {
 	// resources of the worker's container.
 	// +optional
@@ -326,138 +328,6 @@ type Worker struct {
 	// +kubebuilder:validation:items:MaxLength=253
 	// +optional
 	VolumeClaims []string `json:"volumeClaims,omitempty"`
-}
-
-// Phase is a one-word summary for people; conditions are for programs.
-// +kubebuilder:validation:Enum=Pending;Deploying;Running;Degraded;Paused;Finished;Failed;Deleting
-type Phase string
-
-// Phases of a Pipeline.
-const (
-	PhasePending   Phase = "Pending"   // waits for something that it refers to
-	PhaseDeploying Phase = "Deploying" // a generation rolls out
-	PhaseRunning   Phase = "Running"   // all works
-	PhaseDegraded  Phase = "Degraded"  // it runs, and a source or a sink fails
-	PhasePaused    Phase = "Paused"    // as asked
-	PhaseFinished  Phase = "Finished"  // every source is bounded and done
-	PhaseFailed    Phase = "Failed"    // the specification cannot work
-	PhaseDeleting  Phase = "Deleting"
-)
-
-// PipelineStatus is what the operator found. It is written when a condition changes, and else at most every 10 s.
-type PipelineStatus struct {
-	// observedGeneration is the generation that the status speaks of.
-	// +optional
-	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
-
-	// phase is a one-word summary.
-	// +optional
-	Phase Phase `json:"phase,omitempty"`
-
-	// activeGeneration is the generation that the workers run. It stays behind metadata.generation
-	// while a change rolls out, or is refused.
-	// +optional
-	ActiveGeneration int64 `json:"activeGeneration,omitempty"`
-
-	// configHash identifies what the workers run.
-	// +optional
-	ConfigHash string `json:"configHash,omitempty"`
-
-	// replicas is how many workers there are.
-	// +optional
-	Replicas int32 `json:"replicas"`
-
-	// readyReplicas is how many of them are connected to every source and sink.
-	// +optional
-	ReadyReplicas int32 `json:"readyReplicas"`
-
-	// selector of the worker Pods, for the scale subresource.
-	// +optional
-	Selector string `json:"selector,omitempty"`
-
-	// throughput over the last ten seconds, all workers.
-	// +optional
-	Throughput Throughput `json:"throughput"`
-
-	// lag is how many records wait in the sources; absent when no source can tell.
-	// +optional
-	Lag *int64 `json:"lag,omitempty"`
-
-	// records counted since the current workers started.
-	// +optional
-	Records Records `json:"records"`
-
-	// sources has a row per source.
-	// +listType=map
-	// +listMapKey=name
-	// +optional
-	Sources []ComponentStatus `json:"sources,omitempty"`
-
-	// sinks has a row per sink.
-	// +listType=map
-	// +listMapKey=name
-	// +optional
-	Sinks []ComponentStatus `json:"sinks,omitempty"`
-
-	// externalObjects are the topics and tables that the Pipeline uses and that it ensures.
-	// +listType=atomic
-	// +optional
-	ExternalObjects []common.ExternalObject `json:"externalObjects,omitempty"`
-
-	// conditions are Ready, Reconciling, Stalled, ConfigValid, ExternalObjectsReady, SourcesConnected, SinksConnected, Lagging and DeadLettering.
-	// +listType=map
-	// +listMapKey=type
-	// +optional
-	Conditions []metav1.Condition `json:"conditions,omitempty"`
-}
-
-// Throughput is records per second, as whole numbers.
-type Throughput struct {
-	// in is read from the sources.
-	// +optional
-	In int64 `json:"in"`
-
-	// out is written to the sinks.
-	// +optional
-	Out int64 `json:"out"`
-}
-
-// Records counts records.
-type Records struct {
-	// in: read from the sources.
-	// +optional
-	In int64 `json:"in"`
-	// out: written to the sinks.
-	// +optional
-	Out int64 `json:"out"`
-	// filtered: dropped by a transform on purpose.
-	// +optional
-	Filtered int64 `json:"filtered"`
-	// errored: could not be processed.
-	// +optional
-	Errored int64 `json:"errored"`
-	// deadLettered: written to the dead-letter topic.
-	// +optional
-	DeadLettered int64 `json:"deadLettered"`
-}
-
-// ComponentStatus is the state of a source or sink.
-type ComponentStatus struct {
-	// name of the source or sink.
-	// +required
-	Name string `json:"name,omitempty"`
-
-	// state is Connecting, Connected, Retrying, Finished or Stopped; the worst of all workers.
-	// +optional
-	State string `json:"state,omitempty"`
-
-	// lastError is the error that stands in the way now.
-	// +optional
-	LastError string `json:"lastError,omitempty"`
-
-	// lastActivity is when a record last went through.
-	// +optional
-	LastActivity *metav1.Time `json:"lastActivity,omitempty"`
 }
 
 // Pipeline streams records from sources through transforms to sinks.
@@ -481,11 +351,11 @@ type Pipeline struct {
 	// +optional
 	metav1.ObjectMeta `json:"metadata,omitzero"`
 
-	// spec is what is wanted.
+	// spec is the desired state.
 	// +required
 	Spec PipelineSpec `json:"spec,omitzero"`
 
-	// status is what is; observedGeneration is -1 until the operator has looked.
+	// status is the observed state. observedGeneration is -1 before the first pass.
 	// +kubebuilder:default={"observedGeneration":-1}
 	// +optional
 	Status PipelineStatus `json:"status,omitzero"`

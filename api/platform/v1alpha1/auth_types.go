@@ -12,58 +12,58 @@ import (
 type SigningAlgorithm string
 
 const (
-	// HS256 signs with a key that the product services share.
+	// HS256 signs with a symmetric key that the services share.
 	HS256 SigningAlgorithm = "HS256"
-	// RS256 signs with a private key; everybody verifies with what /api/v1/jwks serves.
+	// RS256 signs with a private key. /api/v1/jwks serves the public keys.
 	RS256 SigningAlgorithm = "RS256"
 )
 
-// Auth is how users and programs prove who they are, on all products of the Platform alike.
+// Auth configures the authentication of users and programs, for all products of the Platform.
 type Auth struct {
-	// algorithm that tokens are signed with. A change takes a rollout; tokens that were signed before stay valid.
+	// algorithm that signs tokens. A change needs a rollout. Tokens that are already signed stay valid.
 	// +kubebuilder:default=HS256
 	// +optional
 	Algorithm SigningAlgorithm `json:"algorithm,omitempty"`
 
-	// keyRotation replaces the signing key now and then.
+	// keyRotation replaces the signing key periodically.
 	// +kubebuilder:default={}
 	// +optional
 	KeyRotation KeyRotation `json:"keyRotation,omitzero"`
 
-	// accessTokenTTL is how long a token is valid.
+	// accessTokenTTL is the lifetime of a token.
 	// +kubebuilder:default="24h"
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1m') && duration(self) <= duration('720h')",message="accessTokenTTL must be from 1m to 720h"
 	// +optional
 	AccessTokenTTL metav1.Duration `json:"accessTokenTTL,omitzero"`
 
-	// refreshTokenTTL is how long a token can be renewed without a password.
+	// refreshTokenTTL is the time in which a token can be renewed without a password.
 	// +kubebuilder:default="720h"
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1m') && duration(self) <= duration('8760h')",message="refreshTokenTTL must be from 1m to 8760h"
 	// +optional
 	RefreshTokenTTL metav1.Duration `json:"refreshTokenTTL,omitzero"`
 
-	// openRegistration lets anybody who reaches the service register, without rights; otherwise an administrator makes users.
+	// openRegistration lets everybody register, without any role. Otherwise an administrator creates users.
 	// +optional
 	OpenRegistration bool `json:"openRegistration,omitempty"`
 
-	// password is what a new password must have.
+	// password sets the requirements for new passwords.
 	// +kubebuilder:default={}
 	// +optional
 	Password PasswordPolicy `json:"password,omitzero"`
 
-	// administrator is the first user. Its password is made once, in the Secret <platform>-administrator.
+	// administrator is the first user. Its password is generated once, in the Secret <platform>-administrator.
 	// +kubebuilder:default={}
 	// +optional
 	Administrator Administrator `json:"administrator,omitzero"`
 
-	// clients are programs that log users in by OAuth 2.
+	// clients are programs that log in users by OAuth 2.
 	// +listType=map
 	// +listMapKey=id
 	// +kubebuilder:validation:MaxItems=64
 	// +optional
 	Clients []OAuthClient `json:"clients,omitempty"`
 
-	// serviceAccounts of the cluster that may call with their own tokens, whose audience must be "itechsmart".
+	// serviceAccounts of the cluster that may call with their own tokens. The audience of the tokens must be "itechsmart".
 	// +listType=map
 	// +listMapKey=namespace
 	// +listMapKey=name
@@ -71,7 +71,7 @@ type Auth struct {
 	// +optional
 	ServiceAccounts []ServiceAccountRole `json:"serviceAccounts,omitempty"`
 
-	// issuers are others whose signed tokens (JWT) programs may call with, such as a CI system's.
+	// issuers are third parties, such as a CI system, whose signed tokens (JWT) are accepted.
 	// +listType=map
 	// +listMapKey=url
 	// +kubebuilder:validation:MaxItems=8
@@ -79,22 +79,22 @@ type Auth struct {
 	Issuers []TokenIssuer `json:"issuers,omitempty"`
 }
 
-// TokenIssuer signs tokens with asymmetric keys, which are found by OpenID Connect discovery.
+// TokenIssuer signs tokens with asymmetric keys, which OpenID Connect discovery finds.
 type TokenIssuer struct {
-	// url is the tokens' iss; /.well-known/openid-configuration below it names the keys.
+	// url is the iss claim of the tokens. /.well-known/openid-configuration below it names the keys.
 	// +kubebuilder:validation:MaxLength=512
 	// +kubebuilder:validation:XValidation:rule="isURL(self) && url(self).getScheme() == 'https' && !self.contains('#') && !self.contains('?')",message="url must begin with https:// and have neither query nor fragment"
 	// +required
 	URL string `json:"url,omitempty"`
 
-	// audience that the tokens must be for.
+	// audience that the tokens must have.
 	// +kubebuilder:default=itechsmart
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=256
 	// +optional
 	Audience string `json:"audience,omitempty"`
 
-	// callers are who may call; the first whose claims fit counts.
+	// callers are the programs that may call. The first one whose claims match is used.
 	// +listType=map
 	// +listMapKey=name
 	// +kubebuilder:validation:MinItems=1
@@ -103,42 +103,42 @@ type TokenIssuer struct {
 	Callers []TokenCaller `json:"callers,omitempty"`
 }
 
-// ClaimPattern is what a claim's text must be. A star is any run of characters, and cannot stand alone.
+// ClaimPattern is the pattern of a claim. A star matches any characters. A single star is not allowed.
 // +kubebuilder:validation:MinLength=1
 // +kubebuilder:validation:MaxLength=512
 // +kubebuilder:validation:Pattern=`[^*]`
 type ClaimPattern string
 
-// TokenCaller is a program that is known by what its token says of it.
+// TokenCaller is a program that the claims of its token identify.
 type TokenCaller struct {
-	// name of the caller in AccessPolicies, whose subject has the kind Client, and in the audit log.
+	// name of the caller in AccessPolicies, as a subject of kind Client, and in the audit log.
 	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9._-]{1,64}$`
 	// +required
 	Name string `json:"name,omitempty"`
 
-	// claims that the token must have, with these texts, such as sub: repo:acme/shop:*.
+	// claims that the token must have, such as sub: repo:acme/shop:*.
 	// +kubebuilder:validation:MinProperties=1
 	// +kubebuilder:validation:MaxProperties=16
 	// +required
 	Claims map[string]ClaimPattern `json:"claims,omitempty"`
 
-	// role is viewer, editor or admin, on every product of the Platform; each includes those before it.
+	// role is viewer, editor or admin, for every product of the Platform. Each includes the ones before it.
 	// +kubebuilder:validation:Enum=viewer;editor;admin
 	// +required
 	Role string `json:"role,omitempty"`
 }
 
-// KeyRotation is when a new signing key takes over. It is published to every replica before it signs, and the former one
-// stays until the tokens that it signed have expired: nobody is logged out.
+// KeyRotation is the schedule for new signing keys. A key is published to every replica before it signs, and the former one
+// is kept until the tokens that it signed have expired, so no user is logged out.
 type KeyRotation struct {
-	// interval after which a new key signs; 0s: never.
+	// interval between rotations. 0s disables rotation.
 	// +kubebuilder:default="720h"
 	// +kubebuilder:validation:XValidation:rule="duration(self) == duration('0s') || duration(self) >= duration('1h')",message="interval must be 0s or at least 1h"
 	// +optional
 	Interval *metav1.Duration `json:"interval,omitempty"`
 }
 
-// PasswordPolicy is what a new password must have.
+// PasswordPolicy sets the requirements for new passwords.
 type PasswordPolicy struct {
 	// minLength in characters.
 	// +kubebuilder:default=8
@@ -147,41 +147,41 @@ type PasswordPolicy struct {
 	// +optional
 	MinLength int32 `json:"minLength,omitempty"`
 
-	// upper demands an upper-case letter.
+	// upper requires an upper-case letter.
 	// +optional
 	Upper bool `json:"upper,omitempty"`
 
-	// lower demands a lower-case letter.
+	// lower requires a lower-case letter.
 	// +optional
 	Lower bool `json:"lower,omitempty"`
 
-	// digit demands a digit.
+	// digit requires a digit.
 	// +optional
 	Digit bool `json:"digit,omitempty"`
 
-	// punctuation demands a character that is neither letter nor digit.
+	// punctuation requires a character that is neither a letter nor a digit.
 	// +optional
 	Punctuation bool `json:"punctuation,omitempty"`
 }
 
 // Administrator is the first user.
 type Administrator struct {
-	// email that the administrator logs in with; admin@<platform>.<namespace>.svc when empty. It is read once, when the
-	// Secret is made.
+	// email of the administrator, for logging in. Defaults to admin@<platform>.<namespace>.svc. It is read once, when the
+	// Secret is created.
 	// +kubebuilder:validation:MaxLength=254
 	// +kubebuilder:validation:Pattern=`^([^@\s]+@[^@\s]+)?$`
 	// +optional
 	Email string `json:"email,omitempty"`
 }
 
-// OAuthClient is a program that logs users in.
+// OAuthClient is a program that logs in users.
 type OAuthClient struct {
 	// id of the client.
 	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9._-]{1,64}$`
 	// +required
 	ID string `json:"id,omitempty"`
 
-	// redirectURIs that a user may be sent back to.
+	// redirectURIs to which users may be redirected.
 	// +listType=set
 	// +kubebuilder:validation:MaxItems=16
 	// +kubebuilder:validation:items:MinLength=1
@@ -190,7 +190,7 @@ type OAuthClient struct {
 	// +optional
 	RedirectURIs []string `json:"redirectURIs,omitempty"`
 
-	// secretRef names the bcrypt hash of the client's secret, as `htpasswd -nBC 12` makes it. Without one the client is
+	// secretRef names the bcrypt hash of the client's secret, as `htpasswd -nBC 12` prints it. A client without a secret is
 	// public and must use PKCE.
 	// +optional
 	SecretRef *SecretHashReference `json:"secretRef,omitempty"`
@@ -201,6 +201,7 @@ type SecretHashReference struct {
 	// name of the Secret.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="!format.dns1123Subdomain().validate(self).hasValue()",message="must be the name of an object: lower-case letters, digits, '-' and '.', without namespace or path"
 	// +required
 	Name string `json:"name,omitempty"`
 
@@ -211,61 +212,61 @@ type SecretHashReference struct {
 	Key string `json:"key,omitempty"`
 }
 
-// ServiceAccountRole gives a ServiceAccount of the cluster a role on every product of the Platform.
+// ServiceAccountRole gives a ServiceAccount a role in every product of the Platform.
 type ServiceAccountRole struct {
 	// namespace of the ServiceAccount.
 	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`
 	// +required
 	Namespace string `json:"namespace,omitempty"`
 
-	// name of the ServiceAccount; * is every one of the namespace.
+	// name of the ServiceAccount. * matches all of the namespace.
 	// +kubebuilder:validation:MaxLength=253
 	// +kubebuilder:validation:Pattern=`^(\*|[a-z0-9]([-.a-z0-9]*[a-z0-9])?)$`
 	// +required
 	Name string `json:"name,omitempty"`
 
-	// role is viewer, editor or admin; each includes those before it.
+	// role is viewer, editor or admin. Each includes the ones before it.
 	// +kubebuilder:validation:Enum=viewer;editor;admin
 	// +required
 	Role string `json:"role,omitempty"`
 }
 
-// StoreFailure is what becomes of a request when the store of the rate limits does not answer.
+// StoreFailure is the handling of requests while the store of the rate limits is unavailable.
 // +kubebuilder:validation:Enum=LimitLocally;Refuse
 type StoreFailure string
 
 const (
-	// StoreFailureLimitLocally lets every replica count for itself.
+	// StoreFailureLimitLocally limits per replica.
 	StoreFailureLimitLocally StoreFailure = "LimitLocally"
-	// StoreFailureRefuse answers 503.
+	// StoreFailureRefuse returns 503.
 	StoreFailureRefuse StoreFailure = "Refuse"
 )
 
-// RateLimit is a token bucket per user, and per address for who has no token.
+// RateLimit is a token bucket per user, and per address for requests without a token.
 type RateLimit struct {
-	// requestsPerMinute that refill the bucket; 0: no limit.
+	// requestsPerMinute is the rate at which the bucket refills. 0 disables the limit.
 	// +kubebuilder:default=100
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=1000000
 	// +optional
 	RequestsPerMinute *int32 `json:"requestsPerMinute,omitempty"`
 
-	// burst is the bucket's size; requestsPerMinute when 0.
+	// burst is the size of the bucket. Defaults to requestsPerMinute.
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=1000000
 	// +optional
 	Burst int32 `json:"burst,omitempty"`
 
-	// onStoreFailure is what becomes of a request when Redis does not answer. Without the backend redis every replica
-	// counts for itself.
+	// onStoreFailure is the handling of requests while Redis is unavailable. Without the backend redis the limit is per
+	// replica.
 	// +kubebuilder:default=LimitLocally
 	// +optional
 	OnStoreFailure StoreFailure `json:"onStoreFailure,omitempty"`
 }
 
-// CORS is which web pages may call.
+// CORS lists the web pages that may call.
 type CORS struct {
-	// origins of the pages, such as https://console.example.com. Credentials are allowed, and so "*" is not.
+	// origins of the pages, such as https://console.example.com. Credentials are allowed, so "*" is not.
 	// +listType=set
 	// +kubebuilder:validation:MaxItems=32
 	// +kubebuilder:validation:items:MaxLength=270
@@ -273,7 +274,7 @@ type CORS struct {
 	// +optional
 	Origins []string `json:"origins,omitempty"`
 
-	// maxAge is how long a browser may remember the answer to a preflight request.
+	// maxAge is how long a browser may cache the response to a preflight request.
 	// +kubebuilder:default="10m"
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s') && duration(self) <= duration('24h')",message="maxAge must be from 0s to 24h"
 	// +optional
@@ -288,7 +289,7 @@ type Tracing struct {
 	// +required
 	Endpoint string `json:"endpoint,omitempty"`
 
-	// samplePercent of the requests that begin here; whoever calls with a trace has decided already.
+	// samplePercent of the traces that begin here. For other requests the caller has decided.
 	// +kubebuilder:default=10
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=100
@@ -296,15 +297,15 @@ type Tracing struct {
 	SamplePercent int32 `json:"samplePercent,omitempty"`
 }
 
-// Audit is the record of who did what.
+// Audit configures the log of who did what.
 type Audit struct {
-	// retention is how long events stay.
+	// retention of events.
 	// +kubebuilder:default="2160h"
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1h')",message="retention must be at least 1h"
 	// +optional
 	Retention metav1.Duration `json:"retention,omitzero"`
 
-	// spillSize is how much of each replica's disk may wait for the database. When it is full, requests get 503.
+	// spillSize limits the events that wait on each replica's disk while the database is unavailable. When it is full, requests get 503.
 	// +kubebuilder:default="64Mi"
 	// +kubebuilder:validation:XValidation:rule="quantity(string(self)).compareTo(quantity('1Mi')) >= 0 && quantity(string(self)).compareTo(quantity('10Gi')) <= 0",message="spillSize must be from 1Mi to 10Gi"
 	// +optional

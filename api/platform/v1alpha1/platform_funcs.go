@@ -12,7 +12,7 @@ import (
 // GetConditions returns the list to change in place.
 func (p *Platform) GetConditions() *[]metav1.Condition { return &p.Status.Conditions }
 
-// SetObservedGeneration notes which generation the status speaks of.
+// SetObservedGeneration records the generation that the status reports on.
 func (p *Platform) SetObservedGeneration(generation int64) {
 	p.Status.ObservedGeneration = generation
 }
@@ -27,12 +27,12 @@ const (
 	BackendObjectStorage = "objectstorage"
 )
 
-// BackendNames are all of them.
+// BackendNames returns the names of all backends.
 func BackendNames() []string {
 	return []string{BackendPostgreSQL, BackendKafka, BackendClickHouse, BackendRedis, BackendRabbitMQ, BackendObjectStorage}
 }
 
-// BackendField is a backend's field in spec.backends: its name, but for those of two words.
+// BackendField returns the field of a backend in spec.backends: its name, in camel case.
 func BackendField(name string) string {
 	if name == BackendObjectStorage {
 		return "objectStorage"
@@ -47,7 +47,7 @@ const (
 	ModeOperated = "operated"
 )
 
-// Mode is which member of the union is set.
+// Mode returns the member of the union that is set.
 func (b *Backend) Mode() string {
 	switch {
 	case b.External != nil:
@@ -59,21 +59,21 @@ func (b *Backend) Mode() string {
 	}
 }
 
-// BindingSecretName is the Secret through which products reach a backend.
+// BindingSecretName returns the name of the Secret with the address and credentials of a backend.
 func (p *Platform) BindingSecretName(backend string) string {
 	return p.Name + "-" + backend + "-binding"
 }
 
-// ComponentIdentity is what all services of a Platform share: users and their roles.
+// ComponentIdentity is the component for users and their roles, which all services of a Platform share.
 const ComponentIdentity = "identity"
 
-// SigningKeysName is the Secret with the keys that sign the Platform's tokens.
+// SigningKeysName returns the name of the Secret with the keys that sign the Platform's tokens.
 func (p *Platform) SigningKeysName() string { return p.Name + "-signing-keys" }
 
-// AdministratorName is the Secret with the first user's password.
+// AdministratorName returns the name of the Secret with the first user's password.
 func (p *Platform) AdministratorName() string { return p.Name + "-administrator" }
 
-// BackendTitle is a backend's own name, for messages.
+// BackendTitle returns the name of a backend for messages.
 func BackendTitle(name string) string {
 	switch name {
 	case BackendPostgreSQL:
@@ -92,7 +92,7 @@ func BackendTitle(name string) string {
 	return name
 }
 
-// Backend returns the status row of a backend, nil when there is none.
+// Backend returns the status of a backend, or nil.
 func (s *PlatformStatus) Backend(name string) *BackendStatus {
 	for i := range s.Backends {
 		if s.Backends[i].Name == name {
@@ -102,7 +102,7 @@ func (s *PlatformStatus) Backend(name string) *BackendStatus {
 	return nil
 }
 
-// ByName are the backends that the specification has, by their name.
+// ByName returns the backends of the specification by name.
 func (b *Backends) ByName() map[string]*Backend {
 	out := map[string]*Backend{}
 	for name, backend := range map[string]*Backend{
@@ -116,20 +116,20 @@ func (b *Backends) ByName() map[string]*Backend {
 	return out
 }
 
-// Has tells whether the specification has the backend.
+// Has reports whether the specification has the backend.
 func (b *Backends) Has(name string) bool { return b.ByName()[name] != nil }
 
-// IsBackend tells whether a Platform can have a backend of that name.
+// IsBackend reports whether a Platform can have a backend of that name.
 func IsBackend(name string) bool { return slices.Contains(BackendNames(), name) }
 
 const (
-	// SettingMaxConnections is PostgreSQL's setting of how many connections it takes.
+	// SettingMaxConnections is PostgreSQL's setting for the maximum number of connections.
 	SettingMaxConnections = "max_connections"
-	// DefaultMaxConnections of a managed PostgreSQL has room for every product's service and workers.
+	// DefaultMaxConnections of a managed PostgreSQL suffices for the services and workers of all products.
 	DefaultMaxConnections = 400
 )
 
-// MaxConnections is how many connections a managed PostgreSQL takes.
+// MaxConnections returns the maximum number of connections of a managed PostgreSQL.
 func MaxConnections(managed *ManagedBackend) int32 {
 	n, err := strconv.ParseInt(string(managed.Config[SettingMaxConnections]), 10, 32)
 	if err != nil {

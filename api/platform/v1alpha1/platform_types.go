@@ -10,44 +10,44 @@ import (
 	common "github.com/itechsmart/operator/api/common/v1alpha1"
 )
 
-// PlatformSpec is what a tenant's platform consists of.
+// PlatformSpec describes the platform of a tenant.
 type PlatformSpec struct {
-	// backends are the systems that products store and move data with.
+	// backends are the systems in which products store and move data.
 	// +optional
 	Backends Backends `json:"backends,omitzero"`
 
-	// auth is how users and programs log in to the products: one login holds on all.
+	// auth configures how users and programs log in to the products. One login is valid for all of them.
 	// +kubebuilder:default={}
 	// +optional
 	Auth Auth `json:"auth,omitzero"`
 
-	// rateLimit is how many requests a user, or an address, may make of a product.
+	// rateLimit limits the requests of a user, or of an address, to a product.
 	// +kubebuilder:default={}
 	// +optional
 	RateLimit RateLimit `json:"rateLimit,omitzero"`
 
-	// cors is which web pages may call the products.
+	// cors lists the web pages that may call the products.
 	// +kubebuilder:default={}
 	// +optional
 	CORS CORS `json:"cors,omitzero"`
 
-	// audit is the record of who did what on the products.
+	// audit configures the log of who did what in the products.
 	// +kubebuilder:default={}
 	// +optional
 	Audit Audit `json:"audit,omitzero"`
 
-	// tracing sends the products' traces to a collector.
+	// tracing sends traces of the products to a collector.
 	// +optional
 	Tracing *Tracing `json:"tracing,omitempty"`
 
-	// deletionPolicy says what becomes of the volumes of managed backends, of the resources of operated
-	// ones, and of the users' schema in an external one, when the Platform is deleted.
+	// deletionPolicy controls what happens to the volumes of managed backends, to the resources of operated
+	// ones, and to the schema of users in an external one, when the Platform is deleted.
 	// +kubebuilder:default=Retain
 	// +optional
 	DeletionPolicy common.DeletionPolicy `json:"deletionPolicy,omitempty"`
 }
 
-// Backends has one field per backing system; a field that is absent means that the Platform has no such backend.
+// Backends has one field per backing system. The Platform has the backends whose fields are set.
 // +kubebuilder:validation:MinProperties=1
 // +kubebuilder:validation:XValidation:rule="!has(self.clickhouse) || !has(self.clickhouse.operated)",message="operated is not supported for ClickHouse yet (Altinity's operator is planned): use managed or external",fieldPath=".clickhouse.operated"
 // +kubebuilder:validation:XValidation:rule="!has(self.redis) || !has(self.redis.operated)",message="operated is not supported for Redis: use managed or external",fieldPath=".redis.operated"
@@ -58,7 +58,7 @@ type Backends struct {
 	// +optional
 	PostgreSQL *Backend `json:"postgresql,omitempty"`
 
-	// kafka is the log that Pipelines stream through.
+	// kafka is the event log.
 	// +optional
 	Kafka *Backend `json:"kafka,omitempty"`
 
@@ -74,7 +74,7 @@ type Backends struct {
 	// +optional
 	RabbitMQ *Backend `json:"rabbitmq,omitempty"`
 
-	// objectStorage is a bucket in a store that speaks S3, external alone: what is too large for the database is kept there.
+	// objectStorage is a bucket with an S3 API, for values that are too large for the database. Only external is supported.
 	// +optional
 	ObjectStorage *Backend `json:"objectStorage,omitempty"`
 }
@@ -83,23 +83,23 @@ type Backends struct {
 // +kubebuilder:validation:XValidation:rule="[has(self.managed), has(self.external), has(self.operated)].filter(x, x).size() == 1",message="exactly one of managed, external and operated must be set"
 // +kubebuilder:validation:XValidation:rule="has(self.managed) == has(oldSelf.managed) && has(self.external) == has(oldSelf.external) && has(self.operated) == has(oldSelf.operated)",message="a backend's mode is immutable, for its data would stay behind: remove the backend first, then add it in the new mode"
 type Backend struct {
-	// managed lets the operator run the official image on one node: for development and small sites.
+	// managed runs the official image on one node, for development and small sites.
 	// +optional
 	Managed *ManagedBackend `json:"managed,omitempty"`
 
-	// external uses a system that runs elsewhere.
+	// external uses an existing system.
 	// +optional
 	External *ExternalBackend `json:"external,omitempty"`
 
-	// operated creates the custom resource of an established operator that is installed in the
-	// cluster (CloudNativePG, Strimzi, RabbitMQ Cluster Operator), and binds to its Secret.
+	// operated creates the custom resource of another operator that is installed in the
+	// cluster (CloudNativePG, Strimzi, RabbitMQ Cluster Operator), and uses its Secret.
 	// +optional
 	Operated *OperatedBackend `json:"operated,omitempty"`
 }
 
 // ManagedBackend is a single-node StatefulSet.
 type ManagedBackend struct {
-	// version of the image's tag, such as "15". The default is the one that the operator was tested with.
+	// version is the tag of the image, such as "15". Defaults to the version that the operator is tested with.
 	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$`
 	// +optional
 	Version string `json:"version,omitempty"`
@@ -110,23 +110,23 @@ type ManagedBackend struct {
 	// +optional
 	Image string `json:"image,omitempty"`
 
-	// storage is the volume that the data is on.
+	// storage is the volume for the data.
 	// +kubebuilder:default={size: "8Gi", storageClassName: ""}
 	// +optional
 	Storage Storage `json:"storage,omitzero"`
 
-	// resources of the container; each backend has a default.
+	// resources of the container. Each backend has a default.
 	// +optional
 	Resources *corev1.ResourceRequirements `json:"resources,omitempty"`
 
-	// config adds to, or overrides, the settings that the operator writes into the system's
-	// configuration file: shared_buffers (PostgreSQL), maxmemory (Redis), log.retention.hours (Kafka), …
+	// config adds or overrides settings in the configuration file of the
+	// system: shared_buffers (PostgreSQL), maxmemory (Redis), log.retention.hours (Kafka), …
 	// +kubebuilder:validation:MaxProperties=100
 	// +optional
 	Config map[string]ConfigValue `json:"config,omitempty"`
 }
 
-// ConfigValue is the value of one setting: a single line.
+// ConfigValue is the value of a setting, on a single line.
 // +kubebuilder:validation:MaxLength=4096
 // +kubebuilder:validation:Pattern=`^[^\r\n]*$`
 type ConfigValue string
@@ -135,19 +135,20 @@ type ConfigValue string
 // +kubebuilder:validation:XValidation:rule="self.storageClassName == oldSelf.storageClassName",message="storageClassName is immutable",fieldPath=".storageClassName"
 // +kubebuilder:validation:XValidation:rule="quantity(string(self.size)).compareTo(quantity(string(oldSelf.size))) >= 0",message="a volume cannot shrink",fieldPath=".size"
 type Storage struct {
-	// size of the volume. It can grow where the storage class allows it, never shrink.
+	// size of the volume. It can grow if the storage class allows it, and never shrink.
 	// +kubebuilder:default="8Gi"
 	// +optional
 	Size resource.Quantity `json:"size,omitzero"`
 
-	// storageClassName is the cluster's default class when empty.
+	// storageClassName of the volume. Defaults to the default class of the cluster.
 	// +kubebuilder:default=""
 	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="self == '' || !format.dns1123Subdomain().validate(self).hasValue()",message="must be the name of an object: lower-case letters, digits, '-' and '.', without namespace or path"
 	// +optional
 	StorageClassName string `json:"storageClassName"`
 }
 
-// ExternalBackend is a system that runs elsewhere.
+// ExternalBackend is an existing system.
 type ExternalBackend struct {
 	// secretRef names a Secret in the Service Binding format: host, port, username, password, uri,
 	// and, where they apply, database, bootstrap-servers, sasl-mechanism, bucket, prefix, region, access-key,
@@ -161,16 +162,18 @@ type SecretReference struct {
 	// name of the Secret.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="!format.dns1123Subdomain().validate(self).hasValue()",message="must be the name of an object: lower-case letters, digits, '-' and '.', without namespace or path"
 	// +required
 	Name string `json:"name,omitempty"`
 
-	// namespace of the Secret; the Platform's own by default. Another one must hold a ReferenceGrant.
+	// namespace of the Secret. Defaults to the namespace of the Platform. Another one must have a ReferenceGrant.
 	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:XValidation:rule="self == '' || !format.dns1123Label().validate(self).hasValue()",message="must be the name of a namespace: lower-case letters, digits and '-'"
 	// +optional
 	Namespace string `json:"namespace,omitempty"`
 }
 
-// OperatedBackend is a cluster that another operator runs.
+// OperatedBackend is a cluster that another operator manages.
 type OperatedBackend struct {
 	// replicas of the cluster.
 	// +kubebuilder:default=3
@@ -179,7 +182,7 @@ type OperatedBackend struct {
 	// +optional
 	Replicas int32 `json:"replicas,omitempty"`
 
-	// version of the system, in the other operator's notation; its default when empty.
+	// version of the system, in the notation of the other operator. Defaults to its default.
 	// +kubebuilder:validation:MaxLength=128
 	// +optional
 	Version string `json:"version,omitempty"`
@@ -193,19 +196,19 @@ type OperatedBackend struct {
 	// +optional
 	Resources *corev1.ResourceRequirements `json:"resources,omitempty"`
 
-	// config adds to the system's settings.
+	// config adds settings of the system.
 	// +kubebuilder:validation:MaxProperties=100
 	// +optional
 	Config map[string]ConfigValue `json:"config,omitempty"`
 }
 
-// PlatformStatus is what the operator found.
+// PlatformStatus is the observed state of a Platform.
 type PlatformStatus struct {
-	// observedGeneration is the generation that the status speaks of.
+	// observedGeneration is the generation that the status reports on.
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
-	// ready is how many backends are Ready of how many there are: "3/5".
+	// ready is the number of backends that are ready, of all: "3/5".
 	// +optional
 	Ready string `json:"ready,omitempty"`
 
@@ -232,7 +235,7 @@ type BackendStatus struct {
 	// +optional
 	Mode string `json:"mode,omitempty"`
 
-	// ready is true when the backend answers its clients.
+	// ready is true when a client can log in to the backend.
 	// +required
 	Ready bool `json:"ready"`
 
@@ -270,11 +273,11 @@ type Platform struct {
 	// +optional
 	metav1.ObjectMeta `json:"metadata,omitzero"`
 
-	// spec is what is wanted.
+	// spec is the desired state.
 	// +required
 	Spec PlatformSpec `json:"spec,omitzero"`
 
-	// status is what is; observedGeneration is -1 until the operator has looked.
+	// status is the observed state. observedGeneration is -1 before the first pass.
 	// +kubebuilder:default={"observedGeneration":-1}
 	// +optional
 	Status PlatformStatus `json:"status,omitzero"`

@@ -10,7 +10,7 @@ const ConditionAccepted = "Accepted"
 // GetConditions returns the list to change in place.
 func (p *AccessPolicy) GetConditions() *[]metav1.Condition { return &p.Status.Conditions }
 
-// SetObservedGeneration notes which generation the status speaks of.
+// SetObservedGeneration records the generation that the status reports on.
 func (p *AccessPolicy) SetObservedGeneration(generation int64) {
 	p.Status.ObservedGeneration = generation
 }

@@ -8,8 +8,8 @@ import (
 	common "github.com/itechsmart/operator/api/common/v1alpha1"
 )
 
-// AccessPolicySpec says who may do what on which paths. Deny wins over Allow; what no rule speaks of is left to the
-// subject's role.
+// AccessPolicySpec controls who may do what on which paths. Deny overrides Allow. If no rule matches, the role of the subject
+// decides.
 type AccessPolicySpec struct {
 	// platformRef names the Platform whose Vault enforces the policy. The default is the only Platform of the namespace.
 	// +optional
@@ -32,7 +32,7 @@ type AccessPolicySpec struct {
 	Rules []PolicyRule `json:"rules,omitempty"`
 }
 
-// SubjectKind says what a subject is.
+// SubjectKind is the kind of a subject.
 // +kubebuilder:validation:Enum=User;ServiceAccount;Client;"*"
 type SubjectKind string
 
@@ -44,20 +44,20 @@ const (
 	SubjectAny            SubjectKind = "*"
 )
 
-// Subject is who calls.
+// Subject is a caller.
 type Subject struct {
 	// kind is User, ServiceAccount, Client (of OAuth 2) or "*", which is any of them.
 	// +required
 	Kind SubjectKind `json:"kind,omitempty"`
 
-	// name is a user's email address, a ServiceAccount's "namespace/name" or "namespace/*", a client's id; "*" is every one of the kind.
+	// name is the email address of a user, "namespace/name" or "namespace/*" for ServiceAccounts, or the id of a client. "*" matches all of the kind.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=317
 	// +required
 	Name string `json:"name,omitempty"`
 }
 
-// Verb is what a subject does: read a value, write a version, list without values, rotate, delete, or any of them ("*").
+// Verb is an action: read a value, write a version, list without values, rotate, delete, or any of them ("*").
 // +kubebuilder:validation:Enum=read;write;list;rotate;delete;"*"
 type Verb string
 
@@ -71,7 +71,7 @@ const (
 	VerbAny    Verb = "*"
 )
 
-// Effect is what a rule does.
+// Effect of a rule.
 // +kubebuilder:validation:Enum=Allow;Deny
 type Effect string
 
@@ -83,8 +83,8 @@ const (
 
 // PolicyRule allows or denies verbs on paths.
 type PolicyRule struct {
-	// paths that the rule is about: "*" stands for any characters within a segment, "**" for any number of
-	// segments, and {{principal.id}} and {{principal.name}} for the caller's own.
+	// paths that the rule matches: "*" matches any characters within a segment, "**" any number of
+	// segments, and {{principal.id}} and {{principal.name}} are replaced by those of the caller.
 	// +listType=set
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=64
@@ -94,7 +94,7 @@ type PolicyRule struct {
 	// +required
 	Paths []string `json:"paths,omitempty"`
 
-	// verbs that the rule is about.
+	// verbs that the rule matches.
 	// +listType=set
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=8
@@ -113,9 +113,9 @@ type PolicyRule struct {
 	When string `json:"when,omitempty"`
 }
 
-// AccessPolicyStatus is what the operator found.
+// AccessPolicyStatus is the observed state of an AccessPolicy.
 type AccessPolicyStatus struct {
-	// observedGeneration is the generation that the status speaks of.
+	// observedGeneration is the generation that the status reports on.
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
@@ -130,7 +130,7 @@ type AccessPolicyStatus struct {
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 }
 
-// AccessPolicy says who may do what on which paths of the namespace's Vault.
+// AccessPolicy controls who may do what on which paths of the namespace's Vault.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
@@ -146,11 +146,12 @@ type AccessPolicy struct {
 	// +optional
 	metav1.ObjectMeta `json:"metadata,omitzero"`
 
-	// spec is what is wanted.
+	// spec is the desired state.
 	// +required
 	Spec AccessPolicySpec `json:"spec,omitzero"`
 
-	// status is what is.
+	// status is the observed state. observedGeneration is -1 before the first pass.
+	// +kubebuilder:default={"observedGeneration":-1}
 	// +optional
 	Status AccessPolicyStatus `json:"status,omitzero"`
 }

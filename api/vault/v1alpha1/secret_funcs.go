@@ -10,11 +10,11 @@ import (
 
 // Condition types of a Secret beside Ready, Reconciling and Stalled.
 const (
-	// ConditionSynced is True when the destination holds the version in use, of the current generation.
+	// ConditionSynced is True when the destination has the version in use, at the current generation.
 	ConditionSynced = "Synced"
 	// ConditionRotationDue is True when a rotation is overdue. It is absent without spec.rotation.
 	ConditionRotationDue = "RotationDue"
-	// ConditionExpiring is True from spec.expiryThreshold before the expiry on. It is absent when the value never expires.
+	// ConditionExpiring is True when the value expires within spec.expiryThreshold. It is absent if the value never expires.
 	ConditionExpiring = "Expiring"
 	// ConditionKeyStale is True while the newest version's data key is wrapped by an old root key.
 	ConditionKeyStale = "KeyStale"
@@ -22,17 +22,17 @@ const (
 
 // Reasons of the conditions of this group.
 const (
-	// ReasonSealed: the Vault is sealed, and nothing can be read or stored until it is unsealed.
+	// ReasonSealed: the Vault is sealed. Nothing can be read or stored until it is unsealed.
 	ReasonSealed = "Sealed"
 	// ReasonVersionNotFound: spec.version names a version that does not exist, or was deleted.
 	ReasonVersionNotFound = "VersionNotFound"
 	// ReasonExpired: the version in use has expired.
 	ReasonExpired = "Expired"
-	// ReasonPinned: spec.version holds a rotation back.
+	// ReasonPinned: spec.version prevents a rotation.
 	ReasonPinned = "Pinned"
 	// ReasonScheduled: the next rotation is not due yet.
 	ReasonScheduled = "Scheduled"
-	// ReasonOverdue: a rotation is due and was not made yet.
+	// ReasonOverdue: a rotation is overdue.
 	ReasonOverdue = "Overdue"
 	// ReasonValid: the value does not expire soon.
 	ReasonValid = "Valid"
@@ -45,28 +45,26 @@ const (
 	ReasonFileTooLarge = "FileTooLarge"
 	// ReasonNoDestination: the value is read by REST alone.
 	ReasonNoDestination = "NoDestination"
-	// ReasonInvalidExpression: a CEL expression does not compile.
-	ReasonInvalidExpression = "InvalidExpression"
 )
 
 const (
-	// AnnotationVersion is what the Vault service writes on a Secret when it stores a new version, so that the
-	// controller looks: the version's number.
+	// AnnotationVersion is the number of the newest version. The Vault service sets it on a Secret to trigger the
+	// controller.
 	AnnotationVersion = "vault.itechsmart.dev/version"
-	// AnnotationStored is, on a destination, when the first version of its value was stored: with the version it tells
-	// values apart that were destroyed and stored anew.
+	// AnnotationStored is, on a destination, the time when the first version of its value was stored. Together with the version it
+	// identifies a value, even if the value was destroyed and stored again.
 	AnnotationStored = "vault.itechsmart.dev/stored-at"
-	// AnnotationSecret names, on a destination, the Secret that wrote it.
+	// AnnotationSecret is, on a destination, the name of the vault Secret.
 	AnnotationSecret = "vault.itechsmart.dev/secret"
 )
 
 // GetConditions returns the list to change in place.
 func (s *Secret) GetConditions() *[]metav1.Condition { return &s.Status.Conditions }
 
-// SetObservedGeneration notes which generation the status speaks of.
+// SetObservedGeneration records the generation that the status reports on.
 func (s *Secret) SetObservedGeneration(generation int64) { s.Status.ObservedGeneration = generation }
 
-// StorePath is where the Vault stores the value.
+// StorePath returns the path at which the Vault stores the value.
 func (s *Secret) StorePath() string {
 	switch {
 	case s.Spec.Source.External != nil && s.Spec.Source.External.Path != "":
@@ -78,7 +76,7 @@ func (s *Secret) StorePath() string {
 	}
 }
 
-// DestinationName is the core Secret that holds the value; "" without a destination.
+// DestinationName returns the name of the core Secret with the value, or "" without a destination.
 func (s *Secret) DestinationName() string {
 	switch {
 	case s.Spec.Destination == nil:
@@ -90,10 +88,10 @@ func (s *Secret) DestinationName() string {
 	}
 }
 
-// Rotates tells whether new versions are made without an edit.
+// Rotates reports whether new versions are created without an edit.
 func (s *Secret) Rotates() bool {
 	return s.Spec.Rotation != nil && (s.Spec.Source.Generate != nil || s.Spec.Source.Issue != nil)
 }
 
-// NameForPath is the name of the resource that stands for a path which was written by REST.
+// NameForPath returns the name of the resource for a path that was written by REST.
 func NameForPath(path string) string { return strings.ReplaceAll(path, "/", ".") }

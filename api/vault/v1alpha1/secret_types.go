@@ -8,7 +8,7 @@ import (
 	common "github.com/itechsmart/operator/api/common/v1alpha1"
 )
 
-// SecretSpec says where a value comes from, who may use it and where it goes. No field holds a value in plain text.
+// SecretSpec describes the source of a value, who may use it, and its destination. No field has a value in plain text.
 //
 // +kubebuilder:validation:XValidation:rule="self.type == oldSelf.type",message="type is immutable: create a Secret of another name",fieldPath=".type"
 // +kubebuilder:validation:XValidation:rule="self.path == oldSelf.path",message="path is immutable: the versions are stored under it",fieldPath=".path"
@@ -23,12 +23,12 @@ import (
 // +kubebuilder:validation:XValidation:rule="!has(self.destination) || !has(oldSelf.destination) || self.destination.name != oldSelf.destination.name || self.destination.type == oldSelf.destination.type",message="a core Secret's type is immutable: choose another destination.name",fieldPath=".destination.type"
 // +kubebuilder:validation:XValidation:rule="!has(self.version) || self.version == 0 || has(self.destination)",message="version is what the destination gets: it needs one",fieldPath=".version"
 type SecretSpec struct {
-	// type says which fields a value has: Text (text), File (file, filename), Certificate (tls.crt,
+	// type determines the fields of the value: Text (text), File (file, filename), Certificate (tls.crt,
 	// tls.key, ca.crt) or APIKey (key, id). Immutable.
 	// +required
 	Type SecretType `json:"type,omitempty"`
 
-	// path is where the value is stored, such as "db/password". The default is the resource's name. Immutable.
+	// path of the value in the store, such as "db/password". Defaults to the name of the resource. Immutable.
 	// +kubebuilder:default=""
 	// +kubebuilder:validation:MaxLength=253
 	// +kubebuilder:validation:Pattern=`^([a-z0-9]([a-z0-9._-]*[a-z0-9])?(/[a-z0-9]([a-z0-9._-]*[a-z0-9])?)*)?$`
@@ -39,26 +39,26 @@ type SecretSpec struct {
 	// +optional
 	PlatformRef *common.PlatformReference `json:"platformRef,omitempty"`
 
-	// source is where the value comes from.
+	// source of the value.
 	// +required
 	Source Source `json:"source,omitzero"`
 
-	// version that is used: 0 is the newest; a number pins, or rolls back, the destination to that
-	// version. While it is pinned nothing is rotated.
+	// version to use. 0 is the newest. A number pins, or rolls back, the destination to that
+	// version. Nothing is rotated while a version is pinned.
 	// +kubebuilder:validation:Minimum=0
 	// +optional
 	Version int64 `json:"version,omitempty"`
 
-	// rotation makes a new version of what is generated or issued, time and again.
+	// rotation periodically creates a new version of a generated or issued value.
 	// +optional
 	Rotation *Rotation `json:"rotation,omitempty"`
 
-	// refresh says when the destination follows the store.
+	// refresh controls when the destination is updated from the store.
 	// +kubebuilder:default={}
 	// +optional
 	Refresh Refresh `json:"refresh,omitzero"`
 
-	// expiryThreshold is how long before its expiry a value is reported as Expiring.
+	// expiryThreshold is the time before the expiry in which a value is reported as Expiring.
 	// +kubebuilder:default="168h"
 	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:MaxLength=32
@@ -66,17 +66,17 @@ type SecretSpec struct {
 	// +optional
 	ExpiryThreshold metav1.Duration `json:"expiryThreshold,omitzero"`
 
-	// access lets subjects use this Secret, beside what roles and AccessPolicies allow.
+	// access lets subjects use this Secret, in addition to roles and AccessPolicies.
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=32
 	// +optional
 	Access []AccessRule `json:"access,omitempty"`
 
-	// destination is the core Secret that holds the value for workloads; without it the value is read by REST alone.
+	// destination is the core Secret with the value, for workloads. Without it the value is available by REST only.
 	// +optional
 	Destination *Destination `json:"destination,omitempty"`
 
-	// restartTargets are restarted when the destination gets another version: for programs that read
+	// restartTargets are workloads to restart when the destination gets another version, for programs that read
 	// it once. A workload that mounts it as a volume gets the new value without a restart.
 	// +listType=atomic
 	// +kubebuilder:validation:MinItems=1
@@ -84,14 +84,14 @@ type SecretSpec struct {
 	// +optional
 	RestartTargets []WorkloadReference `json:"restartTargets,omitempty"`
 
-	// deletionPolicy says what becomes of the stored value, with all its versions, when the resource
+	// deletionPolicy controls what happens to the stored value, with all its versions, when the resource
 	// is deleted. A value that the resource did not create is never removed.
 	// +kubebuilder:default=Retain
 	// +optional
 	DeletionPolicy common.DeletionPolicy `json:"deletionPolicy,omitempty"`
 }
 
-// SecretType says which fields a value has.
+// SecretType determines the fields of a value.
 // +kubebuilder:validation:Enum=Text;File;Certificate;APIKey
 type SecretType string
 
@@ -103,7 +103,7 @@ const (
 	TypeAPIKey      SecretType = "APIKey"
 )
 
-// Rotation makes new versions at intervals.
+// Rotation creates new versions periodically.
 type Rotation struct {
 	// interval between rotations.
 	// +kubebuilder:validation:Type=string
@@ -112,7 +112,7 @@ type Rotation struct {
 	// +required
 	Interval metav1.Duration `json:"interval,omitzero"`
 
-	// jitter is by how much of the interval a rotation may come early, so that Secrets made together
+	// jitter is the share of the interval by which a rotation may be early, so that Secrets created together
 	// are not rotated together; at most 50%.
 	// +kubebuilder:default="10%"
 	// +kubebuilder:validation:Pattern=`^([0-9]|[1-4][0-9]|50)%$`
@@ -121,29 +121,29 @@ type Rotation struct {
 	Jitter string `json:"jitter,omitempty"`
 }
 
-// RefreshPolicy says when the destination follows the store.
+// RefreshPolicy controls when the destination is updated from the store.
 // +kubebuilder:validation:Enum=OnChange;Periodic;CreatedOnce
 type RefreshPolicy string
 
 const (
-	// RefreshOnChange follows every new version, told by the Vault service.
+	// RefreshOnChange updates the destination on each new version.
 	RefreshOnChange RefreshPolicy = "OnChange"
-	// RefreshPeriodic also asks the Vault service at intervals.
+	// RefreshPeriodic also polls the Vault service.
 	RefreshPeriodic RefreshPolicy = "Periodic"
-	// RefreshCreatedOnce makes the destination when it is missing, and leaves it alone afterwards.
+	// RefreshCreatedOnce creates the destination if it is missing, and does not update it.
 	RefreshCreatedOnce RefreshPolicy = "CreatedOnce"
 )
 
-// Refresh says when the destination follows the store.
+// Refresh controls when the destination is updated from the store.
 // +kubebuilder:validation:XValidation:rule="!has(self.interval) || self.policy == 'Periodic'",message="interval is for policy Periodic",fieldPath=".interval"
 type Refresh struct {
-	// policy is OnChange (told by the Vault service, and looked at once an hour), Periodic (every
-	// interval too), or CreatedOnce (the destination is made and then left alone).
+	// policy is OnChange (on each new version, and checked once an hour), Periodic (also at every
+	// interval), or CreatedOnce (the destination is created and not updated).
 	// +kubebuilder:default=OnChange
 	// +optional
 	Policy RefreshPolicy `json:"policy,omitempty"`
 
-	// interval of policy Periodic; 10m when it is not set.
+	// interval of policy Periodic. Defaults to 10m.
 	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:MaxLength=32
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('10s') && duration(self) <= duration('87600h')",message="interval is from 10s to 87600h"
@@ -151,37 +151,37 @@ type Refresh struct {
 	Interval *metav1.Duration `json:"interval,omitempty"`
 }
 
-// Destination is the core Secret that holds the value.
+// Destination is the core Secret with the value.
 type Destination struct {
-	// name of the core Secret; the resource's name by default.
+	// name of the core Secret. Defaults to the name of the resource.
 	// +kubebuilder:default=""
 	// +kubebuilder:validation:MaxLength=253
 	// +kubebuilder:validation:Pattern=`^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*)?$`
 	// +optional
 	Name string `json:"name"`
 
-	// type of the core Secret. The default is kubernetes.io/tls for a Certificate without template,
+	// type of the core Secret. Defaults to kubernetes.io/tls for a Certificate without template,
 	// else Opaque.
 	// +kubebuilder:default=""
 	// +kubebuilder:validation:MaxLength=253
 	// +optional
 	Type string `json:"type"`
 
-	// labels of the core Secret, beside the operator's own.
+	// labels of the core Secret, in addition to the operator's.
 	// +kubebuilder:validation:MaxProperties=32
 	// +kubebuilder:validation:XValidation:rule="self.all(k, k != 'app.kubernetes.io/managed-by' && !k.contains('itechsmart.dev/'))",message="labels of itechsmart.dev and app.kubernetes.io/managed-by are the operator's"
 	// +optional
 	Labels map[string]LabelValue `json:"labels,omitempty"`
 
-	// template makes the keys of the core Secret by Go templates, such as
+	// template has a Go template for each key of the core Secret, such as
 	// {"uri": "postgres://app:{{ .Value | urlquery }}@db/app"}. Without it the keys are the value's fields.
-	// .Value is the main field, .Data all fields by name, .Path, .Type and .Version what they say.
+	// .Value is the main field, .Data all fields by name; .Path, .Type and .Version are those of the Secret.
 	// +kubebuilder:validation:MinProperties=1
 	// +kubebuilder:validation:MaxProperties=64
 	// +optional
 	Template map[string]Template `json:"template,omitempty"`
 
-	// deletionPolicy says what becomes of the core Secret when the resource is deleted.
+	// deletionPolicy controls what happens to the core Secret when the resource is deleted.
 	// +kubebuilder:default=Retain
 	// +optional
 	DeletionPolicy common.DeletionPolicy `json:"deletionPolicy,omitempty"`
@@ -206,32 +206,33 @@ type WorkloadReference struct {
 	// name of the workload.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="!format.dns1123Subdomain().validate(self).hasValue()",message="must be the name of an object: lower-case letters, digits, '-' and '.', without namespace or path"
 	// +required
 	Name string `json:"name,omitempty"`
 }
 
 // AccessRule lets a subject use a Secret.
 type AccessRule struct {
-	// subject who may.
+	// subject that is allowed.
 	// +required
 	Subject Subject `json:"subject,omitzero"`
 
-	// verbs are what the subject may do.
+	// verbs that the subject may use.
 	// +listType=set
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=8
 	// +required
 	Verbs []Verb `json:"verbs,omitempty"`
 
-	// when is a CEL expression that must be true, over principal, path, verb and request.
+	// when is a CEL expression over principal, path, verb and request that must be true.
 	// +kubebuilder:validation:MaxLength=2048
 	// +optional
 	When string `json:"when,omitempty"`
 }
 
-// SecretStatus is what the operator found.
+// SecretStatus is the observed state of a Secret.
 type SecretStatus struct {
-	// observedGeneration is the generation that the status speaks of.
+	// observedGeneration is the generation that the status reports on.
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
@@ -243,23 +244,23 @@ type SecretStatus struct {
 	// +optional
 	LatestVersion int64 `json:"latestVersion,omitempty"`
 
-	// versions is how many there are, deleted ones included.
+	// versions is the number of versions, including deleted ones.
 	// +optional
 	Versions int64 `json:"versions,omitempty"`
 
-	// storedAt is when the first version was stored: what was destroyed and stored anew has another.
+	// storedAt is when the first version was stored. It changes if the value is destroyed and stored again.
 	// +optional
 	StoredAt *metav1.MicroTime `json:"storedAt,omitempty"`
 
-	// keyID is the root key that the newest version's data key is wrapped by.
+	// keyID is the root key that wraps the data key of the newest version.
 	// +optional
 	KeyID string `json:"keyID,omitempty"`
 
-	// expiresAt is when the version in use expires; absent when it never does.
+	// expiresAt is when the version in use expires; absent if it never does.
 	// +optional
 	ExpiresAt *metav1.Time `json:"expiresAt,omitempty"`
 
-	// lastRotation is when the newest version was made.
+	// lastRotation is when the newest version was created.
 	// +optional
 	LastRotation *metav1.Time `json:"lastRotation,omitempty"`
 
@@ -267,7 +268,7 @@ type SecretStatus struct {
 	// +optional
 	NextRotation *metav1.Time `json:"nextRotation,omitempty"`
 
-	// sourceHash identifies the declaration that was last stored. It tells nothing of the value.
+	// sourceHash identifies the source that was last stored. It reveals nothing about the value.
 	// +optional
 	SourceHash string `json:"sourceHash,omitempty"`
 
@@ -279,7 +280,7 @@ type SecretStatus struct {
 	// +optional
 	Destination string `json:"destination,omitempty"`
 
-	// dataMAC is an HMAC of what was last written to the destination, by which a change is noticed.
+	// dataMAC is an HMAC of what was last written to the destination, for detecting changes.
 	// +optional
 	DataMAC string `json:"dataMAC,omitempty"`
 
@@ -296,7 +297,7 @@ type SecretStatus struct {
 	// +optional
 	Consumers []Consumer `json:"consumers,omitempty"`
 
-	// consumerCount is how many there are.
+	// consumerCount is the number of all consumers.
 	// +optional
 	ConsumerCount int32 `json:"consumerCount,omitempty"`
 
@@ -347,11 +348,12 @@ type Secret struct {
 	// +optional
 	metav1.ObjectMeta `json:"metadata,omitzero"`
 
-	// spec is what is wanted.
+	// spec is the desired state.
 	// +required
 	Spec SecretSpec `json:"spec,omitzero"`
 
-	// status is what is.
+	// status is the observed state. observedGeneration is -1 before the first pass.
+	// +kubebuilder:default={"observedGeneration":-1}
 	// +optional
 	Status SecretStatus `json:"status,omitzero"`
 }

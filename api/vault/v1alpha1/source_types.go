@@ -52,12 +52,12 @@ type SecretKeyReference struct {
 	// name of the core Secret.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="!format.dns1123Subdomain().validate(self).hasValue()",message="must be the name of an object: lower-case letters, digits, '-' and '.', without namespace or path"
 	// +required
 	Name string `json:"name,omitempty"`
 
 	// key within it.
-	// +kubebuilder:validation:MinLength=1
-	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:Pattern=`^[-._a-zA-Z0-9]{1,253}$`
 	// +required
 	Key string `json:"key,omitempty"`
 }
@@ -95,11 +95,13 @@ type Generate struct {
 }
 
 // Issue says what a certificate is for. It is self-signed, unless caSecretRef names who signs.
-// +kubebuilder:validation:XValidation:rule="has(self.commonName) || has(self.dnsNames) || has(self.ipAddresses)",message="at least one of commonName, dnsNames and ipAddresses must be set"
+// +kubebuilder:validation:XValidation:rule="has(self.dnsNames) || has(self.ipAddresses) || has(self.commonName) && has(self.ca) && self.ca",message="dnsNames or ipAddresses must be set; the certificate of a CA may have a commonName instead"
+// +kubebuilder:validation:XValidation:rule="(has(self.dnsNames) ? self.dnsNames.size() : 0) + (has(self.ipAddresses) ? self.ipAddresses.size() : 0) <= 100",message="dnsNames and ipAddresses have over 100 entries together"
 type Issue struct {
-	// commonName of the subject.
+	// commonName of the subject, in printable ASCII.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=64
+	// +kubebuilder:validation:Pattern=`^[ -~]+$`
 	// +optional
 	CommonName string `json:"commonName,omitempty"`
 
@@ -108,7 +110,7 @@ type Issue struct {
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=100
 	// +kubebuilder:validation:items:MaxLength=253
-	// +kubebuilder:validation:items:Pattern=`^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`
+	// +kubebuilder:validation:items:Pattern=`^(\*\.)?[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*$`
 	// +optional
 	DNSNames []string `json:"dnsNames,omitempty"`
 
@@ -143,6 +145,7 @@ type SecretReference struct {
 	// name of the vault Secret.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="!format.dns1123Subdomain().validate(self).hasValue()",message="must be the name of an object: lower-case letters, digits, '-' and '.', without namespace or path"
 	// +required
 	Name string `json:"name,omitempty"`
 }

@@ -14,7 +14,7 @@ const Product = "vault"
 // GetConditions returns the list to change in place.
 func (s *VaultService) GetConditions() *[]metav1.Condition { return &s.Status.Conditions }
 
-// SetObservedGeneration records which generation the status speaks of.
+// SetObservedGeneration records the generation that the status reports on.
 func (s *VaultService) SetObservedGeneration(generation int64) {
 	s.Status.ObservedGeneration = generation
 }

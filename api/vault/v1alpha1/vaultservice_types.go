@@ -9,17 +9,17 @@ import (
 	common "github.com/itechsmart/operator/api/common/v1alpha1"
 )
 
-// VaultServiceSpec is how a Platform's Vault runs.
+// VaultServiceSpec configures the Vault of a Platform.
 // +kubebuilder:validation:XValidation:rule="(has(self.unseal) && has(self.unseal.shamir)) == (has(oldSelf.unseal) && has(oldSelf.unseal.shamir)) && (has(self.unseal) && has(self.unseal.pkcs11)) == (has(oldSelf.unseal) && has(oldSelf.unseal.pkcs11))",message="unseal cannot change between a passphrase, Shamir shares and PKCS #11: the root key was made with the former",fieldPath=".unseal"
 type VaultServiceSpec struct {
 	common.ServiceSpec `json:",inline"`
 
-	// unseal is where the key comes from that all others are under; by default a passphrase that the operator makes
-	// once and keeps in the Secret <platform>-vault-unseal. Without it no secret can be read: keep a copy elsewhere.
+	// unseal is the source of the root key, which encrypts all other keys. Defaults to a passphrase that the operator generates
+	// once, in the Secret <platform>-vault-unseal. Without it no secret can be read: keep a copy elsewhere.
 	// +optional
 	Unseal *VaultUnseal `json:"unseal,omitempty"`
 
-	// maxFileSize bounds a secret of type File, which comes and goes as a stream when it has over 1Mi.
+	// maxFileSize limits secrets of type File. Files over 1Mi are streamed.
 	// +kubebuilder:default="64Mi"
 	// +kubebuilder:validation:XValidation:rule="quantity(string(self)).compareTo(quantity('1Mi')) >= 0 && quantity(string(self)).compareTo(quantity('1Gi')) <= 0",message="maxFileSize must be from 1Mi to 1Gi"
 	// +optional
@@ -33,12 +33,12 @@ type VaultUnseal struct {
 	// +optional
 	SecretRef *PassphraseReference `json:"secretRef,omitempty"`
 
-	// shamir splits the root key into shares, which people hand in over REST after every start.
+	// shamir splits the root key into shares, which people submit over REST after every start.
 	// +optional
 	Shamir *VaultShamir `json:"shamir,omitempty"`
 
-	// pkcs11 lets a key in an HSM unseal: the operator's passphrase is replaced by a random one, which that key wraps and
-	// the database keeps. It needs an image that was built for it, see docs/pkcs11.md.
+	// pkcs11 unseals with a key in an HSM. The key wraps a random passphrase, which is stored in
+	// the database. It needs an image that is built for it, see docs/pkcs11.md.
 	// +optional
 	PKCS11 *VaultPKCS11 `json:"pkcs11,omitempty"`
 }
@@ -57,8 +57,8 @@ type VaultPKCS11 struct {
 	// +required
 	TokenLabel string `json:"tokenLabel,omitempty"`
 
-	// keyLabel finds the key: an AES key that encrypts and decrypts by AES-GCM, or an RSA key pair for OAEP. There must be one
-	// key of the label.
+	// keyLabel finds the key: an AES key that encrypts and decrypts by AES-GCM, or an RSA key pair for OAEP. There must be
+	// exactly one key with the label.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
 	// +required
@@ -74,6 +74,7 @@ type PINReference struct {
 	// name of the Secret.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="!format.dns1123Subdomain().validate(self).hasValue()",message="must be the name of an object: lower-case letters, digits, '-' and '.', without namespace or path"
 	// +required
 	Name string `json:"name,omitempty"`
 
@@ -89,6 +90,7 @@ type PassphraseReference struct {
 	// name of the Secret.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="!format.dns1123Subdomain().validate(self).hasValue()",message="must be the name of an object: lower-case letters, digits, '-' and '.', without namespace or path"
 	// +required
 	Name string `json:"name,omitempty"`
 
@@ -110,7 +112,7 @@ type VaultShamir struct {
 	// +optional
 	Shares int32 `json:"shares,omitempty"`
 
-	// threshold is how many shares unseal.
+	// threshold is the number of shares needed to unseal.
 	// +kubebuilder:default=3
 	// +kubebuilder:validation:Minimum=2
 	// +kubebuilder:validation:Maximum=255
@@ -136,11 +138,11 @@ type VaultService struct {
 	// +optional
 	metav1.ObjectMeta `json:"metadata,omitzero"`
 
-	// spec is what is wanted.
+	// spec is the desired state.
 	// +required
 	Spec VaultServiceSpec `json:"spec,omitzero"`
 
-	// status is what is; observedGeneration is -1 until the operator has looked.
+	// status is the observed state. observedGeneration is -1 before the first pass.
 	// +kubebuilder:default={"observedGeneration":-1}
 	// +optional
 	Status common.ServiceStatus `json:"status,omitzero"`

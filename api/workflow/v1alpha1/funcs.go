@@ -8,18 +8,18 @@ import (
 	common "github.com/itechsmart/operator/api/common/v1alpha1"
 )
 
-// ConditionAccepted is True when the definition was proven, whether or not it can run now.
+// ConditionAccepted is True when the definition is valid, whether or not it can run now.
 const ConditionAccepted = "Accepted"
 
 // Reasons of the conditions of this group.
 const (
-	// ReasonStepTypeUnavailable: a step type whose product is not there yet.
+	// ReasonStepTypeUnavailable: the product of a step type does not exist yet.
 	ReasonStepTypeUnavailable = "StepTypeUnavailable"
-	// ReasonTriggersNotReady: the service cannot take what starts runs; see status.triggers.
+	// ReasonTriggersNotReady: a trigger does not work; see status.triggers.
 	ReasonTriggersNotReady = "TriggersNotReady"
-	// ReasonRunning: the run is under way.
+	// ReasonRunning: the run has not ended.
 	ReasonRunning = "Running"
-	// ReasonFailed: the run has ended, and not well.
+	// ReasonFailed: the run ended without success.
 	ReasonFailed = "Failed"
 )
 
@@ -37,7 +37,7 @@ func (r *WorkflowRun) SetObservedGeneration(generation int64) {
 	r.Status.ObservedGeneration = generation
 }
 
-// Ended tells whether nothing follows the phase.
+// Ended reports whether the phase is final.
 func (p RunPhase) Ended() bool {
 	switch p {
 	case RunSucceeded, RunFailed, RunCancelled, RunTimedOut:

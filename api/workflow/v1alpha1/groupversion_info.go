@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package v1alpha1 is the API group workflow.itechsmart.dev: workflows that
-// survive whatever dies, and their runs.
+// Package v1alpha1 is the API group workflow.itechsmart.dev: durable workflows
+// and their runs.
 // +kubebuilder:object:generate=true
 // +groupName=workflow.itechsmart.dev
 package v1alpha1

@@ -4,9 +4,9 @@ package v1alpha1
 
 import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-// WorkflowStatus is what the operator and the Workflow service found. The runs themselves are in the service.
+// WorkflowStatus is the state that the operator and the Workflow service observe. The runs themselves are in the service.
 type WorkflowStatus struct {
-	// observedGeneration is the generation that the conditions speak of.
+	// observedGeneration is the generation that the conditions report on.
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
@@ -18,23 +18,23 @@ type WorkflowStatus struct {
 	// +optional
 	ServedGeneration int64 `json:"servedGeneration,omitempty"`
 
-	// runs counts them.
+	// runs counts the runs.
 	// +optional
 	Runs RunCounts `json:"runs,omitzero"`
 
-	// lastRun is the one that was started last.
+	// lastRun is the run that was started last.
 	// +optional
 	LastRun *LastRun `json:"lastRun,omitempty"`
 
-	// next is when the next tick of a Scheduled trigger is due.
+	// next is when a Scheduled trigger fires next.
 	// +optional
 	Next *metav1.Time `json:"next,omitempty"`
 
-	// readyTriggers of all, such as 2/3.
+	// readyTriggers is the number of triggers that are ready, of all, such as 2/3.
 	// +optional
 	ReadyTriggers string `json:"readyTriggers,omitempty"`
 
-	// triggers as the service sees them.
+	// triggers has the state of each trigger.
 	// +listType=map
 	// +listMapKey=name
 	// +optional
@@ -47,9 +47,9 @@ type WorkflowStatus struct {
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 }
 
-// RunCounts counts the runs that are kept: see spec.history.
+// RunCounts counts the runs in the history; see spec.history.
 type RunCounts struct {
-	// active runs are under way.
+	// active runs have started and not ended.
 	// +optional
 	Active int64 `json:"active"`
 
@@ -61,7 +61,7 @@ type RunCounts struct {
 	// +optional
 	Succeeded int64 `json:"succeeded"`
 
-	// failed runs, timed out ones included.
+	// failed runs, including those that timed out.
 	// +optional
 	Failed int64 `json:"failed"`
 
@@ -95,11 +95,11 @@ type TriggerStatus struct {
 	// +required
 	Ready bool `json:"ready"`
 
-	// url that a webhook is called at, inside of the cluster.
+	// url of a webhook inside the cluster.
 	// +optional
 	URL string `json:"url,omitempty"`
 
-	// nextFire is the next tick.
+	// nextFire is when the trigger fires next.
 	// +optional
 	NextFire *metav1.Time `json:"nextFire,omitempty"`
 
@@ -107,7 +107,7 @@ type TriggerStatus struct {
 	// +optional
 	LastFired *metav1.Time `json:"lastFired,omitempty"`
 
-	// rejected counts what came and started nothing: wrong signatures, replays, payloads that are too large or wrong.
+	// rejected counts calls and messages that started no run: wrong signatures, replays, and invalid or too large payloads.
 	// +optional
 	Rejected int64 `json:"rejected,omitempty"`
 
@@ -116,7 +116,7 @@ type TriggerStatus struct {
 	Message string `json:"message,omitempty"`
 }
 
-// Workflow is what runs, and what starts it.
+// Workflow defines steps, and the triggers that start runs of them.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
@@ -135,11 +135,12 @@ type Workflow struct {
 	// +optional
 	metav1.ObjectMeta `json:"metadata,omitzero"`
 
-	// spec is what is wanted.
+	// spec is the desired state.
 	// +required
 	Spec WorkflowSpec `json:"spec,omitzero"`
 
-	// status is what is.
+	// status is the observed state. observedGeneration is -1 before the first pass.
+	// +kubebuilder:default={"observedGeneration":-1}
 	// +optional
 	Status WorkflowStatus `json:"status,omitzero"`
 }

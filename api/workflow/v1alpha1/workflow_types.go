@@ -9,11 +9,11 @@ import (
 	common "github.com/itechsmart/operator/api/common/v1alpha1"
 )
 
-// WorkflowSpec is what runs, and what starts it. Texts may hold expressions: ${{ CEL }}, see docs/workflow-language.md.
+// WorkflowSpec defines steps and triggers. Strings may contain expressions: ${{ CEL }}, see docs/workflow-language.md.
 //
 // +kubebuilder:validation:XValidation:rule="self.steps.size() + (has(self.onSuccess) ? self.onSuccess.size() : 0) + (has(self.onFailure) ? self.onFailure.size() : 0) + (has(self.always) ? self.always.size() : 0) <= 100",message="a workflow has at most 100 steps, its handlers included",fieldPath=".steps"
 type WorkflowSpec struct {
-	// suspend keeps triggers from starting runs. Runs that are under way go on.
+	// suspend prevents triggers from starting runs. Runs that have started continue.
 	// +optional
 	Suspend bool `json:"suspend,omitempty"`
 
@@ -21,14 +21,14 @@ type WorkflowSpec struct {
 	// +optional
 	PlatformRef *common.PlatformReference `json:"platformRef,omitempty"`
 
-	// inputs are the values that a run is started with.
+	// inputs of a run.
 	// +listType=map
 	// +listMapKey=name
 	// +kubebuilder:validation:MaxItems=64
 	// +optional
 	Inputs []Input `json:"inputs,omitempty"`
 
-	// connections are the servers that steps and triggers name, with their credentials.
+	// connections are servers for steps and triggers, with their credentials.
 	// +listType=map
 	// +listMapKey=name
 	// +kubebuilder:validation:MaxItems=32
@@ -48,11 +48,11 @@ type WorkflowSpec struct {
 	// +optional
 	Timeout metav1.Duration `json:"timeout,omitzero"`
 
-	// concurrency bounds how many runs are under way at a time.
+	// concurrency limits the number of concurrent runs.
 	// +optional
 	Concurrency *Concurrency `json:"concurrency,omitempty"`
 
-	// steps run as soon as those that they need have ended.
+	// steps run as soon as the steps that they need have ended.
 	// +listType=map
 	// +listMapKey=name
 	// +kubebuilder:validation:MinItems=1
@@ -60,41 +60,41 @@ type WorkflowSpec struct {
 	// +required
 	Steps []Step `json:"steps,omitempty"`
 
-	// onSuccess are steps that run when all others ended well.
+	// onSuccess are steps that run when the run succeeded.
 	// +listType=map
 	// +listMapKey=name
 	// +kubebuilder:validation:MaxItems=16
 	// +optional
 	OnSuccess []Step `json:"onSuccess,omitempty"`
 
-	// onFailure are steps that run when the run failed, was cancelled or had its time.
+	// onFailure are steps that run when the run failed, timed out or was cancelled.
 	// +listType=map
 	// +listMapKey=name
 	// +kubebuilder:validation:MaxItems=16
 	// +optional
 	OnFailure []Step `json:"onFailure,omitempty"`
 
-	// always are steps that run at the end, whatever it is.
+	// always are steps that run at the end in any case.
 	// +listType=map
 	// +listMapKey=name
 	// +kubebuilder:validation:MaxItems=16
 	// +optional
 	Always []Step `json:"always,omitempty"`
 
-	// outputs are what a run gives, by name; they see all steps.
+	// outputs of a run, by name. Their expressions see all steps.
 	// +kubebuilder:validation:MaxProperties=64
 	// +optional
 	Outputs map[string]apiextensionsv1.JSON `json:"outputs,omitempty"`
 
-	// history is how much of the ended runs is kept.
+	// history limits how many runs that have ended are kept.
 	// +kubebuilder:default={}
 	// +optional
 	History History `json:"history,omitzero"`
 }
 
-// Input is one value that a run is started with.
+// Input is one input of a run.
 type Input struct {
-	// name by which expressions see it: inputs.<name>.
+	// name of the input in expressions: inputs.<name>.
 	// +kubebuilder:validation:Pattern=`^[a-zA-Z_][a-zA-Z0-9_]{0,62}$`
 	// +required
 	Name string `json:"name,omitempty"`
@@ -110,25 +110,25 @@ type Input struct {
 	// +optional
 	Description string `json:"description,omitempty"`
 
-	// required inputs must be given.
+	// required is true if the input must be set.
 	// +optional
 	Required bool `json:"required,omitempty"`
 
-	// default is used when nothing is given.
+	// default value.
 	// +optional
 	Default *apiextensionsv1.JSON `json:"default,omitempty"`
 }
 
-// Connection is a server with its credentials, under a name of this workflow.
+// Connection is a server with its credentials.
 // +kubebuilder:validation:XValidation:rule="has(self.backend) == (self.ref.kind == 'Platform')",message="backend must be set when ref.kind is Platform, and only then",fieldPath=".backend"
 type Connection struct {
-	// name that steps and triggers use.
+	// name of the connection for steps and triggers.
 	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`
 	// +required
 	Name string `json:"name,omitempty"`
 
-	// ref names where address and credentials come from. A step of type http takes from a Secret of type http: token, or
-	// username and password, or headers as header.<name>; and uri, below which its URL must be.
+	// ref names the source of the address and the credentials. From a Secret of type http, a step of type http uses token, or
+	// username and password, or headers as header.<name>; and uri, which is the prefix that its URL must have.
 	// +required
 	Ref common.ConnectionReference `json:"ref,omitzero"`
 
@@ -138,7 +138,7 @@ type Connection struct {
 	Backend string `json:"backend,omitempty"`
 }
 
-// TriggerType is what starts runs.
+// TriggerType is the type of a trigger.
 // +kubebuilder:validation:Enum=Manual;Scheduled;Webhook;Event;API
 type TriggerType string
 
@@ -166,75 +166,75 @@ type Trigger struct {
 	// +required
 	Type TriggerType `json:"type,omitempty"`
 
-	// scheduled is a cron line.
+	// scheduled starts runs at the times of a cron schedule.
 	// +optional
 	Scheduled *ScheduledTrigger `json:"scheduled,omitempty"`
 
-	// webhook is a path that a POST to starts a run.
+	// webhook starts a run for each POST to a path.
 	// +optional
 	Webhook *WebhookTrigger `json:"webhook,omitempty"`
 
-	// event are messages that start runs.
+	// event starts a run for each message.
 	// +optional
 	Event *EventTrigger `json:"event,omitempty"`
 
-	// api is how programs start runs.
+	// api lets programs start runs.
 	// +optional
 	API *APITrigger `json:"api,omitempty"`
 
-	// inputs of the run, by name: they see trigger.
+	// inputs of the run, by name. Their expressions see trigger.
 	// +kubebuilder:validation:MaxProperties=64
 	// +optional
 	Inputs map[string]apiextensionsv1.JSON `json:"inputs,omitempty"`
 }
 
-// ScheduledTrigger is a cron line.
+// ScheduledTrigger starts runs at the times of a cron schedule.
 type ScheduledTrigger struct {
-	// cron line of five fields, or @hourly, @daily, @weekly, @monthly, @yearly.
+	// cron schedule with five fields, or @hourly, @daily, @weekly, @monthly, @yearly.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=256
 	// +required
 	Cron string `json:"cron,omitempty"`
 
-	// timeZone that the line is in, such as Europe/Berlin.
+	// timeZone of the schedule, such as Europe/Berlin.
 	// +kubebuilder:default=UTC
 	// +kubebuilder:validation:MaxLength=64
 	// +optional
 	TimeZone string `json:"timeZone,omitempty"`
 
-	// startingDeadline is how late a tick may still start a run; without it missed alone decides.
+	// startingDeadline is how late a run may start. Without it, missed decides.
 	// +kubebuilder:validation:XValidation:rule="duration(self) > duration('0s') && duration(self) <= duration('720h')",message="startingDeadline must be more than 0s and at most 720h"
 	// +optional
 	StartingDeadline *metav1.Duration `json:"startingDeadline,omitempty"`
 
-	// missed says what becomes of ticks that nobody could fire at their time: Skip forgets them, RunOnce makes up for all of
-	// them by one run, RunAll by one run each.
+	// missed controls what happens to times at which no run could be started: Skip ignores them, RunOnce starts one run for all of
+	// them, RunAll one run for each.
 	// +kubebuilder:default=RunOnce
 	// +kubebuilder:validation:Enum=Skip;RunOnce;RunAll
 	// +optional
 	Missed string `json:"missed,omitempty"`
 }
 
-// WebhookTrigger is a path that a POST to starts a run.
+// WebhookTrigger starts a run for each POST to a path.
 type WebhookTrigger struct {
-	// path below /api/v1/webhooks/. The oldest Workflow of the namespace has it when several want it.
+	// path below /api/v1/webhooks/. If several Workflows of the namespace claim it, the oldest one gets it.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=128
 	// +kubebuilder:validation:Pattern=`^[a-z0-9]([a-z0-9._-]*[a-z0-9])?(/[a-z0-9]([a-z0-9._-]*[a-z0-9])?)*$`
 	// +required
 	Path string `json:"path,omitempty"`
 
-	// auth is how a call proves who sent it; without it a token of the API is needed.
+	// auth of calls. Without it an API token is needed.
 	// +optional
 	Auth *WebhookAuth `json:"auth,omitempty"`
 
-	// respond is when the call is answered: Accepted at once, or WaitForResult with the run's outputs.
+	// respond is Accepted, to answer at once, or WaitForResult, to answer with the outputs of the run.
 	// +kubebuilder:default=Accepted
 	// +kubebuilder:validation:Enum=Accepted;WaitForResult
 	// +optional
 	Respond string `json:"respond,omitempty"`
 
-	// maxPayloadBytes bounds the body; so does maxOutputBytes of the Platform.
+	// maxPayloadBytes limits the body, as maxOutputBytes of the service does.
 	// +kubebuilder:default=1048576
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=8388608
@@ -242,10 +242,10 @@ type WebhookTrigger struct {
 	MaxPayloadBytes int64 `json:"maxPayloadBytes,omitempty"`
 }
 
-// WebhookAuth is how a call proves who sent it.
+// WebhookAuth authenticates calls of a webhook.
 type WebhookAuth struct {
-	// hmacSecretRef names the key that bodies are signed with: the headers are X-Timestamp, in seconds since 1970, and
-	// X-Signature-256, sha256= and the hexadecimal HMAC-SHA-256 of the timestamp, a dot and the body.
+	// hmacSecretRef names the key that signs bodies. The headers are X-Timestamp, in seconds since 1970, and
+	// X-Signature-256: sha256= and the hexadecimal HMAC-SHA-256 of the timestamp, a dot and the body.
 	// +required
 	HMACSecretRef HMACSecretReference `json:"hmacSecretRef,omitzero"`
 }
@@ -253,7 +253,7 @@ type WebhookAuth struct {
 // HMACSecretReference names a key in a Secret of the same namespace, or in the destination of a vault Secret.
 // +kubebuilder:validation:XValidation:rule="self.kind != 'Platform'",message="kind must be Secret or VaultSecret",fieldPath=".kind"
 type HMACSecretReference struct {
-	// kind of what is named: Secret or VaultSecret.
+	// kind of the object: Secret or VaultSecret.
 	// +kubebuilder:default=Secret
 	// +optional
 	Kind common.ConnectionKind `json:"kind,omitempty"`
@@ -261,6 +261,7 @@ type HMACSecretReference struct {
 	// name of the Secret.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="!format.dns1123Subdomain().validate(self).hasValue()",message="must be the name of an object: lower-case letters, digits, '-' and '.', without namespace or path"
 	// +required
 	Name string `json:"name,omitempty"`
 
@@ -271,7 +272,7 @@ type HMACSecretReference struct {
 	Key string `json:"key,omitempty"`
 }
 
-// EventTrigger are messages that start runs.
+// EventTrigger starts a run for each message.
 // +kubebuilder:validation:XValidation:rule="has(self.connectionRef) == (self.source != 'kubernetes')",message="connectionRef must be set for rabbitmq and kafka, and only then",fieldPath=".connectionRef"
 type EventTrigger struct {
 	// source of the messages.
@@ -289,18 +290,18 @@ type EventTrigger struct {
 	// +required
 	Name string `json:"name,omitempty"`
 
-	// filter is a CEL expression over trigger: a message for which it is false starts nothing.
+	// filter is a CEL expression over trigger. A message for which it is false starts no run.
 	// +kubebuilder:validation:MaxLength=16384
 	// +optional
 	Filter string `json:"filter,omitempty"`
 
-	// dedupeKey is a CEL expression over trigger that gives a text: of messages with the same text one starts a run.
+	// dedupeKey is a CEL expression over trigger that returns a string. Of messages with the same string, only one starts a run.
 	// +kubebuilder:validation:MaxLength=16384
 	// +optional
 	DedupeKey string `json:"dedupeKey,omitempty"`
 
-	// maxPayloadBytes bounds a message; so does maxOutputBytes of the Platform. A larger one is counted in status, and starts
-	// nothing.
+	// maxPayloadBytes limits a message, as maxOutputBytes of the service does. A larger one is counted in status and starts
+	// no run.
 	// +kubebuilder:default=1048576
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=8388608
@@ -308,61 +309,61 @@ type EventTrigger struct {
 	MaxPayloadBytes int64 `json:"maxPayloadBytes,omitempty"`
 }
 
-// LocalReference names something of this workflow.
+// LocalReference names a connection of this workflow.
 type LocalReference struct {
-	// name of it.
+	// name of the connection.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
 	// +required
 	Name string `json:"name,omitempty"`
 }
 
-// APITrigger is how programs start runs.
+// APITrigger lets programs start runs.
 type APITrigger struct {
-	// idempotencyKeyHeader is the header whose value makes a start count once.
+	// idempotencyKeyHeader is the header with the idempotency key.
 	// +kubebuilder:default=Idempotency-Key
 	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9][A-Za-z0-9-]{0,63}$`
 	// +optional
 	IdempotencyKeyHeader string `json:"idempotencyKeyHeader,omitempty"`
 }
 
-// Concurrency bounds how many runs with the same key are under way at a time.
+// Concurrency limits the number of concurrent runs with the same key.
 type Concurrency struct {
-	// max runs at a time.
+	// max is the number of concurrent runs.
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=10000
 	// +required
 	Max int32 `json:"max,omitempty"`
 
-	// policy says what becomes of one more: it is queued, refused, or takes the place of the oldest.
+	// policy for one more run: it is queued, rejected, or replaces the oldest.
 	// +kubebuilder:default=Queue
 	// +kubebuilder:validation:Enum=Queue;Skip;CancelPrevious
 	// +optional
 	Policy string `json:"policy,omitempty"`
 
-	// key is a CEL expression over inputs and trigger that gives a text; without it all runs count together.
+	// key is a CEL expression over inputs and trigger that returns a string. Without it all runs have the same key.
 	// +kubebuilder:validation:MaxLength=16384
 	// +optional
 	Key string `json:"key,omitempty"`
 }
 
-// History is how much of the ended runs is kept.
+// History limits how many runs that have ended are kept.
 type History struct {
-	// successful runs.
+	// successful is the number of successful runs.
 	// +kubebuilder:default=10
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=10000
 	// +optional
 	Successful *int32 `json:"successful,omitempty"`
 
-	// failed runs, cancelled and timed out ones included.
+	// failed is the number of failed runs, including those that timed out or were cancelled.
 	// +kubebuilder:default=10
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=10000
 	// +optional
 	Failed *int32 `json:"failed,omitempty"`
 
-	// ttl is how long an ended run is kept at most.
+	// ttl is how long a run is kept after it has ended.
 	// +kubebuilder:default="168h"
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1m') && duration(self) <= duration('87600h')",message="ttl must be from 1m to 87600h"
 	// +optional
@@ -372,20 +373,20 @@ type History struct {
 // Step is one step.
 // +kubebuilder:validation:XValidation:rule="!has(self.needs) || !(self.name in self.needs)",message="a step cannot need itself",fieldPath=".needs"
 type Step struct {
-	// name by which others need it, and expressions see it: steps.<name>.
+	// name of the step in needs, and in expressions: steps.<name>.
 	// +kubebuilder:validation:MaxLength=63
 	// +kubebuilder:validation:Pattern=`^[a-z]([a-z0-9_-]*[a-z0-9_])?$`
 	// +required
 	Name string `json:"name,omitempty"`
 
-	// needs are the steps that must have ended before.
+	// needs are the steps that must end before.
 	// +listType=set
 	// +kubebuilder:validation:MaxItems=99
 	// +kubebuilder:validation:items:MaxLength=63
 	// +optional
 	Needs []string `json:"needs,omitempty"`
 
-	// when is a CEL expression that gives a bool; the step is skipped when it is false.
+	// when is a CEL expression that returns a bool. The step is skipped if it is false.
 	// +kubebuilder:validation:MaxLength=16384
 	// +optional
 	When string `json:"when,omitempty"`
@@ -396,7 +397,7 @@ type Step struct {
 	// +required
 	Type string `json:"type,omitempty"`
 
-	// with is the configuration of the type.
+	// with configures the step, depending on its type.
 	// +optional
 	With *apiextensionsv1.JSON `json:"with,omitempty"`
 
@@ -404,7 +405,7 @@ type Step struct {
 	// +optional
 	ForEach *ForEach `json:"forEach,omitempty"`
 
-	// timeout of one attempt; without it the run's timeout is all.
+	// timeout of one attempt. Without it, only the timeout of the run applies.
 	// +kubebuilder:validation:XValidation:rule="duration(self) > duration('0s') && duration(self) <= duration('720h')",message="timeout must be more than 0s and at most 720h"
 	// +optional
 	Timeout *metav1.Duration `json:"timeout,omitempty"`
@@ -413,13 +414,13 @@ type Step struct {
 	// +optional
 	Retry *Retry `json:"retry,omitempty"`
 
-	// onError says what a failed step does to its run: Fail, or Continue as if it had ended well.
+	// onError is what a failed step does to its run: Fail, or Continue as if the step had succeeded.
 	// +kubebuilder:default=Fail
 	// +kubebuilder:validation:Enum=Fail;Continue
 	// +optional
 	OnError string `json:"onError,omitempty"`
 
-	// outputs are values by name, which see result, the step's output.
+	// outputs of the step, by name. Their expressions see result, the output of the step.
 	// +kubebuilder:validation:MaxProperties=64
 	// +optional
 	Outputs map[string]apiextensionsv1.JSON `json:"outputs,omitempty"`
@@ -427,11 +428,11 @@ type Step struct {
 
 // ForEach runs a step once for each item of a list.
 type ForEach struct {
-	// items is a list, or a text ${{ CEL }} that gives one; at most 1,000.
+	// items is a list, or a string ${{ CEL }} that returns one; at most 1,000.
 	// +required
 	Items *apiextensionsv1.JSON `json:"items,omitempty"`
 
-	// parallelism is how many items run at a time.
+	// parallelism is the number of items that run concurrently.
 	// +kubebuilder:default=10
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=100
@@ -441,7 +442,7 @@ type ForEach struct {
 
 // Retry repeats failed attempts.
 type Retry struct {
-	// attempts in all.
+	// attempts is the maximum number of attempts.
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=20
 	// +required
@@ -452,12 +453,12 @@ type Retry struct {
 	// +optional
 	Delay metav1.Duration `json:"delay,omitzero"`
 
-	// maxDelay bounds the delay, which grows.
+	// maxDelay limits the delay.
 	// +kubebuilder:default="5m"
 	// +optional
 	MaxDelay metav1.Duration `json:"maxDelay,omitzero"`
 
-	// factor by which the delay grows, as a decimal number from 1 to 10.
+	// factor by which the delay grows, a decimal number from 1 to 10.
 	// +kubebuilder:default=2
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=10

@@ -7,7 +7,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// RunPhase is where a run is.
+// RunPhase is the phase of a run.
 // +kubebuilder:validation:Enum=Queued;Running;Waiting;Succeeded;Failed;Cancelled;TimedOut
 type RunPhase string
 
@@ -32,21 +32,21 @@ type WorkflowRunSpec struct {
 	// +required
 	WorkflowRef WorkflowReference `json:"workflowRef,omitzero"`
 
-	// inputs of the run, by name. They are read once, when the run is started.
+	// inputs of the run, by name. They are read once, when the run starts.
 	// +kubebuilder:validation:Type=object
 	// +kubebuilder:pruning:PreserveUnknownFields
 	// +optional
 	Inputs *apiextensionsv1.JSON `json:"inputs,omitempty"`
 
-	// rerun repeats a run from a step on, with its recorded inputs and definition.
+	// rerun repeats an earlier run from a step on, with the recorded inputs and definition.
 	// +optional
 	Rerun *Rerun `json:"rerun,omitempty"`
 
-	// cancel ends the run; its handlers still run.
+	// cancel ends the run. Its handlers still run.
 	// +optional
 	Cancel bool `json:"cancel,omitempty"`
 
-	// ttlAfterFinished is how long the WorkflowRun is kept when the run has ended; without it the Workflow's history decides.
+	// ttlAfterFinished is how long the WorkflowRun is kept after the run has ended. Defaults to the history of the Workflow.
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s') && duration(self) <= duration('8760h')",message="ttlAfterFinished must be from 0s to 8760h"
 	// +optional
 	TTLAfterFinished *metav1.Duration `json:"ttlAfterFinished,omitempty"`
@@ -57,6 +57,7 @@ type WorkflowReference struct {
 	// name of the Workflow.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="!format.dns1123Subdomain().validate(self).hasValue()",message="must be the name of an object: lower-case letters, digits, '-' and '.', without namespace or path"
 	// +required
 	Name string `json:"name,omitempty"`
 }
@@ -69,16 +70,16 @@ type Rerun struct {
 	// +required
 	Run string `json:"run,omitempty"`
 
-	// fromStep is the first step that runs again; what does not come after it keeps its outcome.
+	// fromStep is the first step that runs again. Steps that do not depend on it keep their outcome.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
 	// +required
 	FromStep string `json:"fromStep,omitempty"`
 }
 
-// WorkflowRunStatus is the run as the Workflow service tells it. Its history and outputs are in the service.
+// WorkflowRunStatus is the state of the run that the Workflow service reports. Its history and outputs are in the service.
 type WorkflowRunStatus struct {
-	// observedGeneration is the generation that the conditions speak of.
+	// observedGeneration is the generation that the conditions report on.
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
@@ -86,7 +87,7 @@ type WorkflowRunStatus struct {
 	// +optional
 	Run string `json:"run,omitempty"`
 
-	// workflowGeneration is the generation of the Workflow that the run began with, and finishes on.
+	// workflowGeneration is the generation of the Workflow that the run uses from start to end.
 	// +optional
 	WorkflowGeneration int64 `json:"workflowGeneration,omitempty"`
 
@@ -94,7 +95,7 @@ type WorkflowRunStatus struct {
 	// +optional
 	Phase RunPhase `json:"phase,omitempty"`
 
-	// step is the one that runs or waits, or that the run failed at.
+	// step that runs or waits, or at which the run failed.
 	// +optional
 	Step string `json:"step,omitempty"`
 
@@ -102,7 +103,7 @@ type WorkflowRunStatus struct {
 	// +optional
 	StartedAt *metav1.Time `json:"startedAt,omitempty"`
 
-	// finishedAt is when it ended.
+	// finishedAt is when the run ended.
 	// +optional
 	FinishedAt *metav1.Time `json:"finishedAt,omitempty"`
 
@@ -110,18 +111,18 @@ type WorkflowRunStatus struct {
 	// +optional
 	Duration string `json:"duration,omitempty"`
 
-	// message is why the run did not succeed.
+	// message says why the run did not succeed.
 	// +optional
 	Message string `json:"message,omitempty"`
 
-	// conditions are Ready (the run ended well), Reconciling, Stalled.
+	// conditions are Ready (the run succeeded), Reconciling and Stalled.
 	// +listType=map
 	// +listMapKey=type
 	// +optional
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 }
 
-// WorkflowRun starts one run of a Workflow, for GitOps and kubectl; the service has the others.
+// WorkflowRun starts one run of a Workflow, for GitOps and kubectl.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
@@ -139,11 +140,12 @@ type WorkflowRun struct {
 	// +optional
 	metav1.ObjectMeta `json:"metadata,omitzero"`
 
-	// spec is what is wanted.
+	// spec is the desired state.
 	// +required
 	Spec WorkflowRunSpec `json:"spec,omitzero"`
 
-	// status is what is.
+	// status is the observed state. observedGeneration is -1 before the first pass.
+	// +kubebuilder:default={"observedGeneration":-1}
 	// +optional
 	Status WorkflowRunStatus `json:"status,omitzero"`
 }

@@ -14,7 +14,7 @@ const Product = "workflow"
 // GetConditions returns the list to change in place.
 func (s *WorkflowService) GetConditions() *[]metav1.Condition { return &s.Status.Conditions }
 
-// SetObservedGeneration records which generation the status speaks of.
+// SetObservedGeneration records the generation that the status reports on.
 func (s *WorkflowService) SetObservedGeneration(generation int64) {
 	s.Status.ObservedGeneration = generation
 }

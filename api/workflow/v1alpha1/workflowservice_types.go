@@ -8,17 +8,17 @@ import (
 	common "github.com/itechsmart/operator/api/common/v1alpha1"
 )
 
-// WorkflowServiceSpec is how a Platform's Workflow service and the workers of its steps run.
+// WorkflowServiceSpec configures the Workflow service of a Platform, and the workers that run steps.
 type WorkflowServiceSpec struct {
 	common.ServiceSpec `json:",inline"`
 
-	// worker is how the steps' workers run.
+	// worker configures the workers that run steps.
 	// +kubebuilder:default={}
 	// +optional
 	Worker WorkflowWorker `json:"worker,omitzero"`
 
-	// maxOutputBytes bounds the output of one step, and, up to 8 MiB, the inputs of a run. With the Platform's backend
-	// objectStorage it may be up to 64 MiB, else up to 8 MiB.
+	// maxOutputBytes limits the output of one step and, up to 8 MiB, the inputs of a run. It may be up to 64 MiB if the Platform has
+	// the backend objectStorage, else up to 8 MiB.
 	// +kubebuilder:default=262144
 	// +kubebuilder:validation:Minimum=1024
 	// +kubebuilder:validation:Maximum=67108864
@@ -26,11 +26,11 @@ type WorkflowServiceSpec struct {
 	MaxOutputBytes int32 `json:"maxOutputBytes,omitempty"`
 }
 
-// WorkflowWorker is how the steps' workers run.
+// WorkflowWorker configures the workers that run steps.
 type WorkflowWorker struct {
 	common.WorkerSpec `json:",inline"`
 
-	// slots is how many steps a worker runs at a time.
+	// slots is the number of steps that a worker runs concurrently.
 	// +kubebuilder:default=100
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=1000
@@ -56,11 +56,11 @@ type WorkflowService struct {
 	// +optional
 	metav1.ObjectMeta `json:"metadata,omitzero"`
 
-	// spec is what is wanted.
+	// spec is the desired state.
 	// +required
 	Spec WorkflowServiceSpec `json:"spec,omitzero"`
 
-	// status is what is; observedGeneration is -1 until the operator has looked.
+	// status is the observed state. observedGeneration is -1 before the first pass.
 	// +kubebuilder:default={"observedGeneration":-1}
 	// +optional
 	Status common.ServiceStatus `json:"status,omitzero"`

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package admission answers the API server's question whether a resource may be, before it is: what a schema and CEL rules
-// cannot tell. It keeps its own certificate. Conditions tell the same, so that a resource which came while nobody answered
-// is not taken for a good one.
+// Package admission serves the validating webhooks, and renews their certificate. They reject what package validation finds.
+// Conditions report the same, for resources that were created while the webhooks were down.
 package admission
 
 import (
@@ -28,15 +27,13 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/webhook"
-	ctrladmission "sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 )
 
-var errNone = errors.New("the webhooks have no certificate yet")
+var errNoCertificate = errors.New("the webhooks have no certificate yet")
 
 // Options of the webhooks.
 type Options struct {
-	// Name is that of the ValidatingWebhookConfiguration and of the Secret that the certificate is kept in; empty: there are
-	// no webhooks.
+	// Name of the ValidatingWebhookConfiguration, and of the Secret with the certificate.
 	Name string
 	// Namespace is the Secret's.
 	Namespace string
@@ -48,101 +45,101 @@ type Options struct {
 	Now func() time.Time
 }
 
-// Keeper keeps the certificate that the webhooks are served with, and tells the API server whom to trust.
-type Keeper struct {
+// Server serves the webhooks. It renews their certificate, and writes its authority into the ValidatingWebhookConfiguration.
+type Server struct {
 	options Options
 	live    client.Reader
 	client  client.Client
-	held    atomic.Pointer[identity]
+	current atomic.Pointer[identity]
 }
 
-// New prepares the webhooks of a manager whose server is Server's.
-func New(o Options) *Keeper {
+// New returns a Server. Configure and Setup connect it to a manager.
+func New(o Options) *Server {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &Keeper{options: o}
+	return &Server{options: o}
 }
 
-// Serve makes a manager serve the webhooks, and hold no configuration but theirs.
-func (k *Keeper) Serve(o *manager.Options) {
-	o.WebhookServer = webhook.NewServer(webhook.Options{Port: k.options.Port, TLSOpts: []func(*tls.Config){func(c *tls.Config) {
+// Configure makes a manager serve the webhooks, and cache no other ValidatingWebhookConfiguration.
+func (s *Server) Configure(o *manager.Options) {
+	o.WebhookServer = webhook.NewServer(webhook.Options{Port: s.options.Port, TLSOpts: []func(*tls.Config){func(c *tls.Config) {
 		c.MinVersion = tls.VersionTLS12
 		c.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-			if held := k.held.Load(); held != nil {
-				return held.serving, nil
+			if found := s.current.Load(); found != nil {
+				return found.serving, nil
 			}
-			return nil, errNone
+			return nil, errNoCertificate
 		}
 	}}})
-	o.Cache.ByObject[&admissionv1.ValidatingWebhookConfiguration{}] = cache.ByObject{Field: fields.OneTermEqualSelector("metadata.name", k.options.Name)}
+	o.Cache.ByObject[&admissionv1.ValidatingWebhookConfiguration{}] = cache.ByObject{Field: fields.OneTermEqualSelector("metadata.name", s.options.Name)}
 }
 
-// Setup begins to keep the certificate. Every manager does, whoever leads: each serves.
-func (k *Keeper) Setup(mgr ctrl.Manager) error {
-	k.live, k.client = mgr.GetAPIReader(), mgr.GetClient()
+// Setup adds the controller of the certificate. It runs in every replica of the manager, since each serves the webhooks.
+func (s *Server) Setup(mgr ctrl.Manager) error {
+	s.live, s.client = mgr.GetAPIReader(), mgr.GetClient()
 	everywhere := false
 	err := ctrl.NewControllerManagedBy(mgr).For(&admissionv1.ValidatingWebhookConfiguration{}).Named("webhooks").
-		WithOptions(controller.Options{NeedLeaderElection: &everywhere, MaxConcurrentReconciles: 1}).Complete(k)
+		WithOptions(controller.Options{NeedLeaderElection: &everywhere, MaxConcurrentReconciles: 1}).Complete(s)
 	if err != nil {
-		return fmt.Errorf("keeper of the webhooks' certificate: %w", err)
+		return fmt.Errorf("controller of the webhooks' certificate: %w", err)
 	}
 	return nil
 }
 
-// Ready is an error until there is a certificate to serve with.
-func (k *Keeper) Ready(*http.Request) error {
-	if k.held.Load() == nil {
-		return errNone
+// Ready returns an error until there is a certificate to serve with.
+func (s *Server) Ready(*http.Request) error {
+	if s.current.Load() == nil {
+		return errNoCertificate
 	}
 	return nil
 }
 
-// Reconcile makes certificate and configuration agree. Of managers that make a certificate at once the first one wins, and
-// the others take what it made.
-func (k *Keeper) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
-	if request.Name != k.options.Name {
+// Reconcile makes certificate and configuration agree. When several managers issue a certificate at once, the first one wins and
+// the others use its certificate.
+func (s *Server) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
+	if request.Name != s.options.Name {
 		return reconcile.Result{}, nil
 	}
-	held, err := k.identity(ctx)
+	found, err := s.identity(ctx)
 	if err != nil {
 		return reconcile.Result{}, fmt.Errorf("certificate of the webhooks: %w", err)
 	}
-	k.held.Store(held)
-	if err := k.trust(ctx, held.authorities); err != nil {
-		return reconcile.Result{}, fmt.Errorf("ValidatingWebhookConfiguration %s: %w", k.options.Name, err)
+	s.current.Store(found)
+	if err := s.trust(ctx, found.authorities); err != nil {
+		return reconcile.Result{}, fmt.Errorf("ValidatingWebhookConfiguration %s: %w", s.options.Name, err)
 	}
-	return reconcile.Result{RequeueAfter: max(held.renew.Sub(k.options.Now()), time.Second)}, nil
+	return reconcile.Result{RequeueAfter: max(found.renew.Sub(s.options.Now()), time.Second)}, nil
 }
 
-// identity is what the Secret holds, made anew where that does not serve.
-func (k *Keeper) identity(ctx context.Context) (*identity, error) {
-	now := k.options.Now()
+// identity returns the certificate in the Secret. It issues a new one when that is invalid or due for renewal.
+func (s *Server) identity(ctx context.Context) (*identity, error) {
+	now := s.options.Now()
 	var secret corev1.Secret
-	key := client.ObjectKey{Namespace: k.options.Namespace, Name: k.options.Name}
-	if err := k.live.Get(ctx, key, &secret); err != nil {
+	key := client.ObjectKey{Namespace: s.options.Namespace, Name: s.options.Name}
+	if err := s.live.Get(ctx, key, &secret); err != nil {
 		return nil, err
 	}
-	held, err := read(secret.Data, now, k.options.Hosts)
-	if err == nil && now.Before(held.renew) {
-		return held, nil
+	found, err := read(secret.Data, now, s.options.Hosts)
+	if err == nil && now.Before(found.renew) {
+		return found, nil
 	}
 	if err != nil && len(secret.Data) > 0 {
-		log.FromContext(ctx).Info("the webhooks' certificate is made anew", "secret", key.String(), "reason", err.Error())
+		log.FromContext(ctx).Info("issuing a new certificate for the webhooks", "secret", key.String(), "reason", err.Error())
 	}
-	if secret.Data, err = issue(now, k.options.Hosts, secret.Data[keyAuthorities]); err != nil {
+	if secret.Data, err = issue(now, s.options.Hosts, secret.Data[keyAuthorities]); err != nil {
 		return nil, err
 	}
-	if err := k.client.Update(ctx, &secret); err != nil { // a conflict: another manager was faster
+	if err := s.client.Update(ctx, &secret); err != nil { // a conflict: another manager was faster
 		return nil, err
 	}
-	return read(secret.Data, now, k.options.Hosts)
+	return read(secret.Data, now, s.options.Hosts)
 }
 
-// trust writes the authorities where they are not so yet.
-func (k *Keeper) trust(ctx context.Context, authorities []byte) error {
+// trust writes the authorities into the ValidatingWebhookConfiguration.
+func (s *Server) trust(ctx context.Context, authorities []byte) error {
 	var found admissionv1.ValidatingWebhookConfiguration
-	if err := k.client.Get(ctx, client.ObjectKey{Name: k.options.Name}, &found); err != nil {
+	if err := s.client.Get(ctx, client.ObjectKey{Name: s.options.Name}, &found); err != nil {
 		return client.IgnoreNotFound(err)
 	}
 	wanted := found.DeepCopy()
@@ -152,37 +149,10 @@ func (k *Keeper) trust(ctx context.Context, authorities []byte) error {
 	if equality.Semantic.DeepEqual(found.Webhooks, wanted.Webhooks) {
 		return nil
 	}
-	err := k.client.Patch(ctx, wanted, client.MergeFromWithOptions(&found, client.MergeFromWithOptimisticLock{}))
+	err := s.client.Patch(ctx, wanted, client.MergeFromWithOptions(&found, client.MergeFromWithOptimisticLock{}))
 	if apierrors.IsConflict(err) {
-		log.FromContext(ctx).V(1).Info("somebody else wrote the configuration; its change comes back")
+		log.FromContext(ctx).V(1).Info("the ValidatingWebhookConfiguration changed meanwhile; its watch event starts another pass")
 		return nil
 	}
 	return err
-}
-
-// Validate lets check answer for resources of T, when one is made and when its specification changes: what is there already
-// can be labeled and deleted, whatever an older version let through.
-func Validate[T client.Object](mgr ctrl.Manager, like T, check func(context.Context, T) error) error {
-	err := ctrl.NewWebhookManagedBy(mgr, like).WithValidator(validator[T](check)).Complete()
-	if err != nil {
-		return fmt.Errorf("webhook: %w", err)
-	}
-	return nil
-}
-
-type validator[T client.Object] func(context.Context, T) error
-
-func (v validator[T]) ValidateCreate(ctx context.Context, obj T) (ctrladmission.Warnings, error) {
-	return nil, v(ctx, obj)
-}
-
-func (v validator[T]) ValidateUpdate(ctx context.Context, was, is T) (ctrladmission.Warnings, error) {
-	if was.GetGeneration() == is.GetGeneration() || is.GetDeletionTimestamp() != nil {
-		return nil, nil
-	}
-	return nil, v(ctx, is)
-}
-
-func (v validator[T]) ValidateDelete(context.Context, T) (ctrladmission.Warnings, error) {
-	return nil, nil
 }

@@ -37,8 +37,8 @@ type identity struct {
 	renew       time.Time
 }
 
-// issue makes a certificate for hosts, and an authority for it alone, whose key nobody keeps. before are the authorities
-// that go on to be trusted.
+// issue returns a certificate for hosts, and an authority that signs it alone, whose key is discarded. before are the authorities
+// that stay trusted.
 func issue(now time.Time, hosts []string, before []byte) (map[string][]byte, error) {
 	authority, authorityKey, err := sign(&x509.Certificate{
 		Subject: pkix.Name{CommonName: "itechsmart webhook authority"}, IsCA: true, BasicConstraintsValid: true,
@@ -98,7 +98,7 @@ func encode(kind string, der []byte) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
 }
 
-// certificates are those of a PEM text.
+// certificates returns the certificates of a PEM text.
 func certificates(text []byte) []*x509.Certificate {
 	var out []*x509.Certificate
 	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
@@ -109,7 +109,7 @@ func certificates(text []byte) []*x509.Certificate {
 	return out
 }
 
-// valid is those certificates whose time is not over.
+// valid returns those certificates whose time is not over.
 func valid(text []byte, now time.Time) []byte {
 	var out bytes.Buffer
 	for _, c := range certificates(text) {

@@ -272,9 +272,9 @@ func asUnstructured(obj client.Object, gvk schema.GroupVersionKind) (*unstructur
 }
 
 // Prune deletes the owner's children that keep does not name. Keys are "Kind/name".
-func (a *Applier) Prune(ctx context.Context, owner client.Object, keep map[string]bool) error {
+func (a *Applier) Prune(ctx context.Context, owner client.Object, retain map[string]bool) error {
 	return a.each(ctx, owner, func(kind string, child client.Object) error {
-		if keep[kind+"/"+child.GetName()] {
+		if retain[kind+"/"+child.GetName()] {
 			return nil
 		}
 		return a.delete(ctx, kind, child)

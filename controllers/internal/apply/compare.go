@@ -11,7 +11,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// clean removes what nobody has set on a typed object: null values and the server's own fields. What is left is exactly
+// clean removes unset fields of a typed object: null values and the server's own fields. What is left is exactly
 // what we want to own.
 func clean(content map[string]any) {
 	delete(content, "status")

@@ -59,7 +59,7 @@ func (t Target) String() string {
 	return strings.Join(parts, "/")
 }
 
-// ParseTarget is the inverse of Target.String. ok is false when text names no target.
+// ParseTarget returns the inverse of Target.String. ok is false when text names no target.
 func ParseTarget(text string) (t Target, ok bool) {
 	parts := strings.Split(text, "/")
 	platform := parts[0] == string(common.ConnectionPlatform)

@@ -23,7 +23,7 @@ import (
 
 // Field indexes of resources by the objects that they name, as "namespace/name".
 const (
-	// IndexSecrets indexes the core Secrets that somebody else created.
+	// IndexSecrets indexes the core Secrets that users created.
 	IndexSecrets = "spec.secrets"
 	// IndexVault indexes the vault Secrets.
 	IndexVault = "spec.vaultSecrets"

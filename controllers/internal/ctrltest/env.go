@@ -171,7 +171,7 @@ func Start(t testing.TB, cfg *rest.Config, options setup.Options, sets ...func(*
 		Controller: config.Controller{SkipNameValidation: &yes},
 	}
 	if options.Webhooks != nil {
-		options.Webhooks.Serve(&managed)
+		options.Webhooks.Configure(&managed)
 	}
 	mgr, err := ctrl.NewManager(late(cfg), managed)
 	if err != nil {

@@ -61,7 +61,7 @@ func (r *Requests) note(req *http.Request) {
 	}
 }
 
-// Refuse answers the next such request, "METHOD path", with a conflict, as if somebody had just changed the object.
+// Refuse answers the next request of this kind, "METHOD path", with a conflict, as after a concurrent change.
 func (r *Requests) Refuse(line string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -19,7 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/source"
 )
 
-// Retry is how often a missing CustomResourceDefinition is looked for.
+// Retry is the interval at which a missing CustomResourceDefinition is looked up.
 const Retry = time.Minute
 
 // Kind is a kind that may not be installed, with its versions by preference.
@@ -28,7 +28,7 @@ type Kind struct {
 	Versions    []string
 }
 
-// GroupKind is the kind without a version.
+// GroupKind returns the kind without a version.
 func (k Kind) GroupKind() schema.GroupKind { return schema.GroupKind{Group: k.Group, Kind: k.Kind} }
 
 // Kinds starts the watches of one controller.

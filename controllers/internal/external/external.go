@@ -3,7 +3,7 @@
 // Package external reconciles objects in backing systems: topics, tables,
 // queues. A kind supplies a Driver. An annotation of the owner claims an object
 // before it is created, so that a crash at any point neither orphans an object
-// nor drops one that somebody else created.
+// nor drops one that it did not create.
 package external
 
 import (
@@ -101,7 +101,7 @@ func (o Owner) Claim(ctx context.Context, added ...Claim) error {
 	return o.write(ctx, claims, true)
 }
 
-// Release removes claims of objects that are gone, or that turned out to be somebody else's.
+// Release removes the claims of objects that do not exist, or that another owner created.
 func (o Owner) Release(ctx context.Context, removed ...Claim) error {
 	claims, err := o.Claims()
 	if err != nil {
@@ -136,7 +136,7 @@ func (o Owner) write(ctx context.Context, claims []Claim, guard bool) error {
 	})
 }
 
-// Plan is what Diff found to do for the objects of one kind on one connection.
+// Plan has the changes that Diff found for the objects of one kind on one connection.
 type Plan interface {
 	// claims returns what the owner has to claim before anything is created.
 	claims() []Claim

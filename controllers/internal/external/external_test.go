@@ -24,7 +24,7 @@ import (
 // server is a backing system of named objects with a size.
 type server struct {
 	objects map[string]int
-	// before runs before a create, to play somebody else or a crash.
+	// before runs before a create, to simulate another client or a crash.
 	before func(name string) error
 }
 

@@ -78,7 +78,7 @@ func (l *Lately[K]) DoneFor(key K, sum string, interval time.Duration) {
 	l.put(key, finding{sum: sum, until: l.Now().Add(interval)})
 }
 
-// Assume is DoneFor for what somebody else found, such as the manager before this one. It does nothing when the key is
+// Assume is DoneFor for what another process found, such as the manager before this one. It does nothing when the key is
 // known. The finding is of a random age, so that the first comparisons of a new manager spread over the interval; with an
 // interval of zero it holds until the sum differs.
 func (l *Lately[K]) Assume(key K, sum string, interval time.Duration) {

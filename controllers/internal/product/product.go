@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package product is what the manager knows of a product. The list of them is controllers.Products.
+// Package product describes a product to the manager. controllers.Products lists all of them.
 package product
 
 import (
@@ -8,6 +8,7 @@ import (
 
 	"github.com/itechsmart/operator/controllers/internal/service"
 	"github.com/itechsmart/operator/controllers/internal/setup"
+	"github.com/itechsmart/operator/controllers/internal/validation"
 )
 
 // Product is all that the manager knows of one product.
@@ -20,11 +21,21 @@ type Product struct {
 	Setup func(*setup.Deps) error
 	// Service is its service; nil: it has none.
 	Service *service.Type
+	// Kinds are its other kinds, each with its check.
+	Kinds []validation.Kind
 	// Workers are the programs that its controllers run beside the service and the service's own worker.
 	Workers []string
 }
 
-// Programs are the programs whose images the product's controllers run.
+// Validated returns all its kinds.
+func (p *Product) Validated() []validation.Kind {
+	if p.Service == nil {
+		return p.Kinds
+	}
+	return append([]validation.Kind{p.Service.Validated()}, p.Kinds...)
+}
+
+// Programs returns the programs whose images the product's controllers run.
 func (p *Product) Programs() []string {
 	if p.Service == nil {
 		return p.Workers

@@ -5,7 +5,12 @@ package reconcile
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
+
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	common "github.com/itechsmart/operator/api/common/v1alpha1"
 )
 
 // Waiting is the error of a step that cannot continue before something else has
@@ -36,6 +41,32 @@ func (t *Terminal) Error() string { return t.Reason + ": " + t.Message }
 // Stall returns a Terminal error.
 func Stall(reason, format string, args ...any) error {
 	return &Terminal{Reason: reason, Message: fmt.Sprintf(format, args...)}
+}
+
+// maxInvalid limits the length of a message about invalid fields, so that it fits into an event.
+const maxInvalid = 900
+
+// Invalid returns a Terminal error that lists invalid fields, or nil for none. Of a long list the last fields have no message.
+func Invalid(list field.ErrorList) error {
+	if len(list) == 0 {
+		return nil
+	}
+	var out strings.Builder
+	for i, problem := range list {
+		text := problem.Field
+		if out.Len() < maxInvalid/2 || i == 0 {
+			text += ": " + problem.Detail
+		}
+		if i > 0 {
+			text = "; " + text
+		}
+		if i > 0 && out.Len()+len(text) > maxInvalid {
+			fmt.Fprintf(&out, "; and %d more", len(list)-i)
+			break
+		}
+		out.WriteString(text)
+	}
+	return &Terminal{Reason: common.ReasonInvalidSpec, Message: out.String()}
 }
 
 // Failed is the error of a step whose cause is outside of Kubernetes and may

@@ -75,7 +75,7 @@ type written struct {
 // longestLag bounds the wait for the cache: after a restore of etcd, versions start over.
 const longestLag = time.Minute
 
-// maxStatusDelay is how long the first status write of a new resource is held back while the resource is Reconciling. Most
+// maxStatusDelay is how long the first status write of a new resource is delayed while the resource is Reconciling. Most
 // become Ready sooner, and need one write instead of two. Until then status.observedGeneration is -1, which kstatus reads
 // as in progress.
 const maxStatusDelay = 2 * time.Second
@@ -195,7 +195,7 @@ func unpatched(err error) (ctrl.Result, error) {
 // behindResult gives the cache time to catch up.
 func behindResult() ctrl.Result { return ctrl.Result{RequeueAfter: jitter(50 * time.Millisecond)} }
 
-// decide is the one place where an error becomes a requeue.
+// decide returns the one place where an error becomes a requeue.
 func decide(err error, again time.Duration) (ctrl.Result, error) {
 	var waiting *Waiting
 	var terminal *Terminal
@@ -307,7 +307,7 @@ func PatchMetadata(ctx context.Context, c client.Client, obj client.Object, chan
 	if equality.Semantic.DeepEqual(changed, obj) {
 		return nil
 	}
-	// The lock on the resource version keeps a stale cache from reverting somebody's change.
+	// The lock on the resource version keeps a stale cache from reverting another client's change.
 	patch := client.MergeFromWithOptions(obj.DeepCopyObject().(client.Object), client.MergeFromWithOptimisticLock{})
 	if err := c.Patch(ctx, changed, patch); err != nil {
 		return fmt.Errorf("patch metadata: %w", err)

@@ -86,7 +86,7 @@ func TestStaleCacheHidesNothing(t *testing.T) {
 		t.Error("the status says what was, not what is")
 	}
 
-	// Versions that begin anew, after a restore, are not waited for without end.
+	// Versions that begin again, after a restore, are not waited for without end.
 	cached = &stale
 	last := r.wrote[key]
 	last.at = time.Now().Add(-longestLag)

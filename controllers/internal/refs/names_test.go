@@ -22,19 +22,19 @@ import (
 func TestMain(m *testing.M) { ctrltest.Main(m) }
 
 // told collects what the names told of.
-type told struct {
+type wakes struct {
 	mu   sync.Mutex
 	keys []client.ObjectKey
 }
 
-func (t *told) wake(_ context.Context, key client.ObjectKey) []ctrlreconcile.Request {
+func (t *wakes) wake(_ context.Context, key client.ObjectKey) []ctrlreconcile.Request {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.keys = append(t.keys, key)
 	return []ctrlreconcile.Request{{NamespacedName: key}}
 }
 
-func (t *told) count(key client.ObjectKey) int {
+func (t *wakes) count(key client.ObjectKey) int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	count := 0
@@ -51,7 +51,7 @@ func secretIn(namespace, name string) *corev1.Secret {
 }
 
 // watchNames runs a watch, whose source is synced when it returns.
-func watchNames(t *testing.T, cfg *rest.Config, namespaces ...string) (*refs.Names, *told) {
+func watchNames(t *testing.T, cfg *rest.Config, namespaces ...string) (*refs.Names, *wakes) {
 	t.Helper()
 	httpClient, err := rest.HTTPClientFor(cfg)
 	if err != nil {
@@ -61,7 +61,7 @@ func watchNames(t *testing.T, cfg *rest.Config, namespaces ...string) (*refs.Nam
 	if err != nil {
 		t.Fatal(err)
 	}
-	heard := &told{}
+	heard := &wakes{}
 	queue := workqueue.NewTypedRateLimitingQueue(workqueue.DefaultTypedControllerRateLimiter[ctrlreconcile.Request]())
 	source := names.Source(heard.wake)
 	if err := source.Start(t.Context(), queue); err != nil {

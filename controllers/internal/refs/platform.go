@@ -14,7 +14,7 @@ import (
 	"github.com/itechsmart/operator/controllers/internal/reconcile"
 )
 
-// Platform is the one that spec.platformRef names, or the namespace's only one.
+// Platform returns the one that spec.platformRef names, or the namespace's only one.
 func Platform(ctx context.Context, c client.Reader, namespace string, ref *common.PlatformReference) (*platformv1alpha1.Platform, error) {
 	if ref == nil {
 		var platforms platformv1alpha1.PlatformList
@@ -38,7 +38,7 @@ func Platform(ctx context.Context, c client.Reader, namespace string, ref *commo
 	return &platform, nil
 }
 
-// PlatformKey is the index value, for PlatformUsers, of a resource with that spec.platformRef.
+// PlatformKey returns the index value, for PlatformUsers, of a resource with that spec.platformRef.
 func PlatformKey(namespace string, ref *common.PlatformReference) string {
 	if ref == nil {
 		return namespace + "/"

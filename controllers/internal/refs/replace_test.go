@@ -12,7 +12,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// After a gap in the watch the new list tells what came, changed and went in the scope, and nothing of other scopes.
+// After a gap in the watch, the new list yields what was added, changed and deleted in the scope, and nothing of other scopes.
 func TestReplaceTellsTheDifference(t *testing.T) {
 	names, err := NewNames(&rest.Config{}, nil, []string{"a", "b"})
 	if err != nil {
@@ -25,8 +25,8 @@ func TestReplaceTellsTheDifference(t *testing.T) {
 		}
 		return out
 	}
-	told := map[string]int{}
-	names.heard = append(names.heard, func(key client.ObjectKey) { told[key.String()]++ })
+	woken := map[string]int{}
+	names.heard = append(names.heard, func(key client.ObjectKey) { woken[key.String()]++ })
 	replace := func(scope int, versions map[string]string) {
 		t.Helper()
 		if err := names.scopes[scope].Replace(list(names.scopes[scope].namespace, versions), ""); err != nil {
@@ -41,12 +41,12 @@ func TestReplaceTellsTheDifference(t *testing.T) {
 	}
 	replace(1, map[string]string{"same": "1"})
 	<-names.listed
-	if len(told) != 0 {
-		t.Errorf("the first lists told of %v", told)
+	if len(woken) != 0 {
+		t.Errorf("the first lists woke %v", woken)
 	}
 	replace(0, map[string]string{"same": "1", "changed": "2", "come": "1"})
-	if want := map[string]int{"a/changed": 1, "a/gone": 1, "a/come": 1}; !maps.Equal(told, want) {
-		t.Errorf("told of %v, want %v", told, want)
+	if want := map[string]int{"a/changed": 1, "a/gone": 1, "a/come": 1}; !maps.Equal(woken, want) {
+		t.Errorf("woke %v, want %v", woken, want)
 	}
 	for key, want := range map[client.ObjectKey]string{
 		{Namespace: "a", Name: "same"}: "u/1", {Namespace: "a", Name: "changed"}: "u/2", {Namespace: "a", Name: "gone"}: "",

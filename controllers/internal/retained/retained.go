@@ -35,7 +35,7 @@ type Owner struct {
 	Policy common.DeletionPolicy
 }
 
-// Secret is what should exist.
+// Secret is the desired state.
 type Secret struct {
 	Name string
 	Type corev1.SecretType
@@ -92,7 +92,7 @@ func (o Owner) create(ctx context.Context, want Secret) (*corev1.Secret, error) 
 	return secret, nil
 }
 
-// appeared is the error for a Secret that exists and that the cache does not have.
+// appeared returns the error for a Secret that exists and that the cache does not have.
 func (o Owner) appeared(ctx context.Context, want Secret) error {
 	var live corev1.Secret
 	if err := o.Live.Get(ctx, client.ObjectKey{Namespace: o.Object.GetNamespace(), Name: want.Name}, &live); err != nil {
@@ -150,7 +150,7 @@ func (o Owner) adopt(ctx context.Context, secret *corev1.Secret, labels map[stri
 	})
 }
 
-// Value is one key of a Secret, without the line end that `kubectl create secret --from-file` leaves.
+// Value returns one key of a Secret, without the line end that `kubectl create secret --from-file` leaves.
 func Value(secret *corev1.Secret, path, key string) (string, error) {
 	value := strings.TrimRight(string(secret.Data[key]), "\r\n")
 	if value == "" {

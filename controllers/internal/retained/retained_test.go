@@ -20,13 +20,13 @@ import (
 	"github.com/itechsmart/operator/controllers/internal/reconcile"
 )
 
-// owner is a ConfigMap that stands for a resource, with the given objects beside it.
+// owner returns a ConfigMap that stands for a resource, with the given objects beside it.
 func owner(uid types.UID, policy common.DeletionPolicy, objects ...client.Object) Owner {
 	c := fake.NewClientBuilder().WithObjects(objects...).Build()
 	return Owner{Client: c, Live: c, Policy: policy, Object: &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "tenant", Name: "main", UID: uid}}}
 }
 
-// wanted is a Secret of a component with a value that counts how often one was made.
+// wanted returns a Secret of a component with a value that counts how often one was made.
 func wanted(made *int) Secret {
 	return Secret{
 		Name: "main-echo", Type: corev1.SecretTypeOpaque, Keys: []string{"key"},
@@ -50,7 +50,7 @@ func ensure(t *testing.T, o Owner, want Secret) *corev1.Secret {
 	return got
 }
 
-// live is the Secret as it was written.
+// live returns the Secret as it was written.
 func live(t *testing.T, o Owner) *corev1.Secret {
 	t.Helper()
 	var secret corev1.Secret

@@ -150,7 +150,7 @@ func (p *pass) rolling(ctx context.Context, component, otherwise string) error {
 	return reconcile.Wait(common.ReasonProgressing, "%s", trouble)
 }
 
-// versionOf is an image's tag; empty when it has none.
+// versionOf returns an image's tag; empty when it has none.
 func versionOf(image string) string {
 	image, _, _ = strings.Cut(image, "@")
 	if colon := strings.LastIndexByte(image, ':'); colon > strings.LastIndexByte(image, '/') {

@@ -17,10 +17,10 @@ import (
 	"github.com/itechsmart/operator/workloads/config"
 )
 
-// bcryptHash is what OAuth 2 clients' secrets are given as.
+// bcryptHash matches the hashes of OAuth 2 clients' secrets.
 var bcryptHash = regexp.MustCompile(`^\$2[aby]\$[0-9]{2}\$[./A-Za-z0-9]{53}$`)
 
-// configuration is the file that the service reads, without its generation and its product's part.
+// configuration returns the file that the service reads, without its generation and its product's part.
 func (p *pass) configuration(
 	platform *platformv1alpha1.Platform, servers *servers, databases *databases, queue *config.Queue, auth *config.Auth, settings any,
 ) (*config.Service, error) {
@@ -50,7 +50,7 @@ func (p *pass) configuration(
 	return c, nil
 }
 
-// authentication is how users and programs prove who they are, on all services of the Platform alike.
+// authentication returns the authentication of users and programs, which is the same for all services of the Platform.
 func (p *pass) authentication(ctx context.Context, platform *platformv1alpha1.Platform) (*config.Auth, error) {
 	keys, err := p.signingKeys(ctx, platform)
 	if err != nil {
@@ -112,7 +112,7 @@ func issuers(specs []platformv1alpha1.TokenIssuer) []config.Issuer {
 	return out
 }
 
-// clients are the OAuth 2 clients, with the hashes of their secrets.
+// clients returns the OAuth 2 clients, with the hashes of their secrets.
 func (p *pass) clients(ctx context.Context, platform *platformv1alpha1.Platform) ([]config.Client, error) {
 	var out []config.Client
 	for i := range platform.Spec.Auth.Clients {
@@ -148,7 +148,7 @@ func (p *pass) secretHash(ctx context.Context, platform *platformv1alpha1.Platfo
 	return hash, nil
 }
 
-// serviceAccounts are who may call with a token of the cluster: the manager, and whom the Platform names.
+// serviceAccounts returns the ServiceAccounts whose tokens are accepted: the manager's, and those that the Platform names.
 func (p *pass) serviceAccounts(platform *platformv1alpha1.Platform) []config.ServiceAccount {
 	var out []config.ServiceAccount
 	if o := p.deps.Options; o.ManagerNamespace != "" && o.ManagerServiceAccount != "" {

@@ -27,7 +27,7 @@ type pools struct {
 	own, identity, total int32
 }
 
-// podsAtOnce is how many Pods of a component may hold connections during a rollout: the replicas, those that a rolling
+// podsAtOnce returns how many Pods of a component may have connections during a rollout: the replicas, those that a rolling
 // update adds before it takes one away, and one that is ending.
 func podsAtOnce(replicas int32) int32 { return replicas + (replicas+3)/4 + 1 }
 
@@ -52,7 +52,7 @@ func workerPools(platform *platformv1alpha1.Platform, spec *common.WorkerSpec) (
 	return pools{own: perPod, total: perPod * pods}, err
 }
 
-// poolSize is how many connections a Pod may have, and how many Pods may have them at a time; pods 0: as many as there are. path
+// poolSize returns how many connections a Pod may have, and how many Pods may have them at a time; pods 0: as many as there are. path
 // is the field of the replicas, for messages.
 func poolSize(platform *platformv1alpha1.Platform, path string, replicas int32) (perPod, pods int32, err error) {
 	db := platform.Spec.Backends.PostgreSQL

@@ -15,7 +15,7 @@ import (
 	"github.com/itechsmart/operator/controllers/internal/reconcile"
 )
 
-// managedWith is a Platform whose PostgreSQL takes so many connections; empty: the default.
+// managedWith returns a Platform whose PostgreSQL takes so many connections; empty: the default.
 func managedWith(maxConnections string) *platformv1alpha1.Platform {
 	p := &platformv1alpha1.Platform{ObjectMeta: metav1.ObjectMeta{Name: "main"}}
 	managed := &platformv1alpha1.ManagedBackend{}

@@ -54,7 +54,7 @@ func (p *pass) databases(ctx context.Context, platform *platformv1alpha1.Platfor
 	}, nil
 }
 
-// identity is the role and schema of users and their roles, which the Platform makes.
+// identity returns the role and schema of users and their roles, which the Platform makes.
 func (p *pass) identity(ctx context.Context, platform *platformv1alpha1.Platform) (*tenants.Tenant, error) {
 	secret, err := p.ofPlatform(ctx, platform, tenants.SecretName(platform.Name, platformv1alpha1.ComponentIdentity))
 	if err != nil {
@@ -86,7 +86,7 @@ func (p *pass) ensureTenant(ctx context.Context, platform *platformv1alpha1.Plat
 }
 
 // compared runs make on a server when sum has changed since it last succeeded, and every drift interval. While the server does
-// not answer, a service that runs goes on: the Platform's status says what is wrong.
+// not answer, a running service keeps running: the Platform's status says what is wrong.
 func (p *pass) compared(ctx context.Context, what, sum string, platform *platformv1alpha1.Platform, name string, now *observed, make func(context.Context) error) error {
 	key := comparedKey{service: client.ObjectKeyFromObject(p.service), what: what}
 	due, left := p.lately.Due(key, sum)

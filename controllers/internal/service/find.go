@@ -19,7 +19,7 @@ import (
 	"github.com/itechsmart/operator/controllers/internal/reconcile"
 )
 
-// Of is the product's service on a Platform: the oldest, of several; nil: there is none.
+// Of returns the product's service on a Platform: the oldest, of several; nil: there is none.
 func (t *Type) Of(ctx context.Context, c client.Reader, namespace, platform string) (Object, error) {
 	list := t.NewList()
 	err := c.List(ctx, list, client.InNamespace(namespace), client.MatchingFields{IndexPlatform: namespace + "/" + platform})
@@ -46,7 +46,7 @@ func (t *Type) On(ctx context.Context, c client.Reader, platform *platformv1alph
 	return found, err
 }
 
-// Serving is nil when a service is Ready.
+// Serving returns nil when a service is Ready.
 func (t *Type) Serving(o Object) error {
 	ready := meta.FindStatusCondition(*o.GetConditions(), common.ConditionReady)
 	if ready != nil && ready.Status == "True" {
@@ -75,7 +75,7 @@ func ServingChanged() predicate.Predicate {
 	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool { return state(e.ObjectOld) != state(e.ObjectNew) }}
 }
 
-// ByPlatform is a handler of a service's events: it enqueues what users returns for the service's Platform.
+// ByPlatform returns a handler of a service's events: it enqueues what users returns for the service's Platform.
 func ByPlatform(users func(ctx context.Context, platform client.Object) []ctrlreconcile.Request) handler.EventHandler {
 	return handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, obj client.Object) []ctrlreconcile.Request {
 		o, ok := obj.(Object)

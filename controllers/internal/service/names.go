@@ -18,7 +18,7 @@ const (
 	labelOwnerNamespace = "itechsmart.dev/owner-namespace"
 	// portHTTP and portMetrics are the names of a service's ports.
 	portHTTP, portMetrics = "http", "metrics"
-	// volumeSpill is what the audit log writes to while the database is away, volumeBindings what changes while the Pod runs.
+	// volumeSpill is the audit log's volume for events while the database is unavailable, volumeBindings has what changes while the Pod runs.
 	volumeSpill, volumeBindings = "spill", "bindings"
 	// imageUser is the user and group of our images.
 	imageUser = 65532
@@ -29,12 +29,12 @@ func configPrefix(platform, component string) string {
 	return common.ServiceName(platform, component) + "-config-"
 }
 
-// reviewerName is the ClusterRoleBinding by which a service may have tokens reviewed.
+// reviewerName returns the ClusterRoleBinding by which a service may have tokens reviewed.
 func reviewerName(namespace, platform, product string) string {
 	return "itechsmart:" + namespace + ":" + common.ServiceName(platform, product) + ":token-reviewer"
 }
 
-// queueName is a product's queue of tasks. A namespace has no dots, so no two Platforms of a cluster share one.
+// queueName returns a product's queue of tasks. A namespace has no dots, so no two Platforms of a cluster share one.
 func queueName(namespace, platform, product string) string {
 	return product + "." + namespace + "." + platform + ".tasks"
 }

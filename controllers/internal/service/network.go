@@ -82,7 +82,7 @@ func (in *input) egresses() []networkingv1.NetworkPolicyEgressRule {
 	return out
 }
 
-// portOf is a URL's port, or its scheme's.
+// portOf returns a URL's port, or its scheme's.
 func portOf(text string) int32 {
 	u, err := url.Parse(text)
 	if err != nil { // the schema lets none through
@@ -134,7 +134,7 @@ func (in *input) ingress() *networkingv1.Ingress {
 	return out
 }
 
-// route is an HTTPRoute, of the version that the cluster serves.
+// route returns an HTTPRoute, of the version that the cluster serves.
 func (in *input) route() *unstructured.Unstructured {
 	want := in.spec.HTTPRoute
 	if want == nil {

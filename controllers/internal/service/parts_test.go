@@ -95,7 +95,7 @@ func TestCredentialsAreTheServicesOwn(t *testing.T) {
 	}
 }
 
-// rollout is a Deployment of three replicas with a status.
+// rollout returns a Deployment of three replicas with a status.
 func rollout(status appsv1.DeploymentStatus, change ...func(*appsv1.Deployment)) *appsv1.Deployment {
 	d := &appsv1.Deployment{Status: status}
 	d.Generation, d.Spec.Replicas = 2, ptr.To[int32](3)

@@ -21,6 +21,7 @@ import (
 	"github.com/itechsmart/operator/controllers/internal/refs"
 	"github.com/itechsmart/operator/controllers/internal/setup"
 	"github.com/itechsmart/operator/controllers/internal/tenants"
+	"github.com/itechsmart/operator/controllers/internal/validation"
 	"github.com/itechsmart/operator/controllers/internal/workload"
 	"github.com/itechsmart/operator/workloads/config"
 )
@@ -37,20 +38,21 @@ type pass struct {
 	client  client.Client
 	open    Openers
 	lately  *memo.Lately[comparedKey]
+	valid   *validation.Memo[Object]
 	dynamic *dynamic.Kinds
 	kind    *Type
 	gvk     schema.GroupVersionKind
 	service Object
 	spec    *common.ServiceSpec
 
-	// serving is how many replicas have the current configuration; version is that of the image that they run.
+	// serving is the number of replicas with the current configuration; version is that of their image.
 	serving int32
 	version string
 	// again is when to look at servers again.
 	again time.Duration
 }
 
-// observed is what runs at the beginning of a pass.
+// observed is the live state at the beginning of a pass.
 type observed struct {
 	service, worker *appsv1.Deployment // nil: none
 	serving         *config.Service    // what the service's Pods read; nil: none
@@ -61,10 +63,12 @@ func (o *observed) started() bool { return o.service != nil }
 
 // Steps implements reconcile.Pass.
 func (p *pass) Steps() []reconcile.Step {
-	return []reconcile.Step{{Name: "rival", Run: p.rival}, {Name: "serve", Run: p.serve}}
+	return []reconcile.Step{{Name: "validation", Run: p.validate}, {Name: "rival", Run: p.rival}, {Name: "serve", Run: p.serve}}
 }
 
-// rival is an error when an older service of the product stands on the Platform.
+func (p *pass) validate(context.Context) error { return p.valid.Check(p.service) }
+
+// rival returns an error when an older service of the product stands on the Platform.
 func (p *pass) rival(ctx context.Context) error {
 	older, err := p.kind.Of(ctx, p.client, p.service.GetNamespace(), p.spec.PlatformRef.Name)
 	if err != nil || older == nil || older.GetUID() == p.service.GetUID() {
@@ -122,7 +126,7 @@ func (p *pass) serve(ctx context.Context) error {
 	return rolling
 }
 
-// platform is where the service stands.
+// platform returns where the service stands.
 func (p *pass) platform(ctx context.Context) (*platformv1alpha1.Platform, error) {
 	platform, err := refs.Platform(ctx, p.client, p.service.GetNamespace(), &p.spec.PlatformRef)
 	if err == nil && !platform.DeletionTimestamp.IsZero() {
@@ -148,7 +152,7 @@ func (p *pass) observe(ctx context.Context) (*observed, error) {
 	return &o, err
 }
 
-// deployment is this service's Deployment of a component; nil: none.
+// deployment returns this service's Deployment of a component; nil: none.
 func (p *pass) deployment(ctx context.Context, component string) (*appsv1.Deployment, error) {
 	var live appsv1.Deployment
 	name := p.componentName(component)
@@ -162,7 +166,7 @@ func (p *pass) deployment(ctx context.Context, component string) (*appsv1.Deploy
 	return &live, nil
 }
 
-// settings are the product's own part of the configuration.
+// settings returns the product's own part of the configuration.
 func (p *pass) settings(ctx context.Context, platform *platformv1alpha1.Platform, now *observed) (any, error) {
 	if p.kind.Configure == nil {
 		return nil, nil

@@ -19,7 +19,7 @@ import (
 	"github.com/itechsmart/operator/workloads/config"
 )
 
-// kindQueue is what claims call a queue of tasks with its dead letters.
+// kindQueue is the kind of a queue of tasks with its dead letters, in claims.
 const kindQueue = "RabbitMQQueue"
 
 // openBrokers opens a RabbitMQ to make queues in.
@@ -38,7 +38,7 @@ func (p *pass) queue(ctx context.Context, platform *platformv1alpha1.Platform, s
 	return &config.Queue{Binding: brokerLogin(server), Name: name}, err
 }
 
-// brokerLogin is how service and workers log in to RabbitMQ: what else the Secret holds is left out.
+// brokerLogin returns the keys of the binding that service and workers need for RabbitMQ.
 func brokerLogin(server backend.Binding) map[string]string {
 	b := server
 	b.Extra = nil
@@ -49,7 +49,7 @@ func brokerLogin(server backend.Binding) map[string]string {
 	return b.Data()
 }
 
-// ensureQueue makes what is missing. It is claimed first, so that a crash leaves nothing that nobody knows of.
+// ensureQueue creates what is missing. It claims the queue first, so that a crash leaves no unknown object.
 func (p *pass) ensureQueue(ctx context.Context, platform *platformv1alpha1.Platform, server backend.Binding, name string) error {
 	ctx, cancel := context.WithTimeout(ctx, tenants.Timeout)
 	defer cancel()

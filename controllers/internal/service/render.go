@@ -32,7 +32,7 @@ func (p *pass) render(ctx context.Context, platform *platformv1alpha1.Platform, 
 	return render(in), nil
 }
 
-// serviceFile is the service's configuration. Its hash leaves out the generation and the sizes of the pools: an edit that is none
+// serviceFile returns the service's configuration. Its hash leaves out the generation and the sizes of the pools: an edit that is none
 // of the service's business, and one more replica, restart nothing.
 func (p *pass) serviceFile(ctx context.Context, platform string, c *config.Service) (configFile, error) {
 	hashed := *c
@@ -53,7 +53,7 @@ func (p *pass) serviceFile(ctx context.Context, platform string, c *config.Servi
 	return file, nil
 }
 
-// workerFile is the configuration of the service's worker.
+// workerFile returns the configuration of the service's worker.
 func (p *pass) workerFile(platform *platformv1alpha1.Platform, c *config.Service, database config.Database) (configFile, error) {
 	request := &Request{Service: p.service, Platform: platform, pass: p}
 	shared := WorkerShared{Database: unsized(database), Queue: c.Queue, Objects: c.Objects}
@@ -70,7 +70,7 @@ func (p *pass) workerFile(platform *platformv1alpha1.Platform, c *config.Service
 	return file, nil
 }
 
-// unsized is a database without the sizes of its pool.
+// unsized returns a database without the sizes of its pool.
 func unsized(d config.Database) config.Database {
 	d.MinConnections, d.MaxConnections = 0, 0
 	return d

@@ -19,7 +19,7 @@ import (
 	"github.com/itechsmart/operator/workloads/config"
 )
 
-// Request is what a product may ask for while its service is configured.
+// Request offers what a product needs to configure its service.
 type Request struct {
 	// Service is the resource, Platform where it stands.
 	Service  Object
@@ -35,7 +35,7 @@ func (r *Request) Serving(settings any) bool {
 	return r.serving != nil && len(r.serving.Settings) > 0 && json.Unmarshal(r.serving.Settings, settings) == nil
 }
 
-// Secret reads one key of a Secret of the service's namespace that somebody else made; path is the field that names it.
+// Secret reads one key of a user's Secret in the service's namespace; path is the field that names it.
 func (r *Request) Secret(ctx context.Context, path, name, key string) (string, error) {
 	from := refs.From{Group: r.pass.gvk.Group, Kind: r.pass.gvk.Kind, Namespace: r.Service.GetNamespace()}
 	secret, err := r.pass.deps.Refs.Secret(ctx, path, from, from.Namespace, name)
@@ -51,7 +51,7 @@ func (r *Request) Retain(ctx context.Context, want retained.Secret) (*corev1.Sec
 	return r.pass.retainer().Ensure(ctx, want)
 }
 
-// Database is the name of the service's schema, and whether the Secret with its credentials exists: then the schema may hold
+// Database returns the name of the service's schema, and whether the Secret with its credentials exists: then the schema may hold
 // data.
 func (r *Request) Database(ctx context.Context) (schema, secretName string, exists bool, err error) {
 	namespace, product := r.Service.GetNamespace(), r.pass.kind.Product
@@ -67,7 +67,7 @@ func (r *Request) Database(ctx context.Context) (schema, secretName string, exis
 	return schema, secretName, true, nil
 }
 
-// readConfig is a configuration that was rendered before; nil: there is none.
+// readConfig returns a configuration that was rendered before; nil: there is none.
 func (p *pass) readConfig(ctx context.Context, name string) (*config.Service, error) {
 	var secret corev1.Secret
 	err := p.client.Get(ctx, client.ObjectKey{Namespace: p.service.GetNamespace(), Name: name}, &secret)
@@ -93,7 +93,7 @@ func (p *pass) labels(component string) map[string]string {
 	return owned{kind: p.gvk.Kind, name: p.service.GetName(), platform: p.spec.PlatformRef.Name}.labels(component)
 }
 
-// componentName is the name of a component's Deployment.
+// componentName returns the name of a component's Deployment.
 func (p *pass) componentName(component string) string {
 	return common.ServiceName(p.spec.PlatformRef.Name, component)
 }

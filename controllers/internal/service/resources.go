@@ -24,9 +24,9 @@ import (
 )
 
 const (
-	// grace is how long a service may take to stop, in seconds: it first takes no new requests, and ends those under way.
+	// grace is the termination grace period of a service, in seconds: it stops taking requests, and completes those in flight.
 	grace = 60
-	// spillMargin is what the spill's volume has beyond the spill itself, which a Pod that exceeds is evicted.
+	// spillMargin is the space of the spill volume beyond the spill itself. A Pod that exceeds the volume is evicted.
 	spillMargin = 16 << 20
 )
 
@@ -51,7 +51,7 @@ type configFile struct {
 	data []byte
 }
 
-// children are what a service consists of. What the specification does not ask for is nil.
+// children are the objects of a service. Those that the specification does not ask for are nil.
 type children struct {
 	// component is the service, worker what runs beside it.
 	component component
@@ -67,7 +67,7 @@ type children struct {
 	route *unstructured.Unstructured
 }
 
-// component is what service and worker both consist of.
+// component has the objects that service and worker both have.
 type component struct {
 	name       string // as in labels and images
 	secret     *corev1.Secret
@@ -79,7 +79,7 @@ type component struct {
 	monitor *unstructured.Unstructured
 }
 
-// objects are the children that every cluster takes, in the order in which they are applied.
+// objects returns the children that every cluster takes, in the order in which they are applied.
 func (c *children) objects() []client.Object {
 	out := []client.Object{c.component.secret, c.component.account}
 	if c.binding != nil {
@@ -98,7 +98,7 @@ func (c *children) objects() []client.Object {
 	return out
 }
 
-// components are the service and, where there is one, its worker.
+// components returns the service and, where there is one, its worker.
 func (c *children) components() []*component {
 	if c.worker == nil {
 		return []*component{&c.component}
@@ -161,7 +161,7 @@ func disruption(selector map[string]string) policyv1.PodDisruptionBudgetSpec {
 	}
 }
 
-// rolling is a Deployment of which a new Pod is Ready before an old one goes.
+// rolling returns a Deployment of which a new Pod is Ready before an old one goes.
 func rolling(selector, labels map[string]string, hash string, pod corev1.PodSpec) appsv1.DeploymentSpec {
 	return appsv1.DeploymentSpec{
 		RevisionHistoryLimit: ptr.To[int32](2), ProgressDeadlineSeconds: ptr.To[int32](600),
@@ -187,7 +187,7 @@ func spreadOver(selector map[string]string) []corev1.TopologySpreadConstraint {
 	return out
 }
 
-// pod is a service's.
+// pod returns a service's.
 func (in *input) pod() corev1.PodSpec {
 	spill := in.platform.Spec.Audit.SpillSize.Value()
 	pod := in.anyPod(in.kind.Product, in.file.hash, config.Dir, in.spec.Image, in.kind.Sizing.Resources(in.spec.Resources), grace)
@@ -200,13 +200,13 @@ func (in *input) pod() corev1.PodSpec {
 	return pod
 }
 
-// workerPod is that of a service's worker.
+// workerPod returns the Pod of a service's worker.
 func (in *input) workerPod() corev1.PodSpec {
 	w := in.kind.Worker
 	return in.anyPod(w.Name, in.workerFile.hash, w.Dir, in.worker.Image, w.Sizing.Resources(in.worker.Resources), w.Grace)
 }
 
-// anyPod is what the Pods of service and worker have in common.
+// anyPod returns what the Pods of service and worker have in common.
 func (in *input) anyPod(component, hash, dir, image string, resources corev1.ResourceRequirements, grace int64) corev1.PodSpec {
 	if image == "" {
 		image = in.options.Images.Of(component)
@@ -233,7 +233,7 @@ func (in *input) anyPod(component, hash, dir, image string, resources corev1.Res
 	}
 }
 
-// configVolumes are a component's file, and what changes beside it while it runs.
+// configVolumes returns a component's file, and what changes beside it while it runs.
 func (in *input) configVolumes(component, hash, dir string) ([]corev1.Volume, []corev1.VolumeMount) {
 	secret := configPrefix(in.platform.Name, component) + hash
 	volumes := []corev1.Volume{{Name: workload.VolumeConfig, VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{

@@ -21,7 +21,7 @@ import (
 	"github.com/itechsmart/operator/internal/backend"
 )
 
-// echo is a product without a worker.
+// echo returns a product without a worker.
 func echo() *Type {
 	return &Type{
 		Product: "echo", Kind: "EchoService", Title: "Echo",
@@ -30,7 +30,7 @@ func echo() *Type {
 	}
 }
 
-// relay is a product with a worker, a queue, a bucket and bindings.
+// relay returns a product with a worker, a queue, a bucket and bindings.
 func relay() *Type {
 	return &Type{
 		Product: "relay", Kind: "RelayService", Title: "Relay", Queue: true, Objects: true, BindingsDir: "/etc/bindings", OpenEgress: true,
@@ -103,7 +103,7 @@ func TestChildrenWithAWorker(t *testing.T) {
 	ctrltest.Golden(t, "service-worker", append(c.objects(), c.component.monitor, c.worker.monitor)...)
 }
 
-// Pods of services and workers are what Pod Security's profile restricted demands, and a worker is no client of Kubernetes.
+// Pods of services and workers satisfy the Pod Security profile restricted, and a worker is no client of Kubernetes.
 func TestPodsAreRestricted(t *testing.T) {
 	in := testInput(relay(), &common.ServiceSpec{})
 	in.worker = &common.WorkerSpec{}

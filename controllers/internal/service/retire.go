@@ -25,27 +25,27 @@ import (
 // before it stay as well: a Pod that restarts must find what it was started with.
 func (p *pass) prune(ctx context.Context, want *children, rolledOut bool) error {
 	platform := p.spec.PlatformRef.Name
-	keep := map[string]bool{"Secret/" + tenants.SecretName(platform, p.kind.Product): true}
+	retain := map[string]bool{"Secret/" + tenants.SecretName(platform, p.kind.Product): true}
 	for _, obj := range want.objects() {
-		keep[p.deps.Applier.Key(obj)] = true
+		retain[p.deps.Applier.Key(obj)] = true
 	}
 	if p.kind.BindingsDir != "" {
-		keep["Secret/"+common.BindingsName(platform, p.kind.Product)] = true
+		retain["Secret/"+common.BindingsName(platform, p.kind.Product)] = true
 	}
 	if p.kind.Retained != nil {
 		for _, name := range p.kind.Retained(platform) {
-			keep["Secret/"+name] = true
+			retain["Secret/"+name] = true
 		}
 	}
 	if !rolledOut {
-		if err := p.keepConfigs(ctx, want, keep); err != nil {
+		if err := p.retainConfigs(ctx, want, retain); err != nil {
 			return err
 		}
 	}
-	return p.deps.Applier.Prune(ctx, p.service, keep)
+	return p.deps.Applier.Prune(ctx, p.service, retain)
 }
 
-func (p *pass) keepConfigs(ctx context.Context, want *children, keep map[string]bool) error {
+func (p *pass) retainConfigs(ctx context.Context, want *children, retain map[string]bool) error {
 	for _, c := range want.components() {
 		var secrets corev1.SecretList
 		labels := client.MatchingLabels(selectorLabels(p.spec.PlatformRef.Name, c.name))
@@ -54,7 +54,7 @@ func (p *pass) keepConfigs(ctx context.Context, want *children, keep map[string]
 		}
 		for i := range secrets.Items {
 			if strings.HasPrefix(secrets.Items[i].Name, configPrefix(p.spec.PlatformRef.Name, c.name)) {
-				keep["Secret/"+secrets.Items[i].Name] = true
+				retain["Secret/"+secrets.Items[i].Name] = true
 			}
 		}
 	}
@@ -152,7 +152,7 @@ func (p *pass) dropClaimed(ctx context.Context) error {
 	return nil
 }
 
-// serverOf is the server to drop from; empty: it is gone, or goes with its Platform, and takes all along.
+// serverOf returns the server to drop from; empty: it is gone, or goes with its Platform, and takes all along.
 func (p *pass) serverOf(ctx context.Context, name string) (backend.Binding, error) {
 	var platform platformv1alpha1.Platform
 	err := p.client.Get(ctx, client.ObjectKey{Namespace: p.service.GetNamespace(), Name: p.spec.PlatformRef.Name}, &platform)

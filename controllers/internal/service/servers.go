@@ -22,7 +22,7 @@ type servers struct {
 	postgres, redis, rabbitmq, objects backend.Binding
 }
 
-// all are the bindings that there are.
+// all returns the bindings that there are.
 func (s *servers) all() []backend.Binding {
 	var out []backend.Binding
 	for _, b := range []backend.Binding{s.postgres, s.redis, s.rabbitmq, s.objects} {
@@ -59,7 +59,7 @@ func (p *pass) servers(ctx context.Context, platform *platformv1alpha1.Platform,
 	return &s, err
 }
 
-// needed is the binding of a backend that the service cannot do without. One that is not up is waited for unless the service
+// needed returns the binding of a backend that the service cannot do without. One that is not up is waited for unless the service
 // uses it already: a service that runs says by itself what it lacks.
 func (p *pass) needed(ctx context.Context, platform *platformv1alpha1.Platform, name string, used bool) (backend.Binding, error) {
 	if !platform.Spec.Backends.Has(name) {
@@ -87,7 +87,7 @@ func awaited(platform *platformv1alpha1.Platform, name string) error {
 	return reconcile.Wait(common.ReasonReferenceNotReady, "%s of Platform %s is not Ready: %s", platformv1alpha1.BackendTitle(name), platform.Name, message)
 }
 
-// binding is a backend's binding as the Platform wrote it; empty: not written yet.
+// binding returns a backend's binding as the Platform wrote it; empty: not written yet.
 func (p *pass) binding(ctx context.Context, platform *platformv1alpha1.Platform, name string) (backend.Binding, error) {
 	var secret corev1.Secret
 	err := p.client.Get(ctx, client.ObjectKey{Namespace: platform.Namespace, Name: platform.BindingSecretName(name)}, &secret)
@@ -100,7 +100,7 @@ func (p *pass) binding(ctx context.Context, platform *platformv1alpha1.Platform,
 	return backend.ParseBinding(secret.Data), nil
 }
 
-// bucket is how service and workers reach object storage, nil where there is none: what else the Secret holds is left out.
+// bucket returns the keys of the binding that service and workers need for object storage, or nil if there is none.
 func (s *servers) bucket() map[string]string {
 	if s.objects.Type == "" {
 		return nil
@@ -117,7 +117,7 @@ func (s *servers) bucket() map[string]string {
 	return b.Data()
 }
 
-// connectionName is what claims call a server of a Platform.
+// connectionName returns the name of a server of a Platform in claims.
 func connectionName(namespace, platform, backendName string) string {
 	return "Platform/" + namespace + "/" + platform + "/" + backendName
 }

@@ -32,6 +32,7 @@ import (
 	"github.com/itechsmart/operator/controllers/internal/refs"
 	"github.com/itechsmart/operator/controllers/internal/setup"
 	"github.com/itechsmart/operator/controllers/internal/tenants"
+	"github.com/itechsmart/operator/controllers/internal/validation"
 	"github.com/itechsmart/operator/internal/backend"
 	"github.com/itechsmart/operator/internal/backend/postgres"
 	"github.com/itechsmart/operator/internal/backend/rabbitmq"
@@ -69,13 +70,16 @@ func SetupWith(d *setup.Deps, kind *Type, databases tenants.Open, brokers func(b
 	}
 	w := &wiring{deps: d, kind: kind, client: mgr.GetClient(), owner: gvk.Kind}
 	kinds := &dynamic.Kinds{Mapper: mgr.GetRESTMapper(), Cache: mgr.GetCache(), Wake: w.byOwner}
-	lately := memo.New[comparedKey](d.Options.DriftInterval)
+	lately, valid := memo.New[comparedKey](d.Options.DriftInterval), validation.NewMemo(kind.check)
 	reconciler := &reconcile.Reconciler[Object]{
 		Client: mgr.GetClient(), Recorder: mgr.GetEventRecorder(strings.ToLower(gvk.Kind)), New: kind.New,
-		Forget: func(key client.ObjectKey) { lately.Forget(func(k comparedKey) bool { return k.service == key }) },
+		Forget: func(key client.ObjectKey) {
+			lately.Forget(func(k comparedKey) bool { return k.service == key })
+			valid.Forget(key)
+		},
 		NewPass: func(obj Object) reconcile.Pass {
 			return &pass{
-				deps: d, client: mgr.GetClient(), open: Openers{databases: databases, brokers: brokers}, lately: lately, dynamic: kinds,
+				deps: d, client: mgr.GetClient(), open: Openers{databases: databases, brokers: brokers}, lately: lately, valid: valid, dynamic: kinds,
 				kind: kind, gvk: gvk, service: obj, spec: obj.ServiceSpec(), serving: obj.ServiceStatus().Replicas,
 			}
 		},
@@ -154,7 +158,7 @@ func (w *wiring) watch(b *builder.Builder) *builder.Builder {
 	return b
 }
 
-// byOwner are the services on the Platform of an object that belongs to a service of the kind: its owner, and the younger one
+// byOwner returns the services on the Platform of an object that belongs to a service of the kind: its owner, and the younger one
 // that waits until the children of a deleted one are gone.
 func (w *wiring) byOwner(ctx context.Context, obj client.Object) []ctrlreconcile.Request {
 	labels := obj.GetLabels()
@@ -168,7 +172,7 @@ func (w *wiring) byOwner(ctx context.Context, obj client.Object) []ctrlreconcile
 	return w.matching(ctx, IndexPlatform, namespace+"/"+labels[common.LabelPlatform])
 }
 
-// byPlatform are the services on a Platform, or on the one whose child a Secret is.
+// byPlatform returns the services on a Platform, or on the one whose child a Secret is.
 func (w *wiring) byPlatform(ctx context.Context, obj client.Object) []ctrlreconcile.Request {
 	name := obj.GetName()
 	if _, isPlatform := obj.(*platformv1alpha1.Platform); !isPlatform {
@@ -180,7 +184,7 @@ func (w *wiring) byPlatform(ctx context.Context, obj client.Object) []ctrlreconc
 	return w.matching(ctx, IndexPlatform, obj.GetNamespace()+"/"+name)
 }
 
-// bySecret are the services that depend on a Secret of somebody else: by their own specification, or by their Platform's.
+// bySecret returns the services that depend on a user's Secret: by their own specification, or by their Platform's.
 func (w *wiring) bySecret(ctx context.Context, secret client.ObjectKey) []ctrlreconcile.Request {
 	out := w.matching(ctx, indexSecrets, secret.String())
 	var platforms platformv1alpha1.PlatformList
@@ -198,7 +202,7 @@ func (w *wiring) bySecret(ctx context.Context, secret client.ObjectKey) []ctrlre
 	return out
 }
 
-// rivals are the other services on the Platform of one that comes or goes.
+// rivals returns the other services on the Platform of one that comes or goes.
 func (w *wiring) rivals(ctx context.Context, obj client.Object) []ctrlreconcile.Request {
 	o, ok := obj.(Object)
 	if !ok {

@@ -54,24 +54,24 @@ type Type struct {
 	Worker *Worker
 }
 
-// Worker is what works beside a product's service. It is no client of Kubernetes: it reads one file, and answers for its
+// Worker runs beside a product's service. It is no client of Kubernetes: it reads one file, and answers for its
 // health and its metrics where a service does.
 type Worker struct {
 	// Name in labels, in names and of its image.
 	Name string
 	// Sizing is the container's default resources.
 	Sizing workload.Sizing
-	// Grace is how long it may take to stop, in seconds.
+	// Grace is the termination grace period, in seconds.
 	Grace int64
-	// File in Dir is what it reads.
+	// File in Dir is its configuration.
 	File, Dir string
-	// Spec is how it runs.
+	// Spec returns the worker's part of a specification.
 	Spec func(Object) *common.WorkerSpec
 	// Configure returns the content of its file.
 	Configure func(*Request, WorkerShared) any
 }
 
-// WorkerShared is what a worker shares with its service.
+// WorkerShared has what a worker shares with its service.
 type WorkerShared struct {
 	Database config.Database
 	Queue    *config.Queue
@@ -80,7 +80,7 @@ type WorkerShared struct {
 	PrivateCIDRs []string
 }
 
-// Components are the service and its worker, as labels, names and images have them.
+// Components returns the service and its worker, as labels, names and images have them.
 func (t *Type) Components() []string {
 	if t.Worker == nil {
 		return []string{t.Product}
@@ -88,7 +88,7 @@ func (t *Type) Components() []string {
 	return []string{t.Product, t.Worker.Name}
 }
 
-// Listed is the kind as other controllers know it.
+// Listed returns the kind as other controllers know it.
 func (t *Type) Listed() setup.ServiceKind {
 	return setup.ServiceKind{Product: t.Product, Kind: t.Kind, New: func() client.Object { return t.New() }, NewList: t.NewList}
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package setup is what every controller set is given, and the caches that they share.
+// Package setup has the dependencies of every controller set, and the caches that they share.
 package setup
 
 import (
@@ -25,7 +25,7 @@ import (
 	"github.com/itechsmart/operator/controllers/internal/refs"
 )
 
-// Options are the manager's flags that controllers need.
+// Options are the flags of the manager that controllers need.
 type Options struct {
 	// Namespaces to watch; empty means all.
 	Namespaces []string
@@ -37,7 +37,7 @@ type Options struct {
 	Concurrency int
 	// AllowPrivateAddresses lets connectors call loopback, link-local and private addresses that a tenant names.
 	AllowPrivateAddresses bool
-	// DriftInterval is how often external objects are compared with their specification.
+	// DriftInterval is the interval at which external objects are compared with their specification.
 	DriftInterval time.Duration
 	// ManagerNamespace is where the manager runs; NetworkPolicies let it in. Empty: outside of the cluster.
 	ManagerNamespace string
@@ -48,19 +48,19 @@ type Options struct {
 	TokenReviewerRole string
 	// ServiceRolePrefix begins the names of the ClusterRoles of product services: <prefix>-<product>-service.
 	ServiceRolePrefix string
-	// Webhooks answer the API server before it takes a resource; nil: it asks nobody.
-	Webhooks *admission.Keeper
+	// Webhooks serves the validating webhooks; nil: there are none.
+	Webhooks *admission.Server
 }
 
-// Images are where the operator's own programs come from.
+// Images of the operator's own programs.
 type Images struct {
-	// Registry and Tag are those of every program that Overrides does not name.
+	// Registry and Tag of the images that Overrides does not replace.
 	Registry, Tag string
-	// Overrides are whole images, by the program's name.
+	// Overrides are complete image references by program.
 	Overrides map[string]string
 }
 
-// Of is the image of a program.
+// Of returns the image of a program.
 func (i Images) Of(program string) string {
 	if image := i.Overrides[program]; image != "" {
 		return image
@@ -68,14 +68,14 @@ func (i Images) Of(program string) string {
 	return i.Registry + "/" + program + ":" + i.Tag
 }
 
-// ServiceKind is a service kind, without what its product knows of it.
+// ServiceKind is a service kind.
 type ServiceKind struct {
 	Product, Kind string
 	New           func() client.Object
 	NewList       func() client.ObjectList
 }
 
-// Deps is what every controller set is given.
+// Deps are the dependencies of every controller set.
 type Deps struct {
 	Manager ctrl.Manager
 	Applier *apply.Applier
@@ -85,7 +85,7 @@ type Deps struct {
 	Services []ServiceKind
 }
 
-// CacheOptions makes the manager's cache hold the operator's own children and no foreign Secret or Pod.
+// CacheOptions limits the manager's cache to the operator's own children, without Secrets and Pods of others.
 func CacheOptions(namespaces []string) cache.Options {
 	own := labels.SelectorFromSet(labels.Set{apply.LabelManagedBy: apply.ManagedBy})
 	options := cache.Options{
@@ -112,7 +112,7 @@ func defaultNamespaces(namespaces []string) map[string]cache.Config {
 	return out
 }
 
-// New makes the shared parts and registers them with the manager.
+// New creates the shared dependencies and registers them with the manager.
 func New(mgr ctrl.Manager, options Options) (*Deps, error) {
 	if options.Concurrency <= 0 {
 		options.Concurrency = 10
@@ -142,15 +142,7 @@ func New(mgr ctrl.Manager, options Options) (*Deps, error) {
 	}, nil
 }
 
-// Validate lets check answer for resources of a kind before the API server takes them, where it asks.
-func Validate[T client.Object](d *Deps, like T, check func(context.Context, T) error) error {
-	if d.Options.Webhooks == nil {
-		return nil
-	}
-	return admission.Validate(d.Manager, like, check)
-}
-
-// ControllerOptions are the options of every controller.
+// ControllerOptions returns the options of every controller.
 func (d *Deps) ControllerOptions() controller.Options {
 	warm := true
 	return controller.Options{
@@ -159,12 +151,12 @@ func (d *Deps) ControllerOptions() controller.Options {
 	}
 }
 
-// Existence lets through that an object comes or goes.
+// Existence selects creations and deletions.
 func Existence() predicate.Predicate {
 	return predicate.Funcs{UpdateFunc: func(event.UpdateEvent) bool { return false }}
 }
 
-// NotOwnCreate is for children: that one has come is no news, since the pass that made it knows.
+// NotOwnCreate is for children. It ignores creations, since the pass that created the child knows.
 func NotOwnCreate() predicate.Predicate {
 	return predicate.Funcs{CreateFunc: func(event.CreateEvent) bool { return false }}
 }

@@ -148,7 +148,7 @@ var (
 // mostParts bounds the number of parts. When it is reached all are forgotten, and sharing starts over.
 const mostParts = 50_000
 
-// known returns the value whose content has this sum; the first time that is what first returns.
+// known returns the value whose content has this sum, which first returns the first time.
 func known[V any](sum hash.Hash, first func() V) V {
 	var kind V
 	_, _ = fmt.Fprintf(sum, "%T", kind)

@@ -26,7 +26,7 @@ import (
 const DataKey = "keys.json"
 
 const (
-	// keyMargin is how much longer than its tokens a former key stays: for clocks that differ, and for a replica that
+	// keyMargin is how much longer than its tokens a former key is kept: for clocks that differ, and for a replica that
 	// signed with it until the rollout ended.
 	keyMargin = time.Hour
 	// rsaBits of an RS256 key, as NIST SP 800-57 has it until 2030.
@@ -52,7 +52,7 @@ type Policy struct {
 	Published func(id string) bool
 }
 
-// Next is one step in the life of the keys: the keys as they should be, whether they differ, and when the next step
+// Next returns one step in the life of the keys: the keys as they should be, whether they differ, and when the next step
 // is due (zero: not by time).
 func Next(keys []Key, policy Policy, now time.Time, generate func(algorithm string) (Key, error)) ([]Key, bool, time.Duration, error) {
 	var signing, published *Key
@@ -102,7 +102,7 @@ func Next(keys []Key, policy Policy, now time.Time, generate func(algorithm stri
 	return append(out, former...), changed, dueIn(*signing, former, interval, now), nil
 }
 
-// dueIn is when time alone asks for the next step.
+// dueIn returns when time alone asks for the next step.
 func dueIn(signing Key, former []Key, interval time.Duration, now time.Time) time.Duration {
 	due := time.Duration(0)
 	if interval > 0 {
@@ -114,7 +114,7 @@ func dueIn(signing Key, former []Key, interval time.Duration, now time.Time) tim
 	return due
 }
 
-// Generate makes a key that nobody has.
+// Generate returns a new key.
 func Generate(algorithm string) (Key, error) {
 	key := Key{ID: strings.ToLower(rand.Text()[:16]), Algorithm: algorithm}
 	if algorithm == string(v1alpha1.HS256) {

@@ -34,7 +34,7 @@ func newKeyLife(t *testing.T) *keyLife {
 	return l
 }
 
-// step goes on by a duration and reports whether the keys changed, and when the next step is due.
+// step advances the clock, and returns whether the keys changed and when the next step is due.
 func (l *keyLife) step(after time.Duration, published bool) (bool, time.Duration) {
 	l.t.Helper()
 	l.now = l.now.Add(after)

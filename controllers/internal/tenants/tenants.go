@@ -27,7 +27,7 @@ import (
 )
 
 const (
-	// Kind is what claims call a role with its schema.
+	// Kind of a role with its schema, in claims.
 	Kind = "PostgreSQLTenant"
 	// Timeout bounds all that one pass does in one server.
 	Timeout = 20 * time.Second
@@ -52,7 +52,7 @@ type Tenant struct {
 	former string
 }
 
-// Name is the name of a component's role and schema: itechsmart_<namespace>_<platform>_<component>. A hyphen becomes two
+// Name returns the name of a component's role and schema: itechsmart_<namespace>_<platform>_<component>. A hyphen becomes two
 // underscores, so that no two triples have one name; what is too long ends in a hash.
 func Name(namespace, platform, component string) string {
 	plain := strings.ReplaceAll(namespace+"_"+platform+"_"+component, "-", "__")
@@ -65,7 +65,7 @@ func Name(namespace, platform, component string) string {
 	return name[:longest-len(hash)] + hash
 }
 
-// SecretName is the Secret with the credentials of a component's schema.
+// SecretName returns the Secret with the credentials of a component's schema.
 func SecretName(platform, component string) string {
 	return common.ServiceName(platform, component) + "-database"
 }
@@ -105,7 +105,7 @@ func (t *Tenant) Checksum(owner external.Owner, server backend.Binding) string {
 	return workload.Checksum([]any{owner.Object.GetUID(), server.Data(), t.Tenant, t.Password})
 }
 
-// Make makes what is missing. It is claimed first, so that a crash leaves nothing that nobody knows of.
+// Make creates what is missing. It claims the tenant first, so that a crash leaves no unknown object.
 func Make(ctx context.Context, open Open, owner external.Owner, connection string, server backend.Binding, want Tenant) error {
 	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()
@@ -183,7 +183,7 @@ func notOwned(want Tenant) error {
 			"else remove role and schema, or rename the Platform", want.Name, want.Secret)}
 }
 
-// Binding is how a service logs in as the tenant, with at most so many connections. What only an administrator needs is left
+// Binding returns how a service logs in as the tenant, with a maximum number of connections. What only an administrator needs is left
 // out.
 func (t *Tenant) Binding(server backend.Binding, connections int32) config.Database {
 	b := server

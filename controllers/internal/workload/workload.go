@@ -33,7 +33,7 @@ type Sizing struct {
 	CPU, Memory, MemoryLimit string
 }
 
-// Resources are the container's: those that are given, over the defaults.
+// Resources returns the container's: those that are given, over the defaults.
 func (s Sizing) Resources(given *corev1.ResourceRequirements) corev1.ResourceRequirements {
 	out := corev1.ResourceRequirements{
 		Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse(s.CPU), corev1.ResourceMemory: resource.MustParse(s.Memory)},
@@ -87,7 +87,7 @@ func ContainerSecurity() *corev1.SecurityContext {
 	}
 }
 
-// Ports are numbered ports of a NetworkPolicy.
+// Ports returns numbered ports of a NetworkPolicy.
 func Ports(protocol corev1.Protocol, numbers ...int32) []networkingv1.NetworkPolicyPort {
 	var out []networkingv1.NetworkPolicyPort
 	for _, number := range numbers {
@@ -106,7 +106,7 @@ func Checksum(value any) string {
 	return hex.EncodeToString(sum[:8])
 }
 
-// Password is 32 characters of 32 that no configuration file or URI escapes: 160 bits.
+// Password returns 32 characters of 32 that no configuration file or URI escapes: 160 bits.
 func Password() string {
 	const alphabet = "abcdefghijkmnpqrstuvwxyz23456789"
 	random := make([]byte, 32)
@@ -117,7 +117,7 @@ func Password() string {
 	return string(random)
 }
 
-// Sooner is the earlier of two delays; zero is none.
+// Sooner returns the earlier of two delays; zero is none.
 func Sooner(a, b time.Duration) time.Duration {
 	if a <= 0 || b > 0 && b < a {
 		return b

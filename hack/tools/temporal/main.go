@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Program temporal is what a user of Temporal writes: workflows, an activity, a worker, and an HTTP server that starts a
+// Program temporal is the same work on Temporal: workflows, an activity, a worker, and an HTTP server that starts a
 // workflow and answers with its result. All is left as Temporal's Go SDK has it, except that nothing is logged below a warning.
 //
 //	temporal TEMPORAL-ADDRESS LISTEN-ADDRESS
@@ -86,10 +86,10 @@ func answer(w http.ResponseWriter, err error, value any) {
 	_ = json.NewEncoder(w).Encode(map[string]any{"value": value})
 }
 
-// Value is the activity, which does nothing.
+// Value returns the activity, which does nothing.
 func Value(context.Context) (int, error) { return 0, nil }
 
-// Chain is activities one after the other, and gives what the last gave.
+// Chain returns activities one after the other, and gives what the last gave.
 func Chain(ctx workflow.Context, length int) (int, error) {
 	ctx = bounded(ctx)
 	var value int
@@ -101,7 +101,7 @@ func Chain(ctx workflow.Context, length int) (int, error) {
 	return value, nil
 }
 
-// FanOut is an activity for each item, so many at a time, and gives what all of them gave.
+// FanOut returns an activity for each item, so many at a time, and gives what all of them gave.
 func FanOut(ctx workflow.Context, list []int) ([]int, error) {
 	ctx = bounded(ctx)
 	values := make([]int, len(list))

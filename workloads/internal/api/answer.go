@@ -68,7 +68,7 @@ func (r *recorder) answer() answer {
 	return a
 }
 
-// flush sends what was held back.
+// flush sends what was delayed.
 func (r *recorder) flush() {
 	if r.sent {
 		return

@@ -10,7 +10,7 @@ import (
 	"github.com/itechsmart/operator/workloads/internal/api/problem"
 )
 
-// AnyVersion is what IfMatch returns for "*": the thing must exist, in whichever version.
+// AnyVersion is returned by IfMatch for "*": the thing must exist, in whichever version.
 const AnyVersion int64 = -1
 
 // ETag returns the entity tag of a version, quotes included.

@@ -76,7 +76,7 @@ func (t *Trail) Require(ctx context.Context, role auth.Role, action, object stri
 	return nil
 }
 
-// Result is what an operation adds to its event.
+// Result is the part of an event that the operation adds.
 type Result struct {
 	Object  string // replaces the object, such as by one with a version, unless it is empty
 	Details map[string]string

@@ -40,6 +40,12 @@ type part struct {
 	text string
 }
 
+// CheckPath returns what is wrong with the path of a rule.
+func CheckPath(pattern string) error {
+	_, err := compileGlob(pattern)
+	return err
+}
+
 func compileGlob(pattern string) (*glob, error) {
 	if pattern == "" {
 		return nil, errors.New("is empty")

@@ -32,7 +32,7 @@ var (
 	keyIDForm  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
 )
 
-// claims are those of an access token.
+// claims of an access token.
 type claims struct {
 	jwt.Claims
 	Name     string       `json:"name"`

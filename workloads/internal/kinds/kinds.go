@@ -40,7 +40,7 @@ type Options struct {
 	Log   *slog.Logger
 }
 
-// Store holds the resources as last seen. A nil Store is that of a service without an API server: synced, and empty.
+// Store holds the resources as last seen. A nil Store is for a service without an API server: synced, and empty.
 type Store struct {
 	namespace string
 	scheme    *runtime.Scheme

@@ -29,9 +29,9 @@ import (
 
 // Product is a product's own part.
 type Product struct {
-	// Name is that in the configuration and in grants; Title is for people.
+	// Name in the configuration and in grants; Title is for people.
 	Name, Title string
-	// Migrations are those of the product's own tables.
+	// Migrations of the product's own tables.
 	Migrations fs.FS
 	// AddToScheme registers Kinds, the resources to watch, one empty object each.
 	AddToScheme func(*runtime.Scheme) error
@@ -57,12 +57,12 @@ type Service interface {
 	Collector() prometheus.Collector
 }
 
-// Parts are what the kit supplies to a product's service.
+// Parts are the parts of the kit for a product's service.
 type Parts struct {
 	Config *config.Service
 	Pool   *pgxpool.Pool
 	Audit  *audit.Log
-	// Resources are those of the product's kinds; nil: there is no API server.
+	// Resources of the product's kinds; nil: there is no API server.
 	Resources *kinds.Store
 	// Kubernetes connects to the API server, for resources of other kinds; nil: there is none.
 	Kubernetes *rest.Config
@@ -116,7 +116,7 @@ type Process struct {
 	Log      *slog.Logger
 	HashCost int
 	Version  string
-	// DrainDelay is that of server.Options.
+	// DrainDelay as in server.Options.
 	DrainDelay time.Duration
 	// Listening is called with the addresses; may be nil.
 	Listening func(address, metrics string)

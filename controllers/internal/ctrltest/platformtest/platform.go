@@ -27,11 +27,11 @@ const (
 	Name = "main"
 	// Canary is in every credential that a service must not get.
 	Canary = "canary-5d20"
-	// IdentityPassword is that of the role of users.
+	// IdentityPassword is the password of the role for users.
 	IdentityPassword = "identity-password"
 )
 
-// bindings are what the Platform's controller would have written, with more than a service may get.
+// bindings returns what the Platform's controller writes, with more than a service may get.
 var bindings = map[string]map[string]string{
 	platformv1alpha1.BackendPostgreSQL: {
 		"type": "postgresql", "host": "db.example.com", "port": "5432", "username": "admin", "password": Canary, "database": "app",
@@ -146,7 +146,7 @@ func (p *Platform) Backend(name, trouble string) {
 	})
 }
 
-// Bind writes a backend's binding; more is what differs from the usual one, where an empty value removes a key.
+// Bind writes a backend's binding. more overrides the default keys; an empty value removes a key.
 func (p *Platform) Bind(name string, more map[string]string) {
 	p.t.Helper()
 	live := p.Get()

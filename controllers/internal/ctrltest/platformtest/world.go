@@ -59,7 +59,7 @@ func NewWorld(t *testing.T) *World {
 	return w
 }
 
-// Options are those of the manager.
+// Options returns the options of the manager.
 func (w *World) Options() setup.Options {
 	return setup.Options{
 		Namespaces: []string{w.Namespace}, DriftInterval: time.Hour, Images: setup.Images{Registry: "example.com/itechsmart", Tag: "1.2.3"},
@@ -84,7 +84,7 @@ func (w *World) Setup(d *setup.Deps, kinds ...*service.Type) error {
 	return nil
 }
 
-// Start runs a manager of service kinds, whose requests are counted anew.
+// Start runs a manager of service kinds, whose requests are counted again.
 func (w *World) Start(kinds ...*service.Type) {
 	w.t.Helper()
 	w.StartWith(w.Options(), func(d *setup.Deps) error { return w.Setup(d, kinds...) })
@@ -176,7 +176,7 @@ func (w *World) Get(name string, obj client.Object) error {
 	return w.Client.Get(context.Background(), client.ObjectKey{Namespace: w.Namespace, Name: name}, obj)
 }
 
-// Refresh reads an object anew.
+// Refresh reads an object again.
 func (w *World) Refresh(obj client.Object) {
 	w.t.Helper()
 	w.Expect(w.Client.Get(context.Background(), client.ObjectKeyFromObject(obj), obj)).To(gomega.Succeed())
@@ -231,7 +231,7 @@ func (w *World) Gone(name string, obj client.Object) {
 	w.Eventually(func() bool { return apierrors.IsNotFound(w.Get(name, obj)) }).Should(gomega.BeTrue(), "%T %s still exists", obj, name)
 }
 
-// Children are the objects that an owner controls, by kind and name.
+// Children returns the objects that an owner controls, by kind and name.
 func (w *World) Children(owner client.Object) map[string]client.Object {
 	w.t.Helper()
 	out := map[string]client.Object{}
@@ -274,13 +274,13 @@ func (w *World) Data(secret string) map[string][]byte {
 	return s.Data
 }
 
-// File is the file of a component that its live Deployment mounts.
+// File returns the file of a component that its live Deployment mounts.
 func (w *World) File(component, name string) []byte {
 	w.t.Helper()
 	return w.Data(w.Deployment(component).Spec.Template.Spec.Volumes[0].Secret.SecretName)[name]
 }
 
-// Config is the configuration of a service that its live Deployment mounts.
+// Config returns the configuration of a service that its live Deployment mounts.
 func (w *World) Config(product string) *config.Service {
 	w.t.Helper()
 	var c config.Service

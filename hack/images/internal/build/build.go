@@ -34,7 +34,7 @@ import (
 //go:embed *.go
 var sources embed.FS
 
-// recipe is the hash of the sources, without the tests.
+// recipe returns the hash of the sources, without the tests.
 func recipe() (string, error) {
 	h := sha256.New()
 	err := fs.WalkDir(sources, ".", func(name string, entry fs.DirEntry, err error) error {
@@ -48,7 +48,7 @@ func recipe() (string, error) {
 	return hex.EncodeToString(h.Sum(nil)), err
 }
 
-// Env is where things are. All paths are absolute.
+// Env has the paths of a build. All are absolute.
 type Env struct {
 	Root    string // of the repository
 	Out     string // the tarballs
@@ -149,7 +149,7 @@ func Build(ctx context.Context, env *Env, images []Image, force bool, jobs int) 
 	return results, errs
 }
 
-// Result is what became of an image.
+// Result of building an image.
 type Result struct {
 	Name   string        `json:"name"`
 	Ref    string        `json:"ref"`

@@ -35,7 +35,7 @@ func newEnv(t *testing.T) *Env {
 	return env
 }
 
-// example is an image whose input is one text.
+// example returns an image whose input is one text.
 func example(text *string) Image {
 	return Image{
 		Name: "example", Ref: "docker.io/itechsmart/example:dev",

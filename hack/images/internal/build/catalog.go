@@ -23,7 +23,7 @@ const repository = "docker.io/itechsmart/"
 // debianPath is PATH in the images of Debian packages.
 const debianPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-// All is every image: the operator's programs, then what they run on.
+// All returns every image: the operator's programs, then what they run on.
 func All(ctx context.Context, root string) ([]Image, error) {
 	images, err := ours(ctx, root)
 	return append(images, quickstart(), postgres(), redis(), rabbitmq(), kafka(), clickhouse()), err
@@ -84,7 +84,7 @@ func files(w *layerWriter, from, to string) error {
 	})
 }
 
-// described is the text of inputs: the recipe, the folders of this module, and more.
+// described returns the text of inputs: the recipe, the folders of this module, and more.
 func described(recipe debian, folders []string, more ...string) (string, error) {
 	text, err := json.Marshal(recipe)
 	if err != nil {
@@ -107,7 +107,7 @@ func described(recipe debian, folders []string, more ...string) (string, error) 
 	return strings.Join(parts, "\n"), nil
 }
 
-// server is an image of Debian packages with the entry point of the official image.
+// server returns an image of Debian packages with the entry point of the official image.
 func server(name, tag string, recipe debian, config v1.Config, add func(w *layerWriter) error) Image {
 	folder := "rootfs/" + name
 	config.Entrypoint = []string{"docker-entrypoint.sh"}

@@ -181,7 +181,7 @@ func digest(h hash.Hash) v1.Hash {
 	return v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(h.Sum(nil))}
 }
 
-// fileHash is the SHA-256 of a file in hex.
+// fileHash returns the SHA-256 of a file in hex.
 func fileHash(file string) (string, error) {
 	f, err := os.Open(filepath.Clean(file))
 	if err != nil {

@@ -46,7 +46,7 @@ var goRun = []string{"run", "-trimpath", "-gcflags=all=-dwarf=false"}
 
 func (e *Env) programs() string { return filepath.Join(e.Cache, "programs") }
 
-// program is a static program of the main module, alone in its image. CA roots and time zones are in the binary.
+// program returns a static program of the main module, alone in its image. CA roots and time zones are in the binary.
 func program(name, pkg string) Image {
 	binary := func(env *Env) string { return filepath.Join(env.programs(), name) }
 	return Image{

@@ -31,7 +31,7 @@ func flightFiles(ctx context.Context, env *Env) (dir string, err error) {
 	return dir, nil
 }
 
-// quickstart is the loader of the quickstart with its data in /data.
+// quickstart returns the loader of the quickstart with its data in /data.
 func quickstart() Image {
 	image := program("quickstart", "./hack/quickstart")
 	inputs, fill := image.inputs, image.fill

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command addons is what the local cluster runs in pods, in one static binary: coredns, metrics-server and provisioner
+// Command addons has the Pods of the local cluster in one static binary: coredns, metrics-server and provisioner
 // (chosen by the first argument).
 package main
 

@@ -24,9 +24,9 @@ type component struct {
 	name string
 	path string
 	args []string
-	// ports are those it listens on, checked before it starts.
+	// ports that it listens on, checked before it starts.
 	ports []int
-	// url is what it serves, for people; health answers 200 when it works (containerd has a socket instead).
+	// url for people; health returns 200 when it works (containerd has a socket instead).
 	url, health string
 }
 

@@ -46,7 +46,7 @@ func (c *Cluster) Down(ctx context.Context, purge bool) error {
 	do("traces", node.RemoveTraces(c.l.Log("pods"), c.l.ID()))
 	do("kernel settings", node.RestoreKernel(c.kernelRecord()))
 	if len(failed) > 0 {
-		// The state is kept: it tells the next attempt what there is to take away.
+		// The state is kept: it tells the next attempt what exists to take away.
 		return errors.Join(append(failed, podErr)...)
 	}
 	remove := []string{c.l.State(), c.l.Cluster(), c.l.Kubeconfig()}

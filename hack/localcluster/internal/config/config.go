@@ -15,7 +15,7 @@ import (
 	"github.com/itechsmart/operator/hack/localcluster/internal/layout"
 )
 
-// CNIPlugins is where Debian's containernetworking-plugins lie.
+// CNIPlugins is the directory of Debian's containernetworking-plugins.
 const CNIPlugins = "/usr/lib/cni"
 
 var containerdTemplate = template.Must(template.New("containerd").Parse(`version = 2

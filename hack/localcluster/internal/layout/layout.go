@@ -94,33 +94,33 @@ func (l Layout) local(parts ...string) string {
 	return filepath.Join(append([]string{l.Root, ".local"}, parts...)...)
 }
 
-// Module is the directory of the nested Go module.
+// Module returns the directory of the nested Go module.
 func (l Layout) Module() string { return filepath.Join(l.Root, "hack", "localcluster") }
 
-// Local is the directory that holds all that is written.
+// Local returns the directory that holds all that is written.
 func (l Layout) Local() string { return l.local() }
 
 // Bin returns the path of a built program.
 func (l Layout) Bin(name string) string { return l.local("bin", name) }
 
-// Envtest is the assets directory of controller-runtime's envtest.
+// Envtest returns the assets directory of controller-runtime's envtest.
 func (l Layout) Envtest() string { return l.local("envtest") }
 
-// Kubeconfig is the administrator's kubeconfig.
+// Kubeconfig returns the administrator's kubeconfig.
 func (l Layout) Kubeconfig() string { return l.local("kubeconfig") }
 
 // Images holds the tarballs of the cluster's own images.
 func (l Layout) Images() string { return l.local("localcluster", "images") }
 
-// ContainerdRoot is containerd's image store; it outlives the cluster as a cache.
+// ContainerdRoot returns containerd's image store; it outlives the cluster as a cache.
 func (l Layout) ContainerdRoot() string { return l.local("containerd") }
 
-// Cluster is the directory of the cluster's state, removed by down.
+// Cluster returns the directory of the cluster's state, removed by down.
 func (l Layout) Cluster(parts ...string) string {
 	return l.local(append([]string{"cluster"}, parts...)...)
 }
 
-// State is the directory of what holds Unix sockets: below Cluster where their paths fit, else below /run.
+// State returns the directory of what holds Unix sockets: below Cluster where their paths fit, else below /run.
 func (l Layout) State(parts ...string) string {
 	base := l.Cluster()
 	if len(l.Root) > maxRoot {
@@ -129,16 +129,16 @@ func (l Layout) State(parts ...string) string {
 	return filepath.Join(append([]string{base}, parts...)...)
 }
 
-// ContainerdSocket is the socket of the cluster's own containerd.
+// ContainerdSocket returns the socket of the cluster's own containerd.
 func (l Layout) ContainerdSocket() string { return l.State("containerd", "containerd.sock") }
 
-// KubeletRoot is the kubelet's root directory.
+// KubeletRoot returns the kubelet's root directory.
 func (l Layout) KubeletRoot() string { return l.State("kubelet") }
 
-// Log is the directory of the components' logs.
+// Log returns the directory of the components' logs.
 func (l Layout) Log(parts ...string) string { return l.Cluster(append([]string{"log"}, parts...)...) }
 
-// Run is the directory of the records of running components.
+// Run returns the directory of the records of running components.
 func (l Layout) Run(parts ...string) string { return l.Cluster(append([]string{"run"}, parts...)...) }
 
 // Config returns the path of a rendered configuration file.
@@ -147,5 +147,5 @@ func (l Layout) Config(name string) string { return l.Cluster("config", name) }
 // PKI returns the path of a certificate, key or kubeconfig of a component.
 func (l Layout) PKI(name string) string { return l.Cluster("pki", name) }
 
-// Volumes is the directory of the persistent volumes.
+// Volumes returns the directory of the persistent volumes.
 func (l Layout) Volumes() string { return l.Cluster("volumes") }

@@ -16,7 +16,7 @@ import (
 	"syscall"
 )
 
-// cgroupMount is where the hierarchies are mounted.
+// cgroupMount is the mount point of the hierarchies.
 const cgroupMount = "/sys/fs/cgroup"
 
 // Cgroups is the cgroup of the cluster, of one name in every hierarchy (version 1) or in the only one (version 2).
@@ -25,7 +25,7 @@ type Cgroups struct{ name string }
 // NewCgroups returns the cgroup named name below the root of each hierarchy.
 func NewCgroups(name string) Cgroups { return Cgroups{name: name} }
 
-// Root is the path below which the kubelet keeps all pods.
+// Root returns the path below which the kubelet keeps all pods.
 func (c Cgroups) Root() string { return "/" + c.name }
 
 // hierarchies returns the mount points of the cgroup hierarchies, each once (cpu and cpuacct may be links to one).
@@ -88,7 +88,7 @@ func inheritCpuset(parent, child string) error {
 	return nil
 }
 
-// ComponentProcs is the file that enters a process into the cgroup of the components. It limits nothing: it lets every
+// ComponentProcs returns the file that enters a process into the cgroup of the components. It limits nothing: it lets every
 // process that descends from a component (containerd's shims above all) be found again.
 func (c Cgroups) ComponentProcs() string {
 	for _, hierarchy := range []string{"pids", "systemd"} {

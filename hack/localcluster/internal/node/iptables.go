@@ -29,7 +29,7 @@ func ours(chain string) bool {
 	return false
 }
 
-// ForwardRules is the iptables-restore input that lets pods forward, and gives their packets to the outside the
+// ForwardRules returns the iptables-restore input that lets pods forward, and gives their packets to the outside the
 // machine's address.
 func ForwardRules() string {
 	return strings.Join([]string{

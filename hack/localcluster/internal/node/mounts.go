@@ -69,7 +69,7 @@ func ShimSockets(containerdState string) []string {
 	return sockets
 }
 
-// devicePlugins is where every kubelet listens for device plug-ins, whatever its root directory.
+// devicePlugins is the directory where every kubelet listens for device plug-ins, independent of its root directory.
 const devicePlugins = "/var/lib/kubelet/device-plugins"
 
 // RemoveTraces removes what the kubelet and the CNI library leave in directories that cannot be configured: links to the

@@ -92,7 +92,7 @@ var changed = []string{
 
 func sysctlPath(key string) string { return filepath.Join("/proc/sys", key) }
 
-// SetKernel records the kernel settings in the file record, unless it is there already, and sets what the node needs.
+// SetKernel records the kernel settings in the file record, unless it exists already, and sets what the node needs.
 func SetKernel(record string) error {
 	if _, err := os.Stat(record); errors.Is(err, os.ErrNotExist) {
 		before := map[string]string{}

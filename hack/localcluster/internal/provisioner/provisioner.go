@@ -26,7 +26,7 @@ const Name = "localcluster.itechsmart.dev/directory"
 
 // Directories provisions volumes as directories of one node.
 type Directories struct {
-	// Dir is where the provisioner itself sees the volumes, NodeDir where the node does.
+	// Dir is the path of the volumes for the provisioner, NodeDir their path on the node.
 	Dir, NodeDir string
 }
 

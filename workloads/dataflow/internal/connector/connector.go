@@ -20,7 +20,7 @@ import (
 // ErrFinished is returned by Read after a bounded source's last batch.
 var ErrFinished = errors.New("source finished")
 
-// Env is what a connector gets besides its own Config.
+// Env is the environment of a connector.
 type Env struct {
 	// Pipeline is "namespace/name"; Component is the source's or sink's name.
 	Pipeline, Component string

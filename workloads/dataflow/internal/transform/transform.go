@@ -41,7 +41,7 @@ type Transform interface {
 	Apply(ctx context.Context, batch *record.Batch) error
 }
 
-// Env is what a transform gets besides its own Config.
+// Env is the environment of a transform.
 type Env struct {
 	// When is the transform's compiled `when`; nil: every record. The Chain applies it,
 	// except for the type `filter`, whose predicate it is.

@@ -20,7 +20,7 @@ const (
 	terminationLogBytes = 4096
 )
 
-// CheckResult is what `check` prints.
+// CheckResult is the output of `check`.
 type CheckResult struct {
 	OK       bool           `json:"ok"`
 	Failures []CheckFailure `json:"failures"`
@@ -39,7 +39,7 @@ var errCheck = errors.New("check failed")
 // runCheck validates and tests, prints the result, and returns an error if anything failed.
 func runCheck(f flags, out io.Writer, terminationPath string) error {
 	result := CheckResult{Failures: []CheckFailure{}}
-	cfg, err := config.Load(f.config)
+	cfg, _, err := config.Load(f.config)
 	if err != nil {
 		result.Failures = append(result.Failures, CheckFailure{Message: err.Error()})
 	} else {

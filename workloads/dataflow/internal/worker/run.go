@@ -39,7 +39,7 @@ func runPipeline(ctx context.Context, f flags) error {
 	if err != nil {
 		return err
 	}
-	cfg, err := config.Load(f.config)
+	cfg, unknown, err := config.Load(f.config)
 	if err != nil {
 		return err
 	}
@@ -47,6 +47,9 @@ func runPipeline(ctx context.Context, f flags) error {
 		return fmt.Errorf("configuration: %w", err)
 	}
 	log = log.With("pipeline", cfg.Namespace+"/"+cfg.Name)
+	if len(unknown) > 0 {
+		log.Warn("the configuration has keys that this version does not know: they have no effect", "keys", unknown, "version", f.version)
+	}
 	e, err := NewEngine(cfg, log)
 	if err != nil {
 		return fmt.Errorf("configuration: %w", err)
@@ -97,7 +100,7 @@ func validate(cfg *config.Pipeline) error {
 func watch(ctx context.Context, path string, running *config.Pipeline, log *slog.Logger, reload func(map[string]map[string]string)) {
 	current := running.Connections
 	filewatch.Run(ctx, filepath.Dir(path), log, func() {
-		fresh, err := config.Load(path)
+		fresh, _, err := config.Load(path)
 		switch {
 		case err != nil:
 			log.Warn("the changed configuration cannot be read; the old one remains in use", "error", err)

@@ -141,7 +141,7 @@ func TestWatch(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	got := make(chan map[string]map[string]string, 10)
-	started, err := config.Load(path)
+	started, _, err := config.Load(path)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,13 +7,14 @@
 package config
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"os"
 	"time"
+
+	"github.com/itechsmart/operator/workloads/config"
 )
 
 // FileName is the name of the configuration file in its directory.
@@ -37,7 +38,7 @@ const (
 	OnErrorFail OnError = "Fail"
 	// OnErrorDrop counts the record and goes on without it.
 	OnErrorDrop OnError = "Drop"
-	// OnErrorDeadLetter writes the record to the dead-letter sink and goes on.
+	// OnErrorDeadLetter writes the record to the dead-letter sink and continues.
 	OnErrorDeadLetter OnError = "DeadLetter"
 )
 
@@ -59,7 +60,7 @@ type Pipeline struct {
 	MaxRecordBytes int64  `json:"maxRecordBytes"`
 	Tests          []Test `json:"tests,omitempty"`
 	// Connections holds one Service Binding (key to value) per name that a Source or Sink refers to.
-	// It is the only part that may change while a worker runs: the worker then connects anew.
+	// It is the only part that may change while a worker runs: the worker then connects again.
 	Connections map[string]map[string]string `json:"connections,omitempty"`
 }
 
@@ -160,17 +161,16 @@ func (p *Pipeline) Hash() string {
 	return hex.EncodeToString(sum[:5])
 }
 
-// Load reads a configuration file and refuses unknown keys.
-func Load(path string) (*Pipeline, error) {
+// Load reads a configuration file. It also returns the paths of the keys that this version does not know: an older image starts
+// on a newer manager's file.
+func Load(path string) (p *Pipeline, unknown []string, err error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return nil, fmt.Errorf("read configuration: %w", err)
+		return nil, nil, fmt.Errorf("read configuration: %w", err)
 	}
-	decoder := json.NewDecoder(bytes.NewReader(data))
-	decoder.DisallowUnknownFields()
-	var p Pipeline
-	if err := decoder.Decode(&p); err != nil {
-		return nil, fmt.Errorf("parse %s: %w", FileName, err)
+	p = &Pipeline{}
+	if unknown, err = config.Decode(data, p); err != nil {
+		return nil, nil, fmt.Errorf("parse %s: %w", FileName, err)
 	}
-	return &p, nil
+	return p, unknown, nil
 }

@@ -13,7 +13,7 @@ const (
 	StatusPath  = "/status"  // Status as JSON
 )
 
-// ComponentState is what a source or sink is at.
+// ComponentState is the state of a source or sink.
 type ComponentState string
 
 // The states of a component.
@@ -25,7 +25,7 @@ const (
 	StateStopped    ComponentState = "Stopped"
 )
 
-// Status is what one worker reports. Counters start at zero with the process.
+// Status is the report of one worker. Counters start at zero with the process.
 type Status struct {
 	Hash       string `json:"hash"`
 	Generation int64  `json:"generation"`

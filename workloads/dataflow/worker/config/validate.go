@@ -20,25 +20,66 @@ const (
 	maxRecordBytes = 256 << 20
 )
 
-// Validate checks a configuration by the catalogue that is built in, and returns every
-// fault that it finds, in the order of the file. It connects to nothing.
-func Validate(p *Pipeline) []FieldError {
-	catalogue, err := LoadCatalogue()
-	if err != nil {
-		return []FieldError{{Message: err.Error()}}
-	}
-	return ValidateWith(p, catalogue)
-}
+// Validate checks a configuration by the built-in catalogue, and returns everything that is invalid, in the order of the file. It
+// connects to nothing.
+func Validate(p *Pipeline) []FieldError { return builtIn(p, ValidateWith) }
 
 // ValidateWith is Validate with another catalogue.
 func ValidateWith(p *Pipeline, catalogue *Catalogue) []FieldError {
 	v := &validator{pipeline: p, catalogue: catalogue}
+	v.specification()
+	v.connections()
+	return v.found
+}
+
+// ValidateSpec is Validate without p.Connections: what can be checked before they are known.
+func ValidateSpec(p *Pipeline) []FieldError {
+	return builtIn(p, func(p *Pipeline, catalogue *Catalogue) []FieldError {
+		v := &validator{pipeline: p, catalogue: catalogue}
+		v.specification()
+		return v.found
+	})
+}
+
+// ValidateConnections checks that p.Connections has what the components of a valid specification need.
+func ValidateConnections(p *Pipeline) []FieldError {
+	return builtIn(p, func(p *Pipeline, catalogue *Catalogue) []FieldError {
+		v := &validator{pipeline: p, catalogue: catalogue}
+		v.connections()
+		v.circle()
+		return v.found
+	})
+}
+
+func builtIn(p *Pipeline, validate func(*Pipeline, *Catalogue) []FieldError) []FieldError {
+	catalogue, err := LoadCatalogue()
+	if err != nil {
+		return []FieldError{{Message: err.Error()}}
+	}
+	return validate(p, catalogue)
+}
+
+func (v *validator) specification() {
 	v.general()
 	v.components()
 	v.transforms()
 	v.deadLetter()
+	v.circle()
 	v.tests()
-	return v.found
+}
+
+// connections checks the connection of each component whose type is known.
+func (v *validator) connections() {
+	p := v.pipeline
+	for i := range p.Sources {
+		v.connection(fmt.Sprintf("sources[%d]", i), KindSource, p.Sources[i].Type, p.Sources[i].Connection)
+	}
+	for i := range p.Sinks {
+		v.connection(fmt.Sprintf("sinks[%d]", i), KindSink, p.Sinks[i].Type, p.Sinks[i].Connection)
+	}
+	if p.DeadLetter != nil {
+		v.connection("deadLetter", KindSink, p.DeadLetter.Type, p.DeadLetter.Connection)
+	}
 }
 
 type validator struct {
@@ -113,7 +154,7 @@ func (v *validator) components() {
 	for i := range v.pipeline.Sources {
 		s, path := &v.pipeline.Sources[i], fmt.Sprintf("sources[%d]", i)
 		v.names(path, s.Name, seen, true)
-		v.component(path, KindSource, s.Type, s.Connection, s.Config, s.Codec)
+		v.component(path, KindSource, s.Type, s.Config, s.Codec)
 	}
 	seen = map[string]string{}
 	for i := range v.pipeline.Sinks {
@@ -125,7 +166,7 @@ func (v *validator) components() {
 }
 
 func (v *validator) sink(path string, s *Sink) {
-	v.component(path, KindSink, s.Type, s.Connection, s.Config, s.Codec)
+	v.component(path, KindSink, s.Type, s.Config, s.Codec)
 	if s.Retry.Initial < 0 || s.Retry.Max < 0 || s.Retry.MaxAttempts < 0 {
 		v.add(path+".retry", "want no negative value")
 	}
@@ -134,13 +175,12 @@ func (v *validator) sink(path string, s *Sink) {
 	}
 }
 
-func (v *validator) component(path, kind, name, connection string, cfg json.RawMessage, codec *Codec) {
+func (v *validator) component(path, kind, name string, cfg json.RawMessage, codec *Codec) {
 	info, ok := v.catalogue.Connector(kind, name)
 	if !ok {
 		v.unknown(path+".type", kind, name, v.connectorNames(kind))
 		return
 	}
-	v.connection(path+".connection", info, connection)
 	v.schema(info.Schema, cfg, path+".config")
 	if codec == nil {
 		return
@@ -158,7 +198,12 @@ func (v *validator) component(path, kind, name, connection string, cfg json.RawM
 }
 
 // connection checks presence and type; a Binding without a type is taken as it is.
-func (v *validator) connection(path string, info *ConnectorInfo, name string) {
+func (v *validator) connection(path, kind, typ, name string) {
+	info, ok := v.catalogue.Connector(kind, typ)
+	if !ok {
+		return
+	}
+	path += ".connection"
 	switch {
 	case name == "" && info.Binding != "" && !info.BindingOptional:
 		v.add(path, "the %s %q needs a connection of type %s", info.Kind, info.Type, info.Binding)
@@ -247,7 +292,6 @@ func (v *validator) routes(path string, raw json.RawMessage) {
 	check(path+".default", cfg.Default)
 }
 
-// deadLetter refuses a dead-letter sink that feeds a source of the same pipeline: a circle.
 func (v *validator) deadLetter() {
 	sink := v.pipeline.DeadLetter
 	if sink == nil {
@@ -256,6 +300,14 @@ func (v *validator) deadLetter() {
 	v.sink("deadLetter", sink)
 	if sink.OnError == OnErrorDeadLetter {
 		v.add("deadLetter.onError", "a dead letter cannot have a dead letter")
+	}
+}
+
+// circle refuses a dead-letter sink that feeds a source of the same pipeline.
+func (v *validator) circle() {
+	sink := v.pipeline.DeadLetter
+	if sink == nil {
+		return
 	}
 	target := place(sink.Type, sink.Connection, sink.Config)
 	if target == "" {
@@ -340,7 +392,7 @@ func (v *validator) unknown(path, kind, name string, known []string) {
 	v.add(path, "%s", message)
 }
 
-// nearest is the known name with the fewest edits, when those are few for its length.
+// nearest returns the known name with the fewest edits, when those are few for its length.
 func nearest(name string, known []string) string {
 	sorted := append([]string(nil), known...)
 	sort.Strings(sorted)
@@ -353,7 +405,7 @@ func nearest(name string, known []string) string {
 	return best
 }
 
-// distance is Levenshtein's.
+// distance returns the Levenshtein distance.
 func distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {

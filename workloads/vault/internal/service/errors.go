@@ -50,7 +50,7 @@ var known = []api.Known{
 // answer returns the response to an error of the store. Fields are named as in the request's body.
 func answer(err error) error { return answerIn("body.", err) }
 
-// answerIn is answer with another prefix for the names of fields.
+// answerIn returns answer with another prefix for the names of fields.
 func answerIn(where string, err error) error {
 	return api.Answer(err, append(slices.Clone(known), api.Known{
 		Err: store.ErrInvalid, Response: api.Invalid(strings.TrimSuffix(where, "."), "the request is invalid"),

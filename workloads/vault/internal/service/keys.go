@@ -46,7 +46,7 @@ func (s *Service) sealingKey(ctx context.Context, _ *struct{}) (*api.Reply[wire.
 	return api.Body(key), nil
 }
 
-// Shares are those of an unseal secret. They are shown once.
+// Shares of an unseal secret. They are shown once.
 type Shares struct {
 	KeyID  string   `json:"keyID,omitempty"`
 	Shares []string `json:"shares,omitempty" doc:"shown once and stored nowhere: give each to another person"`

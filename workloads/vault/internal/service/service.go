@@ -25,7 +25,7 @@ type Options struct {
 	Trail     *auditlog.Trail
 	Cursors   *api.Cursors
 	Log       *slog.Logger
-	// Resources are those of this Vault.
+	// Resources of this Vault.
 	Resources *Resources
 	// Passphrase returns the secret that derives the root key; nil: it is split into Shares, of which Threshold unseal.
 	Passphrase        func(context.Context) ([]byte, error)

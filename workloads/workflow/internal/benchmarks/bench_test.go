@@ -117,7 +117,7 @@ func parseWith(b testing.TB, inputs string, steps ...string) *definition.Program
 	return p
 }
 
-// chain is n steps, one after the other.
+// chain returns n steps, one after the other.
 func chain(b testing.TB, n int) *definition.Program {
 	steps := make([]string, n)
 	for i := range steps {

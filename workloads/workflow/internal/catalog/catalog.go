@@ -28,7 +28,7 @@ type Entry struct {
 	Problems error
 }
 
-// Options are what a Catalog needs.
+// Options configure a Catalog.
 type Options struct {
 	// Resources watches Workflows; nil: there is no API server, and no Workflow.
 	Resources *kinds.Store

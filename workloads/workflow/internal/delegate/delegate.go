@@ -31,7 +31,7 @@ const (
 	atOnce = 16
 	// callTimeout bounds one look.
 	callTimeout = 30 * time.Second
-	// sweepEvery is how often what nobody waits for is looked for.
+	// sweepEvery is the interval at which abandoned objects are looked up.
 	sweepEvery = 2 * time.Second
 )
 
@@ -40,7 +40,7 @@ type Launcher interface {
 	Start(ctx context.Context, r launch.Request) (launch.Started, error)
 }
 
-// Engine is what this needs of *engine.Engine.
+// Engine is the part of *engine.Engine that this package uses.
 type Engine interface {
 	Resume(ctx context.Context, run, step string, item int, data any) error
 	Outputs(ctx context.Context, run string) (map[string]any, error)
@@ -48,7 +48,7 @@ type Engine interface {
 	Store() *store.Store
 }
 
-// Options are what a Delegate needs.
+// Options configure a Delegate.
 type Options struct {
 	Engine   Engine
 	Launcher Launcher
@@ -133,7 +133,7 @@ func (d *Delegate) Run(ctx context.Context) {
 	}
 }
 
-// look does what there is to do, and tells whether that was anything.
+// look does what exists to do, and reports whether that was anything.
 func (d *Delegate) look(ctx context.Context) (did bool, _ error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -256,7 +256,7 @@ func (d *Delegate) begin(ctx context.Context, answer func(*task, map[string]any)
 	group.Wait()
 }
 
-// config is what check still needs of it: inputs may be large.
+// config returns what check still needs of it: inputs may be large.
 func config(t *task) map[string]any {
 	if t.kind == delegated.TypePipeline {
 		return t.config
@@ -264,7 +264,7 @@ func config(t *task) map[string]any {
 	return map[string]any{"name": t.config["name"]}
 }
 
-// resume tells the step what came of it. That it waits no more is somebody else's doing, and as good.
+// resume tells the step what came of it. That it waits no more is another owner's doing, and as good.
 func (d *Delegate) resume(ctx context.Context, t *task, data map[string]any) error {
 	err := d.options.Engine.Resume(ctx, t.Run, t.Name, t.Item, data)
 	if errors.Is(err, backend.ErrInvalid) {
@@ -309,7 +309,7 @@ func (a absent) check(context.Context, []*task, func(*task, map[string]any)) err
 
 func (a absent) abandon(context.Context, store.Delegation) error { return nil }
 
-// text is a field of a step's configuration.
+// text returns a field of a step's configuration.
 func text(t *task, field string) string {
 	value, _ := t.config[field].(string)
 	return value

@@ -57,7 +57,7 @@ func TestWorkflow(t *testing.T) {
 	r.G.Expect(outputs).To(Equal(map[string]any{"got": int64(42)}))
 	r.G.Expect(r.Runs("child")).To(HaveLen(1), "two replicas start it once")
 
-	// Whatever letters a value holds, its step waits and goes on.
+	// Whatever letters a value holds, its step waits and continues.
 	r.Put("zero", `{"inputs":[{"name":"text"}],"steps":[{"name":"ask","type":"approval","with":{"approvers":["ann"],"message":"${{ inputs.text }}"}}]}`)
 	r.Wait(r.Start("zero", map[string]any{"text": "\x00"}), store.Waiting)
 

@@ -34,7 +34,7 @@ const (
 	stepAnnotation = "workflow.itechsmart.dev/step"
 	container      = "step"
 
-	// keepJob is how long a Job that has ended stays to be looked at.
+	// keepJob is how long a Job is kept after it has ended.
 	keepJob = int32(60 * 60)
 	// maxLogs bounds what a step keeps of a Job's logs, as they are and as JSON; logLines what is read of them.
 	maxLogs  = 64 << 10
@@ -97,7 +97,7 @@ func (j *jobs) begin(ctx context.Context, t *task) (map[string]any, error) {
 	return nil, j.store.Begun(ctx, t.delegation())
 }
 
-// newJob is the Job of a step's attempt: the same for the same attempt.
+// newJob returns the Job of a step's attempt: the same for the same attempt.
 func newJob(t *task) (*batchv1.Job, error) {
 	sum := sha256.Sum256([]byte(t.key))
 	labels := map[string]string{managedByLabel: managedBy, runLabel: t.Run}
@@ -154,7 +154,7 @@ func (j *jobs) check(ctx context.Context, tasks []*task, answer func(*task, map[
 	return errors.Join(errs...)
 }
 
-// outcome is nil as long as the Job runs.
+// outcome returns nil as long as the Job runs.
 func (j *jobs) outcome(ctx context.Context, t *task, job *batchv1.Job) (map[string]any, error) {
 	if job == nil { // what the API server has in memory may be too old to hold it
 		var err error
@@ -229,7 +229,7 @@ func (j *jobs) pod(ctx context.Context, job string) (name string, code int32, er
 	return name, code, nil
 }
 
-// tail is the end of a stream, as text that JSON and the database take.
+// tail returns the end of a stream, as text that JSON and the database take.
 func tail(from io.Reader) (string, error) {
 	kept := make([]byte, 0, 2*maxLogs)
 	buffer := make([]byte, 16<<10)

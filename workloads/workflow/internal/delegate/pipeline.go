@@ -79,7 +79,7 @@ func (p *pipelines) check(ctx context.Context, tasks []*task, answer func(*task,
 	return errors.Join(errs...)
 }
 
-// reached is the answer once a Pipeline is where it was waited for, or will never be; nil before.
+// reached returns the answer once a Pipeline is where it was waited for, or will never be; nil before.
 func reached(p *unstructured.Unstructured, until string) map[string]any {
 	observed, _, _ := unstructured.NestedInt64(p.Object, "status", "observedGeneration")
 	if observed != p.GetGeneration() || p.GetDeletionTimestamp() != nil {
@@ -89,7 +89,7 @@ func reached(p *unstructured.Unstructured, until string) map[string]any {
 	if message, stalled := condition(p, "Stalled"); stalled || phase == "Failed" {
 		return delegated.Failure(fmt.Sprintf("Pipeline %s cannot work: %s", p.GetName(), message), true)
 	}
-	// One that has finished did run: who waits for that must not wait for ever.
+	// One that has finished did run: who waits for that must not wait forever.
 	there := map[string]bool{"Running": phase == "Running" || phase == "Finished", "Paused": phase == "Paused", "Completed": phase == "Finished"}
 	if until == "" {
 		until = "Running"
@@ -100,7 +100,7 @@ func reached(p *unstructured.Unstructured, until string) map[string]any {
 	return delegated.Answer(map[string]any{"name": p.GetName(), "phase": phase})
 }
 
-// condition is a condition's message, and whether it is True. Without it the message is Ready's.
+// condition returns a condition's message, and whether it is True. Without it the message is Ready's.
 func condition(p *unstructured.Unstructured, kind string) (message string, isTrue bool) {
 	list, _, _ := unstructured.NestedSlice(p.Object, "status", "conditions")
 	for _, item := range list {

@@ -51,7 +51,7 @@ func (w *workflows) begin(ctx context.Context, t *task) (map[string]any, error) 
 	return nil, w.store.Begun(ctx, t.delegation())
 }
 
-// refused sorts what the launcher says: what only an edit heals is permanent, and what is away is tried again here.
+// refused sorts what the launcher says: what only an edit heals is permanent, and what is unavailable is tried again here.
 func (w *workflows) refused(t *task, err error) (map[string]any, error) {
 	var input *definition.InputError
 	message := fmt.Sprintf("workflow %s: %v", text(t, "name"), err)

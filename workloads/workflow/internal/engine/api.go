@@ -28,7 +28,7 @@ type Start struct {
 	IdempotencyKey string
 }
 
-// Start begins a run, and tells whether it is new. It is durable when Start returns. *definition.InputError: an input is wrong.
+// Start begins a run, and reports whether it is new. It is durable when Start returns. *definition.InputError: an input is wrong.
 // store.ErrBusy: one run too many, as the workflow's concurrency says. backend.ErrUnavailable: the queue or the database is
 // away or takes nothing, and it is not certain that there is no run: an idempotency key makes it safe to try again.
 func (e *Engine) Start(ctx context.Context, s Start) (id string, created bool, err error) {
@@ -192,7 +192,7 @@ func (e *Engine) Waits(ctx context.Context, run, step string, item int) (Waiting
 	return w, err
 }
 
-// Rerun starts a run anew from a step: see store.Store.Rerun.
+// Rerun starts a run again from a step: see store.Store.Rerun.
 func (e *Engine) Rerun(ctx context.Context, run, from, idempotencyKey string) (id string, created bool, err error) {
 	r, p, i, err := e.find(ctx, run, from)
 	if err != nil {
@@ -234,7 +234,7 @@ func (e *Engine) find(ctx context.Context, run, step string) (store.Run, *progra
 	return r, p, i, nil
 }
 
-// Outputs is what a run gives, by name; nil when it has not succeeded, or its workflow names none. It is made of what was
+// Outputs returns what a run gives, by name; nil when it has not succeeded, or its workflow names none. It is made of what was
 // recorded when it is asked for: expressions know no clock, and give the same at any time.
 func (e *Engine) Outputs(ctx context.Context, run string) (map[string]any, error) {
 	r, err := e.store.Get(ctx, run)

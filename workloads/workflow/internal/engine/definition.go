@@ -95,7 +95,7 @@ func keepTrigger(t definition.TriggerInfo) (kept, error) {
 	return k, err
 }
 
-// readTrigger is the trigger of a run without its body, and the body as it is kept.
+// readTrigger returns the trigger of a run without its body, and the body as it is kept.
 func readTrigger(run *store.Run) (t definition.TriggerInfo, body payloads.Value, err error) {
 	var k kept
 	if err := json.Unmarshal(run.Trigger, &k); err != nil {

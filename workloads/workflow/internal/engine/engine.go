@@ -27,7 +27,7 @@ const (
 	defaultDrain = 20 * time.Second
 )
 
-// Options are what an Engine needs.
+// Options configure an Engine.
 type Options struct {
 	// Pool is on the schema that store.Migrations were applied to.
 	Pool  *pgxpool.Pool
@@ -36,17 +36,17 @@ type Options struct {
 	Store store.Options
 	// Executor executes steps. nil: this engine starts runs and looks after them, and leaves the steps to others.
 	Executor Executor
-	// Bucket is where large outputs and bodies are kept; nil: what is larger than a row may be is refused.
+	// Bucket stores large outputs and bodies; nil: values that are too large for a row are rejected.
 	Bucket payloads.Bucket
 	// Compile makes a program of a definition as it is kept; the function of that name when nil.
 	Compile func(spec json.RawMessage) (*definition.Program, error)
-	// Namespace is what expressions see as run.namespace.
+	// Namespace is run.namespace in expressions.
 	Namespace string
 	// Clock decides on time; that of the machine when nil.
 	Clock Clock
-	// Sweep is how often the engine looks for what is due; 250 ms.
+	// Sweep is the interval at which the engine looks for due work; 250 ms.
 	Sweep time.Duration
-	// Drain is how long steps that run may go on when the engine ends; 20 s. Then others begin them again.
+	// Drain is how long running steps may continue when the engine stops; 20 s. Then other workers start them again.
 	Drain time.Duration
 	Log   *slog.Logger
 }
@@ -100,7 +100,7 @@ func New(o Options) *Engine {
 // Store reads runs and their history.
 func (e *Engine) Store() *store.Store { return e.store }
 
-// Payloads are the large values; nil without a bucket.
+// Payloads returns the large values; nil without a bucket.
 func (e *Engine) Payloads() *payloads.Store { return e.payloads }
 
 // Run works until ctx ends. Then it takes no more tasks, lets the steps that run go on for Drain, and gives the others back.
@@ -129,12 +129,12 @@ func (e *Engine) work(ctx context.Context) {
 	e.options.Queue.Consume(ctx, func(d *queue.Delivery) { e.take(ctx, running, d) })
 }
 
-// owner is a new claim.
+// owner returns a new claim.
 func (e *Engine) owner() string {
 	return e.name + "/" + strconv.FormatInt(e.claims.Add(1), 36)
 }
 
-// next is the claim under which who finishes a step goes on; none when the engine ends.
+// next returns the claim under which who finishes a step continues; none when the engine ends.
 func (e *Engine) next() string {
 	if e.stopping.Load() {
 		return ""
@@ -142,7 +142,7 @@ func (e *Engine) next() string {
 	return e.owner()
 }
 
-// Clock is what time it is, and what is done later.
+// Clock returns the time, and runs timers.
 type Clock interface {
 	Now() time.Time
 	// AfterFunc calls f, in a goroutine of its own, when d is over; stop takes that back.

@@ -17,12 +17,12 @@ import (
 	"github.com/itechsmart/operator/workloads/workflow/worker/config/definition"
 )
 
-// grace is how long a step that was told to end may take to do so. Then the worker goes on without it.
+// grace is the time in which a cancelled step must end. After that the worker continues without it.
 const grace = 5 * time.Second
 
 func permanent(format string, args ...any) error { return &Permanent{fmt.Errorf(format, args...)} }
 
-// execute is what comes of a step; nil: nothing is to be recorded, for it is not ours any more.
+// execute returns what comes of a step; nil: nothing is to be recorded, for it is not ours any more.
 func (e *Engine) execute(x *execution) store.Transition {
 	t, err := e.attempt(x)
 	if err == nil {
@@ -39,7 +39,7 @@ func (e *Engine) execute(x *execution) store.Transition {
 	case errors.Is(cause, errTimeout):
 		err = fmt.Errorf("%w after %s", errTimeout, x.step.Timeout())
 	case cause == nil && !x.begun && errors.Is(err, backend.ErrUnavailable):
-		// What it needs is away: others have its place meanwhile.
+		// What it needs is unavailable: others have its place meanwhile.
 		return store.Release{Target: target, By: *x.claimed, At: e.clock.Now().Add(awayFor + rand.N(awayFor))}
 	}
 	var final *Permanent
@@ -60,7 +60,7 @@ func (e *Engine) retry(x *execution, err error) (time.Duration, bool) {
 // longestAsked bounds what a server may ask for.
 const longestAsked = time.Hour
 
-// askedFor is how long the other side wants to be left alone, as by Retry-After; zero: it said nothing.
+// askedFor returns how long the other side wants to be left alone, as by Retry-After; zero: it said nothing.
 func askedFor(err error) time.Duration {
 	var later interface{ RetryAfter() time.Duration }
 	if !errors.As(err, &later) {
@@ -94,7 +94,7 @@ func (e *Engine) attempt(x *execution) (store.Transition, error) {
 	return finish, err
 }
 
-// outcome is what is kept of an output, and the named outputs that the step makes of it.
+// outcome returns what is kept of an output, and the named outputs that the step makes of it.
 func (e *Engine) outcome(x *execution, scope *definition.Scope, value any) (output, outputs json.RawMessage, err error) {
 	if output, err = e.encode("the output", value); err != nil {
 		return nil, nil, err

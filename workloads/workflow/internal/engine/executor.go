@@ -29,7 +29,7 @@ type Call struct {
 	Resume *Resume
 }
 
-// Result is what a step gave, or what it waits for.
+// Result is the output of a step, or what it waits for.
 type Result struct {
 	Output any
 	Wait   *Wait
@@ -38,7 +38,7 @@ type Result struct {
 // Wait ends the execution without an end of the step: until a time, or until somebody resumes it (approval, callback), or
 // both, whichever comes first. Then the same attempt is executed again, with Call.Resume.
 type Wait struct {
-	// Until is when to go on; zero: only when somebody resumes it.
+	// Until is when to continue; zero: only when it is resumed.
 	Until time.Time
 	// Event lets somebody resume it.
 	Event bool
@@ -46,12 +46,12 @@ type Wait struct {
 	Detail map[string]any
 }
 
-// Resume is how a wait ended.
+// Resume is the outcome of a wait.
 type Resume struct {
 	// Event: somebody resumed it, with Data. Otherwise its time came.
 	Event bool
 	Data  any
-	// Detail is what Wait held.
+	// Detail is the Detail of the Wait.
 	Detail map[string]any
 }
 

@@ -20,7 +20,7 @@ import (
 const fanOut = `{"steps":[{"name":"gate","type":"x"},{"name":"b","type":"x","needs":["gate"]},{"name":"c","type":"x","needs":["gate"]},
 	{"name":"d","type":"x","needs":["b","c"]}]}`
 
-// gated is a script whose step "gate" waits for the test.
+// gated returns a script whose step "gate" waits for the test.
 func gated() (*script, func()) {
 	gate := make(chan struct{})
 	s := (&script{}).on("gate", func(ctx context.Context, _ Call) (Result, error) {
@@ -33,7 +33,7 @@ func gated() (*script, func()) {
 	return s, sync.OnceFunc(func() { close(gate) })
 }
 
-// TestTheQueueIsAway: starts are refused, what runs goes on, and what it has to hand to others waits in the outbox.
+// TestTheQueueIsAway: starts are refused, what runs continues, and what it has to hand to others waits in the outbox.
 func TestTheQueueIsAway(t *testing.T) {
 	if testing.Short() {
 		t.Skip("restarts a server")

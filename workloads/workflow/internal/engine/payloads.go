@@ -15,10 +15,10 @@ import (
 	"github.com/itechsmart/operator/workloads/workflow/worker/config/definition"
 )
 
-// sweepPayloadsEvery is how often object storage is looked through.
+// sweepPayloadsEvery is the interval at which object storage is swept.
 const sweepPayloadsEvery = time.Hour
 
-// encode is a value as JSON, if it may be an output.
+// encode returns a value as JSON, if it may be an output.
 func (e *Engine) encode(what string, value any) (json.RawMessage, error) {
 	data, err := json.Marshal(value)
 	if err != nil {
@@ -67,7 +67,7 @@ func (w *written) Load() (any, error) {
 	return value, err
 }
 
-// keepLarge is what stands in the row of a step for an output: itself, or where it is.
+// keepLarge returns what stands in the row of a step for an output: itself, or where it is.
 func (e *Engine) keepLarge(x *execution, data json.RawMessage) (json.RawMessage, error) {
 	if !e.payloads.Takes(len(data)) {
 		return data, nil
@@ -76,7 +76,7 @@ func (e *Engine) keepLarge(x *execution, data json.RawMessage) (json.RawMessage,
 	return e.payloads.Put(x.ctx, x.run.ID, name, data, pause)
 }
 
-// keepBody is what stands in the row of a run for its trigger's body, and the folder that it refers to. The body is there
+// keepBody returns what stands in the row of a run for its trigger's body, and the folder that it refers to. The body is there
 // before the run is.
 func (e *Engine) keepBody(ctx context.Context, k *kept) (folders []string, err error) {
 	if !e.payloads.Takes(len(k.Body)) {
@@ -94,13 +94,13 @@ func (e *Engine) keepBody(ctx context.Context, k *kept) (folders []string, err e
 }
 
 const (
-	// patience is how often a step that has not begun tries to read before it gives its place to others.
+	// patience is how many times a step that has not begun tries to read before it makes way for others.
 	patience = 4
 	// awayFor is for how long at least, and for twice that at most.
 	awayFor = 5 * time.Second
 )
 
-// reader reads for one step, which waits rather than fails when object storage is away: without a place until it has begun, and
+// reader reads for one step, which waits rather than fails when object storage is unavailable: without a place until it has begun, and
 // in its place from then on.
 func (e *Engine) reader(x *execution) *payloads.Reader {
 	again := func(ctx context.Context, n int) bool {
@@ -117,7 +117,7 @@ func (e *Engine) reader(x *execution) *payloads.Reader {
 // largest bounds what one evaluation reads of object storage.
 func (e *Engine) largest() int { return 2 * e.store.Options().MaxOutput }
 
-// result is how a step ended, as it is kept.
+// result is the stored outcome of a step.
 type result struct {
 	definition.StepResult
 	output, outputs payloads.Value
@@ -131,14 +131,14 @@ func (v *view) result(s store.Step) (r result, err error) {
 	return r, errors.Join(err, errNamed)
 }
 
-// open is the result as expressions take it.
+// open returns the result as expressions take it.
 func (r result) open(reader *payloads.Reader) definition.StepResult {
 	out := r.StepResult
 	out.Output, out.Outputs = reader.Open(r.output), reader.Open(r.outputs)
 	return out
 }
 
-// Output is what a step gave, whole, as JSON: its output, or its named outputs. Item is -1 without forEach. backend.ErrNotFound:
+// Output returns what a step gave, whole, as JSON: its output, or its named outputs. Item is -1 without forEach. backend.ErrNotFound:
 // it gave none.
 func (e *Engine) Output(ctx context.Context, run, step string, item int, named bool) (json.RawMessage, error) {
 	r, p, i, err := e.find(ctx, run, step)
@@ -161,7 +161,7 @@ func (e *Engine) Output(ctx context.Context, run, step string, item int, named b
 	return reader.Whole(data, !named && item < 0 && p.Step(i).ForEach())
 }
 
-// Folders are those of object storage that a run's rows may refer to.
+// Folders returns those of object storage that a run's rows may refer to.
 func Folders(r *store.Run) []string { return append([]string{r.ID}, r.Objects...) }
 
 // SweepPayloads deletes what no run refers to from object storage, as if it were at a time, and tells how many folders.

@@ -19,7 +19,7 @@ import (
 	"github.com/itechsmart/operator/workloads/workflow/worker/config/definition"
 )
 
-// sweepAll is what the janitor does when everything is older than an hour.
+// sweepAll returns what the janitor does when everything is older than an hour.
 func (r *harness) sweepAll() int {
 	r.t.Helper()
 	n, err := r.SweepPayloads(r.t.Context(), time.Now().Add(2*time.Hour))

@@ -64,7 +64,7 @@ func (e effects) Execute(ctx context.Context, call Call) (Result, error) {
 	return Result{Output: call.Key}, ctx.Err()
 }
 
-// serve is a worker's main.
+// serve returns a worker's main.
 func serve(settings string) int {
 	var p place
 	if err := json.Unmarshal([]byte(settings), &p); err != nil {

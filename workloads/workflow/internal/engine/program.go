@@ -55,7 +55,7 @@ func (p *program) target(run string, step, item int) store.Target {
 // ErrNoProgram means that the definition that was kept cannot be executed: by this version of the program, say.
 var ErrNoProgram = errors.New("the definition cannot be executed")
 
-// programs are those that were used, by workflow and hash.
+// programs caches compiled programs, by workflow and hash.
 type programs struct {
 	load func(ctx context.Context, workflow, hash string) (*program, error)
 

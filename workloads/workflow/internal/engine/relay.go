@@ -17,7 +17,7 @@ const (
 	maxPublish = 512
 	// stayed is the age from which on what is in the outbox is the sweeper's.
 	stayed = 2 * time.Second
-	// sweepOutbox is how often it looks.
+	// sweepOutbox is the polling interval.
 	sweepOutbox = time.Second
 )
 

@@ -166,7 +166,7 @@ func (r *harness) wait(id string, phase store.Phase) store.Run {
 	return run
 }
 
-// story is what happened to a run.
+// story returns what happened to a run.
 func (r *harness) story(id string) string {
 	events, err := r.Store().Events(context.Background(), id, 0, 1000)
 	var out strings.Builder
@@ -176,7 +176,7 @@ func (r *harness) story(id string) string {
 	return fmt.Sprint(out.String(), err)
 }
 
-// steps is the run's steps by name, without items.
+// steps returns the run's steps by name, without items.
 func (r *harness) steps(id string) map[string]store.Step {
 	r.t.Helper()
 	list, _, err := r.Store().Steps(r.t.Context(), id, store.Cursor{Step: -1, Item: -1}, 1000)

@@ -14,7 +14,7 @@ import (
 const (
 	// sweepAtOnce bounds what one look finds; it is repeated while it finds as much.
 	sweepAtOnce = 256
-	// janitorEvery is how often the history is looked through.
+	// janitorEvery is the interval at which the history is cleaned.
 	janitorEvery = time.Minute
 	pruneAtOnce  = 200
 )
@@ -48,7 +48,7 @@ func (e *Engine) sweep(ctx context.Context) {
 	}
 }
 
-// found works on what a look found, all at once, so that it is committed together; more tells whether to look again.
+// found works on what a look found, all at once, so that it is committed together; more reports whether to look again.
 func found[T any](list []T, err error, work func(T) error) (more bool, _ error) {
 	if err != nil {
 		return false, err

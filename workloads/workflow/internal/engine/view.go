@@ -51,7 +51,7 @@ func (v *view) saw(t store.Transition) {
 	}
 }
 
-// scopeOf is what expressions of a step see.
+// scopeOf returns what expressions of a step see.
 func (e *Engine) scopeOf(ctx context.Context, v *view, c *store.Claimed, reader *payloads.Reader) (*definition.Scope, error) {
 	scope, err := e.scopeOver(ctx, v, v.program.before[c.Step], reader)
 	if err != nil || c.Item < 0 {
@@ -101,14 +101,14 @@ func (e *Engine) scopeOver(ctx context.Context, v *view, before []int, reader *p
 	return scope, nil
 }
 
-// begin is a scope without steps.
+// begin returns a scope without steps.
 func (v *view) begin(reader *payloads.Reader) *definition.Scope {
 	scope := v.scope
 	scope.Trigger.Body = reader.Open(v.body)
 	return &scope
 }
 
-// decode is what was kept, as expressions take it; nil for what is empty.
+// decode returns what was kept, as expressions take it; nil for what is empty.
 func decode(data json.RawMessage) (any, error) {
 	if len(data) == 0 {
 		return nil, nil

@@ -110,7 +110,7 @@ func (e *Engine) step(ctx context.Context, v *view, claimed *store.Claimed) *sto
 	return result.Claimed
 }
 
-// record insists: as long as the database is away the outcome is kept here. Whoever took the step meanwhile has it, then.
+// record insists: as long as the database is unavailable the outcome is kept here. Whoever took the step meanwhile has it, then.
 func (e *Engine) record(x *execution, t store.Transition) (store.Result, error) {
 	ctx := context.WithoutCancel(x.ctx)
 	for n := 0; ; n++ {

@@ -42,7 +42,7 @@ import (
 	"github.com/itechsmart/operator/workloads/workflow/worker/config/definition"
 )
 
-// Long is how long a test waits for what must happen.
+// Long is the timeout for what a test waits for.
 const Long = time.Minute
 
 // Platform is the one of all tests.
@@ -67,7 +67,7 @@ func Main(m *testing.M) {
 	os.Exit(code)
 }
 
-// Cluster is an API server that all tests of a package share.
+// Cluster returns an API server that all tests of a package share.
 func Cluster(t testing.TB) *rest.Config {
 	t.Helper()
 	shared.once.Do(func() {
@@ -215,7 +215,7 @@ func (r *Harness) Wait(id string, phase store.Phase) store.Run {
 	return run
 }
 
-// Runs are those of a workflow, the newest first.
+// Runs returns those of a workflow, the newest first.
 func (r *Harness) Runs(workflow string) []store.Run {
 	r.T.Helper()
 	list, _, err := r.Store().List(r.ctx, store.ListOptions{Workflow: workflow, Limit: 1000})
@@ -223,7 +223,7 @@ func (r *Harness) Runs(workflow string) []store.Run {
 	return list
 }
 
-// Output is what a step gave, as JSON; nil: nothing yet.
+// Output returns what a step gave, as JSON; nil: nothing yet.
 func (r *Harness) Output(run, name string) json.RawMessage {
 	r.T.Helper()
 	list, _, err := r.Store().Steps(r.ctx, run, store.Cursor{Step: -1, Item: -1}, 1000)

@@ -16,15 +16,15 @@ import (
 // writeEvery bounds what a crash loses of the counts, and how often they are written.
 const writeEvery = time.Second
 
-// Database is what counts need of a pool.
+// Database is the part of a pool that counts use.
 type Database interface {
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
 	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
 }
 
-// Count is what came at one trigger.
+// Count has the counts of one trigger.
 type Count struct {
-	// Fired is when it last started a run; zero: never.
+	// Fired is when the trigger last started a run; zero: never.
 	Fired    time.Time
 	Rejected int64
 }
@@ -108,7 +108,7 @@ func (l *Launcher) Flush(ctx context.Context) error {
 	return fmt.Errorf("write the counts of triggers: %w", err)
 }
 
-// Counts are what was written of all triggers: by workflow, and by trigger.
+// Counts returns what was written of all triggers: by workflow, and by trigger.
 func (l *Launcher) Counts(ctx context.Context) (map[string]map[string]Count, error) {
 	rows, err := l.counts.db.Query(ctx, `SELECT workflow, trigger, fired, rejected FROM triggers`)
 	if err != nil {

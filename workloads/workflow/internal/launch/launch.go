@@ -50,7 +50,7 @@ func New(workflows Workflows, e Engine, db Database) *Launcher {
 	return &Launcher{workflows: workflows, engine: e, counts: counts{db: db, unwritten: map[key]Count{}}}
 }
 
-// Request is what came.
+// Request is a request to start a run.
 type Request struct {
 	// Workflow is its name; Trigger is the trigger's, empty when another workflow calls.
 	Workflow, Trigger string
@@ -61,7 +61,7 @@ type Request struct {
 	Key string
 }
 
-// Started is what came of it.
+// Started is the result of a Request.
 type Started struct {
 	ID string
 	// Created is false when a run with the key was there already; then ID is that one's.

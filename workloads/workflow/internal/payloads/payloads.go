@@ -23,10 +23,10 @@ import (
 	"github.com/itechsmart/operator/internal/backend/s3"
 )
 
-// Inline is how many bytes of JSON a value may have that stays in the database although there is a bucket.
+// Inline is the size in bytes of JSON up to which a value stays in the database although there is a bucket.
 const Inline = 256 << 10
 
-// Bucket is where large values are. Each lies in a folder, which is named by a UUID of version 7. Errors wrap the sentinels of
+// Bucket stores large values, each in a folder that is named by a UUID of version 7. Errors wrap the sentinels of
 // package backend.
 type Bucket interface {
 	Put(ctx context.Context, key string, data []byte) error
@@ -35,12 +35,12 @@ type Bucket interface {
 	DeleteFolder(ctx context.Context, folder string) error
 	// Folders is the names behind one, in order, and whether there are more.
 	Folders(ctx context.Context, after string, limit int) (names []string, more bool, err error)
-	// Ping tells whether it can be reached.
+	// Ping reports whether it can be reached.
 	Ping(ctx context.Context) (version string, err error)
 	Close() error
 }
 
-// Open is the bucket of a binding; nil without one.
+// Open returns the bucket of a binding; nil without one.
 func Open(binding map[string]string) (Bucket, error) {
 	if len(binding) == 0 {
 		return nil, nil
@@ -80,7 +80,7 @@ func New(bucket Bucket, owner func(context.Context) (string, error), log *slog.L
 	}
 }
 
-// folder is the name in the bucket of a folder of ours.
+// folder returns the name in the bucket of a folder of ours.
 func (s *Store) folder(ctx context.Context, name string) (string, error) {
 	owner, err := s.owner(ctx)
 	return owner + "." + name, err
@@ -92,7 +92,7 @@ func NewFolder() (string, error) {
 	return id.String(), err
 }
 
-// Takes tells whether a value of so many bytes goes into the bucket.
+// Takes reports whether a value of so many bytes goes into the bucket.
 func (s *Store) Takes(bytes int) bool { return s != nil && bytes > Inline }
 
 // Operations, as metrics and logs name them.
@@ -132,7 +132,7 @@ func (s *Store) Drop(ctx context.Context, folder string) {
 	}
 }
 
-// away is an error that passes, whatever the bucket says: that it takes neither our credentials nor our request is for its
+// away returns an error that passes, whatever the bucket says: that it takes neither our credentials nor our request is for its
 // owner to heal, and no fault of the value.
 func away(what string, err error) error {
 	return fmt.Errorf("%s: %w: %s", what, backend.ErrUnavailable, err.Error())

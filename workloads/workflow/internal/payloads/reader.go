@@ -79,7 +79,7 @@ func plain(data json.RawMessage, err error) (Value, error) {
 	return Value{value: value}, err
 }
 
-// Open is the value as expressions take it: itself, or what loads it.
+// Open returns the value as expressions take it: itself, or what loads it.
 func (r *Reader) Open(v Value) any {
 	if v.ref == nil && v.list == nil {
 		return v.value
@@ -169,7 +169,7 @@ func (r *Reader) Close() {
 	}
 }
 
-// Whole is what is kept in a row as it was before: references are what they stand for.
+// Whole returns what is kept in a row as it was before: references are what they stand for.
 func (r *Reader) Whole(data json.RawMessage, list bool) (json.RawMessage, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -208,10 +208,10 @@ var (
 	errNoStore = fmt.Errorf("the value is in object storage, and none is configured here: %w", backend.ErrUnavailable)
 )
 
-// longest is how much is read of an object, so that one of another length is known as what it is.
+// longest limits how much of an object is read, so that a wrong length is detected.
 const longest = 64 << 20
 
-// get is what a reference names. An error that does not wrap backend.ErrUnavailable is for good.
+// get returns what a reference names. An error that does not wrap backend.ErrUnavailable is for good.
 func (s *Store) get(ctx context.Context, ref Ref, again Again) ([]byte, error) {
 	var data []byte
 	err := s.insist(ctx, opRead, again, func() error {
@@ -237,7 +237,7 @@ func (s *Store) get(ctx context.Context, ref Ref, again Again) ([]byte, error) {
 	return data, nil
 }
 
-// without is that there is no bucket: this process has an older configuration than the one that wrote, and ends soon.
+// without returns the error that there is no bucket: this process has an older configuration than the one that wrote, and ends soon.
 func without(ctx context.Context, again Again) error {
 	for n := 0; again != nil && again(ctx, n); n++ {
 	}

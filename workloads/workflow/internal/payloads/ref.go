@@ -20,7 +20,7 @@ type Ref struct {
 	SHA256 string `json:"sha256"`
 }
 
-// prefix is how a reference begins, and nothing else that was marshalled and checked.
+// prefix begins a reference, and no other value that was marshalled and checked.
 var prefix = []byte(`{"` + field + `":`)
 
 func (r Ref) encode() json.RawMessage {
@@ -28,7 +28,7 @@ func (r Ref) encode() json.RawMessage {
 	return data
 }
 
-// in tells whether the value lies in one of some folders.
+// in reports whether the value lies in one of some folders.
 func (r Ref) in(folders []string) bool {
 	folder, name, _ := strings.Cut(r.Key, "/")
 	return name != "" && !strings.Contains(name, "/") && slices.Contains(folders, folder)
@@ -57,7 +57,7 @@ func CheckEach(values map[string]any) error {
 	return nil
 }
 
-// inner is what an object holds whose only field is that of references.
+// inner returns what an object holds whose only field is that of references.
 func inner(data json.RawMessage) (of json.RawMessage, looks bool) {
 	if data = bytes.TrimLeft(data, " \t\r\n"); !bytes.HasPrefix(data, []byte("{")) {
 		return nil, false
@@ -95,7 +95,7 @@ func parse(data json.RawMessage, folders []string) (r Ref, ok bool, err error) {
 	return r, true, nil
 }
 
-// Summary is what is kept in a row as callers see it: of what is in the bucket they are told how large it is, and where they get it. Item is
+// Summary returns what is kept in a row as callers see it: of what is in the bucket they are told how large it is, and where they get it. Item is
 // -1, or an index in a list of values as they are kept.
 func Summary(data json.RawMessage, folders []string, href func(item int) string) json.RawMessage {
 	if !bytes.Contains(data, prefix) {

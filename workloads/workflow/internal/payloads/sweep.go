@@ -12,9 +12,9 @@ import (
 )
 
 const (
-	// young is how old a folder is that may belong to a run which is being started.
+	// young is the age up to which a folder may belong to a run that is being started.
 	young = time.Hour
-	// sweepAtOnce is how many folders one look takes.
+	// sweepAtOnce is the number of folders per sweep.
 	sweepAtOnce = 500
 )
 
@@ -54,10 +54,10 @@ func (s *Store) Sweep(ctx context.Context, now time.Time, unused func(context.Co
 	return deleted, nil
 }
 
-// never is when a folder was named that we did not name.
+// never is the time for a folder that this package did not name.
 var never = time.Unix(1<<40, 0)
 
-// made is when a folder was named.
+// made returns when a folder was named.
 func made(folder string) time.Time {
 	id, err := uuid.Parse(folder)
 	if err != nil || id.Version() != 7 || id.String() != folder {

@@ -70,7 +70,7 @@ func (q *Queue) Consume(ctx context.Context, handle func(*Delivery)) {
 	c.group.Wait()
 }
 
-// take is nil when ctx ended.
+// take returns nil when ctx ended.
 func (c *consumer) take(ctx context.Context, deliveries <-chan amqp.Delivery, ends <-chan *amqp.Error) error {
 	for {
 		var raw amqp.Delivery

@@ -119,7 +119,7 @@ func (q *Queue) await(ctx context.Context) (*link, error) {
 	}
 }
 
-// Publish is nil when the broker has all messages on disk. After an error it may have any of them. It takes PublishTimeout at
+// Publish returns nil when the broker has all messages on disk. After an error it may have any of them. It takes PublishTimeout at
 // most, waits for a connection and for the end of a memory alarm included; then it is ErrUnavailable.
 func (q *Queue) Publish(ctx context.Context, bodies [][]byte) error {
 	q.out.turn.Lock()
@@ -187,7 +187,7 @@ func (l *link) publish(ctx context.Context, queue string, bodies [][]byte) error
 	}
 }
 
-// Connected tells whether messages can be published now.
+// Connected reports whether messages can be published now.
 func (q *Queue) Connected() bool {
 	_, _, err := q.out.state()
 	return err == nil

@@ -20,21 +20,21 @@ import (
 )
 
 const (
-	// DefaultPrefetch is how many deliveries a consumer holds at a time.
+	// DefaultPrefetch is the number of unacknowledged deliveries of a consumer.
 	DefaultPrefetch       = 64
 	defaultPublishTimeout = 5 * time.Second
 
 	firstPause, lastPause = 50 * time.Millisecond, 2 * time.Second
 )
 
-// Options are what a Queue needs.
+// Options configure a Queue.
 type Options struct {
 	Binding backend.Binding
 	// Name is the queue's; "<Name>.dead" is the queue, and the exchange, of its dead letters.
 	Name string
-	// Prefetch is how many deliveries a consumer holds at a time; 64 when zero.
+	// Prefetch is the number of unacknowledged deliveries of a consumer; 64 when zero.
 	Prefetch int
-	// DeliveryLimit is how often the broker delivers a message again before it is dead; 20 when zero.
+	// DeliveryLimit is the number of redeliveries before a message is dead-lettered; 20 when zero.
 	DeliveryLimit int
 	// PublishTimeout bounds the wait for a connection, for the end of a memory alarm and for the confirms; 5 s when zero.
 	PublishTimeout time.Duration
@@ -66,12 +66,12 @@ func New(o Options) (*Queue, error) {
 	return q, nil
 }
 
-// Dead is the name of the queue of dead letters.
+// Dead returns the name of the queue of dead letters.
 func (q *Queue) Dead() string { return q.work().Dead() }
 
 func (q *Queue) fail(op string, err error) error { return rabbitmq.Error(q.options.Binding, op, err) }
 
-// work is the queue with its dead letters, as the operator keeps them.
+// work returns the queue with its dead letters, as the operator keeps them.
 func (q *Queue) work() rabbitmq.WorkQueue {
 	return rabbitmq.WorkQueue{Name: q.options.Name, DeliveryLimit: q.options.DeliveryLimit}
 }
@@ -119,7 +119,7 @@ func (q *Queue) once(ctx context.Context, hold func(context.Context, *amqp.Conne
 	return good, q.fail("connection", err)
 }
 
-// closed is an error also where the connection ended in order.
+// closed returns an error also where the connection ended in order.
 func closed(err *amqp.Error) error {
 	if err == nil {
 		return amqp.ErrClosed

@@ -55,7 +55,7 @@ func (c *clock) move(shown, passed time.Duration) {
 	}
 }
 
-// every is the next multiple of d.
+// every returns the next multiple of d.
 func every(d time.Duration) func(time.Time) time.Time {
 	return func(after time.Time) time.Time {
 		at := after.Truncate(d)
@@ -109,7 +109,7 @@ func (m *memory) start(_ context.Context, _, _ string, at time.Time, key string)
 	return nil
 }
 
-// ticks are the times of the runs, as 15:04.
+// ticks returns the times of the runs, as 15:04.
 func (m *memory) ticks() map[string]bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()

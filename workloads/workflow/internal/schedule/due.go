@@ -8,7 +8,7 @@ import (
 	"github.com/itechsmart/operator/workloads/workflow/worker/config/definition"
 )
 
-// due are the ticks to start now, oldest first; last is the newest one that is done.
+// due returns the ticks to start now, oldest first; last is the newest one that is done.
 func (e *entry) due(now, last time.Time) []time.Time {
 	since := e.Since
 	if since.IsZero() && last.IsZero() {
@@ -37,7 +37,7 @@ func (e *entry) due(now, last time.Time) []time.Time {
 	return newest(e.Next, from, now, most)
 }
 
-// newest are the last ticks after from and not after now. It looks at twice as long a time before now each time, so that
+// newest returns the last ticks after from and not after now. It looks at twice as long a time before now each time, so that
 // a year that was missed costs little.
 func newest(next func(time.Time) time.Time, from, now time.Time, most int) []time.Time {
 	for span := time.Minute; ; span *= 2 {

@@ -11,10 +11,10 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// keep is how long claims are kept beside the newest: for who looks into the database.
+// keep is how long claims other than the newest are kept, for debugging.
 const keep = 24 * time.Hour
 
-// Database is what Postgres needs of a pool.
+// Database is the part of a pool that Postgres uses.
 type Database interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)

@@ -95,7 +95,7 @@ func TestPostgres(t *testing.T) {
 }
 
 // TestSchedulers: two and three schedulers on one database start each tick once, while clocks jump and schedulers are
-// killed and begun anew.
+// killed and begun again.
 func TestSchedulers(t *testing.T) {
 	for _, number := range []int{2, 3} {
 		t.Run(fmt.Sprint(number), func(t *testing.T) {
@@ -180,7 +180,7 @@ func (d *dying) start(ctx context.Context, workflow, trigger string, at time.Tim
 	return d.call(ctx, func() error { return d.world.start(ctx, workflow, trigger, at, key) })
 }
 
-// TestKilled: wherever a scheduler dies, the next one goes on: no tick is lost, and none is started twice.
+// TestKilled: wherever a scheduler dies, the next one continues: no tick is lost, and none is started twice.
 func TestKilled(t *testing.T) {
 	trigger := line(definition.RunAll, time.Minute)
 	trigger.Since = noon.Add(-3 * time.Minute) // three ticks are due at once

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package schedule starts runs at their times: each tick once, whatever number of schedulers works on one database, and
-// whatever dies when.
+// crashes when.
 //
 // A tick is first started and then claimed. The start carries an idempotency key that is made of workflow, trigger and
 // time: whoever starts the same tick again, after a crash before the claim or at the same moment, gets the run that is
@@ -24,9 +24,9 @@ import (
 const (
 	// MaxMissed bounds how many ticks RunAll makes up for at once: the newest.
 	MaxMissed = 100
-	// grace is how late a tick may be by Skip without a deadline: a restart of the scheduler takes as long.
+	// grace is how late a tick may be with Skip and no deadline: as long as a restart of the scheduler takes.
 	grace = time.Minute
-	// maxSleep is how long the clock is not looked at: it may be set in the meantime.
+	// maxSleep is the longest sleep between looks at the clock, which may be set in the meantime.
 	maxSleep = 10 * time.Second
 	// workers bounds the ticks that are started at the same time.
 	workers  = 16
@@ -46,18 +46,18 @@ type Trigger struct {
 	Line string
 	// Next is the first tick after a time; zero: there is none. It knows the time zone.
 	Next func(after time.Time) time.Time
-	// StartingDeadline is how late a tick may be started; 0: as late as Missed allows.
+	// StartingDeadline is how late a tick may start; 0: as late as Missed allows.
 	StartingDeadline time.Duration
 	// Missed says what becomes of ticks whose time passed while no scheduler worked: Skip forgets them, RunOnce (when
 	// empty) makes up for all of them by the newest, RunAll starts each of them, in order.
 	Missed  definition.Missed
 	Suspend bool
-	// Since is when this line began to hold (it was created, changed, or no longer suspended): no tick before counts.
+	// Since is when this schedule took effect (it was created, changed or resumed): earlier ticks do not count.
 	// Zero: no tick before the last one that is done, or, without any, before the trigger is set.
 	Since time.Time
 }
 
-// same tells whether two are one trigger with one line.
+// same reports whether two are one trigger with one line.
 func (t Trigger) same(as Trigger) bool {
 	return t.Line == as.Line && t.Missed == as.Missed && t.StartingDeadline == as.StartingDeadline && t.Since.Equal(as.Since)
 }
@@ -66,7 +66,7 @@ func (t Trigger) same(as Trigger) bool {
 type Store interface {
 	// Last is the newest tick that is claimed; zero without any.
 	Last(ctx context.Context, workflow, trigger string) (time.Time, error)
-	// Claim tells whether it was the first to claim the tick.
+	// Claim reports whether it was the first to claim the tick.
 	Claim(ctx context.Context, workflow, trigger string, at time.Time) (bool, error)
 }
 
@@ -129,7 +129,7 @@ func New(o Options) *Scheduler {
 	return &Scheduler{options: o, changed: make(chan struct{}, 1), entries: map[string]map[string]*entry{}}
 }
 
-// Key is a tick's idempotency key.
+// Key returns a tick's idempotency key.
 func Key(workflow, trigger string, at time.Time) string {
 	return workflow + "/" + trigger + "/" + at.UTC().Format(time.RFC3339Nano)
 }
@@ -322,7 +322,7 @@ func (s *Scheduler) tick(ctx context.Context, e *entry, at time.Time) error {
 	return nil
 }
 
-// credible is t, or just before now when t is too far in the future.
+// credible returns t, or just before now when t is too far in the future.
 func credible(t, now time.Time) time.Time {
 	if t.After(now.Add(maxAhead)) {
 		return now.Add(-grace)

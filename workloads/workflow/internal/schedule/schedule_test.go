@@ -302,7 +302,7 @@ func BenchmarkDue(b *testing.B) {
 }
 
 // TestZones: a line by the clock on the wall fires once on the day that lacks its time, and once on the day that has it
-// twice, while the scheduler looks every quarter of an hour and is begun anew within these hours.
+// twice, while the scheduler looks every quarter of an hour and is begun again within these hours.
 func TestZones(t *testing.T) {
 	program, err := definition.Compile(&definition.Workflow{
 		Steps:    []definition.StepSpec{{Name: "a", Type: "transform", With: []byte(`{"value": 1}`)}},

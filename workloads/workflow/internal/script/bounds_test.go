@@ -27,7 +27,7 @@ func heap() int64 {
 	return int64(sample[0].Value.Uint64())
 }
 
-// peak is by how much the heap grows at most while f runs.
+// peak returns the maximum growth of the heap while f runs.
 func peak(f func()) int64 {
 	runtime.GC()
 	before, most := heap(), int64(0)
@@ -219,7 +219,7 @@ func parameters(n int) string {
 	return b.String()
 }
 
-// blocks are as deep as the source's bound allows.
+// blocks returns as deep as the source's bound allows.
 func blocks() string {
 	var b strings.Builder
 	for depth := 0; b.Len() < script.MaxSource-1000; depth++ {

@@ -22,7 +22,7 @@ type use struct {
 	kwargs []starlark.Tuple
 }
 
-// arg is the i-th argument, None without one.
+// arg returns the i-th argument, None without one.
 func (u use) arg(i int) starlark.Value {
 	if i < len(u.args) {
 		return u.args[i]
@@ -154,7 +154,7 @@ var universe = map[string]cost{
 	"set": all(keys, each(entry)), "sorted": sortedCost, "str": printed, "tuple": each(slot), "type": free, "zip": each(4 * slot),
 }
 
-// methods are those that values have, by the values' type.
+// methods of values, by type.
 var methods = map[string]map[string]cost{
 	"string": stringMethods,
 	"bytes":  {"elems": free},
@@ -260,7 +260,7 @@ func counted(name string, inner *starlark.Builtin, c cost) *starlark.Builtin {
 	})
 }
 
-// attribute is x.name: a method of the list above, or a member of a module.
+// attribute returns x.name: a method of the list above, or a member of a module.
 func attribute(_ *meter, args []starlark.Value) (starlark.Value, error) {
 	x, name := args[0], str(args[1])
 	missing := fmt.Errorf("%s has no .%s", x.Type(), name)
@@ -283,7 +283,7 @@ func attribute(_ *meter, args []starlark.Value) (starlark.Value, error) {
 	return counted(name, method, c), nil
 }
 
-// predeclared is all that scripts see, but for their data.
+// predeclared returns all that scripts see, but for their data.
 func predeclared() starlark.StringDict {
 	out := operators()
 	for name, value := range starlark.Universe {

@@ -45,7 +45,7 @@ func look(file *syntax.File) (seen map[string]bool, members map[string][]string)
 	return seen, members
 }
 
-// wanted is what of an object the script asks for.
+// wanted returns what of an object the script asks for.
 func (p *Program) wanted(name string, value any) any {
 	names, some := p.members[name]
 	object, ok := value.(map[string]any)
@@ -61,7 +61,7 @@ func (p *Program) wanted(name string, value any) any {
 	return out
 }
 
-// Reads tells whether a script may look at a member of an object that it is given.
+// Reads reports whether a script may look at a member of an object that it is given.
 func (p *Program) Reads(name, member string) bool {
 	names, some := p.members[name]
 	return slices.Contains(p.used, name) && (!some || slices.Contains(names, member))

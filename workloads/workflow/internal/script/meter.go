@@ -176,7 +176,7 @@ func (m *meter) walkOne(v starlark.Value, depth, limit int) (int, error) {
 	return size, m.work(1)
 }
 
-// other is the size of what is neither made of parts nor named by the script.
+// other returns the size of what is neither made of parts nor named by the script.
 func other(v starlark.Value) (int, error) {
 	const short = 256 // numbers, ranges, what the language has
 	items, ok := v.(starlark.Iterable)
@@ -187,7 +187,7 @@ func other(v starlark.Value) (int, error) {
 	return 4*n + short, err
 }
 
-// bitsOf is the length of a number, 64 for all that are shorter: those are made no big ones to know it.
+// bitsOf returns the length of a number, 64 for all that are shorter: those are made no big ones to know it.
 func bitsOf(n starlark.Int) int {
 	if _, small := n.Int64(); small {
 		return 64

@@ -42,7 +42,7 @@ var augmented = map[syntax.Token]syntax.Token{
 
 type operation func(m *meter, args []starlark.Value) (starlark.Value, error)
 
-// operators are all functions that an expression is rewritten to.
+// operators returns all functions that an expression is rewritten to.
 func operators() starlark.StringDict {
 	out := starlark.StringDict{}
 	add := func(name string, arity int, do operation) {

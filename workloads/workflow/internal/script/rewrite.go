@@ -76,7 +76,7 @@ func unparen(e syntax.Expr) syntax.Expr {
 	}
 }
 
-// target is what is assigned to.
+// target returns what is assigned to.
 func target(e syntax.Expr) syntax.Expr {
 	switch e := e.(type) {
 	case *syntax.ParenExpr:
@@ -109,7 +109,7 @@ func call(name string, pos syntax.Position, args ...syntax.Expr) *syntax.CallExp
 	return &syntax.CallExpr{Fn: &syntax.Ident{NamePos: pos, Name: name}, Lparen: pos, Args: args, Rparen: pos}
 }
 
-// key is what a dict is asked for.
+// key returns what a dict is asked for.
 func key(e syntax.Expr) syntax.Expr {
 	if _, ok := e.(*syntax.Literal); ok {
 		return e

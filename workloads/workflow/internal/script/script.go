@@ -57,7 +57,7 @@ type Error struct {
 	Message string
 }
 
-// Error is "line N: message".
+// Error returns "line N: message".
 func (e *Error) Error() string {
 	if e.Line == 0 {
 		return e.Message

@@ -170,7 +170,7 @@ var asIsPrograms = []string{
 	"x = [1]\nfor y in x:\n  x.append(y)\nresult = x", "x = 1\nx |= 6\nx &= 5\nx ^= 1\nx <<= 3\nx >>= 1\nresult = x", "x = 1\nx += 'a'\nresult = x", "def f():\n  x += 1\nresult = f()", "x = 8\nx /= 2\nresult = x",
 }
 
-// plain is the language without our rewriting.
+// plain returns the language without our rewriting.
 func plain(source string) string {
 	thread := &starlark.Thread{Print: func(*starlark.Thread, string) {}}
 	options := &syntax.FileOptions{Set: true, While: true, TopLevelControl: true, GlobalReassign: true}

@@ -16,7 +16,7 @@ import (
 	"github.com/itechsmart/operator/workloads/workflow/worker/config/definition"
 )
 
-// retryAfter is when to retry while queue or database are unavailable.
+// retryAfter is the Retry-After while queue or database are unavailable.
 const retryAfter = 5 * time.Second
 
 // known are errors and the responses to them; the first match applies.

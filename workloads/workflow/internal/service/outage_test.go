@@ -12,7 +12,7 @@ import (
 	"github.com/itechsmart/operator/workloads/internal/product/producttest"
 )
 
-// TestMemoryAlarm: while the broker takes no messages a start is refused with 503, and nothing else is; then it goes on.
+// TestMemoryAlarm: while the broker takes no messages a start is refused with 503, and nothing else is; then it continues.
 func TestMemoryAlarm(t *testing.T) {
 	if testing.Short() {
 		t.Skip("restarts a server")

@@ -89,7 +89,7 @@ func send(h huma.Context, data []byte) {
 	}
 }
 
-// shown is an output in which values in object storage are replaced by links.
+// shown returns an output in which values in object storage are replaced by links.
 func shown(r *store.Run, x *store.Step, data json.RawMessage, kind string) json.RawMessage {
 	return payloads.Summary(data, engine.Folders(r), func(item int) string {
 		href := api.Base + pathRuns + "/" + r.ID + "/steps/" + x.Name + kind

@@ -37,7 +37,7 @@ func withObjects(t *testing.T, b backend.Binding) *harness {
 	return r
 }
 
-// stepsOf are the run's steps by name and item.
+// stepsOf returns the run's steps by name and item.
 func (r *harness) stepsOf(run string) map[string]Step {
 	r.T.Helper()
 	out := map[string]Step{}
@@ -124,7 +124,7 @@ func (r *harness) emptied(b backend.Binding) {
 	}
 }
 
-// TestTheBucketIsDown: what needs it is told to come again, the rest goes on.
+// TestTheBucketIsDown: what needs it is told to come again, the rest continues.
 func TestTheBucketIsDown(t *testing.T) {
 	if testing.Short() {
 		t.Skip("restarts a server")

@@ -82,7 +82,7 @@ func (d *Deps) background() []func(context.Context) {
 	}
 }
 
-// alone is what one replica does.
+// alone runs what only one replica may do.
 func (d *Deps) alone(ctx context.Context) {
 	var group sync.WaitGroup
 	group.Go(func() { d.Triggers.RunAlone(ctx) })

@@ -94,7 +94,7 @@ func (s *Service) startRun(ctx context.Context, in *startInput) (*started, error
 	})
 }
 
-// request is a request to the launcher.
+// request returns a request to the launcher.
 func (s *Service) request(ctx context.Context, in *startInput) (launch.Request, error) {
 	r := launch.Request{Workflow: in.Name, Trigger: in.Body.Trigger}
 	e, ok := s.Catalog.Get(in.Name)
@@ -129,7 +129,7 @@ func (s *Service) request(ctx context.Context, in *startInput) (launch.Request, 
 	return r, nil
 }
 
-// startedBy is the trigger that a start is counted at: one of type Manual or API.
+// startedBy returns the trigger that a start is counted at: one of type Manual or API.
 func startedBy(e *catalog.Entry, name string) (workflowv1.Trigger, error) {
 	for _, t := range e.Workflow.Spec.Triggers {
 		switch {
@@ -148,7 +148,7 @@ func startedBy(e *catalog.Entry, name string) (workflowv1.Trigger, error) {
 	return workflowv1.Trigger{Type: workflowv1.TriggerManual}, nil
 }
 
-// owner identifies the caller: nobody gets a run by somebody else's idempotency key.
+// owner identifies the caller: nobody gets a run by another owner's idempotency key.
 func owner(ctx context.Context) string {
 	p := auth.From(ctx)
 	if p == nil {

@@ -16,7 +16,7 @@ import (
 const (
 	headerTimestamp = "X-Timestamp"
 	headerSignature = "X-Signature-256"
-	// signatureWindow is how far the sender's clock and the call's way may be off.
+	// signatureWindow is the tolerance for clock skew and for the duration of the call.
 	signatureWindow = 5 * time.Minute
 )
 

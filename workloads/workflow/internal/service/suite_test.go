@@ -107,7 +107,7 @@ func work(t *testing.T, settings *config.Service) {
 	})
 }
 
-// kubernetes is a client of the shared API server, and a namespace of the test's own.
+// kubernetes returns a client of the shared API server, and a namespace of the test's own.
 func kubernetes(t *testing.T) (settings *rest.Config, c client.Client, namespace string) {
 	t.Helper()
 	settings = enginetest.Cluster(t)

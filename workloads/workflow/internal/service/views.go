@@ -81,7 +81,7 @@ type Run struct {
 	Outputs map[string]any  `json:"outputs,omitempty" doc:"by name, when it succeeded; left out of lists"`
 }
 
-// RunTrigger is what started a run.
+// RunTrigger is the trigger that started a run.
 type RunTrigger struct {
 	Type        string     `json:"type"`
 	Name        string     `json:"name,omitempty"`
@@ -153,7 +153,7 @@ func stepOf(r *store.Run, x *store.Step) Step {
 	return out
 }
 
-// size is about what it takes in an answer.
+// size returns the approximate size in an answer.
 func (s *Step) size() int {
 	const around = 512
 	return around + len(s.Output) + len(s.Outputs) + len(s.Error) + len(s.WaitsFor)

@@ -35,9 +35,9 @@ import (
 
 const (
 	pathWebhook = "/webhooks/{path...}"
-	// resultTime is how long a call waits for the end of its run.
+	// resultTime limits how long a call waits for the end of its run.
 	resultTime = time.Minute
-	// answerTime is what the answer may take beyond that.
+	// answerTime is the additional time for the answer.
 	answerTime = 10 * time.Second
 	// waitForResult is the webhook's `respond` that waits.
 	waitForResult = "WaitForResult"
@@ -75,7 +75,7 @@ func (in *webhookInput) Resolve(ctx huma.Context) []error {
 	return nil
 }
 
-// hook is what is called.
+// hook is the webhook that is called.
 type hook struct {
 	workflow string // empty: there is nothing at the path
 	trigger  *workflowv1.Trigger
@@ -112,7 +112,7 @@ type hooked struct {
 	Body     Hooked
 }
 
-// Hooked is what a webhook started.
+// Hooked is the result of a webhook call.
 type Hooked struct {
 	Run     string         `json:"run" format:"uuid"`
 	Outputs map[string]any `json:"outputs,omitempty" doc:"of the run, when the trigger waits for the result"`
@@ -184,7 +184,7 @@ func (in *webhookInput) read(ctx context.Context, limit int64) ([]byte, error) {
 		in.writer.Header().Set("Connection", "close") // what is still on its way is not worth reading
 		return nil, problem.TooLarge(limit)
 	}
-	// The read deadline would count as a client that has gone, while its run goes on.
+	// The read deadline would count as a client that has gone, while its run continues.
 	_ = http.NewResponseController(in.writer).SetReadDeadline(time.Time{})
 	return body, nil
 }
@@ -210,7 +210,7 @@ func (in *webhookInput) launch(h hook, body, signature []byte) (launch.Request, 
 	return r, err
 }
 
-// content is the body as expressions see it: JSON as what it is, anything else as text.
+// content returns the body as expressions see it: JSON as what it is, anything else as text.
 func content(contentType string, body []byte) (any, error) {
 	kind, _, err := mime.ParseMediaType(contentType)
 	switch {

@@ -206,7 +206,7 @@ func TestWebhooks(t *testing.T) {
 	})
 }
 
-// TestWaitForResultEnds: who waits for a result when the service ends is told where the run is, which goes on.
+// TestWaitForResultEnds: who waits for a result when the service ends is told where the run is, which continues.
 func TestWaitForResultEnds(t *testing.T) {
 	r := up(t)
 	r.put("hold", `{"triggers":[{"name":"h","type":"Webhook","webhook":{"path":"h","respond":"WaitForResult"}}],"steps":[{"name":"a","type":"wait","with":{"event":true}}]}`)

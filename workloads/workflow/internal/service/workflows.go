@@ -165,7 +165,7 @@ func (s *Service) changeWorkflow(ctx context.Context, action string, in *Workflo
 	})
 }
 
-// resource is a Workflow as the API server has it now; nil: there is none.
+// resource returns a Workflow as the API server has it now; nil: there is none.
 func (s *Service) resource(ctx context.Context, name string) (*workflowv1.Workflow, error) {
 	if s.Resources == nil {
 		return nil, api.Error(http.StatusConflict, "no_resources", "this service runs without Kubernetes: there are no workflows to write")
@@ -184,7 +184,7 @@ func (s *Service) resource(ctx context.Context, name string) (*workflowv1.Workfl
 	return w, nil
 }
 
-// spec is a specification that is proven; the error names every problem.
+// spec returns a specification that is proven; the error names every problem.
 func (s *Service) spec(name string, given specification) (*workflowv1.WorkflowSpec, error) {
 	spec, err := given.read()
 	if err != nil {
@@ -229,7 +229,7 @@ func fromServer(err error) error {
 	}
 }
 
-// said is what the API server says is wrong, without the value, which it quotes before: Invalid value: "…": message.
+// said returns what the API server says is wrong, without the value, which it quotes before: Invalid value: "…": message.
 func said(c metav1.StatusCause) string {
 	if i := strings.LastIndex(c.Message, `": `); i >= 0 && c.Type == metav1.CauseTypeFieldValueInvalid {
 		return c.Message[i+len(`": `):]

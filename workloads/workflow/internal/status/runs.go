@@ -40,7 +40,7 @@ func statusOf(r *workflowv1.WorkflowRun) runStatus {
 // progressAtOnce bounds the runs that one query looks at.
 const progressAtOnce = 1000
 
-// workflowRuns starts the runs of WorkflowRuns that are new, and tells how far those are that have not ended.
+// workflowRuns starts the runs of new WorkflowRuns, and reports the progress of those that have not ended.
 func (w *Writer) workflowRuns(ctx context.Context) error {
 	all, err := kinds.List[*workflowv1.WorkflowRun](ctx, w.options.Resources)
 	if err != nil {
@@ -187,7 +187,7 @@ func (w *Writer) cancel(ctx context.Context, r *workflowv1.WorkflowRun, run stri
 	return nil
 }
 
-// progress is what is to be written of the runs. One that is not kept any more leaves its status as it is.
+// progress returns what is to be written of the runs. One that is not kept any more leaves its status as it is.
 func (w *Writer) progress(ctx context.Context, active map[string]*workflowv1.WorkflowRun) ([]write, error) {
 	var out []write
 	ids := make([]string, 0, progressAtOnce)

@@ -26,15 +26,15 @@ const (
 	// Owner of the fields that are written.
 	Owner = "itechsmart-workflow-service"
 
-	// lookEvery is how soon a change of readiness, and a run's progress, is told.
+	// lookEvery is the interval at which readiness and the progress of runs are reported.
 	lookEvery = time.Second
-	// countEvery is how soon counts are told.
+	// countEvery is the interval at which counts are reported.
 	countEvery = 5 * time.Second
-	// retryEvery is how soon a WorkflowRun is tried again that could not be started.
+	// retryEvery is the delay before a WorkflowRun that could not be started is retried.
 	retryEvery = 5 * time.Second
-	// grace is how long triggers have to begin again after a restart, before they are told to be not ready.
+	// grace is how long triggers may take to start after a restart, before they are reported as not ready.
 	grace = 10 * time.Second
-	// settle is how long the first change of many waits for the others.
+	// settle is how long the first of many changes waits for the others.
 	settle = 50 * time.Millisecond
 	// atOnce bounds the writes at the same time.
 	atOnce = 8
@@ -52,21 +52,21 @@ type Launcher interface {
 	Counts(ctx context.Context) (map[string]map[string]launch.Count, error)
 }
 
-// Engine is what this needs of *engine.Engine.
+// Engine is the part of *engine.Engine that this package uses.
 type Engine interface {
 	Rerun(ctx context.Context, run, from, idempotencyKey string) (id string, created bool, err error)
 	Cancel(ctx context.Context, run, reason string) error
 	Store() *store.Store
 }
 
-// Options are what a Writer needs.
+// Options configure a Writer.
 type Options struct {
 	Resources *kinds.Store
 	Catalog   *catalog.Catalog
 	Triggers  Triggers
 	Launcher  Launcher
 	Engine    Engine
-	// URL is where webhooks are called, without the path.
+	// URL of webhooks, without the path.
 	URL string
 	Log *slog.Logger
 }
@@ -135,7 +135,7 @@ func sleep(ctx context.Context, d time.Duration) {
 	}
 }
 
-// maxKnown is how many resources that are gone are remembered.
+// maxKnown is the number of deleted resources that are remembered.
 const maxKnown = 10_000
 
 // prune forgets what is remembered, where most of it may be of resources that are gone: it is found again in those that are not.
@@ -199,5 +199,5 @@ func (w *Writer) apply(ctx context.Context, writes []write) error {
 	return errors.Join(errs...)
 }
 
-// gone tells whether the resource is there no more, or another one with its name.
+// gone reports whether the resource is there no more, or another one with its name.
 func gone(err error) bool { return apierrors.IsNotFound(err) || apierrors.IsConflict(err) }

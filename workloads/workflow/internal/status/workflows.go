@@ -132,7 +132,7 @@ func (w *Writer) trigger(workflow string, spec *workflowv1.Trigger) workflowv1.T
 	return out
 }
 
-// seconds is a time as resources hold it; nil: there is none.
+// seconds returns a time as resources hold it; nil: there is none.
 func seconds(t *time.Time) *metav1.Time {
 	if t == nil || t.IsZero() {
 		return nil

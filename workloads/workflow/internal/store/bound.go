@@ -13,7 +13,7 @@ import (
 // holdKey makes those who count the runs of a key take turns, until the transaction ends.
 const holdKey = `SELECT pg_advisory_xact_lock(hashtextextended($1 || '/' || $2, 0))`
 
-// countRuns is how many runs of a key are under way, and how many are queued.
+// countRuns selects how many runs of a key are active, and how many are queued.
 const countRuns = `SELECT count(*) FILTER (WHERE phase <> 'Queued'), count(*) FILTER (WHERE phase = 'Queued')
 	FROM runs WHERE workflow = $1 AND concurrency_key = $2 AND finished IS NULL`
 
@@ -55,7 +55,7 @@ func (s *Store) startBounded(ctx context.Context, n NewRun) (string, bool, error
 // RunRef names a run, and what it executes.
 type RunRef struct{ ID, Workflow, Hash string }
 
-// TooMany is the runs of a key that are older than a run and leave it no room, the oldest first.
+// TooMany returns the runs of a key that are older than a run and leave it no room, the oldest first.
 func (s *Store) TooMany(ctx context.Context, id string, b Concurrency) ([]RunRef, error) {
 	rows, err := s.pool.Query(ctx, `SELECT o.id::text, o.workflow, o.hash FROM runs r JOIN runs o USING (workflow, concurrency_key)
 		WHERE r.id = $1 AND o.finished IS NULL AND o.id < r.id ORDER BY o.id DESC OFFSET $2`, id, b.Max-1)
@@ -66,7 +66,7 @@ func (s *Store) TooMany(ctx context.Context, id string, b Concurrency) ([]RunRef
 	return list, fail("list runs", err)
 }
 
-// Admissible is the queued runs that have room, at most one of each key.
+// Admissible returns the queued runs that have room, at most one of each key.
 func (s *Store) Admissible(ctx context.Context, limit int) ([]RunRef, error) {
 	rows, err := s.pool.Query(ctx, `SELECT DISTINCT ON (q.workflow, q.concurrency_key) q.id::text, q.workflow, q.hash FROM runs q
 		WHERE q.phase = 'Queued' AND q.concurrency_max > (SELECT count(*) FROM runs a WHERE a.workflow = q.workflow

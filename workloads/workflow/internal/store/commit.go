@@ -21,7 +21,7 @@ import (
 // commitTimeout bounds a transaction of many.
 const commitTimeout = 15 * time.Second
 
-// lostRaces is how often a transaction that lost against others is tried again.
+// lostRaces is how often a transaction is retried after serialization failures.
 const lostRaces = 5
 
 // request is a transition, and what came of it.
@@ -145,7 +145,7 @@ func (l *locked) check(t Target) error {
 	return nil
 }
 
-// sorted is the order in which all transactions lock rows.
+// sorted returns the order in which all transactions lock rows.
 func sorted(runs map[string]*locked) []*locked {
 	out := make([]*locked, 0, len(runs))
 	for _, l := range runs {

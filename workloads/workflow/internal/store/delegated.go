@@ -16,7 +16,7 @@ type DelegatedRef struct {
 	Step, Item, Attempt int
 }
 
-// BeforeDelegated is before all of them.
+// BeforeDelegated returns before all of them.
 func BeforeDelegated() DelegatedRef { return DelegatedRef{Run: uuid.Nil.String(), Step: -1, Item: -2} }
 
 // Delegated is a step that waits for the service to do something for it: the detail of its wait is an object of the one field
@@ -30,7 +30,7 @@ type Delegated struct {
 // waitsForService is the condition of the index steps_delegated.
 const waitsForService = `s.phase = 'Waiting' AND s.resumable AND starts_with(s.detail::text, '{"delegate":')`
 
-// Delegated is a page of the steps that wait so behind a place, in order.
+// Delegated returns a page of the steps that wait so behind a place, in order.
 func (s *Store) Delegated(ctx context.Context, after DelegatedRef, limit int) ([]DelegatedRef, error) {
 	rows, err := s.pool.Query(ctx, `SELECT s.run::text, s.step, s.item, s.attempt FROM steps s WHERE `+waitsForService+`
 		AND (s.run, s.step, s.item) > ($1, $2, $3) ORDER BY s.run, s.step, s.item LIMIT $4`, after.Run, after.Step, after.Item, limit)
@@ -53,7 +53,7 @@ func columns(refs []DelegatedRef) []any {
 	return []any{runs, steps, items, attempts}
 }
 
-// DelegatedDetails is what some of them wait for; those that wait no more are missing.
+// DelegatedDetails returns what some of them wait for; those that wait no more are missing.
 func (s *Store) DelegatedDetails(ctx context.Context, refs []DelegatedRef) ([]Delegated, error) {
 	rows, err := s.pool.Query(ctx, `SELECT s.run::text, s.step, s.item, s.attempt, r.workflow, s.name, s.detail
 		FROM `+unnested+` JOIN steps s USING (run, step, item, attempt) JOIN runs r ON r.id = s.run WHERE `+waitsForService, columns(refs)...)
@@ -68,7 +68,7 @@ func (s *Store) DelegatedDetails(ctx context.Context, refs []DelegatedRef) ([]De
 	return list, fail("read delegated steps", err)
 }
 
-// Delegation is what the service does for a step.
+// Delegation is work of the service for a step.
 type Delegation struct {
 	DelegatedRef
 	Kind, Target string
@@ -97,7 +97,7 @@ func (s *Store) Settled(ctx context.Context, ref DelegatedRef) error {
 	return fail("forget a delegation", err)
 }
 
-// Abandoned is what was begun for steps that wait for it no more: their runs were cancelled, or their time was over.
+// Abandoned returns what was begun for steps that wait for it no more: their runs were cancelled, or their time was over.
 func (s *Store) Abandoned(ctx context.Context, limit int) ([]Delegation, error) {
 	rows, err := s.pool.Query(ctx, `SELECT d.run::text, d.step, d.item, d.attempt, d.kind, d.target, d.begun FROM delegations d
 		WHERE NOT EXISTS (SELECT FROM steps s WHERE s.run = d.run AND s.step = d.step AND s.item = d.item AND s.attempt = d.attempt AND `+waitsForService+`)
@@ -113,14 +113,14 @@ func (s *Store) Abandoned(ctx context.Context, limit int) ([]Delegation, error) 
 	return list, fail("look for abandoned delegations", err)
 }
 
-// Outcome is where a run is.
+// Outcome is the state of a run.
 type Outcome struct {
 	ID    string
 	Phase Phase
 	Error string
 }
 
-// Outcomes is where some runs are, by id; those that are not kept any more are missing.
+// Outcomes returns where some runs are, by id; those that are not kept any more are missing.
 func (s *Store) Outcomes(ctx context.Context, ids []string) (map[string]Outcome, error) {
 	rows, err := s.pool.Query(ctx, `SELECT id::text, phase, error FROM runs WHERE id = ANY($1::text[]::uuid[])`, ids)
 	if err != nil {

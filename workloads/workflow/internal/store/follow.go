@@ -15,11 +15,11 @@ import (
 // whole database at each commit of a step; this costs what it costs once per process, and nothing while nobody follows.
 const (
 	lookSoon, lookSeldom = 4 * time.Millisecond, 128 * time.Millisecond
-	// lookShare of the time, as one of so many, is what the query may take.
+	// lookShare is the share of time, as 1/lookShare, that the query may take.
 	lookShare = 10
 )
 
-// pace is how long the hub waits before it looks.
+// pace is the delay before the hub polls.
 type pace struct {
 	pause time.Duration
 	took  time.Duration // by the query before
@@ -153,7 +153,7 @@ func (h *hub) look(s *Store) {
 	}
 }
 
-// runs is nil when nobody follows: then the looking has ended.
+// runs returns nil when nobody follows: then the looking has ended.
 func (h *hub) runs() []string {
 	h.mu.Lock()
 	defer h.mu.Unlock()

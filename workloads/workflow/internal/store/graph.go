@@ -2,7 +2,7 @@
 
 package store
 
-// Phase is where a run or a step is.
+// Phase of a run or a step.
 type Phase string
 
 // Phases. Queued and TimedOut are of runs alone; Pending, Ready and Skipped of steps alone.
@@ -31,7 +31,7 @@ func code(p Phase) byte {
 	return 0
 }
 
-// Ended tells whether nothing follows the phase.
+// Ended reports whether nothing follows the phase.
 func (p Phase) Ended() bool {
 	switch p {
 	case Succeeded, Failed, Skipped, Cancelled, TimedOut:
@@ -43,7 +43,7 @@ func (p Phase) Ended() bool {
 // active tells a step that is to come to its end by itself.
 func (p Phase) active() bool { return p == Ready || p == Running || p == Waiting }
 
-// Role is when a step is considered.
+// Role determines when a step runs.
 type Role int
 
 // Roles: the steps proper, and what runs after them.
@@ -54,7 +54,7 @@ const (
 	Always
 )
 
-// due tells whether a handler runs after a run that ends so. A run that somebody canceled did not fail.
+// due reports whether a handler runs after a run that ends so. A run that somebody canceled did not fail.
 func (r Role) due(outcome Phase) bool {
 	switch r {
 	case Always:
@@ -79,7 +79,7 @@ type Node struct {
 // Graph is a definition as far as the order of steps is concerned. A step's index is its place.
 type Graph struct{ Nodes []Node }
 
-// stage is how far a run is.
+// stage of a run.
 type stage string
 
 const (
@@ -191,7 +191,7 @@ func (m *machine) fine(i int) bool {
 	return false
 }
 
-// end is that a step ended as a whole.
+// end records that a step finished.
 func (m *machine) end(i int, phase Phase, failure string) {
 	m.state[i] = phase
 	node := m.graph.Nodes[i]
@@ -212,7 +212,7 @@ func (m *machine) end(i int, phase Phase, failure string) {
 	m.settle()
 }
 
-// begins tells whether the step belongs to what the run is at.
+// begins reports whether the step belongs to what the run is at.
 func (m *machine) begins(i int) bool {
 	role := m.graph.Nodes[i].Role
 	if m.stage == stageHandlers {
@@ -245,7 +245,7 @@ func (m *machine) cancel(which drop) {
 	}
 }
 
-// decided is the outcome of the steps proper, which handlers are told of: one that fails does not make others due.
+// decided returns the outcome of the steps proper, which handlers are told of: one that fails does not make others due.
 func (m *machine) decided() Phase {
 	if m.outcome == Failed && m.stage == stageHandlers && m.mainSucceeded() {
 		return Succeeded
@@ -284,7 +284,7 @@ func (m *machine) handlers(outcome Phase) {
 	m.beginReady(func(n Node) bool { return n.Role != Main })
 }
 
-// rest is what becomes of steps that will not begin.
+// rest ends the steps that will not begin.
 func (m *machine) rest(of func(Node) bool, phase Phase) {
 	for i, n := range m.graph.Nodes {
 		if m.state[i] == Pending && of(n) {
@@ -333,7 +333,7 @@ func (m *machine) anyActive() bool {
 	return false
 }
 
-// phase is the run's.
+// phase returns the run's.
 func (m *machine) phase() Phase {
 	if m.over {
 		return m.outcome

@@ -168,7 +168,7 @@ func (b *bench) wantPhase(run string, want Phase) Run {
 	return r
 }
 
-// phases is what became of each step, by name.
+// phases returns what became of each step, by name.
 func (b *bench) phases(run string, g *Graph) map[string]Phase {
 	b.t.Helper()
 	var state []byte

@@ -37,7 +37,7 @@ type locked struct {
 	tasks   []string
 	fresh   []*row // became ready by this transition
 	changed bool
-	// What of the rows that are not at hand is to be canceled, before those at hand are written.
+	// What of the rows that are not available is to be canceled, before those available are written.
 	drop      drop
 	dropItems []int
 }
@@ -53,7 +53,7 @@ type event struct {
 
 func (l *locked) row(step, item int) *row { return l.rows[[2]int{step, item}] }
 
-// held is the row of a claim that is still the caller's. So is one that became ready again, or whose claim a crash of the
+// held returns the row of a claim that is still the caller's. So is one that became ready again, or whose claim a crash of the
 // database took back (see Store.commit), without anybody taking it since: the outcome is recorded once all the same, and the
 // work is not done twice.
 func (l *locked) held(t Target, c Claimed) (*row, error) {
@@ -92,7 +92,7 @@ func (l *locked) claim(r *row, owner string) (*Claimed, error) {
 	return c, nil
 }
 
-// move changes the phase of a row that goes on, and what the run knows of it.
+// move changes the phase of a row that continues, and what the run knows of it.
 func (l *locked) move(r *row, to Phase) {
 	if r.item == wholeStep {
 		l.machine.state[r.step] = to
@@ -231,7 +231,7 @@ func (l *locked) follow(next string) *Claimed {
 	return claimed
 }
 
-// dropLoaded cancels the rows that are at hand; the others are canceled in the database.
+// dropLoaded cancels the rows that are available; the others are canceled in the database.
 func (l *locked) dropLoaded() {
 	m := &l.machine
 	for _, r := range l.rows {

@@ -9,7 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Message is what is to be published: it was committed with what it follows from.
+// Message is to be published. It is committed together with its cause.
 type Message struct {
 	ID   int64
 	Body string
@@ -31,7 +31,7 @@ func (s *Store) Published(ctx context.Context, ids []int64) error {
 	}))
 }
 
-// Unpublished is what stayed in the outbox for a while: whoever was to publish it has died, or had no queue.
+// Unpublished returns what stayed in the outbox for a while: whoever was to publish it has died, or had no queue.
 func (s *Store) Unpublished(ctx context.Context, age time.Duration, limit int) ([]Message, error) {
 	rows, err := s.pool.Query(ctx, `SELECT id, body FROM outbox WHERE created <= $1 ORDER BY id LIMIT $2`, s.now().Add(-age), limit)
 	if err != nil {

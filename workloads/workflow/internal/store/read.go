@@ -83,7 +83,7 @@ type ListOptions struct {
 	Limit int
 }
 
-// List is runs, the newest first, and whether there are more.
+// List returns runs, the newest first, and whether there are more.
 func (s *Store) List(ctx context.Context, o ListOptions) ([]Run, bool, error) {
 	size, err := limit(o.Limit)
 	if err != nil {
@@ -120,12 +120,12 @@ type Step struct {
 	Name                string
 	Phase               Phase
 	Output, Outputs     json.RawMessage
-	// Detail is what it waits for.
+	// Detail of the wait.
 	Detail            json.RawMessage
 	Resumable         bool
 	Error             string
 	Started, Finished *time.Time
-	// Due is when a step that waits goes on.
+	// Due is when a waiting step continues.
 	Due *time.Time
 }
 
@@ -135,7 +135,7 @@ const stepColumnsSQL = `step, item, attempt, name, phase, output, outputs, detai
 // Cursor is a place in a list of steps.
 type Cursor struct{ Step, Item int }
 
-// Steps is the steps of a run behind a place, in order, and whether there are more. The first page is behind {-1, -1}.
+// Steps returns the steps of a run behind a place, in order, and whether there are more. The first page is behind {-1, -1}.
 func (s *Store) Steps(ctx context.Context, run string, after Cursor, size int) ([]Step, bool, error) {
 	size, err := limit(size)
 	if err != nil {
@@ -157,7 +157,7 @@ func scanStep(row pgx.CollectableRow) (Step, error) {
 	return x, err
 }
 
-// Results is what some steps of a run came to; those that have no row are missing.
+// Results returns what some steps of a run came to; those that have no row are missing.
 func (s *Store) Results(ctx context.Context, run string, steps []int) ([]Step, error) {
 	rows, err := s.pool.Query(ctx, `SELECT step, phase, output, outputs, error, attempt FROM steps WHERE run = $1 AND step = ANY($2) AND item = -1`, run, steps)
 	if err != nil {
@@ -171,7 +171,7 @@ func (s *Store) Results(ctx context.Context, run string, steps []int) ([]Step, e
 	return list, fail("read results", err)
 }
 
-// Item is one item of a forEach.
+// Item returns one item of a forEach.
 func (s *Store) Item(ctx context.Context, run string, step, item int) (json.RawMessage, error) {
 	var out json.RawMessage
 	err := s.pool.QueryRow(ctx, `SELECT input -> $3::int FROM steps WHERE run = $1 AND step = $2 AND item = -1`, run, step, item).Scan(&out)
@@ -181,7 +181,7 @@ func (s *Store) Item(ctx context.Context, run string, step, item int) (json.RawM
 	return out, fail("read item", err)
 }
 
-// untranslatable is that a text holds the letter U+0000: the operators of json refuse it, anywhere in the value.
+// untranslatable is the error for U+0000 in a text: the operators of json reject it anywhere in a value.
 const untranslatable = "22P05"
 
 // itemOfWhole finds the item without the database's help.
@@ -205,7 +205,7 @@ type Event struct {
 	Detail        string
 }
 
-// Events is the history of a run behind an event, at most size of them: 1 to 1000; 100 when 0.
+// Events returns the history of a run behind an event, at most size of them: 1 to 1000; 100 when 0.
 func (s *Store) Events(ctx context.Context, run string, after int64, size int) ([]Event, error) {
 	size, err := limit(size)
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 	"github.com/itechsmart/operator/internal/backend"
 )
 
-// Rerun starts a run anew from a step: with the recorded inputs and definition, and with the recorded outcomes of all steps
+// Rerun starts a run again from a step: with the recorded inputs and definition, and with the recorded outcomes of all steps
 // that do not come after the step. Those that have none, and handlers, run again. The run must have ended, whatever its
 // outcome: ErrConflict. n holds what a new run has that its origin does not tell.
 func (s *Store) Rerun(ctx context.Context, origin Run, from int, n NewRun) (string, bool, error) {
@@ -36,7 +36,7 @@ func (s *Store) Rerun(ctx context.Context, origin Run, from int, n NewRun) (stri
 	return s.Start(ctx, n)
 }
 
-// take is the phases that a re-run begins with.
+// take returns the phases that a re-run begins with.
 func take(graph *Graph, state []Phase, from int) ([]Phase, error) {
 	again := make([]bool, len(graph.Nodes))
 	again[from] = true

@@ -48,7 +48,7 @@ func (r *row) ready(due time.Time) {
 	r.due = &due
 }
 
-// line is a text as PostgreSQL takes it, cut to what is worth keeping.
+// line returns a text as PostgreSQL takes it, cut to what is worth keeping.
 func line(text string) string {
 	text = strings.ReplaceAll(strings.ToValidUTF8(text, "\uFFFD"), "\x00", "")
 	if len(text) <= maxError {
@@ -61,7 +61,7 @@ func line(text string) string {
 	return text[:cut] + "…"
 }
 
-// nullable is nil for what is empty.
+// nullable returns nil for what is empty.
 func nullable(data json.RawMessage) *string {
 	if data == nil {
 		return nil

@@ -17,7 +17,7 @@ import (
 	"github.com/itechsmart/operator/workloads/internal/db"
 )
 
-// Policy is what becomes of a run that would be one too many.
+// Policy is the handling of a run that exceeds the limit.
 type Policy string
 
 // Policies.
@@ -74,14 +74,14 @@ func (s *Store) PutDefinition(ctx context.Context, workflow string, generation i
 	return fail("keep the definition", err)
 }
 
-// Definition is what PutDefinition kept.
+// Definition returns what PutDefinition kept.
 func (s *Store) Definition(ctx context.Context, workflow, hash string) (json.RawMessage, error) {
 	var spec json.RawMessage
 	err := s.pool.QueryRow(ctx, `SELECT spec FROM definitions WHERE workflow = $1 AND hash = $2`, workflow, hash).Scan(&spec)
 	return spec, fail("definition of workflow "+workflow, err)
 }
 
-// Start keeps a run, and tells whether it is new. ErrBusy as the policy says; backend.ErrUnavailable: it may have been kept or
+// Start keeps a run, and reports whether it is new. ErrBusy as the policy says; backend.ErrUnavailable: it may have been kept or
 // not, which an idempotency key settles.
 func (s *Store) Start(ctx context.Context, n NewRun) (id string, created bool, err error) {
 	n.Attempt = max(1, n.Attempt)
@@ -215,7 +215,7 @@ func (s *Store) insertIn(ctx context.Context, tx pgx.Tx, starts []*start) ([]Mes
 	return w.messages, err
 }
 
-// fresh is a run at its beginning.
+// fresh returns a run at its beginning.
 func (s *Store) fresh(r *start, now time.Time) *locked {
 	l := &locked{options: &s.options, now: now, rows: map[[2]int]*row{}}
 	l.run = Run{ID: r.id, Workflow: r.Workflow, Hash: r.Hash, Phase: Queued, Timeout: r.Timeout}
@@ -248,7 +248,7 @@ func (c *newColumns) add(n *NewRun) {
 	c.bounds, c.most = append(c.bounds, key), append(c.most, most)
 }
 
-// uuids is an array as PostgreSQL reads it; nil for none.
+// uuids returns an array as PostgreSQL reads it; nil for none.
 func uuids(ids []string) *string {
 	if len(ids) == 0 {
 		return nil

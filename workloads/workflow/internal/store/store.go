@@ -31,7 +31,7 @@ import (
 var Migrations embed.FS
 
 var (
-	// ErrLost means that what was to be changed is somebody else's, or is so already. There is nothing left to do.
+	// ErrLost means that what was to be changed is another owner's, or is so already. There is nothing left to do.
 	ErrLost = errors.New("somebody else has it")
 	// ErrConflict means that the run is not in a state in which that can be done.
 	ErrConflict = errors.New("conflict")
@@ -59,13 +59,13 @@ const (
 type Options struct {
 	// Now is the clock; time.Now when nil.
 	Now func() time.Time
-	// Lease is how long a step is its worker's without a renewal; 8 s, so that it is another one's within 10.
+	// Lease is how long a worker owns a step without a renewal; 8 s, so that another worker takes over within 10.
 	Lease time.Duration
 	// Redispatch is after which time a step that nobody took is put into the queue again; 30 s.
 	Redispatch time.Duration
 	// HandlerTime bounds all handlers of a run together; 10 minutes.
 	HandlerTime time.Duration
-	// MaxClaims is how many workers may die in one attempt of a step; 5.
+	// MaxClaims is the number of workers that may die during one attempt of a step; 5.
 	MaxClaims int
 	// MaxOutput bounds an output, in bytes; 256 KiB.
 	MaxOutput int
@@ -108,10 +108,10 @@ func New(pool *pgxpool.Pool, o Options) *Store {
 	return s
 }
 
-// Options are the store's, with the defaults filled in.
+// Options returns the store's, with the defaults filled in.
 func (s *Store) Options() Options { return s.options }
 
-// now is the clock in the precision of the database.
+// now returns the clock in the precision of the database.
 func (s *Store) now() time.Time { return s.options.Now().UTC().Truncate(time.Microsecond) }
 
 // fail wraps an error of the database in the sentinel that suits it.

@@ -16,7 +16,7 @@ type Summary struct {
 	Last Progress
 }
 
-// Summaries is that of all workflows, by name: two queries, whatever their number.
+// Summaries returns the summary of each workflow, by name: two queries, whatever their number.
 func (s *Store) Summaries(ctx context.Context) (map[string]Summary, error) {
 	rows, err := s.pool.Query(ctx, `SELECT workflow, phase, count(*) FROM runs GROUP BY workflow, phase`)
 	if err != nil {
@@ -53,7 +53,7 @@ func (s *Store) Summaries(ctx context.Context) (map[string]Summary, error) {
 	return out, fail("look for the last runs", err)
 }
 
-// Progress is where a run is.
+// Progress is the progress of a run.
 type Progress struct {
 	ID         string
 	Phase      Phase
@@ -70,7 +70,7 @@ const progress = `
 			ORDER BY s.phase = 'Ready', s.step LIMIT 1), ''), r.started, r.finished
 	FROM runs r WHERE r.id = ANY($1::text[]::uuid[])`
 
-// Progresses is where some runs are, by id; those that are not kept any more are missing.
+// Progresses returns where some runs are, by id; those that are not kept any more are missing.
 func (s *Store) Progresses(ctx context.Context, ids []string) (map[string]Progress, error) {
 	rows, err := s.pool.Query(ctx, progress, ids)
 	if err != nil {

@@ -15,7 +15,7 @@ type DueStep struct {
 	Step, Item int
 }
 
-// DueSteps is what Wake is for, the longest due first.
+// DueSteps returns what Wake is for, the longest due first.
 func (s *Store) DueSteps(ctx context.Context, limit int) ([]DueStep, error) {
 	rows, err := s.pool.Query(ctx, `SELECT r.id::text, r.workflow, r.hash, s.step, s.item FROM steps s JOIN runs r ON r.id = s.run
 		WHERE s.due <= $1 ORDER BY s.due LIMIT $2`, s.now(), limit)
@@ -30,7 +30,7 @@ func (s *Store) DueSteps(ctx context.Context, limit int) ([]DueStep, error) {
 	return list, fail("look for steps that are due", err)
 }
 
-// DueRuns is the runs that have had their time.
+// DueRuns returns the runs that have had their time.
 func (s *Store) DueRuns(ctx context.Context, limit int) ([]RunRef, error) {
 	rows, err := s.pool.Query(ctx, `SELECT id::text, workflow, hash FROM runs WHERE deadline <= $1 ORDER BY deadline LIMIT $2`, s.now(), limit)
 	if err != nil {
@@ -76,7 +76,7 @@ func (s *Store) Renew(ctx context.Context, held []Held) (lost []string, err erro
 	return lost, fail("renew leases", s.pool.SendBatch(ctx, batch).Close())
 }
 
-// Unused is which of some folders of object storage no run refers to: their names are UUIDs.
+// Unused returns which of some folders of object storage no run refers to: their names are UUIDs.
 func (s *Store) Unused(ctx context.Context, folders []string) ([]string, error) {
 	rows, err := s.pool.Query(ctx, `SELECT u.id::text FROM unnest($1::text[]::uuid[]) AS u(id) WHERE NOT EXISTS (SELECT FROM runs r WHERE r.id = u.id)
 		AND NOT EXISTS (SELECT FROM runs r WHERE r.objects IS NOT NULL AND r.objects @> ARRAY[u.id])`, folders)
@@ -87,7 +87,7 @@ func (s *Store) Unused(ctx context.Context, folders []string) ([]string, error) 
 	return list, fail("look for what object storage is needed for", err)
 }
 
-// Owner is the database's own id, by which others that have the same object storage tell its objects from theirs.
+// Owner returns the database's own id, by which others that have the same object storage tell its objects from theirs.
 func (s *Store) Owner(ctx context.Context) (string, error) {
 	if known := s.owner.Load(); known != nil {
 		return *known, nil
@@ -100,16 +100,16 @@ func (s *Store) Owner(ctx context.Context) (string, error) {
 	return id, nil
 }
 
-// Keep is how much of a workflow's history stays.
+// Keep limits the history of a workflow.
 type Keep struct {
 	Successful, Failed int
 	TTL                time.Duration // 0: no bound
 }
 
-// workflowOfDefinitions is what Kept looks at.
+// workflowOfDefinitions is the part of a definition that Kept reads.
 const newestDefinitions = `SELECT DISTINCT ON (workflow) workflow, hash FROM definitions WHERE workflow > $1 ORDER BY workflow, generation DESC, created DESC LIMIT $2`
 
-// Workflows is the newest definition of each workflow behind a name: the reference's ID is empty.
+// Workflows returns the newest definition of each workflow behind a name: the reference's ID is empty.
 func (s *Store) Workflows(ctx context.Context, after string, limit int) ([]RunRef, error) {
 	rows, err := s.pool.Query(ctx, newestDefinitions, after, limit)
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 	"github.com/itechsmart/operator/internal/backend"
 )
 
-// Task is what the queue holds: a step that somebody may take. It may come more than once, and too late.
+// Task is a message in the queue: a step that a worker may take. It may be delivered more than once, and late.
 type Task struct {
 	Run  string `json:"run"`
 	Step int    `json:"step"`
@@ -26,7 +26,7 @@ type Task struct {
 // maxTask bounds a body, before it is parsed.
 const maxTask = 1 << 10
 
-// Body is the task as a message.
+// Body returns the task as a message.
 func (t Task) Body() string {
 	data, _ := json.Marshal(t) // texts and numbers
 	return string(data)

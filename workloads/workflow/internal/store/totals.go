@@ -36,7 +36,7 @@ func (t *totals) created(n int64) {
 	t.counts[EventRunCreated] += n
 }
 
-// Totals are how many runs this process has started and ended: by phase, Queued for those that were started.
+// Totals returns how many runs this process has started and ended: by phase, Queued for those that were started.
 func (s *Store) Totals() map[Phase]int64 {
 	s.totals.mu.Lock()
 	counts := maps.Clone(s.totals.counts)

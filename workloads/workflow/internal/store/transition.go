@@ -11,12 +11,12 @@ import (
 
 // Transition is one change of a run. Those that come at the same time are committed together.
 type Transition interface {
-	// target is what it changes; step -1: the run as a whole.
+	// target of the change; step -1: the run as a whole.
 	target() Target
 	apply(*locked) (Result, error)
 }
 
-// Target is a step, or an item of one, of a run. Graph is that of the run's definition, which Hash names.
+// Target is a step of a run, or an item of it. Graph is the graph of the run's definition, which Hash identifies.
 type Target struct {
 	Run        string
 	Step, Item int
@@ -26,7 +26,7 @@ type Target struct {
 
 func (t Target) target() Target { return t }
 
-// Result is what a transition led to.
+// Result is the outcome of a transition.
 type Result struct {
 	// Claimed is the step that is the caller's now; nil: none.
 	Claimed *Claimed
@@ -43,13 +43,13 @@ type Claimed struct {
 	Step, Item, Attempt int
 	// Owner is the claim: what records an outcome has to name it.
 	Owner string
-	// Started is when the attempt began, by the clock of whoever began it.
+	// Started is when the attempt began, by the clock of its worker.
 	Started time.Time
-	// Resume is how the wait ended that this attempt asked for; nil: it has not waited.
+	// Resume is the outcome of the wait that this attempt requested; nil: it has not waited.
 	Resume *Resumed
 }
 
-// Resumed is how a wait ended.
+// Resumed is the outcome of a wait.
 type Resumed struct {
 	Event  bool            `json:"event"`
 	Data   json.RawMessage `json:"data,omitempty"`
@@ -85,7 +85,7 @@ type Finish struct {
 	Phase           Phase
 	Output, Outputs json.RawMessage
 	Error           string
-	// Next is the claim under which the caller goes on with one of the steps that became ready; empty: with none.
+	// Next is the claim under which the caller continues with one of the steps that became ready; empty: with none.
 	Next string
 }
 
@@ -127,7 +127,7 @@ func (t Retry) apply(l *locked) (Result, error) {
 type Suspend struct {
 	Target
 	By Claimed
-	// Until is when to go on; zero: only when somebody resumes it.
+	// Until is when to continue; zero: only when it is resumed.
 	Until     time.Time
 	Resumable bool
 	Detail    json.RawMessage
@@ -153,7 +153,7 @@ func (s Suspend) apply(l *locked) (Result, error) {
 	return Result{}, nil
 }
 
-// Expand is that a forEach has found its items.
+// Expand records the items of a forEach.
 type Expand struct {
 	Target
 	By Claimed
@@ -219,7 +219,7 @@ func (t Release) apply(l *locked) (Result, error) {
 	return Result{}, nil
 }
 
-// Wake is that the time of a step has come: what waits goes on, what nobody works on any more is given to another worker, and
+// Wake is that the time of a step has come: what waits continues, what nobody works on any more is given to another worker, and
 // what nobody took is dispatched again. ErrLost: its time has not come.
 type Wake struct{ Target }
 

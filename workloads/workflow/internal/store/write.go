@@ -10,7 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// writes is what a transaction writes: one statement for each table, whatever number of runs it is for.
+// writes collects what a transaction writes: one statement per table, for any number of runs.
 type writes struct {
 	now     time.Time
 	durable bool
@@ -183,7 +183,7 @@ func (w *writes) send(ctx context.Context, conn *pgx.Conn, commit bool) error {
 	return conn.SendBatch(ctx, batch).Close()
 }
 
-// queueSteps is what a new run writes as well.
+// queueSteps adds the first steps of a new run.
 func (w *writes) queueSteps(batch *pgx.Batch) {
 	if c := &w.steps; len(c.runs) > 0 {
 		batch.Queue(writeSteps, c.runs, c.steps, c.items, c.names, c.phases, c.attempts, c.claims, c.owners, c.dues, c.resumables, c.inputs, c.outputs,

@@ -16,7 +16,7 @@ import (
 	"github.com/itechsmart/operator/workloads/workflow/internal/store"
 )
 
-// Database is an empty schema.
+// Database returns an empty schema.
 func Database(t testing.TB) config.Database {
 	t.Helper()
 	b, schema := servers.Schema(t)

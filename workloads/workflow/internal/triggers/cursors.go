@@ -12,7 +12,7 @@ import (
 
 const cursorTimeout = 5 * time.Second
 
-// readCursors finds the places of the kind's triggers, and forgets those of others: one that comes back begins anew.
+// readCursors finds the places of the kind's triggers, and forgets those of others: one that comes back begins again.
 func (k *kindWatch) readCursors(ctx context.Context) error {
 	if err := k.dropCursors(ctx); err != nil {
 		return err

@@ -26,7 +26,7 @@ const (
 	fetchBytes = definition.MaxPayload + 1<<20
 )
 
-// kafka is a member of the trigger's consumer group. Messages are worked on at the same time, and committed in their order when
+// kafka returns a member of the trigger's consumer group. Messages are worked on at the same time, and committed in their order when
 // their runs are durable. One that cannot start a run is counted and passed over: Kafka has no dead letters.
 func (t *Triggers) kafka(ctx context.Context, s source, good func()) error {
 	if err := pin(ctx, s); err != nil {
@@ -116,7 +116,7 @@ func pin(ctx context.Context, s source) error {
 	return err
 }
 
-// checkTopic returns when the topic is gone or nobody answers: the reader would try for ever, and tell nobody.
+// checkTopic returns when the topic is gone or nobody answers: the reader would try forever, and tell nobody.
 func (t *Triggers) checkTopic(ctx context.Context, s source) error {
 	admin, err := backendkafka.New(s.binding)
 	if err != nil {

@@ -103,7 +103,7 @@ func (t *Triggers) delivery(ctx context.Context, s source, d amqp.Delivery) {
 	}
 }
 
-// rabbitHeaders are the message's own, and its properties.
+// rabbitHeaders returns the message's own, and its properties.
 func rabbitHeaders(d amqp.Delivery) map[string]string {
 	out := map[string]string{}
 	for name, value := range d.Headers {

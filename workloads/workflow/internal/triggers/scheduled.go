@@ -67,7 +67,7 @@ func (t *Triggers) lines(ctx context.Context, e *catalog.Entry) error {
 	return nil
 }
 
-// since is when the line began to hold.
+// since returns when the line began to hold.
 func (t *Triggers) since(ctx context.Context, e *catalog.Entry, trigger schedule.Trigger) (time.Time, error) {
 	w := e.Workflow
 	since := w.CreationTimestamp.Time // what came due before anybody looked was missed
@@ -93,7 +93,7 @@ func (t *Triggers) now() time.Time {
 
 func collect(rows pgx.Rows) ([]string, error) { return pgx.CollectRows(rows, pgx.RowTo[string]) }
 
-// tick is schedule.Start. A run that is one too many counts as done.
+// tick implements schedule.Start. A run that is one too many counts as done.
 func (t *Triggers) tick(ctx context.Context, workflow, trigger string, at time.Time, key string) error {
 	_, err := t.options.Launcher.Start(ctx, launch.Request{
 		Workflow: workflow, Trigger: trigger, Key: key, Info: definition.TriggerInfo{Type: string(definition.Scheduled), Name: trigger, ScheduledAt: at},

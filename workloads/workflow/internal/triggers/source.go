@@ -30,7 +30,7 @@ const (
 	budget   = 16 << 20
 )
 
-// source is where the events of one trigger come from. One that differs takes the place of the one that runs.
+// source is the source of the events of one trigger. A changed one replaces the running one.
 type source struct {
 	id
 	uid, kind, name string // kind: rabbitmq, kafka or kubernetes
@@ -67,7 +67,7 @@ func (s source) same(as source) bool {
 		maps.Equal(s.binding.Data(), as.binding.Data())
 }
 
-// inHand is how many messages may be in hand at a time.
+// inHand returns how many messages may be in hand at a time.
 func (s source) inHand() int { return int(max(1, min(prefetch, budget/s.maxPayload))) }
 
 // runner is a source at work.

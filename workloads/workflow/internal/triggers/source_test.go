@@ -16,7 +16,7 @@ import (
 	"github.com/itechsmart/operator/workloads/workflow/worker/config/definition"
 )
 
-// answers is a Launcher that gives one after the other, the last for ever.
+// answers is a Launcher that gives one after the other, the last forever.
 type answers struct {
 	errs     []error
 	keys     []string

@@ -99,7 +99,7 @@ func (p *replica) says(r *enginetest.Harness, workflow, trigger, says string) {
 	}, enginetest.Long, 10*time.Millisecond).Should(And(HavePrefix("false "), ContainSubstring(says)))
 }
 
-// bodies are what the runs of a workflow were started with.
+// bodies returns what the runs of a workflow were started with.
 func bodies(r *enginetest.Harness, workflow string) []string {
 	r.T.Helper()
 	var out []string

@@ -30,14 +30,14 @@ type Launcher interface {
 	Forget(ctx context.Context, workflow string) error
 }
 
-// Bindings are what Workflows name; *bindings.Bindings are.
+// Bindings have the connections of Workflows; *bindings.Bindings implements it.
 type Bindings interface {
 	Of(workflow, connection string) (backend.Binding, error)
 	HMAC(workflow, trigger string) []byte
 	Subscribe(do func())
 }
 
-// Options are what Triggers need.
+// Options configure Triggers.
 type Options struct {
 	Catalog  *catalog.Catalog
 	Launcher Launcher
@@ -51,7 +51,7 @@ type Options struct {
 	Log   *slog.Logger
 }
 
-// Triggers are those of all Workflows.
+// Triggers runs the triggers of all Workflows.
 type Triggers struct {
 	options   Options
 	scheduler *schedule.Scheduler
@@ -210,7 +210,7 @@ func (t *Triggers) forget(ctx context.Context, name string) error {
 	return t.options.Launcher.Forget(ctx, name)
 }
 
-// forgetGone removes what is kept of workflows that went while no replica looked; false: the database is away.
+// forgetGone removes what is kept of workflows that went while no replica looked; false: the database is unavailable.
 func (t *Triggers) forgetGone(ctx context.Context) bool {
 	rows, err := t.options.Pool.Query(ctx, `SELECT workflow FROM trigger_lines UNION SELECT workflow FROM trigger_cursors UNION SELECT workflow FROM triggers
 		UNION SELECT workflow FROM ticks`)
@@ -231,7 +231,7 @@ func (t *Triggers) forgetGone(ctx context.Context) bool {
 	return true
 }
 
-// State tells whether a trigger starts runs, and otherwise what is missing and what to do.
+// State reports whether a trigger starts runs, and otherwise what is missing and what to do.
 func (t *Triggers) State(workflow, trigger string) (ready bool, message string) {
 	e, ok := t.options.Catalog.Get(workflow)
 	switch {

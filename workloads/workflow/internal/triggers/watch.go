@@ -17,11 +17,11 @@ import (
 )
 
 const (
-	// noteEvery is how often the place is written down. What came since is told again after a crash, and its runs are found by
+	// noteEvery is the interval at which the position is stored. What came since is told again after a crash, and its runs are found by
 	// their keys.
 	noteEvery = time.Second
 	listPage  = 500
-	// watchSeconds is how long the API server keeps a watch open.
+	// watchSeconds is the timeout of a watch.
 	watchSeconds = int64(300)
 )
 
@@ -38,7 +38,7 @@ type kindWatch struct {
 	seen     time.Time // when the place was written down, before this run of the watch
 }
 
-// errKicked: the triggers changed, and the watch begins anew.
+// errKicked: the triggers changed, and the watch begins again.
 var errKicked = errors.New("the triggers changed")
 
 // run watches as long as there are triggers.
@@ -165,7 +165,7 @@ func (k *kindWatch) begin(ctx context.Context) error {
 	return nil
 }
 
-// version is a resource's, which API servers count up.
+// version returns a resource's, which API servers count up.
 func version(o interface{ GetResourceVersion() string }) (int64, error) {
 	n, err := strconv.ParseInt(o.GetResourceVersion(), 10, 64)
 	if err != nil {
@@ -214,7 +214,7 @@ func (k *kindWatch) tell(ctx context.Context, kind string, object *unstructured.
 	return nil
 }
 
-// fireUnless is fire, until the triggers change.
+// fireUnless returns fire, until the triggers change.
 func (k *kindWatch) fireUnless(ctx context.Context, of id, c came) (bool, error) {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
@@ -240,7 +240,7 @@ func (k *kindWatch) fireUnless(ctx context.Context, of id, c came) (bool, error)
 	}
 }
 
-// catchUp tells what changed since the place, which the API server knows no more: from what is there. What was deleted in the
+// catchUp returns what changed since the place, which the API server knows no more: from what is there. What was deleted in the
 // meantime it cannot tell.
 func (k *kindWatch) catchUp(ctx context.Context) error {
 	k.options.Log.WarnContext(ctx, "changes are older than what the API server keeps: deletions among them start nothing", "kind", k.kind)

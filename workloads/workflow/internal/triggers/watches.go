@@ -14,7 +14,7 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// kinds are where the API server has definition.EventKinds.
+// kinds are the resources of definition.EventKinds in the API server.
 var kinds = map[string]schema.GroupVersionResource{
 	"Deployment":  {Group: "apps", Version: "v1", Resource: "deployments"},
 	"Event":       {Version: "v1", Resource: "events"},
@@ -87,7 +87,7 @@ func (w *watches) tellWaiting(of id) {
 	}
 }
 
-// of are the triggers of a kind.
+// of returns the triggers of a kind.
 func (w *watches) of(kind string) map[id]source {
 	w.mu.Lock()
 	defer w.mu.Unlock()

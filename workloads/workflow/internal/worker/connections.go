@@ -46,7 +46,7 @@ func (o ofWorkflow) Execute(ctx context.Context, call engine.Call) (engine.Resul
 	return o.steps.Execute(ctx, call)
 }
 
-// since is when the step first looked for its connection.
+// since returns when the step first looked for its connection.
 func (o ofWorkflow) since(call *engine.Call) (at time.Time, waited bool) {
 	if call.Resume != nil {
 		if text, ok := call.Resume.Detail[fieldSince].(string); ok {

@@ -16,12 +16,12 @@ import (
 const (
 	// FileName is the worker's own file in Dir, one per Platform: workers are replaced when it changes.
 	FileName = "worker.json"
-	// Dir is where the worker's file is mounted.
+	// Dir is the mount path of the worker's file.
 	Dir = "/etc/itechsmart"
 	// BindingsName is the file in BindingsDir that holds the connections of the namespace's Workflows. It changes while the
 	// worker and the service run, and may be missing: then there are none.
 	BindingsName = "bindings.json"
-	// BindingsDir is where it is mounted.
+	// BindingsDir is its mount path.
 	BindingsDir = "/etc/itechsmart-bindings"
 	// Port serves LivePath (the process alone) and ReadyPath (queue and database); MetricsPort serves /metrics.
 	Port        = config.Port
@@ -41,7 +41,7 @@ type Worker struct {
 	QueueName string            `json:"queueName"`
 	// Objects is the binding of the bucket for large payloads; nil: there is none.
 	Objects map[string]string `json:"objects,omitempty"`
-	// Slots is how many steps run at a time; 100 when zero.
+	// Slots is the number of steps that run concurrently; 100 when zero.
 	Slots int `json:"slots,omitempty"`
 	// MaxOutputBytes bounds a step's output; 256 KiB when zero.
 	MaxOutputBytes int `json:"maxOutputBytes,omitempty"`

@@ -109,7 +109,7 @@ func (c *Conn) exec(query string) error {
 	return nil
 }
 
-// Class tells what the statements of a text would do, by the engine's own parser, and how many
+// Class returns what the statements of a text would do, by the engine's own parser, and how many
 // they are.
 func (c *Conn) Class(query string) (Class, int) {
 	var count C.uint32_t
@@ -134,7 +134,7 @@ func checked(handle *C.ch_result) (*Result, error) {
 	return &Result{handle: handle}, nil
 }
 
-// Bytes is the output, valid until Free.
+// Bytes returns the output, valid until Free.
 func (r *Result) Bytes() []byte {
 	data := C.ch_result_data(r.handle)
 	if data == nil {

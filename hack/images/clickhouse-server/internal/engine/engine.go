@@ -34,7 +34,7 @@ type Engine struct {
 	Version string // of ClickHouse, such as 26.7.2.1
 }
 
-// Session is what a statement finds set: the database and settings beside the defaults.
+// Session has the database and the settings of a statement that differ from the defaults.
 type Session struct {
 	Database string
 	Settings map[string]string
@@ -78,7 +78,7 @@ func Open(opts Options) (*Engine, error) {
 	return e, nil
 }
 
-// LibraryVersion is the version of libchdb itself.
+// LibraryVersion returns the version of libchdb itself.
 func LibraryVersion() string { return C.GoString(C.ch_version()) }
 
 // Acquire hands out a connection in the session, waiting for a free one. Give it back by Release.

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// Class is what a statement does.
+// Class of a statement.
 type Class int
 
 // The classes of statements.
@@ -28,7 +28,7 @@ type Error struct {
 
 func (e *Error) Error() string { return e.Message }
 
-// versionSuffix is what some messages end with; whoever answers a client adds it.
+// versionSuffix ends some messages; the protocol servers add it.
 var versionSuffix = regexp.MustCompile(`( \(version [^()]*(\([^()]*\))?\))+$`)
 
 var errorCode = regexp.MustCompile(`Code: (\d+)\.`)

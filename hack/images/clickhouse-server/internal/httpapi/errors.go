@@ -25,7 +25,7 @@ const (
 	codeUnknown        = 1002
 )
 
-// exception is an error with its code, worded as ClickHouse words them.
+// exception returns an error with its code, worded as ClickHouse words them.
 func exception(code int, name, format string, args ...any) *engine.Error {
 	return &engine.Error{
 		Code:    code,
@@ -74,12 +74,12 @@ func writeException(w http.ResponseWriter, e *engine.Error, version string) {
 	fmt.Fprintf(w, "%s (version %s)\n", e.Message, version)
 }
 
-// framed is an exception in the midst of a result, framed as clients look for it; the tag stands
-// in a header beforehand, so that data which contains the marker is not taken for one.
+// framed returns an exception in the midst of a result, framed as clients look for it; the tag stands
+// in a header in advance, so that data which contains the marker is not taken for one.
 func framed(e *engine.Error, tag, version string) []byte {
 	message := fmt.Sprintf("%s (version %s)", e.Message, version)
 	return fmt.Appendf(nil, "\r\n__exception__\r\n%s\r\n%s\n%d %s\r\n__exception__\r\n", tag, message, len(message)+1, tag)
 }
 
-// newTag is 16 random characters.
+// newTag returns 16 random characters.
 func newTag() string { return rand.Text()[:16] }

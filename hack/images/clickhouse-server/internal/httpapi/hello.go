@@ -9,7 +9,7 @@ import (
 	"github.com/ClickHouse/ch-go/proto"
 )
 
-// helloQuery is what clickhouse-go asks first, to learn the revision of the blocks.
+// helloQuery is the first query of clickhouse-go, for the revision of the blocks.
 const helloQuery = "SELECT displayName(), version(), revision(), timezone()"
 
 // helloRevision is the revision of the block that answers it: clickhouse-go cannot know better

@@ -105,7 +105,7 @@ type insertion struct {
 	data   int // where data begins in the statement
 }
 
-// statement is what the server needs to know of SQL before the engine sees it.
+// statement has the properties of SQL that the server needs before the engine parses it.
 type statement struct {
 	verb      string     // the first word in capitals: SELECT, INSERT, …
 	insert    *insertion // for an INSERT with data

@@ -56,7 +56,7 @@ func (s *Server) run(req *request) error {
 	return s.query(req, strings.TrimRight(sql, " \t\r\n;"), parsed)
 }
 
-// unreadable is an error of reading the body: cut off, or not in the encoding that it claims.
+// unreadable returns an error of reading the body: cut off, or not in the encoding that it claims.
 func unreadable(err error) error {
 	return exception(codeCannotRead, "CANNOT_READ_ALL_DATA", "Cannot read the request's body: %s", err)
 }

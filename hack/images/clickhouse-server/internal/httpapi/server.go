@@ -29,7 +29,7 @@ type Server struct {
 	Log         *slog.Logger
 }
 
-// Handler is the whole interface.
+// Handler returns the whole interface.
 func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
 	ok := func(w http.ResponseWriter, _ *http.Request) {
@@ -157,7 +157,7 @@ func newRequest(w http.ResponseWriter, r *http.Request, query url.Values) *reque
 	return req
 }
 
-// readOnly is whether the method forbids changes, as in ClickHouse.
+// readOnly returns whether the method forbids changes, as in ClickHouse.
 func (req *request) readOnly() bool {
 	return req.r.Method == http.MethodGet || req.r.Method == http.MethodHead
 }

@@ -136,7 +136,7 @@ func (p *partition) settle() {
 	}
 }
 
-// session is one connection to the partition's leader.
+// session returns one connection to the partition's leader.
 func (p *partition) session(ctx context.Context) (progress bool, err error) {
 	// The generation's context cannot carry a deadline of its own; it ends with the generation.
 	dialing, cancel := context.WithTimeout(ctx, requestTimeout)

@@ -14,7 +14,7 @@ import (
 	"github.com/itechsmart/operator/workloads/dataflow/internal/connectors/internal/files"
 )
 
-// Bucket is where the objects are.
+// Bucket of the objects.
 type Bucket struct {
 	Bucket string `json:"bucket" jsonschema:"required,minLength=3,maxLength=63,pattern=^[a-z0-9][a-z0-9.-]+[a-z0-9]$,description=The bucket's name."`
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/itechsmart/operator/workloads/internal/celguard"
 )
 
-// analysis is what the syntax tells about an evaluation beforehand.
+// analysis has the properties of an evaluation that follow from the syntax.
 type analysis struct {
 	names map[string]bool
 	// lazy: reading single fields costs less than decoding the whole value.

@@ -29,7 +29,7 @@ import (
 	"github.com/itechsmart/operator/workloads/internal/celguard"
 )
 
-// Type is what an expression has to give.
+// Type is the type that an expression must return.
 type Type string
 
 // The types that can be asked for.
@@ -50,9 +50,9 @@ const (
 	nowVariable = "@now"
 )
 
-// View is what an expression sees of one record.
+// View is an expression's view of one record.
 type View interface {
-	// Raw is the value as JSON bytes, when it is at hand in that form.
+	// Raw is the value as JSON bytes, when it is available in that form.
 	Raw() ([]byte, bool)
 	// Tree is the decoded value: map[string]any, []any, string, int64, float64, bool, nil.
 	Tree() (any, error)

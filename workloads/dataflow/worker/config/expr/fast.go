@@ -169,7 +169,7 @@ func (c *fastCompiler) in(args []ast.Expr) *fastOp {
 	return op
 }
 
-// field is place for anything but the record itself.
+// field returns place, except for the record itself.
 func (c *fastCompiler) field(e ast.Expr) (*scanNode, bool) {
 	node, ok := c.place(e)
 	return node, ok && node.slot >= 0

@@ -103,7 +103,7 @@ func FuzzPredicate(f *testing.F) {
 	})
 }
 
-// repeats tells whether an object has a name twice.
+// repeats reports whether an object has a name twice.
 func repeats(decoder *json.Decoder) bool {
 	type level struct {
 		names map[string]bool

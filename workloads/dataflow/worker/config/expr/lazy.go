@@ -129,7 +129,7 @@ func number(raw string) ref.Val {
 	return types.String(raw)
 }
 
-// tree is the decoded object; the caller may keep it.
+// tree returns the decoded object; the caller may keep it.
 func (o *lazyObject) tree() (any, error) {
 	return tree.Decode(o.raw)
 }

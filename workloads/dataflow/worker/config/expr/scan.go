@@ -98,7 +98,7 @@ func parseNumber(raw string) (kind scanKind, whole int64, float float64) {
 	return scanFloat, 0, float
 }
 
-// valid tells whether the whole value is JSON.
+// valid reports whether the whole value is JSON.
 func (s *scanner) valid() bool { return gjson.ValidBytes(s.raw) && utf8.Valid(s.raw) }
 
 func (s *scanner) space() {

@@ -93,7 +93,7 @@ func toList(value traits.Lister, depth int) (any, error) {
 	return out, nil
 }
 
-// copied is a deep copy of a decoded value, so that two places of a result never share one.
+// copied returns a deep copy of a decoded value, so that two places of a result never share one.
 func copied(value any) any {
 	switch v := value.(type) {
 	case map[string]any:

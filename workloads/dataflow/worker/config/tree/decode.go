@@ -51,7 +51,7 @@ func (d *decoder) space() {
 	}
 }
 
-// next tells whether the next byte is c, and passes over it.
+// next reports whether the next byte is c, and passes over it.
 func (d *decoder) next(c byte) bool {
 	if d.at < len(d.text) && d.text[d.at] == c {
 		d.at++

@@ -40,13 +40,13 @@ const (
 	MaxDepth = 10
 )
 
-// Longest is how long a step may wait.
+// Longest is the longest wait of a step.
 const Longest = 30 * 24 * time.Hour
 
-// Answer is what the service resumes a step with.
+// Answer returns what the service resumes a step with.
 func Answer(output any) map[string]any { return map[string]any{"output": output} }
 
-// Failure is what the service resumes a step with that failed; permanent: another attempt would meet it again.
+// Failure returns what the service resumes a step with that failed; permanent: another attempt would meet it again.
 func Failure(message string, permanent bool) map[string]any {
 	return map[string]any{"error": message, "permanent": permanent}
 }
@@ -115,7 +115,7 @@ func (e *executor) wait(call engine.Call, timeout time.Duration) (engine.Result,
 	return engine.Result{Wait: wait}, nil
 }
 
-// Depth is how many workflows called one another until this run.
+// Depth returns how many workflows called one another until this run.
 func Depth(call engine.Call) int {
 	if call.Scope == nil || call.Scope.Trigger.Type != TriggerType {
 		return 0
@@ -197,5 +197,5 @@ func readJob(config *step.Config) (time.Duration, string) {
 	return timeout, "with.timeout: the Job did not end in time"
 }
 
-// grace is how long Kubernetes has to end a Job itself whose time is over, and to say so.
+// grace is how long Kubernetes has to end a Job that timed out, and to report it.
 const grace = 2 * time.Minute

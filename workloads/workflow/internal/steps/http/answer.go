@@ -20,7 +20,7 @@ func bodyAgain(data []byte) func() (io.ReadCloser, error) {
 	return func() (io.ReadCloser, error) { return body(data), nil }
 }
 
-// output is the answer: {status, headers, body}. A body that is no text is base64, and encoding says so.
+// output returns the answer: {status, headers, body}. A body that is no text is base64, and encoding says so.
 func (r *request) output(response *http.Response, data []byte) map[string]any {
 	headers := map[string]any{}
 	for name, values := range response.Header {
@@ -68,7 +68,7 @@ func (r *request) hide(text string) string {
 	return text
 }
 
-// printable is the beginning of a refusing answer that says why, on one line; pages for people are left out.
+// printable returns the beginning of a refusing answer that says why, on one line; pages for people are left out.
 func (r *request) printable(data []byte, contentType string) string {
 	kind, _, _ := mime.ParseMediaType(contentType)
 	if kind == "text/html" || !utf8.Valid(data) {

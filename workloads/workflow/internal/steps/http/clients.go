@@ -12,7 +12,7 @@ import (
 )
 
 // clients share one transport, whose connections every step uses. A connection with certificates of its own has one of
-// its own, made anew when the certificates change.
+// its own, created again when the certificates change.
 type clients struct {
 	guard  dialguard.Guard
 	shared *http.Transport
@@ -40,7 +40,7 @@ func (c *clients) transport() *http.Transport {
 	return transport
 }
 
-// of is the client for a connection, "" for none.
+// of returns the client for a connection, "" for none.
 func (c *clients) of(connection string, b backend.Binding) (*http.Client, error) {
 	tlsConfig, err := b.TLSConfig()
 	if err != nil {

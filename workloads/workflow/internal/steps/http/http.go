@@ -31,9 +31,9 @@ const (
 	maxRedirects = 5
 	// maxRetryAfter bounds how long a server's Retry-After puts an attempt off.
 	maxRetryAfter = time.Hour
-	// drain is how much of an answer that nobody reads is taken, so that the connection can be used again.
+	// drain is how much of an unread answer is consumed, so that the connection can be reused.
 	drain = 64 << 10
-	// shown is how much of a refusing answer its error tells.
+	// shown is how much of an error response is quoted.
 	shown = 300
 )
 
@@ -122,7 +122,7 @@ func (r *request) redirect(next *http.Request, via []*http.Request) error {
 
 func sameHost(a, b *url.URL) bool { return a.Scheme == b.Scheme && strings.EqualFold(a.Host, b.Host) }
 
-// broken is an error without an answer. A refused address stays refused; all else may heal.
+// broken returns an error without an answer. A refused address stays refused; all else may heal.
 func (r *request) broken(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -144,7 +144,7 @@ func (r *request) broken(ctx context.Context, err error) error {
 	return fmt.Errorf("%s: %s", r.name, r.hide(err.Error()))
 }
 
-// expected tells whether a status is one that the step wants.
+// expected reports whether a status is one that the step wants.
 func (r *request) expected(status int) bool {
 	for _, wanted := range r.expect {
 		if wanted == status || wanted < 10 && wanted == status/100 {
@@ -154,7 +154,7 @@ func (r *request) expected(status int) bool {
 	return false
 }
 
-// refused is an answer that the step does not want. What speaks of the server's state may be otherwise the next time.
+// refused returns an answer that the step does not want. What speaks of the server's state may be otherwise the next time.
 func (r *request) refused(response *http.Response) error {
 	text, _ := io.ReadAll(io.LimitReader(response.Body, drain)) // what could be read
 	err := fmt.Errorf("%s: status %d %s", r.name, response.StatusCode, http.StatusText(response.StatusCode))

@@ -15,7 +15,7 @@ import (
 	backendkafka "github.com/itechsmart/operator/internal/backend/kafka"
 )
 
-// batchTime is how long a message waits for others to be sent along with it.
+// batchTime is how long a message waits to be batched with others.
 const batchTime = 2 * time.Millisecond
 
 type kafkaBroker struct {
@@ -36,7 +36,7 @@ func newKafka(b backend.Binding) (broker, error) {
 	}}, nil
 }
 
-// validTopic is Kafka's own rule for names.
+// validTopic checks a name by Kafka's rules.
 func validTopic(name string) bool { return backendkafka.ValidTopic(name) == nil }
 
 func (k *kafkaBroker) send(ctx context.Context, m message) error {
@@ -58,7 +58,7 @@ func (k *kafkaBroker) send(ctx context.Context, m message) error {
 	return k.binding.Error("kafka: publish to topic "+m.topic, kindOf(err), err)
 }
 
-// kindOf is the sentinel of a broker's answer; nil leaves it to the rules that all share.
+// kindOf returns the sentinel of a broker's answer; nil leaves it to the rules that all share.
 func kindOf(err error) error {
 	var large kafkago.MessageTooLargeError
 	switch {

@@ -137,7 +137,7 @@ func encode(value any) ([]byte, error) {
 	return bytes.TrimSuffix(buffer.Bytes(), []byte("\n")), err
 }
 
-// check is what depends on the broker.
+// check returns what depends on the broker.
 func (m message) check(kind string, values map[string]any) error {
 	config := step.Read(values)
 	_, topic := values["topic"]
@@ -159,7 +159,7 @@ func (m message) check(kind string, values map[string]any) error {
 	return config.Problems()
 }
 
-// target is the field that names where the message goes.
+// target returns the field that names where the message goes.
 func (m message) target() string {
 	switch {
 	case m.topic != "":

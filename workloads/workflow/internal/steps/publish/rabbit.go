@@ -22,7 +22,7 @@ const maxChannels = 16
 
 const (
 	closeTime = 5 * time.Second
-	// confirmTime is how long a confirmation may take. A queue that just comes back after a crash of its broker may
+	// confirmTime is the timeout of a confirmation. A queue that just comes back after a crash of its broker may
 	// never confirm what it got too early.
 	confirmTime = 10 * time.Second
 )
@@ -149,7 +149,7 @@ func (r *rabbitBroker) publish(ctx context.Context, conn *amqp.Connection, m mes
 	return nil
 }
 
-// channel is one that is idle, or a new one.
+// channel returns one that is idle, or a new one.
 func (r *rabbitBroker) channel(conn *amqp.Connection) (*channel, error) {
 	r.mu.Lock()
 	for n := len(r.idle); n > 0 && r.conn == conn; n = len(r.idle) {
@@ -181,7 +181,7 @@ func (r *rabbitBroker) put(conn *amqp.Connection, c *channel) {
 	}
 }
 
-// reason is why a message was not confirmed: the broker closed the channel, or has no room for it.
+// reason returns why a message was not confirmed: the broker closed the channel, or has no room for it.
 func (c *channel) reason() error {
 	select {
 	case reason := <-c.ended:

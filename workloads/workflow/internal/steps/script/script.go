@@ -93,7 +93,7 @@ func (e *executor) compile(source string) (*script.Program, error) {
 	return program, nil
 }
 
-// unread is that something the script would see cannot be loaded. As long as object storage is away the engine waits.
+// unread returns the error that something the script would see cannot be loaded. As long as object storage is unavailable the engine waits.
 func unread(ctx context.Context, err error) error {
 	if ctx.Err() != nil || errors.Is(err, backend.ErrUnavailable) {
 		return err
@@ -101,7 +101,7 @@ func unread(ctx context.Context, err error) error {
 	return step.Refuse("%w", err)
 }
 
-// vars are what expressions see, too, as far as the script looks at it: nothing else is loaded.
+// vars returns what expressions see, too, as far as the script looks at it: nothing else is loaded.
 func vars(call engine.Call, program *script.Program) (map[string]any, error) {
 	scope := call.Scope
 	if scope == nil {
@@ -138,7 +138,7 @@ func vars(call engine.Call, program *script.Program) (map[string]any, error) {
 	return out, nil
 }
 
-// object is never nil: a script looks for names in it.
+// object never returns nil: a script looks for names in it.
 func object(m map[string]any) map[string]any {
 	if m == nil {
 		return map[string]any{}

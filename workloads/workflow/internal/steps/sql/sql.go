@@ -39,9 +39,9 @@ const (
 	maxArgs     = 1000
 	// maxConns bounds the connections to one database.
 	maxConns = 8
-	// cancelWait is how long a server has to end a statement whose step ended, before the connection is given up.
+	// cancelWait is how long a server has to end a statement whose step ended, before the connection is closed.
 	cancelWait = 2 * time.Second
-	// messageBytes is what one message of the server may have beyond the output's bound.
+	// messageBytes is the allowance for one message of the server beyond the limit of the output.
 	messageBytes = 1 << 20
 )
 
@@ -184,7 +184,7 @@ func failure(ctx context.Context, b backend.Binding, err error) error {
 	return step.Sort(pg.Error(b, "sql", err))
 }
 
-// temporary are serialization failures, deadlocks, locks that were not got, and a server that is full or goes down.
+// temporary reports whether an error may pass: serialization failures, deadlocks, lock timeouts, and a server that is full or shuts down.
 func temporary(code string) bool {
 	if len(code) != 5 {
 		return false

@@ -69,7 +69,7 @@ func encode(value any) (string, error) {
 	return string(text), nil
 }
 
-// parameters are the arguments as they are sent. A list is an array where the statement wants one, else JSON.
+// parameters returns the arguments as they are sent. A list is an array where the statement wants one, else JSON.
 func (s statement) parameters(ctx context.Context, conn *pgx.Conn) ([]any, error) {
 	var types []uint32
 	var out []any
@@ -219,7 +219,7 @@ func column(types *pgtype.Map, oid uint32, raw []byte) (any, error) {
 	return elements(types, array.ElementType.OID, raw)
 }
 
-// number is a float64 where that is exactly what the server wrote, and else the text: money keeps its cents.
+// number returns a float64 where that is exactly what the server wrote, and else the text: money keeps its cents.
 func number(text string) any {
 	if n, err := strconv.ParseInt(text, 10, 64); err == nil {
 		return n

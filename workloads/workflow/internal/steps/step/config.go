@@ -54,14 +54,14 @@ func (c *Config) Problems() error {
 	return Refuse("%s", strings.Join(c.problems, "; "))
 }
 
-// Any is the field as it is; ok tells whether it is given.
+// Any returns the field as it is; ok reports whether it is given.
 func (c *Config) Any(field string) (value any, ok bool) {
 	c.known = append(c.known, field)
 	value, ok = c.values[field]
 	return value, ok
 }
 
-// Given tells whether a field is neither absent nor null.
+// Given reports whether a field is neither absent nor null.
 func (c *Config) Given(field string) bool { return c.values[field] != nil }
 
 func (c *Config) given(field string) (any, bool) {
@@ -69,7 +69,7 @@ func (c *Config) given(field string) (any, bool) {
 	return value, value != nil
 }
 
-// Text is a string, or otherwise when the field is absent.
+// Text returns a string, or otherwise when the field is absent.
 func (c *Config) Text(field, otherwise string) string {
 	value, ok := c.given(field)
 	if !ok {
@@ -82,7 +82,7 @@ func (c *Config) Text(field, otherwise string) string {
 	return text
 }
 
-// Required is a string that is not empty.
+// Required returns a string that is not empty.
 func (c *Config) Required(field string) string {
 	value, ok := c.given(field)
 	text, isText := value.(string)
@@ -95,7 +95,7 @@ func (c *Config) Required(field string) string {
 	return text
 }
 
-// OneOf is one of the strings, the first when the field is absent.
+// OneOf returns one of the strings, the first when the field is absent.
 func (c *Config) OneOf(field string, choices ...string) string {
 	text := c.Text(field, choices[0])
 	if !slices.Contains(choices, text) {
@@ -104,7 +104,7 @@ func (c *Config) OneOf(field string, choices ...string) string {
 	return text
 }
 
-// Bool is false when the field is absent.
+// Bool returns false when the field is absent.
 func (c *Config) Bool(field string) bool {
 	value, ok := c.given(field)
 	yes, isBool := value.(bool)
@@ -114,7 +114,7 @@ func (c *Config) Bool(field string) bool {
 	return yes
 }
 
-// Int is a whole number within bounds.
+// Int returns a whole number within bounds.
 func (c *Config) Int(field string, otherwise, least, most int) int {
 	value, ok := c.given(field)
 	if !ok {
@@ -128,7 +128,7 @@ func (c *Config) Int(field string, otherwise, least, most int) int {
 	return int(n)
 }
 
-// Whole is a number without a fraction.
+// Whole returns a number without a fraction.
 func Whole(value any) (int64, bool) {
 	switch n := value.(type) {
 	case int64:
@@ -143,7 +143,7 @@ func Whole(value any) (int64, bool) {
 	return 0, false
 }
 
-// Duration is text such as 1m30s, from zero to most.
+// Duration returns text such as 1m30s, from zero to most.
 func (c *Config) Duration(field string, otherwise, most time.Duration) time.Duration {
 	text := c.Text(field, "")
 	if text == "" {
@@ -157,7 +157,7 @@ func (c *Config) Duration(field string, otherwise, most time.Duration) time.Dura
 	return d
 }
 
-// Texts is an object of strings; numbers and booleans become text.
+// Texts returns an object of strings; numbers and booleans become text.
 func (c *Config) Texts(field string) map[string]string {
 	value, ok := c.given(field)
 	if !ok {
@@ -180,7 +180,7 @@ func (c *Config) Texts(field string) map[string]string {
 	return out
 }
 
-// List is a list of anything.
+// List returns a list of anything.
 func (c *Config) List(field string) []any {
 	value, ok := c.given(field)
 	if !ok {
@@ -230,7 +230,7 @@ func list(names []string) string {
 
 const maxDepth = 100
 
-// Check makes sure that an output is what JSON can hold, and has at most so many bytes as JSON, roughly.
+// Check reports whether an output can be JSON of at most so many bytes, roughly.
 func Check(output any, most int) error {
 	size, err := measure(output, "output", 0, most)
 	if err == nil && size > most {

@@ -31,7 +31,7 @@ func NewPool[C any](open func(backend.Binding) (C, error), closeClient func(C)) 
 	return &Pool[C]{open: open, close: closeClient, kept: map[string]*pooled[C]{}}
 }
 
-// Get is the client of a connection. Call done when it is no longer used.
+// Get returns the client of a connection. Call done when it is no longer used.
 func (p *Pool[C]) Get(connection string, b backend.Binding) (client C, done func(), err error) {
 	data := b.Data()
 	p.mu.Lock()

@@ -15,13 +15,13 @@ import (
 	"github.com/itechsmart/operator/workloads/workflow/internal/script"
 )
 
-// Connections are those that the worker's file holds.
+// Connections of the worker's file.
 type Connections interface {
 	// Binding of a name; backend.ErrNotFound. It may change while the worker runs.
 	Binding(name string) (backend.Binding, error)
 }
 
-// Env is what the worker gives to all types.
+// Env is the environment of all step types.
 type Env struct {
 	Connections Connections
 	// Private are addresses that steps may reach by URL although they are no public ones.
@@ -41,7 +41,7 @@ type Spec struct {
 	New func(Env) engine.Executor
 }
 
-// Refuse is an error that another attempt would meet again.
+// Refuse returns an error that another attempt would meet again.
 func Refuse(format string, args ...any) error {
 	return &engine.Permanent{Err: fmt.Errorf(format, args...)}
 }
@@ -85,5 +85,5 @@ func (l *Later) Error() string { return l.Err.Error() }
 // Unwrap gives the cause.
 func (l *Later) Unwrap() error { return l.Err }
 
-// RetryAfter is how long to wait at least before the next attempt.
+// RetryAfter returns how long to wait at least before the next attempt.
 func (l *Later) RetryAfter() time.Duration { return l.After }

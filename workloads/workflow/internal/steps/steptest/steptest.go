@@ -40,10 +40,10 @@ type Harness struct {
 	Secrets []string
 }
 
-// patience is how long anything may take on a busy machine.
+// patience is the timeout of all waits, for busy machines.
 const patience = time.Minute
 
-// Connections is what a worker's file would hold.
+// Connections are the connections of a worker's file.
 type Connections map[string]backend.Binding
 
 // Binding implements step.Connections.
@@ -55,7 +55,7 @@ func (c Connections) Binding(name string) (backend.Binding, error) {
 	return b, nil
 }
 
-// Call is a call of a config.
+// Call returns a call of a config.
 func Call(kind string, config map[string]any) engine.Call {
 	return engine.Call{
 		Type: kind, Config: config, Key: "run-1/step-1/-1/1", Attempt: 1, Run: "run-1", Workflow: "flow", Step: "step-1", Item: -1,

@@ -11,7 +11,7 @@ import (
 	"github.com/itechsmart/operator/workloads/workflow/internal/steps/step"
 )
 
-// Longest is how long a step may wait.
+// Longest is the longest wait of a step.
 const Longest = 366 * 24 * time.Hour
 
 // Spec describes the type.

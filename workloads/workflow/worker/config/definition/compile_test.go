@@ -47,7 +47,7 @@ func compile(t testing.TB, text string) *definition.Program {
 	return p
 }
 
-// found is what is wrong with a workflow, a line each.
+// found returns what is wrong with a workflow, a line each.
 func found(w *definition.Workflow) []string {
 	_, err := definition.Compile(w)
 	var problems *definition.Problems
@@ -63,7 +63,7 @@ func found(w *definition.Workflow) []string {
 
 const one = "steps: [{name: a, type: transform, with: {value: 1}}]\n"
 
-// step is a workflow of two steps, of which the second has more fields.
+// step returns a workflow of two steps, of which the second has more fields.
 func step(fields string) string {
 	return "inputs: [{name: 'n', type: integer}, {name: s}, {name: o, type: object}, {name: l, type: array}, {name: b, type: boolean}, {name: f, type: number}]\n" +
 		"steps:\n- {name: a, type: transform, with: {value: 1}}\n- {name: b, needs: [a], type: transform, with: {value: 1}}\n- " + fields

@@ -18,7 +18,7 @@ var descriptors = map[string]string{
 	"@midnight": "0 0 * * *", "@hourly": "0 * * * *",
 }
 
-// Zone is an IANA time zone; UTC when empty.
+// Zone returns an IANA time zone; UTC when empty.
 func Zone(name string) (*time.Location, error) {
 	if name == "" {
 		return time.UTC, nil
@@ -67,7 +67,7 @@ func parseCron(line string, zone *time.Location) (*schedule, error) {
 	return s, nil
 }
 
-// next is the first tick after a time.
+// next returns the first tick after a time.
 func (s *schedule) next(after time.Time) (time.Time, bool) {
 	after = after.In(s.zone)
 	if !s.wall {
@@ -86,7 +86,7 @@ func (s *schedule) next(after time.Time) (time.Time, bool) {
 	}
 }
 
-// passing is the next moment at which the clocks show a time of the line, be it for the second time: it looks at one stretch
+// passing returns the next moment at which the clocks show a time of the line, be it for the second time: it looks at one stretch
 // between two changes of the clocks after the other.
 func (s *schedule) passing(after time.Time) (time.Time, bool) {
 	from := after
@@ -106,7 +106,7 @@ func (s *schedule) passing(after time.Time) (time.Time, bool) {
 	}
 }
 
-// onWall is when the clocks of a zone show a time: the first time when they do so twice, and the end of the gap when never.
+// onWall returns when the clocks of a zone show a time: the first time when they do so twice, and the end of the gap when never.
 func onWall(wall time.Time, zone *time.Location) time.Time {
 	const day = 24 * time.Hour
 	offset := func(at time.Time) time.Duration {

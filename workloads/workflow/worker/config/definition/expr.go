@@ -36,7 +36,7 @@ const (
 	typeTrigger = "workflow.Trigger"
 )
 
-// base is what all workflows' expressions share.
+// base is the environment that the expressions of all workflows share.
 var base = sync.OnceValues(func() (*cel.Env, error) {
 	return cel.NewEnv(
 		cel.Variable("run", cel.ObjectType(typeRun)), cel.Variable("trigger", cel.ObjectType(typeTrigger)),
@@ -63,7 +63,7 @@ var fixed = map[string]map[string]*types.Type{
 	},
 }
 
-// provider knows the fields of one workflow's inputs and steps, so that a name that does not exist is found beforehand.
+// provider knows the fields of one workflow's inputs and steps, so that a name that does not exist is found in advance.
 type provider struct {
 	types.Provider
 	own map[string]map[string]*types.Type
@@ -116,7 +116,7 @@ var inputTypes = map[InputType]*types.Type{
 	Object: types.NewMapType(types.StringType, types.DynType), Array: types.NewListType(types.DynType),
 }
 
-// environment is what the expressions of a workflow see.
+// environment returns what the expressions of a workflow see.
 func environment(inputs []Input, steps []string) (*cel.Env, error) {
 	env, err := base()
 	if err != nil {
@@ -151,7 +151,7 @@ type expression struct {
 	uses    map[string]bool // of the variables
 }
 
-// errExpression is what is wrong with an expression, as "line:column: message".
+// parseExpression compiles an expression. Its errors read "line:column: message".
 func parseExpression(env *cel.Env, source string) (*expression, error) {
 	checked, err := celguard.Compile(env, source)
 	if err != nil {
@@ -173,7 +173,7 @@ func parseExpression(env *cel.Env, source string) (*expression, error) {
 	return out, nil
 }
 
-// is tells whether the expression gives t, as far as that is known beforehand.
+// is reports whether the expression gives t, as far as that is known in advance.
 func (e *expression) is(t *types.Type) bool {
 	return e.gives.IsExactType(t) || e.gives.IsExactType(types.DynType)
 }

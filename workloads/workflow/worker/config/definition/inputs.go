@@ -58,10 +58,10 @@ func (in *Input) kind() InputType {
 	return in.Type
 }
 
-// absent is what an optional input without default is.
+// absent is the value of an optional input without a default.
 var absent = map[InputType]any{String: "", Integer: int64(0), Number: int64(0), Boolean: false, Object: map[string]any{}, Array: []any{}}
 
-// Inputs are the inputs of a run: what was given, with defaults. The error is an *InputError, and quotes nothing that was given.
+// Inputs returns the inputs of a run: what was given, with defaults. The error is an *InputError, and quotes nothing that was given.
 func (p *Program) Inputs(given map[string]any) (map[string]any, error) {
 	out := make(map[string]any, len(p.workflow.Inputs))
 	for i := range p.workflow.Inputs {

@@ -11,7 +11,7 @@ import (
 	"github.com/itechsmart/operator/workloads/internal/celguard"
 )
 
-// look gathers what an expression spells, so that what it cannot see is refused beforehand.
+// look gathers what an expression spells, so that what it cannot see is refused in advance.
 type look struct {
 	*expression
 	wholeSteps bool // steps is used other than by a step's name, which would hide what it reads
@@ -91,7 +91,7 @@ func (l *look) reads(step, field string) {
 	l.fields[[2]string{step, field}] = true
 }
 
-// isName tells whether a node is a variable of the scope.
+// isName reports whether a node is a variable of the scope.
 func isName(node ast.Expr, name string, bound []string) bool {
 	return node.Kind() == ast.IdentKind && node.AsIdent() == name && !slices.Contains(bound, name)
 }

@@ -34,8 +34,8 @@ func (p *Problems) add(path, format string, args ...any) {
 	}
 }
 
-// InputError is what is wrong with an input of a run: inputs.amount.
+// InputError is an error of an input of a run: inputs.amount.
 type InputError struct{ Path, Message string }
 
-// Error is "path: message".
+// Error returns "path: message".
 func (e *InputError) Error() string { return e.Path + ": " + e.Message }

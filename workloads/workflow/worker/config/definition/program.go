@@ -21,19 +21,19 @@ type Program struct {
 	triggers []*trigger
 }
 
-// Workflow is what was compiled; it must not be changed.
+// Workflow returns what was compiled; it must not be changed.
 func (p *Program) Workflow() *Workflow { return p.workflow }
 
 // Hash identifies the definition: the same content has the same one.
 func (p *Program) Hash() string { return p.hash }
 
-// Len is how many steps there are, handlers included.
+// Len returns how many steps there are, handlers included.
 func (p *Program) Len() int { return len(p.steps) }
 
-// Step is the i-th in topological order: steps first, then the handlers onSuccess, onFailure and always.
+// Step returns the i-th in topological order: steps first, then the handlers onSuccess, onFailure and always.
 func (p *Program) Step(i int) *Step { return p.steps[i] }
 
-// Find is the step of a name; nil when there is none.
+// Find returns the step of a name; nil when there is none.
 func (p *Program) Find(name string) *Step {
 	for _, s := range p.steps {
 		if s.spec.Name == name {
@@ -43,7 +43,7 @@ func (p *Program) Find(name string) *Step {
 	return nil
 }
 
-// ConcurrencyKey is the key that a run counts under; "" without one.
+// ConcurrencyKey returns the key that a run counts under; "" without one.
 func (p *Program) ConcurrencyKey(scope *Scope) (string, error) {
 	if p.key == nil {
 		return "", nil
@@ -59,7 +59,7 @@ func (p *Program) ConcurrencyKey(scope *Scope) (string, error) {
 	return key, nil
 }
 
-// Outputs is what a run gives when it ends well.
+// Outputs returns what a run gives when it ends well.
 func (p *Program) Outputs(scope *Scope) (map[string]any, error) {
 	return renderAll(p.outputs, scope, "spec.outputs")
 }
@@ -78,22 +78,22 @@ type Step struct {
 	retry             Retry
 }
 
-// Index is the step's place in the program.
+// Index returns the step's place in the program.
 func (s *Step) Index() int { return s.index }
 
-// Name is as in the definition.
+// Name returns the name in the definition.
 func (s *Step) Name() string { return s.spec.Name }
 
-// Type is the step type.
+// Type returns the step type.
 func (s *Step) Type() string { return s.spec.Type }
 
 // Role tells handlers from steps.
 func (s *Step) Role() Role { return s.role }
 
-// Needs are the steps before this one; Dependents those that need it. Both are indexes.
+// Needs returns the steps before this one; Dependents those that need it. Both are indexes.
 func (s *Step) Needs() []int { return s.needs }
 
-// Dependents are the indexes of the steps that need this one.
+// Dependents returns the indexes of the steps that need this one.
 func (s *Step) Dependents() []int { return s.dependents }
 
 // Timeout bounds an attempt; zero: the run's bound is all.
@@ -107,13 +107,13 @@ func (s *Step) OnError() OnError {
 	return s.spec.OnError
 }
 
-// Retry is how failed attempts are repeated.
+// Retry returns how failed attempts are repeated.
 func (s *Step) Retry() Retry { return s.retry }
 
-// ForEach tells whether the step runs once for each item; Parallelism bounds those at one time.
+// ForEach reports whether the step runs once for each item; Parallelism bounds those at one time.
 func (s *Step) ForEach() bool { return s.items != nil }
 
-// Parallelism is how many items run at one time.
+// Parallelism returns how many items run at one time.
 func (s *Step) Parallelism() int {
 	if s.spec.ForEach == nil || s.spec.ForEach.Parallelism == 0 {
 		return defaultItems
@@ -121,7 +121,7 @@ func (s *Step) Parallelism() int {
 	return s.spec.ForEach.Parallelism
 }
 
-// When tells whether to run the step.
+// When reports whether to run the step.
 func (s *Step) When(scope *Scope) (bool, error) {
 	if s.when == nil {
 		return true, nil
@@ -137,7 +137,7 @@ func (s *Step) When(scope *Scope) (bool, error) {
 	return yes, nil
 }
 
-// Items are what a forEach step runs for; nil without forEach.
+// Items returns what a forEach step runs for; nil without forEach.
 func (s *Step) Items(scope *Scope) ([]any, error) {
 	if s.items == nil {
 		return nil, nil
@@ -158,7 +158,7 @@ func (s *Step) Items(scope *Scope) ([]any, error) {
 	return items, nil
 }
 
-// Config is the step's `with`, rendered. It must not be changed.
+// Config returns the step's `with`, rendered. It must not be changed.
 func (s *Step) Config(scope *Scope) (map[string]any, error) {
 	value, err := s.with.render(scope)
 	if err != nil {
@@ -171,7 +171,7 @@ func (s *Step) Config(scope *Scope) (map[string]any, error) {
 	return config, nil
 }
 
-// Outputs are the step's `outputs`, from its result, which may be Large; nil without.
+// Outputs returns the step's `outputs`, from its result, which may be Large; nil without.
 func (s *Step) Outputs(scope *Scope, result any) (map[string]any, error) {
 	if s.outputs == nil {
 		return nil, nil
@@ -192,7 +192,7 @@ func renderAll(of map[string]*template, scope *Scope, path string) (map[string]a
 	return out, nil
 }
 
-// Scope is what expressions see.
+// Scope has the values that expressions see.
 type Scope struct {
 	Inputs    map[string]any
 	Steps     map[string]StepResult
@@ -210,7 +210,7 @@ type Large interface {
 	Load() (any, error)
 }
 
-// Load is the value itself: that of a Large, loaded.
+// Load returns the value itself: that of a Large, loaded.
 func Load(value any) (any, error) {
 	if l, ok := value.(Large); ok {
 		return l.Load()
@@ -218,7 +218,7 @@ func Load(value any) (any, error) {
 	return value, nil
 }
 
-// StepResult is how a step ended.
+// StepResult is the outcome of a step.
 type StepResult struct {
 	Status string
 	// Output, and Outputs by name, a map[string]any. Each may be Large.
@@ -227,7 +227,7 @@ type StepResult struct {
 	Attempts        int
 }
 
-// Map is what is read of the result, by the fields' names: of output and outputs, which may be large, those that reads says.
+// Map returns what is read of the result, by the fields' names: of output and outputs, which may be large, those that reads says.
 func (r *StepResult) Map(reads func(field string) bool) (map[string]any, error) {
 	out := map[string]any{"output": nil, "outputs": map[string]any{}, "status": r.Status, "error": r.Error, "attempts": int64(r.Attempts)}
 	err := load(out, "output", r.Output, reads)
@@ -250,7 +250,7 @@ func load(out map[string]any, field string, value any, reads func(field string) 
 	return nil
 }
 
-// RunInfo is what expressions see of the run.
+// RunInfo has the fields of the run that expressions see.
 type RunInfo struct {
 	ID, Workflow, Namespace string
 	Generation              int64
@@ -258,7 +258,7 @@ type RunInfo struct {
 	StartedAt               time.Time
 }
 
-// TriggerInfo is what started the run.
+// TriggerInfo describes the trigger that started the run.
 type TriggerInfo struct {
 	Type, Name  string
 	Body        any // may be Large
@@ -304,7 +304,7 @@ func retryOf(problems *Problems, path string, spec *RetrySpec) Retry {
 	return r
 }
 
-// Delay is how long to wait after a failed attempt, which counts from 1. random gives 0 to 1.
+// Delay returns how long to wait after a failed attempt, which counts from 1. random gives 0 to 1.
 func (r Retry) Delay(attempt int, random func() float64) time.Duration {
 	grown := float64(r.Initial) * math.Pow(r.Factor, float64(max(attempt, 1)-1))
 	delay := min(grown, float64(r.Maximum))

@@ -47,7 +47,7 @@ var stepTypes = sync.OnceValues(func() (map[string]*schema.Schema, error) {
 	return out, nil
 })
 
-// formats are those of the schemas' strings.
+// formats of strings in the schemas.
 var formats = map[string]func(string) error{
 	"go-duration": func(text string) error {
 		if d, err := time.ParseDuration(text); err != nil || d < 0 {
@@ -57,7 +57,7 @@ var formats = map[string]func(string) error{
 	},
 }
 
-// StepTypes are the names of all types, in order.
+// StepTypes returns the names of all types, in order.
 func StepTypes() []string {
 	all, err := stepTypes()
 	if err != nil {
@@ -66,13 +66,13 @@ func StepTypes() []string {
 	return slices.Sorted(maps.Keys(all))
 }
 
-// StepSchema is the JSON Schema of a type's `with`; false for a type that there is not.
+// StepSchema returns the JSON Schema of a type's `with`; false for a type that there is not.
 func StepSchema(name string) (json.RawMessage, bool) {
 	data, err := schemaFiles.ReadFile(path.Join("schemas", name+".json"))
 	return data, err == nil
 }
 
-// withCheck compares the parts of `with` that are known beforehand with a schema: its literals, and the types of its expressions.
+// withCheck compares the parts of `with` that are known in advance with a schema: its literals, and the types of its expressions.
 type withCheck struct {
 	problems *Problems
 	open     map[string]bool // paths whose value is known only when the step runs
@@ -87,7 +87,7 @@ func (w *withCheck) check(of *schema.Schema, at string, with *template) {
 	}
 }
 
-// known is the tree with something in place of each expression, whose type is compared with the schema there.
+// known returns the tree with something in place of each expression, whose type is compared with the schema there.
 func (w *withCheck) known(document any, at string, t *template) any {
 	switch {
 	case t.broken: // has been told
@@ -124,7 +124,7 @@ func (w *withCheck) known(document any, at string, t *template) any {
 	return opening + closing
 }
 
-// below is the part of a schema that a field or an item is held to; nil: nothing is known of it.
+// below returns the part of a schema that a field or an item is held to; nil: nothing is known of it.
 func below(document any, keyword, name string) any {
 	object, ok := document.(map[string]any)
 	if !ok {
@@ -137,7 +137,7 @@ func below(document any, keyword, name string) any {
 	return properties[name]
 }
 
-// wanted are the JSON types that a schema allows; none: any.
+// wanted returns the JSON types that a schema allows; none: any.
 func wanted(document any) []string {
 	object, _ := document.(map[string]any)
 	if one, ok := object["type"].(string); ok {
@@ -146,7 +146,7 @@ func wanted(document any) []string {
 	return nil
 }
 
-// gives tells whether an expression of a type may give one of the JSON types.
+// gives reports whether an expression of a type may give one of the JSON types.
 func gives(got *types.Type, want []string) bool {
 	if got.Kind() == types.DynKind {
 		return true
@@ -155,7 +155,7 @@ func gives(got *types.Type, want []string) bool {
 	return known && (slices.Contains(want, kind) || kind == "integer" && slices.Contains(want, "number"))
 }
 
-// jsonTypes are what values of CEL become.
+// jsonTypes maps types of CEL to types of JSON.
 var jsonTypes = map[types.Kind]string{
 	types.BoolKind: "boolean", types.IntKind: "integer", types.UintKind: "integer", types.DoubleKind: "number", types.StringKind: "string",
 	types.TimestampKind: "string", types.DurationKind: "string", types.ListKind: "array", types.MapKind: "object", types.StructKind: "object",

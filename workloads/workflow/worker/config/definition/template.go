@@ -102,7 +102,7 @@ func endOf(text string) int {
 	return -1
 }
 
-// quoted is where a text that begins here ends; -1: it does not.
+// quoted returns where a text that begins here ends; -1: it does not.
 func quoted(text string) int {
 	for i := 1; i < len(text); i++ {
 		switch text[i] {
@@ -267,7 +267,7 @@ func renderFields(of map[string]*template, scope *Scope) (map[string]any, error)
 	return out, nil
 }
 
-// asText is how a value stands within a text: texts as they are, all else as JSON.
+// asText returns how a value stands within a text: texts as they are, all else as JSON.
 func asText(value any) (string, error) {
 	if text, ok := value.(string); ok {
 		return text, nil
@@ -279,7 +279,7 @@ func asText(value any) (string, error) {
 	return string(data), nil
 }
 
-// FieldError is what was wrong within a field.
+// FieldError is an error within a field.
 type FieldError struct {
 	Field string
 	Err   error

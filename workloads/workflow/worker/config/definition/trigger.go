@@ -173,7 +173,7 @@ func (t *trigger) event(p *Program, c *compiler, path string, only func(*express
 	}
 }
 
-// Start is what an event that came at a trigger means: whether it starts a run, with which inputs, and under which key (""
+// Start returns what an event that came at a trigger means: whether it starts a run, with which inputs, and under which key (""
 // without one) it counts once.
 func (p *Program) Start(name string, came TriggerInfo) (starts bool, inputs map[string]any, dedupe string, err error) {
 	t := p.find(name)
@@ -208,7 +208,7 @@ func (p *Program) Start(name string, came TriggerInfo) (starts bool, inputs map[
 	return err == nil, inputs, dedupe, err
 }
 
-// Next is the first tick of a Scheduled trigger after a time; false when there is none.
+// Next returns the first tick of a Scheduled trigger after a time; false when there is none.
 func (p *Program) Next(name string, after time.Time) (time.Time, bool) {
 	if t := p.find(name); t != nil && t.schedule != nil {
 		return t.schedule.next(after)

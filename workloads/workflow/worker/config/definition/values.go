@@ -93,7 +93,7 @@ func numbers(tree any) (any, error) {
 	return tree, nil
 }
 
-// fits tells whether a value is of a type; a whole float64 is an integer too, as JSON has one kind of number.
+// fits reports whether a value is of a type; a whole float64 is an integer too, as JSON has one kind of number.
 func (t InputType) fits(value any) (any, bool) {
 	ok := false
 	switch v := value.(type) {
@@ -118,7 +118,7 @@ func (t InputType) fits(value any) (any, bool) {
 	return value, ok
 }
 
-// words is the type as a message names it.
+// words returns the type as a message names it.
 func (t InputType) words() string {
 	switch t {
 	case Integer:

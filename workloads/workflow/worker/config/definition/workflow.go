@@ -22,7 +22,7 @@ const (
 	DefaultPayload = 1 << 20
 )
 
-// Workflow is what runs: the specification of the custom resource, in the same JSON.
+// Workflow is the specification of the custom resource, in the same JSON.
 type Workflow struct {
 	// Name is whose it is, which a workflow step must not call: nothing would end.
 	Name string `json:"name,omitempty"`
@@ -39,7 +39,7 @@ type Workflow struct {
 	OnSuccess []StepSpec `json:"onSuccess,omitempty"`
 	OnFailure []StepSpec `json:"onFailure,omitempty"`
 	Always    []StepSpec `json:"always,omitempty"`
-	// Outputs are what a run gives, by name: templates that see all steps.
+	// Outputs of a run, by name: templates that see all steps.
 	Outputs map[string]json.RawMessage `json:"outputs,omitempty"`
 	History *History                   `json:"history,omitempty"`
 }
@@ -76,7 +76,7 @@ type Input struct {
 	Default     json.RawMessage `json:"default,omitempty"`
 }
 
-// TriggerType is what starts runs.
+// TriggerType is the type of a trigger.
 type TriggerType string
 
 // The types of triggers.
@@ -114,7 +114,7 @@ const (
 type ScheduledSpec struct {
 	Cron     string `json:"cron"`
 	TimeZone string `json:"timeZone,omitempty"` // UTC when empty
-	// StartingDeadline is how late a tick may fire; zero: however late.
+	// StartingDeadline is how late a tick may fire; zero: no limit.
 	StartingDeadline Duration `json:"startingDeadline,omitempty"`
 	Missed           Missed   `json:"missed,omitempty"` // RunOnce when empty
 }
@@ -122,14 +122,14 @@ type ScheduledSpec struct {
 // WebhookSpec is a path that a POST to starts a run.
 type WebhookSpec struct {
 	Path string `json:"path"`
-	// Auth is how a call proves who sent it; nil: a token of the API is needed.
+	// Auth authenticates calls; nil: an API token is needed.
 	Auth    *WebhookAuth `json:"auth,omitempty"`
 	Respond string       `json:"respond,omitempty"` // Accepted (when empty) or WaitForResult
 	// MaxPayloadBytes bounds a body; DefaultPayload when zero.
 	MaxPayloadBytes int64 `json:"maxPayloadBytes,omitempty"`
 }
 
-// WebhookAuth is how a call proves who sent it.
+// WebhookAuth authenticates calls of a webhook.
 type WebhookAuth struct {
 	HMACSecretRef SecretRef `json:"hmacSecretRef"` // the key by which bodies are signed
 }
@@ -178,7 +178,7 @@ type Concurrency struct {
 	Key    string            `json:"key,omitempty"`    // CEL; empty: one key for all
 }
 
-// History is how many ended runs are kept, and for how long.
+// History limits how many ended runs are kept, and for how long.
 type History struct {
 	Successful *int     `json:"successful,omitempty"` // 10 when nil
 	Failed     *int     `json:"failed,omitempty"`     // 10 when nil

@@ -8,7 +8,7 @@ import (
 	common "github.com/itechsmart/operator/api/common/v1alpha1"
 )
 
-// GreeterServiceSpec is how a Platform's Greeter runs.
+// GreeterServiceSpec configures the Greeter of a Platform.
 type GreeterServiceSpec struct {
 	common.ServiceSpec `json:",inline"`
 
@@ -38,11 +38,11 @@ type GreeterService struct {
 	// +optional
 	metav1.ObjectMeta `json:"metadata,omitzero"`
 
-	// spec is what is wanted.
+	// spec is the desired state.
 	// +required
 	Spec GreeterServiceSpec `json:"spec,omitzero"`
 
-	// status is what is; observedGeneration is -1 until the operator has looked.
+	// status is the observed state. observedGeneration is -1 before the first pass.
 	// +kubebuilder:default={"observedGeneration":-1}
 	// +optional
 	Status common.ServiceStatus `json:"status,omitzero"`

@@ -3,7 +3,7 @@
 // Package config is Greeter's own part of its service's configuration.
 package config
 
-// Settings are what only Greeter needs.
+// Settings of Greeter.
 type Settings struct {
 	Greeting string `json:"greeting"`
 }
