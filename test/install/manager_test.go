@@ -94,7 +94,7 @@ func TestWebhooksAreServed(t *testing.T) {
 		}
 	}
 	g.Expect(server.paths).NotTo(BeEmpty())
-	g.Expect(asked).To(ConsistOf(server.paths), "put the marker +kubebuilder:webhook next to the call of setup.Validate; make manifests reads it")
+	g.Expect(asked).To(ConsistOf(server.paths), "run make manifests")
 }
 
 func managerOptions() ctrl.Options {

@@ -46,10 +46,10 @@ func TestBuild(t *testing.T) {
 		t.Fatal(err)
 	}
 	if changed == ref || changedFile == file {
-		t.Error("another program gets the same tag")
+		t.Error("another program has the same tag")
 	}
 	if _, err := os.Stat(file); err == nil {
-		t.Error("the tarball of the old program is kept")
+		t.Error("the tarball of the old program was kept")
 	}
 }
 
@@ -108,7 +108,7 @@ func TestReferences(t *testing.T) {
 			got, err := References(file)
 			if tt.fails != "" {
 				if err == nil || !strings.Contains(err.Error(), tt.fails) {
-					t.Fatalf("error %v, want one with %q", err, tt.fails)
+					t.Fatalf("error %v, want one containing %q", err, tt.fails)
 				}
 				return
 			}
