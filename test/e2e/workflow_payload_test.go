@@ -30,11 +30,11 @@ func TestPayloads(t *testing.T) {
 	f.Expect(err).NotTo(HaveOccurred())
 	defer bucket.Close() //nolint:errcheck // the test ends
 
-	told := binding
-	told.URI = ""
-	told.Host, told.Port, err = net.SplitHostPort(f.forwarded(binding.Address()))
+	external := binding
+	external.URI = ""
+	external.Host, external.Port, err = net.SplitHostPort(f.forwarded(binding.Address()))
 	f.Expect(err).NotTo(HaveOccurred())
-	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "e2e-objects", Namespace: namespace}, StringData: told.Data()}
+	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "e2e-objects", Namespace: namespace}, StringData: external.Data()}
 	_ = f.client.Delete(f.ctx, secret.DeepCopy()) // an earlier run may have left it
 	f.Expect(f.client.Create(f.ctx, secret)).To(Succeed())
 	f.after(func(c *cluster) { _ = c.client.Delete(c.ctx, secret) })

@@ -168,7 +168,7 @@ func TestRefused(t *testing.T) {
 		{"no password", func(b *backend.Binding) { b.Password = "" }, backend.ErrAuth},
 		{"unknown user", func(b *backend.Binding) { b.Username = "nobody" }, backend.ErrAuth},
 		{"no such database", func(b *backend.Binding) { b.Database = "none" }, backend.ErrNotFound},
-		{"nobody listens", func(b *backend.Binding) { b.Port = "1" }, backend.ErrUnavailable},
+		{"connection refused", func(b *backend.Binding) { b.Port = "1" }, backend.ErrUnavailable},
 		{"tls on a plain port", func(b *backend.Binding) { b.TLS = "true" }, backend.ErrUnavailable},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -177,7 +177,7 @@ func (a *admin) do(ctx context.Context, op string, call func(*amqp.Channel) erro
 	case err = <-result:
 	case <-ctx.Done():
 		err = ctx.Err()
-		go conn.CloseDeadline(time.Now().Add(time.Second)) //nolint:errcheck // it is given up
+		go conn.CloseDeadline(time.Now().Add(time.Second)) //nolint:errcheck // it is abandoned
 	}
 	return Error(a.binding, op, err)
 }

@@ -94,7 +94,7 @@ func TestRefused(t *testing.T) {
 		{"wrong password", func(b *backend.Binding) { b.Password = "wrong-" + b.Password }, backend.ErrAuth},
 		{"unknown user", func(b *backend.Binding) { b.Username = "nobody" }, backend.ErrAuth},
 		{"no such virtual host", func(b *backend.Binding) { b.Extra = map[string]string{"virtual-host": "none"} }, backend.ErrAuth},
-		{"nobody listens", func(b *backend.Binding) { b.Port = "1" }, backend.ErrUnavailable},
+		{"connection refused", func(b *backend.Binding) { b.Port = "1" }, backend.ErrUnavailable},
 		{"another protocol", func(b *backend.Binding) { b.Port = b.Extra["management-port"] }, backend.ErrUnavailable},
 		{"tls on a plain port", func(b *backend.Binding) { b.TLS = "true" }, backend.ErrUnavailable},
 	} {

@@ -46,7 +46,7 @@ func TestRefused(t *testing.T) {
 		{"wrong password", func(b *backend.Binding) { b.Password = "wrong-" + b.Password }, backend.ErrAuth},
 		{"unknown user", func(b *backend.Binding) { b.Username = "nobody" }, backend.ErrAuth},
 		{"no such database", func(b *backend.Binding) { b.Database = "99" }, backend.ErrInvalid},
-		{"nobody listens", func(b *backend.Binding) { b.Port = "1" }, backend.ErrUnavailable},
+		{"connection refused", func(b *backend.Binding) { b.Port = "1" }, backend.ErrUnavailable},
 		{"tls on a plain port", func(b *backend.Binding) { b.TLS = "true" }, backend.ErrUnavailable},
 	} {
 		t.Run(test.name, func(t *testing.T) {

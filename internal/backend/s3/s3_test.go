@@ -88,7 +88,7 @@ func TestRefused(t *testing.T) {
 		{"unknown access key", with(good, s3.KeyAccessKey, "nobody"), backend.ErrAuth},
 		{"no credentials", func() backend.Binding { b := good; b.Username, b.Password = "", ""; return b }(), backend.ErrAuth},
 		{"no such bucket", with(good, s3.KeyBucket, "no-such-bucket"), backend.ErrNotFound},
-		{"nobody listens", func() backend.Binding { b := good; b.Port = "1"; return b }(), backend.ErrUnavailable},
+		{"connection refused", func() backend.Binding { b := good; b.Port = "1"; return b }(), backend.ErrUnavailable},
 		{"tls on a plain port", func() backend.Binding { b := good; b.TLS = "true"; return b }(), backend.ErrUnavailable},
 	} {
 		t.Run(test.name, func(t *testing.T) {

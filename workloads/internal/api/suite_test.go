@@ -74,7 +74,7 @@ func (n *notes) register(rest huma.API) {
 		func(context.Context, *struct{}) (*noteAnswer, error) { return nil, errSecret })
 }
 
-// errSecret is what no client may read.
+// errSecret must not reach a client.
 var errSecret = errors.New("the password is hunter2")
 
 type place struct {

@@ -190,7 +190,7 @@ func (s *spool) release(size int64) {
 	s.reserved -= size
 }
 
-// room returns ErrFull unless size bytes fit beside the reserved ones.
+// room returns ErrFull unless size bytes fit in addition to the reserved ones.
 func (s *spool) room(size int64) error {
 	if s.total+s.reserved+size > s.max && s.drained() && s.total > 0 {
 		if err := s.roll(); err != nil {

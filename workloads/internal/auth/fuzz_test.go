@@ -17,11 +17,11 @@ func FuzzCondition(f *testing.F) {
 		f.Add(seed, "db/password")
 	}
 	f.Fuzz(func(t *testing.T, source, path string) {
-		allow, err := NewPolicies([]Policy{everybody("allow", rule(Allow, "**", "*", source))})
+		allow, err := NewPolicies([]Policy{anyone("allow", rule(Allow, "**", "*", source))})
 		if err != nil {
 			return
 		}
-		deny, err := NewPolicies([]Policy{everybody("deny", rule(Deny, "**", "*", source))})
+		deny, err := NewPolicies([]Policy{anyone("deny", rule(Deny, "**", "*", source))})
 		if err != nil {
 			t.Fatalf("%q may allow, and may not deny: %v", source, err)
 		}

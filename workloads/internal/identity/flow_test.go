@@ -23,7 +23,7 @@ func TestRegisterTokenMe(t *testing.T) {
 		t.Errorf("expires in %d s, want 24 h", tokens.ExpiresIn)
 	}
 	r.wants("me", r.call(http.MethodGet, "/me", tokens.AccessToken, ""), 200, u.ID.String())
-	r.wants("nobody", r.call(http.MethodGet, "/me", "", ""), 401)
+	r.wants("anonymous", r.call(http.MethodGet, "/me", "", ""), 401)
 	r.wants("any case", r.password(" ADA@example.COM ", adaPassword), 200)
 	r.wants("taken", r.call(http.MethodPost, "/register", "", `{"email":"ADA@example.com","password":"`+adaPassword+`"}`), 409)
 	r.wants("wrong password", r.password(adaEmail, "canary-no"), 400, "invalid_grant")

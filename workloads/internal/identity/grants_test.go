@@ -28,10 +28,10 @@ func TestGrants(t *testing.T) {
 	id, admin := u.ID.String(), r.admin()
 	editor := auth.Grant{Product: "vault", Namespace: "team-a", Role: auth.RoleEditor}
 
-	r.wants("nobody", r.grant("", id, editor), 401)
+	r.wants("anonymous", r.grant("", id, editor), 401)
 	r.wants("herself", r.grant(ada.AccessToken, id, root), 403)
 	r.wants("herself, less", r.grant(ada.AccessToken, id, editor), 403)
-	r.wants("nobody lists", r.call(http.MethodGet, "/users", "", ""), 401)
+	r.wants("anonymous list", r.call(http.MethodGet, "/users", "", ""), 401)
 	r.wants("a user lists", r.call(http.MethodGet, "/users", ada.AccessToken, ""), 403)
 	r.wants("the administrator lists", r.call(http.MethodGet, "/users", admin.AccessToken, ""), 200, adaEmail, adminEmail)
 

@@ -90,7 +90,7 @@ func TestIssuers(t *testing.T) {
 		"another audience":           sign(rsaKey(), "ci-1", map[string]any{"aud": "elsewhere"}),
 		"expired":                    sign(rsaKey(), "ci-1", map[string]any{"exp": time.Now().Add(-time.Hour).Unix()}),
 		"not yet valid":              sign(rsaKey(), "ci-1", map[string]any{"nbf": time.Now().Add(time.Hour).Unix()}),
-		"nobody's claims":            sign(rsaKey(), "ci-1", map[string]any{"sub": "repo:evil/acme/"}),
+		"unknown claims":             sign(rsaKey(), "ci-1", map[string]any{"sub": "repo:evil/acme/"}),
 		"a claim of other type":      sign(rsaKey(), "ci-1", map[string]any{"ref": 7}),
 		"a stranger's key":           sign(stranger, "ci-1", nil),
 		"no signature":               unsigned,

@@ -145,14 +145,14 @@ func TestEnds(t *testing.T) {
 		conn, _ := r.dial(nil)
 		_ = conn.CloseNow()
 		if err := r.end(); err == nil {
-			t.Error("nobody noticed")
+			t.Error("the end was not detected")
 		}
 	})
 	t.Run("a client that does not respond", func(t *testing.T) {
 		r := serve(t, Options{Ping: 20 * time.Millisecond, Write: 20 * time.Millisecond}, until)
-		r.dial(nil) // who does not read does not respond
+		r.dial(nil) // a client that does not read does not respond
 		if err := r.end(); err == nil {
-			t.Error("nobody noticed")
+			t.Error("the end was not detected")
 		}
 	})
 	t.Run("a client that does not read", func(t *testing.T) {
@@ -180,7 +180,7 @@ func TestEnds(t *testing.T) {
 			t.Errorf("it received %v", err)
 		}
 		if err := r.end(); err == nil {
-			t.Error("nobody noticed")
+			t.Error("the end was not detected")
 		}
 	})
 	t.Run("an error", func(t *testing.T) {

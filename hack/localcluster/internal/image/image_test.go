@@ -66,7 +66,7 @@ func TestReferences(t *testing.T) {
 			want:  []string{"docker.io/library/redis:8", "registry.example/a/b:1"},
 		},
 		{
-			name: "docker format beside an OCI layout",
+			name: "docker format next to an OCI layout",
 			files: map[string]string{
 				"manifest.json": `[{"RepoTags":["redis:8"]}]`,
 				"./index.json":  `{"manifests":[{"annotations":{"io.containerd.image.name":"docker.io/library/redis:8"}}]}`,

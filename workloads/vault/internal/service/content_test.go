@@ -181,7 +181,7 @@ func TestBadContent(t *testing.T) {
 	}
 	must[wire.Secret](r, http.StatusCreated, r.Admin, "POST", "/secrets", write("text", "one"))
 	before := r.snapshot()
-	unknown := func(size int64) io.Reader { return struct{ io.Reader }{file(2, size)} } // of a length that is not told
+	unknown := func(size int64) io.Reader { return struct{ io.Reader }{file(2, size)} } // of unknown length
 	for _, c := range []struct {
 		name, path string
 		in         io.Reader

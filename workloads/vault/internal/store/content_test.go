@@ -179,7 +179,7 @@ func TestContentNotStored(t *testing.T) {
 		"truncated within the first part": {"a", Upload{}, broken{file(2, 1000), io.ErrUnexpectedEOF}, t.Context(), io.ErrUnexpectedEOF, ""},
 		"truncated between parts":         {"a", Upload{}, broken{file(2, 6*chunkBytes), io.ErrUnexpectedEOF}, t.Context(), io.ErrUnexpectedEOF, ""},
 		"truncated within a part":         {"kept", Upload{}, broken{file(2, 2*mib+7), io.ErrUnexpectedEOF}, t.Context(), io.ErrUnexpectedEOF, ""},
-		"given up": {"a", Upload{}, readerFunc(func(p []byte) (int, error) {
+		"aborted": {"a", Upload{}, readerFunc(func(p []byte) (int, error) {
 			cancel()
 			return len(p), nil
 		}), canceled, context.Canceled, ""},
@@ -350,7 +350,7 @@ func TestContentDestroyedWhileRead(t *testing.T) {
 			must(t, v.Destroy(t.Context(), "a"))
 			mustUpload(t, v, "a", Upload{}, file(2, 2*mib))
 		}, ErrDestroyed},
-		"wrapped anew": {func(t *testing.T, v Vault, _ *pgxpool.Pool) {
+		"re-wrapped": {func(t *testing.T, v Vault, _ *pgxpool.Pool) {
 			must(t, failed(v.RotateRoot(t.Context(), []byte(passphrase))))
 			must(t, v.Rewrap(t.Context()))
 		}, nil},
