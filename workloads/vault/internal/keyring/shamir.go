@@ -19,7 +19,7 @@ import (
 // UnsealSecretBytes is the length of the random secret that is split into shares, in place of a passphrase.
 const UnsealSecretBytes = 32
 
-// ErrShare: a text is not a share, or shares do not belong together.
+// ErrShare means that a text is not a share, or shares do not belong together.
 var ErrShare = errors.New("invalid share")
 
 // Share is one point of the polynomials.

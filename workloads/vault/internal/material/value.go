@@ -24,7 +24,7 @@ const (
 	valueFormat = 1
 )
 
-// ErrEncoding: bytes are not an encoded value.
+// ErrEncoding means that bytes are not an encoded value.
 var ErrEncoding = errors.New("not an encoded value")
 
 // FieldError names the invalid field of a request. It never contains a value.

@@ -19,7 +19,7 @@ import (
 // maxAnswer limits a response in bytes: a value of 1 MiB in base64 and its envelope.
 const maxAnswer = 8 << 20
 
-// ErrLogin: there is no token, or it has expired.
+// ErrLogin means that there is no token, or it has expired.
 var ErrLogin = errors.New("not logged in: run `vaultctl login`")
 
 // Client calls one Vault.
