@@ -32,7 +32,7 @@ type builder struct {
 	out, errors io.Writer
 }
 
-// environ returns the environment of go build. Programs are static, and neither a workspace nor flags of the caller change them.
+// environ returns the environment of go build. Programs are static, and the caller's workspace and flags are ignored.
 func environ(platform string) ([]string, error) {
 	env := append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=", "GOWORK=off")
 	if platform != "" {
@@ -45,19 +45,19 @@ func environ(platform string) ([]string, error) {
 	return env, nil
 }
 
-// flags of every go build here. The linker would strip debug information, and writing it takes a compiler an eighth
-// of its time.
+// flags of every go build here. The linker would strip debug information anyway, and writing it takes a compiler an
+// eighth of its time.
 var flags = []string{"-trimpath", "-buildvcs=false", "-gcflags=all=-dwarf=false"}
 
 // work is the output of go list before a build.
 type work struct {
 	imports []string // packages that the programs import
-	stale   int      // packages that are not in the build cache, the programs left out
+	stale   int      // packages that are not in the build cache, without the programs
 }
 
-// list asks for all packages that the programs need, and fetches missing modules on the way.
+// list lists all packages that the programs need, and downloads missing modules.
 func (b *builder) list(ctx context.Context) (work, error) {
-	// Without EmbedFiles go list does not load them, and takes what embeds files for stale.
+	// Without EmbedFiles go list does not load them, and reports packages that embed files as stale.
 	args := slices.Concat([]string{"list", "-deps", "-json=ImportPath,Standard,DepOnly,Stale,Imports,EmbedFiles"}, flags)
 	for _, p := range b.programs {
 		args = append(args, p.pkg)
@@ -130,7 +130,7 @@ func (b *builder) build(ctx context.Context) error {
 // compile compiles what the programs import.
 func (b *builder) compile(ctx context.Context, w work) error {
 	cmd := b.command(ctx, slices.Concat([]string{"build", "-v"}, flags, w.imports)...)
-	// Compilers live too briefly for collecting garbage: without it they take a sixth less time. Few reach the limit.
+	// Compilers are too short-lived for garbage collection: without it they take a sixth less time. Few reach the limit.
 	cmd.Env = append(cmd.Env, "GOGC=off", "GOMEMLIMIT=1GiB")
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
@@ -144,7 +144,7 @@ func (b *builder) compile(ctx context.Context, w work) error {
 	return errors.Join(cmd.Wait(), err)
 }
 
-// link links the programs, two at a time: a linker keeps one and a half processors busy.
+// link links the programs, two at a time: one linker uses one and a half processors.
 func (b *builder) link(ctx context.Context) error {
 	fmt.Fprintf(b.out, "linking %s\n", b.names())
 	errs := make([]error, len(b.programs))
@@ -191,7 +191,7 @@ type progress struct {
 	shown       time.Time
 }
 
-// read reports now and then. Whatever is not a package, such as an error, is passed on.
+// read reports progress periodically. A line that is not a package, such as an error, is passed on.
 func (p *progress) read(lines io.Reader) error {
 	scanner := bufio.NewScanner(lines)
 	scanner.Buffer(nil, 1<<20)
@@ -204,7 +204,7 @@ func (p *progress) read(lines io.Reader) error {
 		p.done++
 		if now := p.now(); now.Sub(p.shown) >= p.every {
 			p.shown = now
-			// Packages may have left the cache since go list looked.
+			// Packages may have left the cache since go list ran.
 			fmt.Fprintf(p.out, "building %s of %s of %s: %s\n", grouped(p.done), packages(max(p.total, p.done)), p.of, line)
 		}
 	}
@@ -218,7 +218,7 @@ func packages(n int) string {
 	return grouped(n) + " packages"
 }
 
-// grouped writes a number below a million with a comma at the thousands.
+// grouped formats a number below a million with a comma at the thousands.
 func grouped(n int) string {
 	if n < 1000 {
 		return fmt.Sprint(n)

@@ -29,7 +29,7 @@ func TestReadWork(t *testing.T) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 	if _, err := readWork(strings.NewReader(`{"ImportPath"`)); err == nil {
-		t.Error("half of an answer is taken")
+		t.Error("half of an output was accepted")
 	}
 }
 
@@ -66,7 +66,7 @@ func TestBuild(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// The text is new to the build cache in every run.
+	// The text makes the packages new to the build cache in every run.
 	text := t.TempDir()
 	write("go.mod", "module example.com/m\n\ngo 1.26\n")
 	write("shared/shared.go", "package shared\n\nconst Text = `"+text+"`\n")

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command gobuild builds Go programs, all with the same flags, and says how far it is:
+// Command gobuild builds Go programs, all with the same flags, and prints its progress:
 //
 //	go run ./hack/gobuild -o .local/bin manager=./cmd/manager tool=./hack/up
 //
 // Flags are the same for every program and module that make up builds, so that a package that several of them share is
-// compiled once: the node, Helm and the operator have Kubernetes' libraries in common (test/arch compares their versions).
-// The packages are compiled by one go build, then the programs are linked two at a time: several go builds at once would
-// compile the same packages, since none waits for another's result.
+// compiled once: the node, Helm and the operator have Kubernetes' libraries in common (test/arch compares their
+// versions). The packages are compiled by one go build, then the programs are linked two at a time: several concurrent go
+// builds would compile the same packages, since none waits for another's result.
 package main
 
 import (

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command groups writes the Go file by which tests of controllers register the API groups of all products: those with a
-// folder in api/. Such a test cannot import package controllers, which has the list, since that imports the package under test.
+// Command groups writes the Go file with which controller tests register the API groups of all products: those with a
+// folder in api/. Such a test cannot import package controllers, which has the list, because that imports the package
+// under test.
 package main
 
 import (
@@ -49,7 +50,7 @@ func groups(root string) ([]string, error) {
 		return nil, fmt.Errorf("list the groups: %w", err)
 	}
 	if len(paths) == 0 {
-		return nil, errors.New("api/ holds no group")
+		return nil, errors.New("api/ has no group")
 	}
 	out := make([]string, len(paths))
 	for i, path := range paths {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package images holds the files that go into the images and beside the native servers.
+// Package images holds the files that go into the images and next to the native servers.
 package images
 
 import "embed"

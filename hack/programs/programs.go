@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package programs finds the programs of the operator. A program is a main package, and where it lies says what it is:
+// Package programs finds the programs of the operator. A program is a main package, and its location determines its kind:
 //
 //	./cmd/X                                      an image named X
 //	./workloads/PRODUCT                          the service of a product: an image named PRODUCT
@@ -32,7 +32,7 @@ type Kind string
 const (
 	Manager Kind = "manager" // of ./cmd
 	Service Kind = "service" // of a product
-	Worker  Kind = "worker"  // of a product; it is no Kubernetes client
+	Worker  Kind = "worker"  // of a product; it is not a Kubernetes client
 	Tool    Kind = "tool"    // for users, on their machine
 )
 
@@ -48,7 +48,7 @@ func (p Program) HasImage() bool { return p.Kind != Tool }
 
 // List returns the programs of the checkout at root, sorted by name.
 func List(ctx context.Context, root string) ([]Program, error) {
-	// -find skips the dependencies, and -e goes on where a package does not compile.
+	// -find skips the dependencies, and -e continues if a package does not compile.
 	cmd := exec.CommandContext(ctx, "go", "list", "-e", "-find", "-json=ImportPath,Name", "./cmd/...", "./workloads/...")
 	cmd.Dir = root
 	var stdout, stderr bytes.Buffer
@@ -74,7 +74,7 @@ func List(ctx context.Context, root string) ([]Program, error) {
 	}
 }
 
-// classify applies the rule to main packages; all holds every package. Paths are relative to the module.
+// classify applies the rule to main packages; all contains every package. Paths are relative to the module.
 func classify(mains []string, all map[string]bool) ([]Program, error) {
 	var list []Program
 	names := map[string]string{}

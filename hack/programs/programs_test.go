@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// tree returns a module of the operator's name with one file in each package.
+// tree returns a module with the operator's name and one file in each package.
 func tree(t *testing.T, packages map[string]string) string {
 	t.Helper()
 	root := t.TempDir()
@@ -63,19 +63,19 @@ func TestListRefuses(t *testing.T) {
 		packages map[string]string
 		want     string
 	}{
-		"too deep":        {map[string]string{"cmd/manager": main, "workloads/ledger/signer/probe": main}, "./workloads/ledger/signer/probe"},
-		"two of one name": {map[string]string{"cmd/ledger": main, "workloads/ledger": main}, "both be named \"ledger\""},
+		"too deep":          {map[string]string{"cmd/manager": main, "workloads/ledger/signer/probe": main}, "./workloads/ledger/signer/probe"},
+		"two with one name": {map[string]string{"cmd/ledger": main, "workloads/ledger": main}, "both be named \"ledger\""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			root := tree(t, c.packages)
 			if got, err := List(t.Context(), root); err == nil || !strings.Contains(err.Error(), c.want) {
-				t.Errorf("got %v, %v; want an error with %s", got, err, c.want)
+				t.Errorf("got %v, %v; want an error containing %s", got, err, c.want)
 			}
 		})
 	}
 }
 
-// TestOurs checks the rule on this checkout: names that the chart's and the manager's defaults are made of.
+// TestOurs checks the rule on this checkout: the chart's and the manager's defaults use these names.
 func TestOurs(t *testing.T) {
 	list, err := List(t.Context(), filepath.Join("..", ".."))
 	if err != nil {

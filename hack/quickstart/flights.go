@@ -16,11 +16,11 @@ import (
 	"github.com/parquet-go/parquet-go"
 )
 
-// flights gives the records of a file in order, each as one JSON object with its place in the file as `id`.
+// flights returns the records of a file in order, each as one JSON object with its index in the file as `id`.
 type flights interface {
 	// Next returns the next record's JSON; io.EOF after the last.
 	Next() ([]byte, error)
-	// Total is how many records there are; 0 when only reading to the end tells.
+	// Total returns the number of records; 0 if it is only known at the end.
 	Total() int64
 	io.Closer
 }
@@ -146,7 +146,7 @@ func newArray(file *os.File) (*arrayFlights, error) {
 	decoder := json.NewDecoder(bufio.NewReaderSize(file, 1<<20))
 	token, err := decoder.Token()
 	if err != nil || token != json.Delim('[') {
-		return nil, fmt.Errorf("%s: no JSON array (%w)", file.Name(), err)
+		return nil, fmt.Errorf("%s: not a JSON array (%w)", file.Name(), err)
 	}
 	return &arrayFlights{file: file, decoder: decoder}, nil
 }
@@ -164,7 +164,7 @@ func (a *arrayFlights) Next() ([]byte, error) {
 		return nil, fmt.Errorf("record %d: %w", a.id, err)
 	}
 	if len(object) < 3 || object[0] != '{' {
-		return nil, fmt.Errorf("record %d: no JSON object with a field", a.id)
+		return nil, fmt.Errorf("record %d: not a JSON object with a field", a.id)
 	}
 	record := strconv.AppendInt([]byte(`{"id":`), a.id, 10)
 	a.id++

@@ -81,13 +81,13 @@ func TestBadFiles(t *testing.T) {
 	tests := map[string]struct{ file, want string }{
 		"missing":        {"absent.parquet", "no such file"},
 		"no parquet":     {write(t, "a.parquet", "PAR1 is not enough"), "a.parquet"},
-		"no array":       {write(t, "b.json", `{"delay":1}`), "no JSON array"},
+		"no array":       {write(t, "b.json", `{"delay":1}`), "not a JSON array"},
 		"unknown format": {write(t, "c.csv", "a,b"), "neither .parquet nor .json"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			if _, err := openFlights(test.file); err == nil || !strings.Contains(err.Error(), test.want) {
-				t.Errorf("got %v, want something about %q", err, test.want)
+				t.Errorf("got %v, want an error containing %q", err, test.want)
 			}
 		})
 	}
@@ -102,7 +102,7 @@ func TestBadFiles(t *testing.T) {
 				_, err = source.Next()
 			}
 			if errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
-				t.Error("taken for the end of the file")
+				t.Error("mistaken for the end of the file")
 			}
 		})
 	}

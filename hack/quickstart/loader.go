@@ -19,11 +19,11 @@ const (
 	batchRecords = 4000
 	batchBytes   = 512 << 10
 	retryPause   = time.Second
-	patience     = 5 * time.Minute // with a broker that does not answer
+	patience     = 5 * time.Minute // with a broker that does not respond
 )
 
-// loader writes record n to partition n modulo the partitions, in order. So a partition's end offset tells how many
-// of its records are there, and a loader that starts again, or whose request got no answer, goes on exactly there.
+// loader writes record n to partition n modulo the partitions, in order. So a partition's end offset is the number of its
+// records, and a restarted loader, or one whose request got no response, resumes exactly there.
 type loader struct {
 	client     *kafkago.Client
 	topic      string
@@ -36,7 +36,7 @@ func newLoader(transport kafkago.RoundTripper, addr net.Addr, topic string, out 
 	return &loader{client: &kafkago.Client{Addr: addr, Transport: transport, Timeout: 30 * time.Second}, topic: topic, out: out}
 }
 
-// awaitTopic waits until the topic is there.
+// awaitTopic waits until the topic exists.
 func (l *loader) awaitTopic(ctx context.Context, patience time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -80,7 +80,7 @@ func (l *loader) end(ctx context.Context, partition int) (int64, error) {
 			return found.LastOffset, found.Error
 		}
 	}
-	return 0, fmt.Errorf("no offset of partition %d in the broker's answer", partition)
+	return 0, fmt.Errorf("no offset of partition %d in the broker's response", partition)
 }
 
 // run loads all records, or the first limit of them.
@@ -100,7 +100,7 @@ func (l *loader) run(ctx context.Context, source flights, limit int64) error {
 	if limit > 0 && (total == 0 || limit < total) {
 		total = limit
 	}
-	fmt.Fprintf(l.out, "topic %s: %d partitions, %d records are there\n", l.topic, l.partitions, there)
+	fmt.Fprintf(l.out, "topic %s: %d partitions, %d records\n", l.topic, l.partitions, there)
 	group, ctx := errgroup.WithContext(ctx)
 	queues := make([]chan [][]byte, l.partitions)
 	for p := range queues {
@@ -118,12 +118,12 @@ func (l *loader) run(ctx context.Context, source flights, limit int64) error {
 		return err
 	}
 	took := time.Since(started)
-	fmt.Fprintf(l.out, "loaded %d records in %s, %.0f/s; the topic holds %d\n",
+	fmt.Fprintf(l.out, "loaded %d records in %s, %.0f/s; the topic has %d\n",
 		l.written.Load(), took.Round(time.Millisecond), float64(l.written.Load())/took.Seconds(), there+l.written.Load())
 	return nil
 }
 
-// deal hands the records to their partitions, without those that are there.
+// deal distributes the records to their partitions, without those already written.
 func (l *loader) deal(ctx context.Context, source flights, limit int64, ends []int64, queues []chan [][]byte) error {
 	batches, sizes := make([][][]byte, l.partitions), make([]int, l.partitions)
 	defer func() {
@@ -187,7 +187,7 @@ func (l *loader) write(ctx context.Context, partition int, end int64, queue <-ch
 			}
 			if failing.IsZero() {
 				failing = time.Now()
-				fmt.Fprintf(l.out, "partition %d: %v; trying again\n", partition, err)
+				fmt.Fprintf(l.out, "partition %d: %v; retrying\n", partition, err)
 			}
 			if time.Since(failing) > patience {
 				return fmt.Errorf("partition %d: %w", partition, err)
@@ -197,13 +197,13 @@ func (l *loader) write(ctx context.Context, partition int, end int64, queue <-ch
 				return context.Cause(ctx)
 			case <-time.After(retryPause):
 			}
-			// The request may have been carried out although its answer was lost.
+			// The request may have succeeded although its response was lost.
 			if now, err := l.end(ctx, partition); err == nil {
 				end = now
 			}
 		}
 		if end > goal {
-			return fmt.Errorf("partition %d ends at %d instead of %d: somebody else writes to topic %q", partition, end, goal, l.topic)
+			return fmt.Errorf("partition %d ends at %d instead of %d: another client writes to topic %q", partition, end, goal, l.topic)
 		}
 		l.written.Add(int64(len(batch)))
 	}

@@ -21,7 +21,7 @@ import (
 
 func TestMain(m *testing.M) { servers.Main(m) }
 
-// TestLoader: however often it is started, and wherever it stopped, each record is in the topic once.
+// TestLoader checks that each record is in the topic once, however often the loader is started, and wherever it stopped.
 func TestLoader(t *testing.T) {
 	binding := servers.Kafka(t)
 	ctx := t.Context()
@@ -50,7 +50,7 @@ func TestLoader(t *testing.T) {
 	seen := consume(t, binding, topic, records)
 	for id := range int64(records) {
 		if seen[id] != 1 {
-			t.Fatalf("record %d is there %d times", id, seen[id])
+			t.Fatalf("record %d exists %d times", id, seen[id])
 		}
 	}
 }
@@ -102,7 +102,7 @@ func consume(t *testing.T, binding backend.Binding, topic string, want int) map[
 		reader.Close()
 	}
 	if total != want {
-		t.Errorf("the topic holds %d records, want %d", total, want)
+		t.Errorf("the topic has %d records, want %d", total, want)
 	}
 	return seen
 }
@@ -116,7 +116,7 @@ func TestFlags(t *testing.T) {
 	}
 	for want, args := range tests {
 		if err := run(t.Context(), args); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%v: got %v, want an error that names %s", args, err, want)
+			t.Errorf("%v: got %v, want an error naming %s", args, err, want)
 		}
 	}
 }

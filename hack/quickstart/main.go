@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command quickstart loads flights from a file into a Kafka topic, as JSON records. It may be killed and started
-// again at any time: it goes on where the topic ends, and loads no record twice.
+// Command quickstart loads flights from a file into a Kafka topic, as JSON records. It may be killed and restarted at any
+// time: it resumes at the end of the topic, and loads no record twice.
 package main
 
 import (
@@ -35,9 +35,9 @@ func main() {
 func run(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("quickstart", flag.ContinueOnError)
 	file := flags.String("file", "/data/flights-3m.parquet", "the flights: a .parquet, or a .json array such as /data/flights-200k.json")
-	topic := flags.String("topic", "flights", "the topic; it must be this program's alone")
+	topic := flags.String("topic", "flights", "the topic; no other program may write to it")
 	binding := flags.String("binding", "/bindings/kafka", "directory of the Service Binding, one file per key")
-	limit := flags.Int64("limit", 0, "load only so many records; 0: all")
+	limit := flags.Int64("limit", 0, "load only this many records; 0: all")
 	wait := flags.Duration("wait", 5*time.Minute, "how long to wait for the topic, which its Pipeline creates")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -78,7 +78,7 @@ func readBinding(dir string) (backend.Binding, error) {
 	data := map[string][]byte{}
 	for _, entry := range entries {
 		if entry.Name()[0] == '.' {
-			continue // the volume's own bookkeeping
+			continue // internal files of the volume
 		}
 		value, err := os.ReadFile(filepath.Join(dir, entry.Name()))
 		if err != nil {

@@ -9,10 +9,10 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// task is one of several things that a step does side by side.
+// task is one of several concurrent parts of a step.
 type task func(ctx context.Context, u *up) error
 
-// together runs tasks side by side, shows the progress of all, and stops them when one fails.
+// together runs tasks concurrently, shows the progress of all, and stops them when one fails.
 func (u *up) together(ctx context.Context, tasks ...task) error {
 	group, ctx := errgroup.WithContext(ctx)
 	shows := sideBySide(len(tasks), u.show)
@@ -28,8 +28,8 @@ func (u *up) together(ctx context.Context, tasks ...task) error {
 	return group.Wait()
 }
 
-// buildNode builds Helm and Kubernetes. The servers' images wait for downloads most of the time, so they are built beside it.
-// The operator's programs follow later: two big builds at once would compile the packages that they share twice.
+// buildNode builds Helm and Kubernetes. The servers' images mostly wait for downloads, so they are built at the same
+// time. The operator's programs follow later: two big concurrent builds would compile their shared packages twice.
 func (u *up) buildNode(ctx context.Context) error {
 	return u.together(ctx, compileNode, buildServers)
 }
@@ -50,7 +50,8 @@ func buildServers(ctx context.Context, u *up) error {
 	return u.make(ctx, "images-others", "images", "IMAGES=others")
 }
 
-// startNode starts the node. Its components wait for each other most of the time, so the operator's images are built beside it.
+// startNode starts the node. Its components mostly wait for each other, so the operator's images are built at the same
+// time.
 func (u *up) startNode(ctx context.Context) error {
 	return u.together(ctx, func(ctx context.Context, u *up) error {
 		return u.run(ctx, "node", u.root, filepath.Join(u.bin, "localcluster"), "up")

@@ -13,7 +13,7 @@ import (
 	"github.com/itechsmart/operator/hack/programs"
 )
 
-// backendImages are the backends' names in the chart, and the images that serve for them here.
+// backendImages maps the backends' names in the chart to the images used for them here.
 var backendImages = map[string]string{
 	"postgresql": "postgres", "kafka": "kafka", "clickhouse": "clickhouse", "redis": "redis", "rabbitmq": "rabbitmq",
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command up brings up a Kubernetes node on this machine, the operator on it, and the quickstart: what `make up` runs.
-// Each step does only what is not done yet, so that up can be run again at any time.
+// Command up brings up a Kubernetes node on this machine, the operator on it, and the quickstart: `make up` runs it. Each
+// step does only what is not done yet, so that up can be run again at any time.
 package main
 
 import (
@@ -62,7 +62,7 @@ func run(ctx context.Context, args []string) error {
 		steps = append(steps,
 			step{"Apply the quickstart", q.apply, u.kubectlLine("-n", namespace, "get", "events")},
 			step{"Wait for the Platform", q.awaitPlatform, u.kubectlLine("-n", namespace, "describe", "platform,pods")},
-			step{"Wait for what runs on it", q.awaitAll, u.kubectlLine("-n", namespace, "describe", "itechsmart,pods")},
+			step{"Wait for the resources on it", q.awaitAll, u.kubectlLine("-n", namespace, "describe", "itechsmart,pods")},
 			step{"Stream three million flights", q.stream, u.kubectlLine("-n", namespace, "logs", "job/load-flights") + "\n    " + u.kubectlLine("-n", namespace, "get", "pipeline", "flights", "-o", "yaml")},
 		)
 		defer func() { q.close() }()

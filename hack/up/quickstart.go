@@ -19,7 +19,7 @@ const (
 	pollEvery    = time.Second
 )
 
-// quickstartRun is the quickstart on its way.
+// quickstartRun is the quickstart in progress.
 type quickstartRun struct {
 	up    *up
 	table *tableReader
@@ -66,7 +66,7 @@ func (r *resource) condition(name string) (status, message string) {
 	return "Unknown", "no condition " + name + " yet"
 }
 
-// ready reports whether a resource is Ready at its current generation, and what its condition says otherwise.
+// ready reports whether a resource is Ready at its current generation, and its condition's message otherwise.
 func (r *resource) ready() (bool, string) {
 	status, message := r.condition("Ready")
 	return status == "True" && r.Status.ObservedGeneration == r.Metadata.Generation, message
@@ -101,7 +101,7 @@ func parseResources(list []byte) ([]resource, error) {
 	return found, nil
 }
 
-// await waits until the wanted resources are Ready at their current generation; describe says how far they are.
+// await waits until the wanted resources are Ready at their current generation; describe returns their progress.
 func (q *quickstartRun) await(ctx context.Context, patience time.Duration, wanted func(*resource) bool, describe func([]resource) string) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -126,7 +126,7 @@ func (q *quickstartRun) await(ctx context.Context, patience time.Duration, wante
 	}
 }
 
-// unready returns what the first resource that is not Ready says, or nothing.
+// unready returns the message of the first resource that is not Ready, or nothing.
 func unready(list []resource) string {
 	for _, r := range list {
 		if ready, message := r.ready(); !ready {
@@ -180,7 +180,7 @@ func mark(name string, ready bool) string {
 	return name + " …"
 }
 
-// stream watches the rows arrive until all are there.
+// stream shows the rows arriving until all are there.
 func (q *quickstartRun) stream(ctx context.Context) error {
 	const patience = 2 * time.Minute // without a new row
 	table, err := q.openTable(ctx)
@@ -221,7 +221,7 @@ func (q *quickstartRun) stream(ctx context.Context) error {
 			q.up.show(fmt.Sprintf("%s %d of %d rows, %.0f/s", bar(rows), rows, int64(flightsTotal), rate))
 		}
 		if time.Since(grew) > patience {
-			return errors.Join(fmt.Errorf("no new row for %s; the table holds %d of %d", patience, before, int64(flightsTotal)), err)
+			return errors.Join(fmt.Errorf("no new row for %s; the table has %d of %d", patience, before, int64(flightsTotal)), err)
 		}
 		if err := pause(ctx, pollEvery); err != nil {
 			return err

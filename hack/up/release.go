@@ -13,19 +13,19 @@ import (
 	"syscall"
 )
 
-// lock keeps two runs from working on one cluster at a time; it ends with the process.
+// lock prevents two concurrent runs on one cluster; it ends with the process.
 func (u *up) lock() (*os.File, error) {
 	file, err := os.OpenFile(filepath.Join(u.logs, "lock"), os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
 		return nil, err
 	}
 	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return nil, errors.Join(errors.New("another `make up` works on this checkout; wait for it to end"), file.Close())
+		return nil, errors.Join(errors.New("another `make up` is running on this checkout; wait for it to end"), file.Close())
 	}
 	return file, nil
 }
 
-// clearRelease clears what an interrupted Helm leaves behind: a release that waits forever for an operation that is gone.
+// clearRelease clears the state of an interrupted Helm: a release that waits forever for an operation that is gone.
 func (u *up) clearRelease(ctx context.Context) error {
 	command := exec.CommandContext(ctx, filepath.Join(u.bin, "helm"), "list", "--namespace", operatorNamespace, "--filter", "^"+release+"$", "--output", "json")
 	command.Env = append(os.Environ(), "KUBECONFIG="+u.kubeconfig)
@@ -43,7 +43,7 @@ func (u *up) clearRelease(ctx context.Context) error {
 	for _, r := range releases {
 		switch r.Status {
 		case "pending-install", "pending-upgrade", "pending-rollback", "uninstalling":
-			// The note of the operation goes, and nothing else: the next one takes over what it made.
+			// Only the record of the operation is removed: the next one takes over what it created.
 			if _, err := u.kubectl(ctx, "-n", operatorNamespace, "delete", "secret", "sh.helm.release.v1."+release+".v"+r.Revision); err != nil {
 				return err
 			}

@@ -16,7 +16,7 @@ import (
 	"golang.org/x/term"
 )
 
-// screen shows one step at a time: on a terminal as one line that is written over, elsewhere a line now and then.
+// screen shows one step at a time: on a terminal as one line that is overwritten, elsewhere as a line now and then.
 type screen struct {
 	out      io.Writer
 	terminal bool
@@ -31,7 +31,7 @@ type screen struct {
 	stopped sync.WaitGroup
 }
 
-// quiet is how long nothing is written where there is no terminal.
+// quiet is the time between lines where there is no terminal.
 const quiet = 15 * time.Second
 
 func newScreen(out *os.File) *screen {
@@ -67,7 +67,7 @@ func (s *screen) begin(title string) {
 	})
 }
 
-// progress says what the step is at.
+// progress shows the progress of the step.
 func (s *screen) progress(text string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -112,7 +112,7 @@ func cut(text string, width int) string {
 	return string([]rune(text)[:width-1]) + "…"
 }
 
-// lastLine passes what is written on, and shows each line once it is whole.
+// lastLine passes writes on, and shows each line once it is complete.
 type lastLine struct {
 	to   io.Writer
 	show func(string)
@@ -135,7 +135,7 @@ func indent(text string) string {
 	return "  " + strings.ReplaceAll(strings.TrimRight(text, "\n"), "\n", "\n  ") + "\n"
 }
 
-// sideBySide returns a function for each of n tasks to say what it is at; show receives what all of them said last.
+// sideBySide returns a function for each of n tasks to report its progress; show receives the latest report of each.
 func sideBySide(n int, show func(string)) []func(string) {
 	var mu sync.Mutex
 	latest := make([]string, n)

@@ -25,7 +25,7 @@ const (
 type step struct {
 	title  string
 	run    func(ctx context.Context) error
-	lookAt string // when it fails
+	lookAt string // if it fails
 }
 
 // up is the checkout that is brought up.
@@ -101,12 +101,12 @@ func (u *up) loadImages(ctx context.Context) error {
 	return u.run(ctx, "load", u.root, filepath.Join(u.bin, "localcluster"), args...)
 }
 
-// image is the record of the build for an image.
+// image is the build's record of an image.
 type image struct {
 	Name, Ref, Digest string
 }
 
-// images reads the notes of the build.
+// images reads the records of the build.
 func (u *up) images() (map[string]image, error) {
 	notes, err := filepath.Glob(filepath.Join(u.root, ".local", "images", "*.json"))
 	if err != nil {
@@ -120,7 +120,7 @@ func (u *up) images() (map[string]image, error) {
 		}
 		var i image
 		if err := json.Unmarshal(data, &i); err != nil || i.Ref == "" {
-			return nil, fmt.Errorf("%s: not the note of an image (%w)", u.relative(note), err)
+			return nil, fmt.Errorf("%s: not the record of an image (%w)", u.relative(note), err)
 		}
 		images[i.Name] = i
 	}

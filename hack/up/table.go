@@ -29,7 +29,7 @@ func newTableReader(binding backend.Binding, table string) *tableReader {
 func (t *tableReader) close() { t.client.CloseIdleConnections() }
 
 func (t *tableReader) count(ctx context.Context) (int64, error) {
-	// A Service's address is of this machine: no proxy of the environment applies.
+	// A Service's address is on this machine: the environment's proxy does not apply.
 	address := url.URL{Scheme: "http", Host: t.binding.Address(), Path: "/", RawQuery: url.Values{"query": {"SELECT count() FROM " + t.table}}.Encode()}
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address.String(), nil)
 	if err != nil {

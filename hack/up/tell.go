@@ -7,7 +7,7 @@ import (
 	"fmt"
 )
 
-// tell says what runs, how to reach it and what to try next.
+// tell prints what runs, how to reach it and what to try next.
 func (u *up) tell(ctx context.Context, quickstart bool) error {
 	fmt.Print("\nTo reach it\n" +
 		"  export KUBECONFIG=$PWD/.local/kubeconfig PATH=$PWD/.local/bin:$PATH\n")
@@ -28,10 +28,10 @@ To try next
   user=$(kubectl -n quickstart get secret main-clickhouse-binding -o jsonpath='{.data.username}' | base64 -d)
   curl -s localhost:8123 -H "X-ClickHouse-User: $user" -H "X-ClickHouse-Key: $key" --data-binary \
     'SELECT origin, count() AS flights, round(avg(delay), 1) AS delay FROM quickstart.flights GROUP BY origin ORDER BY flights DESC LIMIT 5 FORMAT PrettyCompact'
-  kubectl -n quickstart patch pipeline flights --type merge -p '{"spec":{"paused":true}}'      pause it; false goes on
+  kubectl -n quickstart patch pipeline flights --type merge -p '{"spec":{"paused":true}}'      pause it; false resumes
   kubectl -n quickstart scale pipeline flights --replicas 2                                    two workers share the partitions
-  kubectl explain pipeline.spec                                                                all there is
-  ls docs/first-*.md                                                                           a guide of ten minutes per product
+  kubectl explain pipeline.spec                                                                all fields
+  ls docs/first-*.md                                                                           a ten-minute guide per product
   ls config/samples                                                                            more Platforms and Pipelines
   make down                                                                                    stop everything
 `)

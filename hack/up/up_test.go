@@ -36,7 +36,7 @@ func TestTableReader(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				if r.Header.Get("X-ClickHouse-User") != "ada" || r.Header.Get("X-ClickHouse-Key") != "pass word" || strings.Contains(r.URL.String(), "pass") {
-					t.Error("the credentials are not in the headers alone")
+					t.Error("the credentials are not only in the headers")
 				}
 				if got := r.URL.Query().Get("query"); got != "SELECT count() FROM a.b" {
 					t.Errorf("query %q", got)
@@ -56,7 +56,7 @@ func TestTableReader(t *testing.T) {
 				t.Errorf("got %d, %v; want %d", rows, err, answer.want)
 			}
 			if answer.fails != "" && (err == nil || !strings.Contains(err.Error(), answer.fails)) {
-				t.Errorf("got %v, want an error with %q", err, answer.fails)
+				t.Errorf("got %v, want an error containing %q", err, answer.fails)
 			}
 		})
 	}
@@ -104,7 +104,7 @@ func TestImages(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := u.images(); err == nil || !strings.Contains(err.Error(), "broken.json") {
-		t.Errorf("got %v, want an error that names the file", err)
+		t.Errorf("got %v, want an error naming the file", err)
 	}
 }
 

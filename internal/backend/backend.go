@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package backend has the parts that all backing systems share: the binding with
-// the address and credentials, and the errors of clients.
+// Package backend holds what all backing systems share: the binding, which says how to reach one, and the
+// errors of its clients.
 package backend
 
 import (
@@ -12,17 +12,17 @@ import (
 	"strings"
 )
 
-// Sentinel errors of every backend client. Wrap them: errors.Is decides.
+// Sentinel errors of every backend client. Wrap them: callers use errors.Is.
 var (
 	// ErrNotFound: the named object does not exist.
 	ErrNotFound = errors.New("not found")
-	// ErrExists: the named object exists already.
+	// ErrExists: the named object already exists.
 	ErrExists = errors.New("already exists")
-	// ErrUnavailable: the server did not answer, or answered that it cannot serve now. Try again later.
+	// ErrUnavailable: the server did not answer, or cannot serve now. Retry later.
 	ErrUnavailable = errors.New("unavailable")
-	// ErrInvalid: the server refuses the request as it stands. Trying again does not help.
+	// ErrInvalid: the server refuses the request. A retry does not help.
 	ErrInvalid = errors.New("invalid")
-	// ErrAuth: the credentials are refused or lack a right.
+	// ErrAuth: the credentials are refused or lack a privilege.
 	ErrAuth = errors.New("access denied")
 )
 
@@ -49,7 +49,7 @@ type Binding struct {
 	Extra map[string]string
 }
 
-// fields maps the Secret's keys to the fields that hold them.
+// fields maps the Secret's keys to the struct's fields.
 func (b *Binding) fields() map[string]*string {
 	return map[string]*string{
 		"type": &b.Type, "provider": &b.Provider, "host": &b.Host, "port": &b.Port,
@@ -59,8 +59,8 @@ func (b *Binding) fields() map[string]*string {
 	}
 }
 
-// ParseBinding reads a binding from a Secret's data. Values are trimmed of the
-// trailing newline that `kubectl create secret --from-file` leaves.
+// ParseBinding reads a binding from a Secret's data. Values are trimmed of the trailing newline that `kubectl
+// create secret --from-file` leaves.
 func ParseBinding[V string | []byte](data map[string]V) Binding {
 	b := Binding{}
 	fields := b.fields()
@@ -78,7 +78,7 @@ func ParseBinding[V string | []byte](data map[string]V) Binding {
 	return b
 }
 
-// Data returns the binding as a Secret's data; empty fields are left out.
+// Data returns the binding as a Secret's data, without empty fields.
 func (b Binding) Data() map[string]string {
 	data := map[string]string{}
 	for key, value := range b.Extra {
@@ -92,7 +92,7 @@ func (b Binding) Data() map[string]string {
 	return data
 }
 
-// Require names the first of the keys that the binding lacks.
+// Require returns an error that names the first key the binding lacks.
 func (b Binding) Require(keys ...string) error {
 	data := b.Data()
 	for _, key := range keys {
@@ -133,5 +133,5 @@ func (b Binding) Brokers() []string {
 // String never shows credentials, so that a stray %v leaks nothing.
 func (b Binding) String() string { return fmt.Sprintf("%s at %s", b.Type, b.Address()) }
 
-// GoString keeps %#v as silent as String.
+// GoString makes %#v as safe as %v.
 func (b Binding) GoString() string { return b.String() }

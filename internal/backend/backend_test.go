@@ -34,10 +34,10 @@ func TestError(t *testing.T) {
 		}
 	}
 	if errors.Is(err, syscall.ECONNREFUSED) {
-		t.Error("the cause can be dug out")
+		t.Error("the cause can be unwrapped")
 	}
 	if b.Error("op", backend.ErrAuth, nil) != nil {
-		t.Error("no cause must be no error")
+		t.Error("no cause must mean no error")
 	}
 	err = b.Error("ping", nil, context.DeadlineExceeded)
 	if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, backend.ErrUnavailable) {
@@ -75,7 +75,7 @@ func TestTLSConfig(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			_, err := test.binding.TLSConfig()
 			if !errors.Is(err, backend.ErrInvalid) || !strings.Contains(err.Error(), test.names) {
-				t.Errorf("got %v, want ErrInvalid that names %s", err, test.names)
+				t.Errorf("got %v, want ErrInvalid naming %s", err, test.names)
 			}
 		})
 	}
@@ -95,11 +95,11 @@ func TestBinding(t *testing.T) {
 		t.Errorf("got %v", again.Data())
 	}
 	if err := b.Require("type", "password"); !errors.Is(err, backend.ErrInvalid) || !strings.Contains(err.Error(), "password") {
-		t.Errorf("got %v, want ErrInvalid that names password", err)
+		t.Errorf("got %v, want ErrInvalid naming password", err)
 	}
 	b.Password = "hidden"
 	if text := fmt.Sprintf("%v %+v %#v", b, b, b); strings.Contains(text, "hidden") {
-		t.Errorf("%s tells the password", text)
+		t.Errorf("%s contains the password", text)
 	}
 }
 
@@ -124,8 +124,8 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// FuzzBinding: whatever a Secret holds is a binding, which comes back as it is, tells no password, and refuses no one by
-// a panic.
+// FuzzBinding checks that any Secret parses as a binding that converts back unchanged, reveals no password, and
+// never causes a panic.
 func FuzzBinding(f *testing.F) {
 	for _, seed := range [][4]string{
 		{"type", "kafka\n", "bootstrap-servers", "a:1, b:2,"}, {"password", "p", "uri", "postgres://u:p@h/d"}, {"tls", "true", "ca.crt", "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----"},
@@ -138,14 +138,14 @@ func FuzzBinding(f *testing.F) {
 		data := b.Data()
 		again := backend.ParseBinding(data)
 		if !maps.Equal(again.Data(), data) {
-			t.Fatalf("%q comes back as %q", data, again.Data())
+			t.Fatalf("%q becomes %q", data, again.Data())
 		}
 		_, _, _ = b.Address(), b.Brokers(), b.Require("type", "host", "password")
 		if config, err := b.TLSConfig(); err == nil && (config != nil) != (b.TLS == "true") {
 			t.Fatalf("tls %q gives %v", b.TLS, config)
 		}
 		if b.Password = "hidden-by-all-means"; strings.Contains(fmt.Sprintf("%v %+v %#v", b, b, b), b.Password) || strings.Contains(b.Redact("x "+b.Password), b.Password) {
-			t.Fatal("the password is told")
+			t.Fatal("the password is revealed")
 		}
 	})
 }

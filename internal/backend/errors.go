@@ -16,9 +16,8 @@ import (
 	"syscall"
 )
 
-// opError is a failed operation on a backend. Its text is redacted, and it
-// unwraps to a sentinel only, so that no log line can dig out what the server
-// or the driver said about credentials.
+// opError is a failed operation on a backend. Its text is redacted, and it unwraps only to a sentinel, so that
+// no log line can reveal what the server or the driver said about credentials.
 type opError struct {
 	text string
 	is   []error
@@ -27,10 +26,9 @@ type opError struct {
 func (e *opError) Error() string   { return e.text }
 func (e *opError) Unwrap() []error { return e.is }
 
-// Error returns the error of op with its cause, as one of the sentinels (kind).
-// A nil kind is decided by KindOf, and ErrUnavailable when that knows nothing:
-// an unknown error is worth a retry. The text never contains
-// the binding's credentials. A cause that already carries a sentinel keeps it.
+// Error returns the error of op, caused by cause, as one of the sentinels (kind). A nil kind is decided by
+// KindOf, and is ErrUnavailable if that has none: an unknown error is worth a retry. The text never contains
+// the binding's credentials. A cause that already wraps a sentinel keeps it.
 func (b Binding) Error(op string, kind, cause error) error {
 	if cause == nil {
 		return nil
@@ -55,9 +53,8 @@ func (b Binding) Error(op string, kind, cause error) error {
 	return &opError{text: fmt.Sprintf("%s: %v: %s", op, kind, text), is: is}
 }
 
-// KindOf names the sentinel of an error that every system shares: a sentinel
-// that it wraps already, a refused or broken connection, an ended context. It is
-// nil when the error belongs to the system's own protocol.
+// KindOf returns the sentinel of an error that all systems share: one that it already wraps, a refused or
+// broken connection, an ended context. It is nil if the error belongs to the system's own protocol.
 func KindOf(err error) error {
 	for _, kind := range []error{ErrNotFound, ErrExists, ErrUnavailable, ErrInvalid, ErrAuth} {
 		if errors.Is(err, kind) {
@@ -80,7 +77,7 @@ func KindOf(err error) error {
 	return nil
 }
 
-// Redact replaces the binding's credentials in a text by "***".
+// Redact replaces the binding's credentials in a text with "***".
 func (b Binding) Redact(text string) string {
 	secrets := []string{b.Password}
 	if parsed, err := url.Parse(b.URI); err == nil && parsed.User != nil {

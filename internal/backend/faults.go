@@ -8,15 +8,15 @@ import (
 	"sync"
 )
 
-// Faults is embedded in every fake. It counts calls by method name and makes
-// methods fail on demand. The zero value is ready. Safe for concurrent use.
+// Faults is embedded in every fake: it counts calls by method name and makes methods fail on demand. The zero
+// value is ready. Safe for concurrent use.
 type Faults struct {
 	mu    sync.Mutex
 	fail  map[string]error
 	calls map[string]int
 }
 
-// Fail makes every coming call of the method answer with err; nil heals it.
+// Fail makes every further call of the method return err; nil removes the fault.
 func (f *Faults) Fail(method string, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -30,7 +30,7 @@ func (f *Faults) Fail(method string, err error) {
 	f.fail[method] = err
 }
 
-// Calls returns how often the method was called, failed calls included.
+// Calls returns how often the method was called, including failed calls.
 func (f *Faults) Calls(method string) int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -48,9 +48,8 @@ func (f *Faults) Total() int {
 	return total
 }
 
-// Enter returns the first line of each of a fake's methods: it counts the call and
-// returns the error to answer with, if any. An ended context is ErrUnavailable,
-// as with the real clients.
+// Enter is the first line of each method of a fake: it counts the call and returns the error to fail with, if
+// any. An ended context is ErrUnavailable, as with the real clients.
 func (f *Faults) Enter(ctx context.Context, method string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()

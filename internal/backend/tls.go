@@ -8,10 +8,9 @@ import (
 	"fmt"
 )
 
-// TLSConfig returns the client configuration that the binding asks for: nil without
-// TLS, else the binding's CA (key ca.crt; the system's roots when empty) and the
-// client certificate of keys tls.crt and tls.key, when present. Key
-// tls-server-name overrides the name that the certificate must bear.
+// TLSConfig returns the client configuration of the binding: nil without TLS, else the binding's CA (key
+// ca.crt; the system's roots if empty) and the client certificate of keys tls.crt and tls.key, if present. Key
+// tls-server-name overrides the name that the certificate must have.
 func (b Binding) TLSConfig() (*tls.Config, error) {
 	switch b.TLS {
 	case "", "false":
@@ -34,7 +33,7 @@ func (b Binding) TLSConfig() (*tls.Config, error) {
 	pair, err := tls.X509KeyPair([]byte(certificate), []byte(key))
 	if err != nil {
 		// The cause could quote the key: leave it out.
-		return nil, fmt.Errorf("binding keys %q and %q are no PEM key pair: %w", "tls.crt", "tls.key", ErrInvalid)
+		return nil, fmt.Errorf("binding keys %q and %q are not a PEM key pair: %w", "tls.crt", "tls.key", ErrInvalid)
 	}
 	config.Certificates = []tls.Certificate{pair}
 	return config, nil

@@ -20,7 +20,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew")
+var update = flag.Bool("update", false, "rewrite the golden files")
 
 // tool runs a pinned tool and returns its standard output and its standard error.
 func tool(t *testing.T, name string, args ...string) (stdout []byte, stderr string, err error) {
@@ -73,7 +73,7 @@ func objects(t *testing.T, manifest []byte) []unstructured.Unstructured {
 	return list
 }
 
-// variants are the renderings that the other tests look at.
+// variants are the renderings that the other tests check.
 var variants = map[string][]string{
 	"default":    {"--set", "crds.install=false"},
 	"ha":         {"--set", "crds.install=false", "--values", "charts/itechsmart/values-ha.yaml", "--set", "metrics.serviceMonitor.enabled=true"},
@@ -95,7 +95,7 @@ func TestChartGolden(t *testing.T) {
 				t.Fatal(err)
 			}
 			if !bytes.Equal(got, want) {
-				t.Errorf("%s differs at %s; when it is meant, run go test ./test/arch -run TestChartGolden -update", golden, firstDifference(got, want))
+				t.Errorf("%s differs at %s; if that is intended, run go test ./test/arch -run TestChartGolden -update", golden, firstDifference(got, want))
 			}
 		})
 	}
@@ -111,7 +111,7 @@ func firstDifference(got, want []byte) string {
 	return fmt.Sprintf("its length: %d lines, want %d", len(g), len(w))
 }
 
-// manifests returns all that we install: every rendering of the chart, and the kustomization.
+// manifests returns everything that we install: every rendering of the chart, and the kustomization.
 func manifests(t *testing.T) map[string][]unstructured.Unstructured {
 	t.Helper()
 	out := map[string][]unstructured.Unstructured{"kustomize default": kustomized(t)}
@@ -139,7 +139,7 @@ func convert[T any](t *testing.T, obj unstructured.Unstructured) T {
 	return out
 }
 
-// TestPodsAreRestricted: what we install satisfies Pod Security restricted, on a read-only root.
+// TestPodsAreRestricted checks that installed Pods satisfy Pod Security restricted, with a read-only root.
 func TestPodsAreRestricted(t *testing.T) {
 	for name, list := range manifests(t) {
 		pods := 0
@@ -199,7 +199,7 @@ func TestChartCRDsUpgradeAndStay(t *testing.T) {
 		}
 		found++
 		if obj.GetAnnotations()["helm.sh/resource-policy"] != "keep" {
-			t.Errorf("CRD %s would go with the release, and all its resources with it", obj.GetName())
+			t.Errorf("CRD %s would be deleted with the release, and all its resources with it", obj.GetName())
 		}
 	}
 	if found != len(source) {
@@ -223,7 +223,7 @@ func TestChartRefusesWrongValues(t *testing.T) {
 	}
 }
 
-// TestImageFlags: the programs come with the manager's own version, and from where the values say.
+// TestImageFlags checks that the programs have the manager's own version, and come from the registry in the values.
 func TestImageFlags(t *testing.T) {
 	var chart struct {
 		AppVersion string `json:"appVersion"`

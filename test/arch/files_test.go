@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// tracked lists the files of the checkout that git knows, and those that it would add.
+// tracked lists the files of the checkout that git tracks, and those that it would add.
 func tracked(t *testing.T) []string {
 	t.Helper()
 	command := exec.Command("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
@@ -62,7 +62,7 @@ func TestGoFiles(t *testing.T) {
 			t.Errorf("%s: its first line must be %q, and an empty one must follow", name, strings.TrimSpace(license))
 		}
 		if lines := bytes.Count(data, []byte("\n")); lines > longest {
-			t.Errorf("%s: %d lines; split what has more than %d", name, lines, longest)
+			t.Errorf("%s: %d lines; split files of more than %d", name, lines, longest)
 		}
 	}
 }
@@ -88,7 +88,7 @@ func TestProjectFiles(t *testing.T) {
 	}
 }
 
-// kindOf reads group and kind from a path such as api/dataflow/v1alpha1/pipeline_types.go.
+// kindOf returns group and kind from a path such as api/dataflow/v1alpha1/pipeline_types.go.
 func kindOf(name string) (group, kind string, ok bool) {
 	parts := strings.Split(name, "/")
 	if len(parts) != 4 || parts[0] != "api" || parts[1] == "common" {
@@ -123,13 +123,13 @@ func TestPathNames(t *testing.T) {
 	odd := regexp.MustCompile(`[^A-Za-z0-9._/@+-]`)
 	for _, name := range tracked(t) {
 		if vague.MatchString(name) {
-			t.Errorf("%s: its name does not say what it holds", name)
+			t.Errorf("%s: its name does not describe its content", name)
 		}
 		if odd.MatchString(name) {
-			t.Errorf("%s: a path is made of letters, digits and . _ - @ +", name)
+			t.Errorf("%s: a path may have letters, digits and . _ - @ +", name)
 		}
 		if strings.HasSuffix(name, "go.work") {
-			t.Errorf("%s: nested modules stand alone", name)
+			t.Errorf("%s: nested modules must stand alone", name)
 		}
 	}
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package arch checks what no compiler does: who may import what, what every
-// file must hold, and what the Helm chart renders.
+// Package arch checks what no compiler does: allowed imports, the required content of every file, and what the Helm chart
+// renders.
 package arch
 
 import (
@@ -28,7 +28,7 @@ type pkg struct {
 	Deps       []string
 }
 
-// packages lists the main module's packages, tests left out.
+// packages lists the main module's packages, without tests.
 func packages(t *testing.T) []pkg {
 	t.Helper()
 	command := exec.Command("go", "list", "-json=ImportPath,Imports,Deps", "./...")
@@ -87,7 +87,7 @@ func ofKind(t *testing.T, kind programs.Kind) []string {
 // serviceConfig is the shared part of a service's configuration.
 const serviceConfig = "workloads/config"
 
-// allowed returns which packages of the module the package at path may import directly; contracts are those between
+// allowed returns the packages of the module that the package at path may import directly; contracts are those between
 // controllers and workloads.
 func allowed(path string, contracts []string) []string {
 	parts := strings.Split(path, "/")
@@ -115,7 +115,7 @@ func allowed(path string, contracts []string) []string {
 			return []string{"workloads/internal", serviceConfig}
 		}
 		return []string{"api/" + product, "api/common", "workloads/internal", serviceConfig, "internal/backend", "workloads/" + product}
-	default: // hack, test: they see everything
+	default: // hack, test: no restriction
 		return []string{""}
 	}
 }
@@ -162,7 +162,7 @@ func TestImports(t *testing.T) {
 	}
 }
 
-// TestAPIDependencies keeps the API modules light: whoever imports a kind gets apimachinery and no client.
+// TestAPIDependencies keeps the API modules light: importing a kind pulls in apimachinery and no client.
 func TestAPIDependencies(t *testing.T) {
 	refused := []string{"k8s.io/client-go", "k8s.io/apiserver", "sigs.k8s.io/controller-runtime/pkg/client", "sigs.k8s.io/controller-runtime/pkg/manager"}
 	checkDeps(t, []string{"api"}, func(dep string) bool { return within(dep, refused...) })
@@ -182,7 +182,7 @@ func TestContractsLinkNoKubernetes(t *testing.T) {
 	})
 }
 
-// TestBackendsStandAlone: a backend's client knows neither Kubernetes nor products.
+// TestBackendsStandAlone checks that a backend's client depends neither on Kubernetes nor on products.
 func TestBackendsStandAlone(t *testing.T) {
 	checkDeps(t, []string{"internal/backend"}, func(dep string) bool {
 		return within(dep, "k8s.io", module+"/api", module+"/controllers", module+"/workloads")

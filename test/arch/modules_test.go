@@ -10,9 +10,9 @@ import (
 	"testing"
 )
 
-// TestModulesShareVersions compares the modules whose programs `make up` builds. Where two need the same dependency in the same
-// version, the build cache has its packages compiled already: most of Helm and half of the operator are Kubernetes' libraries,
-// which the node is built from.
+// TestModulesShareVersions compares the modules whose programs `make up` builds. Where two need the same dependency in
+// the same version, the build cache already has its packages: most of Helm and half of the operator are Kubernetes'
+// libraries, which the node is built from.
 func TestModulesShareVersions(t *testing.T) {
 	first := map[string]string{} // version and module, by path
 	for _, dir := range []string{".", "hack/localcluster", "hack/tools/helm"} {
@@ -29,7 +29,7 @@ func TestModulesShareVersions(t *testing.T) {
 	}
 }
 
-// requirements returns the versions of a go.mod file.
+// requirements returns the versions in a go.mod file.
 func requirements(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	command := exec.Command("go", "mod", "edit", "-json")

@@ -12,25 +12,25 @@ import (
 	"github.com/itechsmart/operator/controllers"
 )
 
-// mayName are the places that may name a product, beside its own folders: documents, samples, and tests.
+// mayName lists the places that may name a product, besides its own folders: documents, samples, and tests.
 var mayName = []string{
 	"README.md", "docs/", "config/samples/", "test/", "testdata/", "_test.go",
-	"hack/tools/", // the peers that benches compare a product with
+	"hack/tools/", // the peers that benchmarks compare a product with
 	"controllers/controllers.go",
 	"go.mod", "go.sum",
 }
 
-// shared are hand-kept files of the frame that name a product, each with the reason.
+// shared lists hand-written files of the frame that name a product, each with the reason.
 var shared = map[string]string{
-	"api/common/v1alpha1/types.go":      "VaultSecret is a kind of reference that every product's specification may use",
+	"api/common/v1alpha1/types.go":      "VaultSecret is a kind of reference that every product's spec may use",
 	"controllers/internal/connections/": "it resolves that reference for all of them",
 }
 
-// TestNobodyNamesAProduct: a product is added by its folders and one value, so no other hand-kept file may name one.
-func TestNobodyNamesAProduct(t *testing.T) {
+// TestNoFileNamesAProduct: a product is added by its folders and one value, so no other hand-written file may name one.
+func TestNoFileNamesAProduct(t *testing.T) {
 	var names []string
 	for i := range controllers.Products {
-		if name := controllers.Products[i].Name; name != "platform" { // the ground that products stand on
+		if name := controllers.Products[i].Name; name != "platform" { // which is the basis of all products
 			names = append(names, name)
 		}
 	}
@@ -61,7 +61,7 @@ func TestNobodyNamesAProduct(t *testing.T) {
 	}
 	for place, reason := range shared {
 		if !found[reason] {
-			t.Errorf("%s names no product any more: remove it from this test", place)
+			t.Errorf("%s no longer names a product: remove it from this test", place)
 		}
 	}
 }

@@ -20,7 +20,7 @@ import (
 
 const managerAccount = "ServiceAccount itechsmart-system/itechsmart"
 
-// grant is a role, and whom an installation binds to it.
+// grant is a role, and the subjects an installation binds to it.
 type grant struct {
 	Rules    []rbacv1.PolicyRule `json:"rules"`
 	Subjects []string            `json:"subjects,omitempty"`
@@ -52,8 +52,8 @@ func clusterRoles(t *testing.T, list []unstructured.Unstructured) map[string]*gr
 	return out
 }
 
-// TestRolesGolden shows each ClusterRole that the chart installs in a file of its own. The kustomization installs the same,
-// but for the roles of users.
+// TestRolesGolden compares each ClusterRole that the chart installs with a file of its own. The kustomization installs
+// the same, except the roles of users.
 func TestRolesGolden(t *testing.T) {
 	dir := filepath.Join("testdata", "roles")
 	roles := clusterRoles(t, objects(t, render(t, variants["default"]...)))
@@ -85,12 +85,12 @@ func TestRolesGolden(t *testing.T) {
 			continue
 		}
 		if !equality.Semantic.DeepEqual(role, other[name]) {
-			t.Errorf("ClusterRole %s is not the same by chart and by kustomization:\n%+v\n%+v", name, role, other[name])
+			t.Errorf("ClusterRole %s differs between chart and kustomization:\n%+v\n%+v", name, role, other[name])
 		}
 		delete(other, name)
 	}
 	if len(other) > 0 {
-		t.Errorf("the kustomization alone installs the ClusterRoles %v", slices.Sorted(maps.Keys(other)))
+		t.Errorf("only the kustomization installs the ClusterRoles %v", slices.Sorted(maps.Keys(other)))
 	}
 }
 
@@ -110,7 +110,7 @@ func golden(t *testing.T, path string, value any) {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(got, want) {
-		t.Errorf("%s differs at %s; when it is meant, run go test ./test/arch -run TestRolesGolden -update", path, firstDifference(got, want))
+		t.Errorf("%s differs at %s; if that is intended, run go test ./test/arch -run TestRolesGolden -update", path, firstDifference(got, want))
 	}
 }
 
@@ -129,7 +129,7 @@ func TestRBACHasNoWildcard(t *testing.T) {
 			}
 		}
 		if roles == 0 {
-			t.Errorf("%s: no role at all", name)
+			t.Errorf("%s: no role", name)
 		}
 	}
 }
@@ -140,7 +140,7 @@ func violations(rule rbacv1.PolicyRule) []string {
 		out = append(out, "has a wildcard")
 	}
 	if slices.Contains(rule.Verbs, "escalate") || slices.Contains(rule.Verbs, "impersonate") {
-		out = append(out, "may raise its own permissions")
+		out = append(out, "may escalate its own permissions")
 	}
 	if slices.Contains(rule.Verbs, "bind") && (len(rule.ResourceNames) == 0 || !slices.Equal(rule.Resources, []string{"clusterroles"})) {
 		out = append(out, "may bind roles that it does not name")
@@ -151,7 +151,7 @@ func violations(rule rbacv1.PolicyRule) []string {
 func TestViolations(t *testing.T) {
 	for want, rule := range map[string]rbacv1.PolicyRule{
 		"has a wildcard":                       {Verbs: []string{"*"}},
-		"may raise its own permissions":        {Verbs: []string{"get", "escalate"}},
+		"may escalate its own permissions":     {Verbs: []string{"get", "escalate"}},
 		"may bind roles that it does not name": {Resources: []string{"clusterroles"}, Verbs: []string{"bind"}},
 	} {
 		if got := violations(rule); !slices.Equal(got, []string{want}) {
@@ -163,8 +163,8 @@ func TestViolations(t *testing.T) {
 	}
 }
 
-// TestManagerBindsByName: the manager may bind each role of a service, and each role that it may bind is installed. A
-// manager of some namespaces binds nobody for the whole cluster.
+// TestManagerBindsByName checks that the manager may bind each role of a service, that each role it may bind is
+// installed, and that a manager of some namespaces creates no binding for the whole cluster.
 func TestManagerBindsByName(t *testing.T) {
 	releases := manifests(t)
 	releases["chart of another release"] = objects(t, renderAs(t, "second", variants["default"]...))
@@ -183,7 +183,7 @@ func TestManagerBindsByName(t *testing.T) {
 	}
 }
 
-// rolePrefix returns how the names of the services' roles begin, as the manager is told.
+// rolePrefix returns the prefix of the names of the services' roles, from the manager's flag.
 func rolePrefix(t *testing.T, list []unstructured.Unstructured) string {
 	t.Helper()
 	_, args := manager(t, list)
@@ -192,7 +192,7 @@ func rolePrefix(t *testing.T, list []unstructured.Unstructured) string {
 			return prefix + "-"
 		}
 	}
-	t.Fatal("the manager is not told --service-role-prefix")
+	t.Fatal("the manager has no flag --service-role-prefix")
 	return ""
 }
 
@@ -208,7 +208,7 @@ func serviceRoles(t *testing.T, list []unstructured.Unstructured) map[string]*gr
 	return out
 }
 
-// bound returns the roles that somebody may bind, by their names.
+// bound returns the names of the roles that a role allows to bind.
 func bound(t *testing.T, list []unstructured.Unstructured) []string {
 	t.Helper()
 	names := map[string]bool{}
@@ -242,8 +242,8 @@ func permissions(rules []rbacv1.PolicyRule) map[string]bool {
 	return out
 }
 
-// TestManagerDoesNotHoldWhatItGrants: each service may do something that the manager may not, and nobody reviews tokens but
-// services.
+// TestManagerDoesNotHoldWhatItGrants checks that each service has a permission the manager lacks, and that only services
+// review tokens.
 func TestManagerDoesNotHoldWhatItGrants(t *testing.T) {
 	list := kustomized(t)
 	held := map[string]bool{}
@@ -253,7 +253,7 @@ func TestManagerDoesNotHoldWhatItGrants(t *testing.T) {
 		}
 	}
 	if len(held) == 0 {
-		t.Fatalf("nothing is bound to %s", managerAccount)
+		t.Fatalf("%s has no subject", managerAccount)
 	}
 	if held["authentication.k8s.io/tokenreviews:create"] {
 		t.Error("the manager may review tokens")
@@ -262,7 +262,7 @@ func TestManagerDoesNotHoldWhatItGrants(t *testing.T) {
 		granted := permissions(role.Rules)
 		maps.DeleteFunc(granted, func(permission string, _ bool) bool { return held[permission] })
 		if len(role.Rules) > 0 && len(granted) == 0 {
-			t.Errorf("the manager holds all of %s: it needs to hold none of it in order to bind it", name)
+			t.Errorf("the manager holds all of %s, which it need not hold in order to bind it", name)
 		}
 		if len(role.Subjects) > 0 {
 			t.Errorf("%s is bound for the whole cluster, to %v", name, role.Subjects)
@@ -270,9 +270,9 @@ func TestManagerDoesNotHoldWhatItGrants(t *testing.T) {
 	}
 }
 
-// TestNamespacedRights: with a list of namespaces the manager has in each of them the permissions that it would have
-// everywhere, and for the whole cluster those on its own webhook alone.
-func TestNamespacedRights(t *testing.T) {
+// TestNamespacedPermissions checks that, with a list of namespaces, the manager has in each of them the permissions it would
+// have everywhere, and for the whole cluster only those on its own webhook.
+func TestNamespacedPermissions(t *testing.T) {
 	everywhere := clusterRoles(t, kustomized(t))
 	list := objects(t, render(t, variants["namespaced"]...))
 	for name, role := range clusterRoles(t, list) {

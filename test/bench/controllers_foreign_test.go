@@ -12,8 +12,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// BenchmarkForeignSecrets compares the memory of a fresh manager without Secrets of others, with few that are as large as a
-// Secret may be, and with many small ones. One Pipeline is all else that it has.
+// BenchmarkForeignSecrets compares the memory of a fresh manager without foreign Secrets, with few of the maximum size,
+// and with many small ones. It has one Pipeline besides.
 func BenchmarkForeignSecrets(b *testing.B) {
 	f := newFleet(b)
 	f.namespace(b, "own")
@@ -26,7 +26,7 @@ func BenchmarkForeignSecrets(b *testing.B) {
 		name         string
 		count, bytes int
 	}{
-		// A little less than 1 MiB, which the API server takes as the whole of a Secret's data.
+		// A little less than 1 MiB, which the API server counts over all of a Secret's data.
 		{"90 foreign Secrets of 1 MB", 90, 1_000_000},
 		{"30000 foreign Secrets of 256 B", 30_000, 256},
 	} {
@@ -47,18 +47,18 @@ func BenchmarkForeignSecrets(b *testing.B) {
 			b.ReportMetric(heap/live, "live-heap-ratio")
 			b.ReportMetric(1, "target-ratio")
 		})
-		if err := f.Client.DeleteAllOf(b.Context(), &corev1.Secret{}, client.InNamespace(namespace)); err != nil { // not to weigh on what comes next
+		if err := f.Client.DeleteAllOf(b.Context(), &corev1.Secret{}, client.InNamespace(namespace)); err != nil { // not to affect what follows
 			b.Fatal(err)
 		}
 	}
 }
 
-// idleMemory returns what a fresh manager is resident in when it has nothing to do, and its live heap, in MiB.
+// idleMemory returns the resident memory of a fresh idle manager, and its live heap, in MiB.
 func (f *fleet) idleMemory(b *testing.B) (resident, live float64) {
 	b.Helper()
 	m := startManager(b, f.program, f.kubeconfig)
 	await(b, time.Minute, func() error {
-		if err := m.idle(b, 1); err != nil { // then all controllers have begun
+		if err := m.idle(b, 1); err != nil { // then all controllers have started
 			return err
 		}
 		return m.synced(b)

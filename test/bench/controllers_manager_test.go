@@ -24,7 +24,7 @@ import (
 	"github.com/itechsmart/operator/test/kube"
 )
 
-// managerProcess is cmd/manager as a program of its own, so that its memory is its own.
+// managerProcess is cmd/manager as a process of its own, with its own memory.
 type managerProcess struct {
 	cmd     *exec.Cmd
 	metrics string // address
@@ -42,7 +42,7 @@ func freeAddress(b *testing.B) string {
 	return listener.Addr().String()
 }
 
-// startManager returns when the caches are synced.
+// startManager returns once the caches are synced.
 func startManager(b *testing.B, program, kubeconfig string) *managerProcess {
 	b.Helper()
 	health := freeAddress(b)
@@ -99,7 +99,7 @@ func (m *managerProcess) memory(b *testing.B) float64 {
 	return 0
 }
 
-// profile leaves the heap's profile in .local, for go tool pprof.
+// profile writes the heap profile to .local, for go tool pprof.
 func (m *managerProcess) profile(b *testing.B) {
 	b.Helper()
 	if err := os.WriteFile(filepath.Join(kube.Root(), ".local", "manager.heap"), m.debug(b, "heap?gc=1"), 0o600); err != nil {
@@ -107,7 +107,7 @@ func (m *managerProcess) profile(b *testing.B) {
 	}
 }
 
-// debug returns an answer of the manager's pprof.
+// debug returns a response of the manager's pprof.
 func (m *managerProcess) debug(b *testing.B, what string) []byte {
 	b.Helper()
 	resp, err := http.Get("http://" + m.pprof + "/debug/pprof/" + what)
@@ -122,8 +122,8 @@ func (m *managerProcess) debug(b *testing.B, what string) []byte {
 	return data
 }
 
-// synced reports whether no controller waits for a cache any more: readiness speaks of those caches alone that are asked for
-// already.
+// synced returns an error while a controller waits for a cache: readiness covers only the caches that were requested so
+// far.
 func (m *managerProcess) synced(b *testing.B) error {
 	if bytes.Contains(m.debug(b, "goroutine?debug=2"), []byte("WaitForSync")) {
 		return errors.New("a controller waits for a cache")
@@ -131,16 +131,16 @@ func (m *managerProcess) synced(b *testing.B) error {
 	return nil
 }
 
-// load returns what the process has used of the processors, in seconds, and what of its heap is alive, in MiB.
+// load returns the CPU time the process has used, in seconds, and its live heap, in MiB.
 func (m *managerProcess) load(b *testing.B) (cpu, heap float64) {
 	b.Helper()
 	metrics := m.scrape(b)
 	cpu = metrics["process_cpu_seconds_total"].GetMetric()[0].GetCounter().GetValue()
-	// The collector's next goal is half more than what it found alive: the manager sets GOGC to 50.
+	// The collector's next goal is half more than the live heap: the manager sets GOGC to 50.
 	return cpu, metrics["go_memstats_next_gc_bytes"].GetMetric()[0].GetGauge().GetValue() / 1.5 / (1 << 20)
 }
 
-// scrape reads the manager's metrics in the form that has native histograms.
+// scrape reads the manager's metrics in the format with native histograms.
 func (m *managerProcess) scrape(b *testing.B) map[string]*dto.MetricFamily {
 	b.Helper()
 	req, err := http.NewRequest(http.MethodGet, "http://"+m.metrics+"/metrics", nil)
@@ -173,7 +173,7 @@ func families(b *testing.B, resp *http.Response) map[string]*dto.MetricFamily {
 	}
 }
 
-// idle reports whether the manager has made at least so many passes over Pipelines and has nothing to do.
+// idle returns an error until the manager has made this many passes over Pipelines and has nothing to do.
 func (m *managerProcess) idle(b *testing.B, passes float64) error {
 	metrics := m.scrape(b)
 	if made := sum(metrics["controller_runtime_reconcile_total"], "controller", "pipeline"); made < passes {
@@ -188,7 +188,7 @@ func (m *managerProcess) idle(b *testing.B, passes float64) error {
 	return nil
 }
 
-// await polls until check is nil.
+// await polls until check returns nil.
 func await(b *testing.B, timeout time.Duration, check func() error) {
 	b.Helper()
 	var err error

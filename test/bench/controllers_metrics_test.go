@@ -25,7 +25,7 @@ func label(metric *dto.Metric, name string) string {
 	return ""
 }
 
-// sum adds the counters and gauges of a family with one label.
+// sum adds up the counters and gauges of a family with one label.
 func sum(family *dto.MetricFamily, name, value string) float64 {
 	total := 0.0
 	for _, metric := range family.GetMetric() {
@@ -36,7 +36,7 @@ func sum(family *dto.MetricFamily, name, value string) float64 {
 	return total
 }
 
-// passes returns how long the passes of a controller took: their number, mean and quantile in milliseconds.
+// passes returns the number, mean and quantile in milliseconds of a controller's passes.
 func passes(b *testing.B, metrics map[string]*dto.MetricFamily, controller string, q float64) (count, mean, quantile float64) {
 	b.Helper()
 	for _, metric := range metrics["controller_runtime_reconcile_time_seconds"].GetMetric() {
@@ -50,7 +50,7 @@ func passes(b *testing.B, metrics map[string]*dto.MetricFamily, controller strin
 	return 0, 0, 0
 }
 
-// native returns the upper bound of a native histogram's bucket that holds the quantile.
+// native returns the upper bound of a native histogram's bucket that contains the quantile.
 func native(h *dto.Histogram, q float64) float64 {
 	rank := q * float64(h.GetSampleCount())
 	seen := float64(h.GetZeroCount())
@@ -74,7 +74,7 @@ func native(h *dto.Histogram, q float64) float64 {
 	return math.NaN()
 }
 
-// requests are how often the API server was asked, by "VERB resource[/subresource]".
+// requests counts requests to the API server, by "VERB resource[/subresource]".
 type requests map[string]float64
 
 func apiRequests(b *testing.B, server *kube.Server) requests {
@@ -115,7 +115,7 @@ func (r requests) since(before requests) requests {
 	return out
 }
 
-// written returns the requests that changed something and that only a manager makes; events aside.
+// written returns the requests that changed something and that only a manager sends; without events.
 func (r requests) written() (total, status float64) {
 	for key, value := range r {
 		verb, rest, _ := strings.Cut(key, " ")
@@ -131,7 +131,7 @@ func (r requests) written() (total, status float64) {
 	return total, status
 }
 
-// read returns the live reads of single objects of the kinds that controllers care for.
+// read returns the live reads of single objects of the controllers' kinds.
 func (r requests) read() float64 {
 	total := 0.0
 	for key, value := range r {

@@ -21,7 +21,7 @@ import (
 
 const (
 	// groupSize resources are one Platform and Pipelines: streamed of them with Kafka and ClickHouse, tested of them with
-	// tests, and the others that need no backend.
+	// tests, and the others without a backend.
 	groupSize, streamed, tested = 20, 2, 2
 	// groupsPerNamespace: a namespace is a tenant.
 	groupsPerNamespace = 5
@@ -37,7 +37,7 @@ func (f *fleet) namespace(b *testing.B, name string) {
 	}
 }
 
-// mixed returns the resources; the namespaces and the Secrets that they need exist when it returns.
+// mixed returns the resources, after creating the namespaces and the Secrets that they need.
 func (f *fleet) mixed(b *testing.B) []client.Object {
 	b.Helper()
 	bindings := map[string]backend.Binding{"kafka": servers.Kafka(b), "clickhouse": servers.ClickHouse(b)}
@@ -86,7 +86,7 @@ func externalPlatform(namespace, name string) *platformv1alpha1.Platform {
 	}
 }
 
-// generator needs no backend.
+// generator returns a Pipeline that needs no backend.
 func generator(namespace, name string) *dataflowv1alpha1.Pipeline {
 	return &dataflowv1alpha1.Pipeline{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
@@ -97,7 +97,7 @@ func generator(namespace, name string) *dataflowv1alpha1.Pipeline {
 	}
 }
 
-// stream creates a topic and a table.
+// stream returns a Pipeline that creates a topic and a table.
 func stream(namespace, name, platform string) *dataflowv1alpha1.Pipeline {
 	return &dataflowv1alpha1.Pipeline{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},

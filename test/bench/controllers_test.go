@@ -34,13 +34,13 @@ import (
 const (
 	resourcesUsual, resourcesFull = 1_000, 10_000
 	secretsUsual, secretsFull     = 3_000, 30_000
-	// fresh is how many Pipelines are made while a manager starts.
+	// fresh is how many Pipelines are created while a manager starts.
 	fresh = 50
-	// creators is how many clients make resources.
+	// creators is how many clients create resources.
 	creators = 8
 )
 
-// fleet is what BenchmarkControllers measures on.
+// fleet is the environment of BenchmarkControllers.
 type fleet struct {
 	*kube.Server
 	program, kubeconfig string
@@ -48,7 +48,8 @@ type fleet struct {
 	resources, secrets  int
 }
 
-// BenchmarkControllers is the table "Scale and cost": simulated pods, everything else real. Each row has its target.
+// BenchmarkControllers measures the table "Scale and cost": simulated Pods, everything else real. Each row has its
+// target.
 func BenchmarkControllers(b *testing.B) {
 	f := newFleet(b)
 	idle := startManager(b, f.program, f.kubeconfig)
@@ -98,7 +99,7 @@ func newFleet(b *testing.B) *fleet {
 	return f
 }
 
-// create makes the mixed resources and waits until all are Ready.
+// create creates the mixed resources and waits until all are Ready.
 func (f *fleet) create(b *testing.B, m *managerProcess) {
 	objects := f.mixed(b)
 	before, start := apiRequests(b, f.Server), time.Now()
@@ -110,7 +111,7 @@ func (f *fleet) create(b *testing.B, m *managerProcess) {
 	await(b, time.Minute, func() error { return m.idle(b, 0) })
 	asked := apiRequests(b, f.Server).since(before)
 	writes, _ := asked.written()
-	b.Logf("requests while %d resources were made: %v", len(objects), asked)
+	b.Logf("requests while %d resources were created: %v", len(objects), asked)
 	row(b, "writes per resource, mixed", writes/float64(len(objects)), "writes", 6)
 	metrics := m.scrape(b)
 	for _, controller := range []string{"pipeline", "platform"} {
@@ -123,7 +124,7 @@ func (f *fleet) create(b *testing.B, m *managerProcess) {
 	f.writesPerCreate(b)
 }
 
-// writesPerCreate: Secret, Service, NetworkPolicy, Deployment and one status.
+// writesPerCreate measures the writes of one create: Secret, Service, NetworkPolicy, Deployment and one status.
 func (f *fleet) writesPerCreate(b *testing.B) {
 	objects := make([]client.Object, 0, fresh)
 	for i := range fresh {
@@ -140,7 +141,7 @@ func (f *fleet) writesPerCreate(b *testing.B) {
 	row(b, "create to Ready p99, one at a time", f.ready.p99(objects).Seconds(), "s", 2)
 }
 
-// restart measures a pass over all that is as it should be, and gives the memory after it.
+// restart measures a pass over resources in their desired state, and returns the memory after it.
 func (f *fleet) restart(b *testing.B) float64 {
 	before := apiRequests(b, f.Server)
 	m := startManager(b, f.program, f.kubeconfig)
@@ -167,7 +168,7 @@ func (f *fleet) restart(b *testing.B) float64 {
 	return memory
 }
 
-// freshDuringRestart makes Pipelines while a manager starts: none waits behind those that are done.
+// freshDuringRestart creates Pipelines while a manager starts: none waits for those that are done.
 func (f *fleet) freshDuringRestart(b *testing.B) {
 	objects := make([]client.Object, 0, fresh)
 	for i := range fresh {
@@ -182,7 +183,7 @@ func (f *fleet) freshDuringRestart(b *testing.B) {
 
 // foreignSecrets compares the memory of fresh managers without and with Secrets that are not theirs.
 func (f *fleet) foreignSecrets(b *testing.B, without float64) {
-	b.Logf("making %d foreign Secrets", f.secrets)
+	b.Logf("creating %d foreign Secrets", f.secrets)
 	f.namespace(b, "foreign")
 	objects := make([]client.Object, 0, f.secrets)
 	for i := range f.secrets {
@@ -207,7 +208,7 @@ func target(f *fleet, usual, full float64) float64 {
 	return usual
 }
 
-// post creates the objects with a few clients at once.
+// post creates the objects with a few concurrent clients.
 func (f *fleet) post(b *testing.B, objects []client.Object) {
 	b.Helper()
 	var group sync.WaitGroup
@@ -232,7 +233,7 @@ func (f *fleet) post(b *testing.B, objects []client.Object) {
 	}
 }
 
-// readiness knows since when resources are Ready.
+// readiness records when resources became Ready.
 type readiness struct {
 	mu    sync.Mutex
 	begun map[string]time.Time
@@ -303,7 +304,7 @@ func (r *readiness) wait(b *testing.B, objects []client.Object, timeout time.Dur
 	}
 }
 
-// p99 returns the time from the request to Ready that 99 of 100 keep.
+// p99 returns the 99th percentile of the time from the request to Ready.
 func (r *readiness) p99(objects []client.Object) time.Duration {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -8,7 +8,7 @@ import (
 	"github.com/itechsmart/operator/workloads/dataflow/benchmarks"
 )
 
-// The data plane's figures; what each measures is told at the function that it calls.
+// The data plane's figures; each is described at the function that it calls.
 
 func BenchmarkEngineGenerateDrop(b *testing.B)      { benchmarks.EngineGenerateDrop(b) }
 func BenchmarkEngineFilter(b *testing.B)            { benchmarks.EngineFilter(b) }

@@ -23,7 +23,7 @@ import (
 	"github.com/itechsmart/operator/test/load"
 )
 
-// loadEnv makes this binary send what it reads from its standard input.
+// loadEnv makes this binary send the load that it reads from its standard input.
 const loadEnv = "ITECHSMART_BENCH_LOAD"
 
 func TestMain(m *testing.M) {
@@ -37,14 +37,14 @@ func TestMain(m *testing.M) {
 	os.Exit(0)
 }
 
-// Where a process runs: on any processor, or where a comparison keeps a server with its database, and the client.
+// Where a process runs: on any processor, or where a comparison pins a server with its database, and the client.
 const (
 	anywhere   = -1
 	serverCore = 0
 	clientCore = 1
 )
 
-// build gives the path of a program of this module, static as in its image.
+// build returns the path of a program of this module, static as in its image.
 func build(b *testing.B, pkg string) string {
 	b.Helper()
 	program := filepath.Join(b.TempDir(), filepath.Base(pkg))
@@ -57,7 +57,7 @@ func build(b *testing.B, pkg string) string {
 	return program
 }
 
-// pinned runs start so that the processes that it starts stay on a core.
+// pinned runs start such that the processes it starts stay on a core.
 func pinned(b *testing.B, core int, start func()) {
 	b.Helper()
 	if core == anywhere {
@@ -70,7 +70,7 @@ func pinned(b *testing.B, core int, start func()) {
 	done := make(chan struct{})
 	go func() { // start may end the goroutine
 		defer close(done)
-		runtime.LockOSThread() // for good: the thread, whose children inherit where it runs, ends with the goroutine
+		runtime.LockOSThread() // permanently: the thread, whose children inherit its core, ends with the goroutine
 		if out, err := exec.Command("taskset", "-cp", strconv.Itoa(core), strconv.Itoa(syscall.Gettid())).CombinedOutput(); err != nil {
 			b.Errorf("taskset: %v\n%s", err, out)
 			return
@@ -83,13 +83,13 @@ func pinned(b *testing.B, core int, start func()) {
 	}
 }
 
-// process is a server as a program of its own.
+// process is a server in a process of its own.
 type process struct {
 	cmd *exec.Cmd
 	dir string
 }
 
-// launch starts a program on a core. What it writes is in files of dir.
+// launch starts a program on a core. Its output is written to files in dir.
 func launch(b *testing.B, core int, dir, program string, args ...string) *process {
 	b.Helper()
 	p := &process{cmd: exec.Command(program, args...), dir: dir}
@@ -111,7 +111,7 @@ func launch(b *testing.B, core int, dir, program string, args ...string) *proces
 	return p
 }
 
-// kill ends the process as a crash would.
+// kill ends the process like a crash.
 func (p *process) kill() {
 	if p.cmd.ProcessState == nil {
 		_ = p.cmd.Process.Kill()
@@ -119,7 +119,7 @@ func (p *process) kill() {
 	}
 }
 
-// tail returns the end of what the process logged.
+// tail returns the end of the process's log.
 func (p *process) tail() string {
 	text, err := os.ReadFile(filepath.Join(p.dir, "err"))
 	if err != nil {
@@ -128,7 +128,7 @@ func (p *process) tail() string {
 	return string(text[max(0, len(text)-2000):])
 }
 
-// answers waits until a URL answers 200.
+// answers waits until a URL returns 200.
 func (p *process) answers(b *testing.B, url string) {
 	b.Helper()
 	var err error
@@ -146,7 +146,7 @@ func (p *process) answers(b *testing.B, url string) {
 	b.Fatalf("%s: %v\n%s", url, err, p.tail())
 }
 
-// call sends one request, and reads the answer, which must be 2xx, into out when that is not nil.
+// call sends one request, and reads the response, which must be 2xx, into out unless that is nil.
 func call(b *testing.B, header map[string]string, method, url string, body, out any) {
 	b.Helper()
 	if err := try(header, method, url, body, out); err != nil {
@@ -188,7 +188,7 @@ func try(header map[string]string, method, url string, body, out any) error {
 	return json.Unmarshal(text, out)
 }
 
-// send runs the load from a process of its own on a core. Errors are for the caller to judge.
+// send runs the load from a process of its own on a core. The caller judges errors.
 func send(b *testing.B, core int, spec load.Spec) load.Result {
 	b.Helper()
 	data, err := json.Marshal(spec)
@@ -216,7 +216,7 @@ func send(b *testing.B, core int, spec load.Spec) load.Result {
 	return result
 }
 
-// sound fails the benchmark when an answer was not as it should be.
+// sound fails the benchmark if a response was not as expected.
 func sound(b *testing.B, result load.Result) load.Result {
 	b.Helper()
 	if result.Errors > 0 {

@@ -20,7 +20,7 @@ import (
 	"github.com/itechsmart/operator/workloads/config"
 )
 
-// ourService is a product's service as a program of its own on a PostgreSQL.
+// ourService is a product's service in a process of its own, with a PostgreSQL.
 type ourService struct {
 	*process
 	settings         *config.Service
@@ -33,7 +33,7 @@ type ourService struct {
 	admin            string   // a token
 }
 
-// serviceSettings returns a service's, on schemas of its own.
+// serviceSettings returns a service's settings, with schemas of its own.
 func serviceSettings(b *testing.B, product, namespace string, database backend.Binding) *config.Service {
 	b.Helper()
 	schema := "bench_" + strings.ToLower(rand.Text())
@@ -61,7 +61,7 @@ func serviceSettings(b *testing.B, product, namespace string, database backend.B
 	}
 }
 
-// connect logs in to a database that keeps what it confirmed, as a superuser.
+// connect logs in as a superuser to a database with durable writes.
 func connect(b *testing.B, database backend.Binding) *pgx.Conn {
 	b.Helper()
 	c, err := pgx.Connect(b.Context(), (&url.URL{
@@ -80,7 +80,7 @@ func connect(b *testing.B, database backend.Binding) *pgx.Conn {
 	return c
 }
 
-// startService gives a running service whose administrator has logged in.
+// startService returns a running service whose administrator has logged in.
 func startService(b *testing.B, core int, pkg string, database backend.Binding, settings *config.Service, more ...string) *ourService {
 	b.Helper()
 	s := &ourService{
@@ -94,7 +94,7 @@ func startService(b *testing.B, core int, pkg string, database backend.Binding, 
 	return s
 }
 
-// run starts the program, again after a kill.
+// run starts the program, also again after a kill.
 func (s *ourService) run(b *testing.B) {
 	b.Helper()
 	args := append([]string{"-config", s.config, "-listen", s.address, "-metrics-listen", s.metrics, "-spill", s.spill}, s.more...)
@@ -134,7 +134,7 @@ func (s *ourService) login(b *testing.B, email, password string) string {
 	return token.AccessToken
 }
 
-// user registers one with a role, and gives its token.
+// user registers a user with a role, and returns a token.
 func (s *ourService) user(b *testing.B, role string) string {
 	b.Helper()
 	email, password := role+"@example.com", rand.Text()

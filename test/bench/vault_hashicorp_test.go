@@ -16,13 +16,13 @@ import (
 	"github.com/itechsmart/operator/test/load"
 )
 
-// hashicorp is HashiCorp Vault on raft, with versions (kv 2), a file of audit events, and a token of a policy.
+// hashicorp is HashiCorp Vault on raft, with versions (kv 2), a file of audit events, and a token with a policy.
 type hashicorp struct {
 	*process
 	address, token string
 }
 
-// buildHashiCorp gives the program's path; it is built when it is missing.
+// buildHashiCorp returns the program's path, after building it if it is missing.
 func buildHashiCorp(b *testing.B) string {
 	b.Helper()
 	program := filepath.Join(kube.Root(), ".local", "bin", "hashicorp-vault")
@@ -75,7 +75,7 @@ func (h *hashicorp) url(path string) string { return "http://" + h.address + "/v
 
 func (h *hashicorp) header() map[string]string { return map[string]string{"X-Vault-Token": h.token} }
 
-// configure switches on the audit file, which is written and not synced before an answer, as our spill is; and takes a
+// configure enables the audit file, which is written but not synced before a response, like our spill; and creates a
 // token that may do what the client does.
 func (h *hashicorp) configure(b *testing.B, audit string) {
 	b.Helper()

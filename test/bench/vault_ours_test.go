@@ -19,19 +19,19 @@ import (
 
 const (
 	valueBytes = 256
-	// secretCount secrets are there when a server is measured; they are made by filling connections.
+	// secretCount secrets exist when a server is measured; they are created over filling connections.
 	secretCount, filling = 10_000, 50
 	benchNamespace       = "bench"
 )
 
-// ourVault is workloads/vault on a PostgreSQL.
+// ourVault is workloads/vault with a PostgreSQL.
 type ourVault struct {
 	*ourService
 	// Tokens, of one login each.
 	editor, viewer string
 }
 
-// startOurs gives a running vault with an editor and a viewer.
+// startOurs returns a running vault with an editor and a viewer.
 func startOurs(b *testing.B, core int, database backend.Binding) *ourVault {
 	b.Helper()
 	settings := serviceSettings(b, "vault", benchNamespace, database)
@@ -59,7 +59,7 @@ func ourWrite(b *testing.B, name string) []byte {
 	return data
 }
 
-// fill makes the secrets.
+// fill creates the secrets.
 func (v *ourVault) fill(b *testing.B) {
 	b.Helper()
 	var requests []load.Request
@@ -78,7 +78,7 @@ func (v *ourVault) fill(b *testing.B) {
 	}
 }
 
-// reads and writes are of all the secrets.
+// reads and writes return requests for all the secrets.
 func (v *ourVault) reads() []load.Request {
 	var out []load.Request
 	for i := range secretCount {

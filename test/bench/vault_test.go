@@ -17,7 +17,8 @@ import (
 	"github.com/itechsmart/operator/workloads/config"
 )
 
-// mixed returns what users do: whom they are, what secrets there are, values, and one write in ten requests.
+// mixed returns a typical load: reading the caller's user, listing secrets, reading values, and one write in ten
+// requests.
 func (v *ourVault) mixed(b *testing.B) []load.Class {
 	b.Helper()
 	var lists []load.Request
@@ -34,13 +35,13 @@ func (v *ourVault) mixed(b *testing.B) []load.Class {
 	}
 }
 
-// BenchmarkVaultREST sends 1,000 requests a second to the service, whatever it answers, by 100 connections; client,
+// BenchmarkVaultREST sends 1,000 requests a second to the service, whatever its responses, over 100 connections; client,
 // service and PostgreSQL share the processors. Tokens are verified, every read and write is audited.
 func BenchmarkVaultREST(b *testing.B) {
 	v := startOurs(b, anywhere, servers.Postgres(b))
 	v.fill(b)
 	spec := load.Spec{Address: v.address, Connections: 100, Rate: 1000, Seconds: 5, Classes: v.mixed(b)}
-	send(b, anywhere, spec) // connections and plans are made
+	send(b, anywhere, spec) // opens connections and prepares plans
 	spec.Seconds = 30
 	result := send(b, anywhere, spec)
 	row(b, "REST at 1000 requests/s errors", float64(result.Errors), "errors", 0)
@@ -48,10 +49,10 @@ func BenchmarkVaultREST(b *testing.B) {
 	row(b, "REST at 1000 requests/s p99", result.All.P99, "ms", 50)
 }
 
-// BenchmarkVaultUsers opens 10,000 connections from another process, and then sends five requests by each, all at once.
+// BenchmarkVaultUsers opens 10,000 connections from another process, and then sends five requests over each, all at once.
 func BenchmarkVaultUsers(b *testing.B) {
 	const users, each = 10_000, 5
-	var files syscall.Rlimit // package os has raised it to the hard limit, in the client and the service as well
+	var files syscall.Rlimit // package os has raised it to the hard limit, also for the client and the service
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
 		b.Fatal(err)
 	}
@@ -65,10 +66,10 @@ func BenchmarkVaultUsers(b *testing.B) {
 	row(b, fmt.Sprintf("%d concurrent users errors", users), float64(result.Errors), "errors", 0)
 }
 
-// BenchmarkVaultBesideHashiCorp measures reads and durable writes of 10,000 secrets of 256 bytes over HTTP, by a token, by
-// 64 connections, each server alone on one processor and the client on the other. PostgreSQL is on our server's. Both keep
-// versions, and write an event for each request to a file before they answer, which they do not sync. The medians of a few
-// rounds are compared, in which the servers take turns.
+// BenchmarkVaultBesideHashiCorp measures reads and durable writes of 10,000 secrets of 256 bytes over HTTP, with a token,
+// over 64 connections, each server alone on one processor and the client on the other. PostgreSQL shares our server's.
+// Both keep versions, and write an event for each request to a file before they respond, without syncing it. The medians
+// of a few rounds are compared, in which the servers take turns.
 func BenchmarkVaultBesideHashiCorp(b *testing.B) {
 	const rounds, seconds = 5, 5
 	theirs := startHashiCorp(b, serverCore)
@@ -133,8 +134,8 @@ func BenchmarkVaultVersions(b *testing.B) {
 	}
 }
 
-// BenchmarkVaultColdStart is the time from the start of the service's process, killed before, to the first value that it
-// reads: the root key is derived again each time.
+// BenchmarkVaultColdStart measures the time from the start of the service's process, killed before, to the first value
+// read: the root key is derived each time.
 func BenchmarkVaultColdStart(b *testing.B) {
 	const starts = 9
 	v := startOurs(b, anywhere, servers.Postgres(b))

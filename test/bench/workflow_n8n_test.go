@@ -14,8 +14,8 @@ import (
 	"github.com/itechsmart/operator/test/kube"
 )
 
-// startN8N runs n8n as it comes; with the engine of expressions that it had before version 2, which costs less than an isolate for
-// each run; and with that, and the state written after each step.
+// startN8N runs n8n with its defaults; with the expression engine from before version 2, which costs less than an isolate
+// for each run; and with that, and the state written after each step.
 func startN8N(b *testing.B) ([]*runner, error) {
 	b.Helper()
 	root := filepath.Join(kube.Root(), ".local", "n8n")
@@ -30,12 +30,12 @@ func startN8N(b *testing.B) ([]*runner, error) {
 	}, nil
 }
 
-// durable begins the paths of workflows that are to write their state after each step.
+// durable starts the paths of workflows that write their state after each step.
 const durable = "/durable"
 
-// runN8N runs n8n on its own file of SQLite, which it syncs at each commit (a write-ahead log, synchronous FULL). It writes a run
-// when it begins and when it ends, and nothing in between unless a workflow asks for that. A step is a node "Edit Fields"; n8n gives
-// all items to a node at once, so its fan-out is a loop within one node.
+// runN8N runs n8n on its own SQLite file, which it syncs at each commit (a write-ahead log, synchronous FULL). It writes
+// a run when it starts and when it ends, and nothing in between unless a workflow requests that. A step is a node "Edit
+// Fields"; n8n passes all items to a node at once, so its fan-out is a loop within one node.
 func runN8N(b *testing.B, root, engine string) (address string) {
 	b.Helper()
 	address = freeAddress(b)
@@ -44,7 +44,7 @@ func runN8N(b *testing.B, root, engine string) (address string) {
 	command := []string{
 		"PATH=" + bin + ":" + os.Getenv("PATH"), "N8N_USER_FOLDER=" + dir, "N8N_LISTEN_ADDRESS=127.0.0.1", "N8N_PORT=" + portOf(address),
 		"N8N_RUNNERS_BROKER_PORT=" + portOf(freeAddress(b)), "N8N_EXPRESSION_ENGINE=" + engine,
-		// Nothing is told to n8n's makers, or asked of them.
+		// No telemetry, and no requests to n8n's servers.
 		"N8N_DIAGNOSTICS_ENABLED=false", "N8N_VERSION_NOTIFICATIONS_ENABLED=false", "N8N_TEMPLATES_ENABLED=false",
 		filepath.Join(bin, "node"), filepath.Join(root, "node_modules", "n8n", "bin", "n8n"),
 	}
@@ -75,7 +75,7 @@ func runN8N(b *testing.B, root, engine string) (address string) {
 	return address
 }
 
-// n8nWorkflow returns a webhook, the steps, and the last one's output as the answer.
+// n8nWorkflow returns a webhook, the steps, and the last one's output as the response.
 func n8nWorkflow(id string, j job) map[string]any {
 	nodes := []map[string]any{n8nNode("start", "webhook", 2.1, map[string]any{
 		"httpMethod": "POST", "path": strings.TrimPrefix(j.path, "/"), "responseMode": "lastNode",

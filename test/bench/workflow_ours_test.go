@@ -22,9 +22,9 @@ import (
 	workerconfig "github.com/itechsmart/operator/workloads/workflow/worker/config"
 )
 
-// startOurWorkflow runs Workflow's service and a worker on an API server, a PostgreSQL that syncs each commit, and a RabbitMQ with
-// a quorum queue. A webhook waits for the result; its token is verified, and its start is audited. A step is a transform; each is
-// begun and ended durably.
+// startOurWorkflow runs Workflow's service and a worker on an API server, a PostgreSQL that syncs each commit, and a
+// RabbitMQ with a quorum queue. A webhook waits for the result; its token is verified, and its start is audited. A step
+// is a transform; its start and end are durable.
 func startOurWorkflow(b *testing.B) *runner {
 	b.Helper()
 	scheme := runtime.NewScheme()
@@ -57,14 +57,14 @@ func startOurWorkflow(b *testing.B) *runner {
 	editor := bearer(s.user(b, "editor"))
 	for i, j := range jobs {
 		name := fmt.Sprintf("job%d", i)
-		await(b, time.Minute, func() error { // the API server has just been given the kinds
+		await(b, time.Minute, func() error { // the API server has just got the kinds
 			return try(editor, http.MethodPut, s.url("/api/v1/workflows/"+name), map[string]any{"spec": ourDefinition(j)}, nil)
 		})
 	}
 	return &runner{name: "ours", address: s.address, prefix: "/api/v1/webhooks", header: editor}
 }
 
-// ourDefinition keeps its runs for longer than the benchmark takes: each system leaves them be.
+// ourDefinition keeps its runs for longer than the benchmark takes, because no system deletes runs meanwhile.
 func ourDefinition(j job) json.RawMessage {
 	steps := []string{`{"name":"s0","type":"transform","with":{"value":0},"forEach":{"items":"${{ inputs.list }}","parallelism":10}}`}
 	if j.steps > 0 {

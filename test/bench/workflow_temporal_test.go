@@ -12,8 +12,8 @@ import (
 	"github.com/itechsmart/operator/test/kube"
 )
 
-// startTemporal runs Temporal's dev server as it comes, and without the bound that a run is looked at 20 times a second: the dev
-// server has one shard, and this is a bound of a shard's.
+// startTemporal runs Temporal's dev server with its defaults, and without the limit that a run is processed 20 times a
+// second: the dev server has one shard, and this is a limit per shard.
 func startTemporal(b *testing.B) ([]*runner, error) {
 	b.Helper()
 	server := filepath.Join(kube.Root(), ".local", "bin", "temporal-server")
@@ -32,8 +32,8 @@ func startTemporal(b *testing.B) ([]*runner, error) {
 	}, nil
 }
 
-// runTemporal runs a dev server on a file of SQLite, which it syncs at each commit (a rollback journal, synchronous FULL), and in
-// another process a worker of the Go SDK. A step is an activity; each is scheduled, begun and ended durably.
+// runTemporal runs a dev server on an SQLite file, which it syncs at each commit (a rollback journal, synchronous FULL),
+// and in another process a worker of the Go SDK. A step is an activity; its scheduling, start and end are durable.
 func runTemporal(b *testing.B, name, server, worker string, settings ...string) *runner {
 	b.Helper()
 	address, dir := freeAddress(b), diskDir(b, name)

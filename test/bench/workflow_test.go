@@ -19,23 +19,23 @@ import (
 	"github.com/itechsmart/operator/test/load"
 )
 
-// runner is a system that runs a workflow when an HTTP request asks for it, and answers with the result.
+// runner is a system that runs a workflow for an HTTP request, and responds with the result.
 type runner struct {
 	name, address, prefix string
-	header                map[string]string // nil: none but the type of the body
+	header                map[string]string // nil: only the type of the body
 }
 
-// peers start what Workflow is set beside. One that cannot be installed tells why.
+// peers start the systems that Workflow is compared with. One that cannot be installed returns why.
 var peers = []func(*testing.B) ([]*runner, error){startTemporal, startN8N}
 
 const (
-	// fanOutItems are worked on ten at a time.
+	// fanOutItems are processed ten at a time.
 	fanOutItems = 100
 	// atOnce is how many clients wait for a result when runs are counted.
 	atOnce = 32
 )
 
-// job is what all systems do: steps that do nothing but give a number.
+// job is the work of all systems: steps that only return a number.
 type job struct {
 	name, path string
 	steps      int // of a chain; 0 is the fan-out
@@ -70,7 +70,7 @@ func (r *runner) spec(b *testing.B, j job, connections int) load.Spec {
 	}}}}}
 }
 
-// works waits until a job gives what it is to give: a number, or a list of them.
+// works waits until a job returns the expected result: a number, or a list of them.
 func (r *runner) works(b *testing.B, j job) {
 	b.Helper()
 	await(b, time.Minute, func() error {
@@ -96,10 +96,10 @@ func (r *runner) works(b *testing.B, j job) {
 	})
 }
 
-// BenchmarkWorkflowBesidePeers has all systems do the same work in one run: a request starts a workflow and is answered with its
-// result. Each keeps its state on this disk as it does when nobody tells it otherwise. All of them, and the client, which is a
-// process of its own, share the processors; the systems take turns, and the medians of a few rounds are compared. A ratio is how
-// many times as fast ours is.
+// BenchmarkWorkflowBesidePeers compares all systems at the same work in one run: a request starts a workflow and the
+// response is its result. Each stores its state on this disk as it does by default. All of them, and the client, which is
+// a process of its own, share the processors; the systems take turns, and the medians of a few rounds are compared. A
+// ratio is how many times faster ours is.
 func BenchmarkWorkflowBesidePeers(b *testing.B) {
 	const rounds, seconds = 3, 5
 	runners := []*runner{startOurWorkflow(b)}
@@ -115,7 +115,7 @@ func BenchmarkWorkflowBesidePeers(b *testing.B) {
 			r.works(b, j)
 		}
 	}
-	// turns gives the median of what each system gave.
+	// turns returns the median of the figures of each system.
 	turns := func(of func(*runner) float64) []float64 {
 		took := make([][]float64, len(runners))
 		for range rounds {
@@ -154,7 +154,7 @@ func BenchmarkWorkflowBesidePeers(b *testing.B) {
 	}
 }
 
-// install runs a script of hack/tools unless a file is there that it makes last.
+// install runs a script of hack/tools unless the last file that it creates exists.
 func install(b *testing.B, script, last string) error {
 	b.Helper()
 	if _, err := os.Stat(last); err == nil {
@@ -169,7 +169,8 @@ func install(b *testing.B, script, last string) error {
 
 func portOf(address string) string { return address[strings.LastIndexByte(address, ':')+1:] }
 
-// diskDir returns a directory beside those of the test servers: the system's temporary files may be in memory, where a sync is for free.
+// diskDir returns a directory next to those of the test servers: the system's temporary files may be in memory, where a
+// sync is free.
 func diskDir(b *testing.B, name string) string {
 	b.Helper()
 	base := filepath.Join(kube.Root(), ".local", "test")

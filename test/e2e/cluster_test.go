@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package e2e proves the operator's promises on the local cluster that `make up` has started.
+// Package e2e tests the operator on the local cluster that `make up` has started.
 package e2e
 
 import (
@@ -40,7 +40,7 @@ import (
 const (
 	// namespace is the quickstart's: its Platform serves the tests too.
 	namespace = "quickstart"
-	// patience is how long anything may take; what it took is printed.
+	// patience limits everything; the time taken is printed.
 	patience = 3 * time.Minute
 	often    = 500 * time.Millisecond
 )
@@ -50,7 +50,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// cluster is the local cluster, seen from its node.
+// cluster is the local cluster, as seen from its node.
 type cluster struct {
 	*WithT
 	t      *testing.T
@@ -71,7 +71,7 @@ func connect(t *testing.T) *cluster {
 	return &cluster{WithT: g, t: t, ctx: t.Context(), client: c}
 }
 
-// kubeconfig of the cluster under test: the environment's, or that of make up.
+// kubeconfig returns the path for the cluster under test: the environment's, or that of make up.
 func kubeconfig() string {
 	return cmp.Or(os.Getenv("KUBECONFIG"), filepath.Join(root(), ".local", "kubeconfig"))
 }
@@ -81,7 +81,7 @@ func root() string {
 	return filepath.Join(filepath.Dir(file), "..", "..")
 }
 
-// binding reads how to reach a backend of the quickstart's Platform.
+// binding returns the binding of a backend of the quickstart's Platform.
 func (c *cluster) binding(name string) backend.Binding {
 	c.t.Helper()
 	var secret corev1.Secret
@@ -93,7 +93,7 @@ func (c *cluster) binding(name string) backend.Binding {
 	return b
 }
 
-// rows runs a query that gives numbers in one line.
+// rows runs a query that returns numbers in one line.
 func (c *cluster) rows(sql string) ([]int64, error) {
 	return query(c.ctx, c.binding("clickhouse"), sql)
 }
@@ -107,7 +107,7 @@ func query(ctx context.Context, b backend.Binding, sql string) ([]int64, error) 
 	}
 	request.Header.Set("X-ClickHouse-User", b.Username)
 	request.Header.Set("X-ClickHouse-Key", b.Password)
-	transport := &http.Transport{DisableKeepAlives: true} // no proxy of the environment applies
+	transport := &http.Transport{DisableKeepAlives: true} // the environment's proxy does not apply
 	response, err := (&http.Client{Timeout: 20 * time.Second, Transport: transport}).Do(request)
 	if err != nil {
 		return nil, err
@@ -131,7 +131,7 @@ func query(ctx context.Context, b backend.Binding, sql string) ([]int64, error) 
 	return out, nil
 }
 
-// count returns a query for one number; it waits for a server that is restarting.
+// count runs a query for one number; it waits for a server that is restarting.
 func (c *cluster) count(sql string) int64 {
 	c.t.Helper()
 	var out []int64
@@ -151,7 +151,7 @@ func (c *cluster) pipeline(name string) *dataflowv1alpha1.Pipeline {
 	return &p
 }
 
-// create makes a Pipeline; one that an earlier run left is removed first.
+// create creates a Pipeline, after removing one of an earlier run.
 func (c *cluster) create(p *dataflowv1alpha1.Pipeline) {
 	c.t.Helper()
 	c.remove(p.Name)
@@ -165,7 +165,7 @@ func (c *cluster) remove(name string) {
 	c.Expect(client.IgnoreNotFound(c.client.Delete(c.ctx, p))).To(Succeed())
 	c.Eventually(func() bool {
 		return apierrors.IsNotFound(c.client.Get(c.ctx, client.ObjectKeyFromObject(p), p))
-	}, patience, often).Should(BeTrue(), "Pipeline %s is not gone", name)
+	}, patience, often).Should(BeTrue(), "Pipeline %s still exists", name)
 }
 
 func (c *cluster) edit(name string, change func(*dataflowv1alpha1.PipelineSpec)) {
@@ -192,7 +192,7 @@ func (c *cluster) ready(name string, phase dataflowv1alpha1.Phase) {
 	c.t.Logf("Pipeline %s is %s after %.1f s", name, phase, time.Since(start).Seconds())
 }
 
-// restarts counts how often the containers of Pods were restarted, and reports whether all of them are Ready.
+// restarts returns the number of container restarts of Pods, and whether all of them are Ready.
 func (c *cluster) restarts(in string, labels map[string]string) (int32, bool) {
 	c.t.Helper()
 	var pods corev1.PodList
@@ -208,8 +208,8 @@ func (c *cluster) restarts(in string, labels map[string]string) (int32, bool) {
 	return sum, ready
 }
 
-// kill sends SIGKILL to the processes of the Pods with the given labels, as a crash would. They are found by their Pod's
-// UID in /proc, so nothing else is touched.
+// kill sends SIGKILL to the processes of the Pods with the given labels, like a crash. They are found by their Pod's UID
+// in /proc, so nothing else is affected.
 func (c *cluster) kill(in string, labels map[string]string) {
 	c.t.Helper()
 	var pods corev1.PodList
@@ -255,7 +255,7 @@ func killPod(uid string) int {
 	return killed
 }
 
-// localcluster runs the command that governs the node's components.
+// localcluster runs the command that controls the node's components.
 func (c *cluster) localcluster(args ...string) {
 	c.t.Helper()
 	c.Expect(localcluster(c.ctx, args...)).To(Succeed())

@@ -14,10 +14,10 @@ import (
 	dataflowv1alpha1 "github.com/itechsmart/operator/api/dataflow/v1alpha1"
 )
 
-// duplicatesPerFault bounds what at-least-once may write twice when a part is killed: what was in flight.
+// duplicatesPerFault limits what at-least-once may write twice when a part is killed: what was in flight.
 const duplicatesPerFault = 200_000
 
-// TestKills sends SIGKILL to each part in turn while records stream. Nothing may be lost.
+// TestKills sends SIGKILL to each part in turn while records stream. No record may be lost.
 func TestKills(t *testing.T) {
 	c := connect(t)
 	c.stream("kills", 3000, common.DeletionDelete)
@@ -35,7 +35,7 @@ func TestKills(t *testing.T) {
 		start := time.Now()
 		c.crash(victim.namespace, victim.labels)
 		c.flowing("kills")
-		if victim.name == "manager" { // only a manager that is back can roll an edit out
+		if victim.name == "manager" { // only a restarted manager can roll out an edit
 			c.edit("kills", func(s *dataflowv1alpha1.PipelineSpec) { s.Batching.Count = 4000 })
 		}
 		c.ready("kills", dataflowv1alpha1.PhaseRunning)
@@ -47,7 +47,7 @@ func TestKills(t *testing.T) {
 	c.remove("kills")
 }
 
-// TestAPIServerDown: the control plane is not on the data path.
+// TestAPIServerDown checks that the control plane is not on the data path.
 func TestAPIServerDown(t *testing.T) {
 	c := connect(t)
 	c.stream("headless", 1000, common.DeletionDelete)

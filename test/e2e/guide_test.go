@@ -15,16 +15,16 @@ import (
 	. "github.com/onsi/gomega"
 )
 
-// console is a block of commands and what they print, in a page.
+// console matches a block of commands and their output, in a page.
 var console = regexp.MustCompile("(?ms)^```console\n(.*?)^```")
 
-// guideStep is one command of a page, and what it prints; "…" stands for anything.
+// guideStep is one command of a page, and its output; "…" matches anything.
 type guideStep struct {
 	line            int
 	command, prints string
 }
 
-// steps reads the commands of a page: a line begins with "$ ", and goes on in those that begin with "> ".
+// steps returns the commands of a page: a line starts with "$ ", and continues in those that start with "> ".
 func steps(t *testing.T, page string) []guideStep {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(root(), page))
@@ -50,8 +50,8 @@ func steps(t *testing.T, page string) []guideStep {
 	return out
 }
 
-// script makes one program of the steps: each is announced on the standard output, and what stays in the background is
-// waited for until its port answers.
+// script turns the steps into one program: each is announced on the standard output, and after a background process it
+// waits until its port accepts connections.
 func script(steps []guideStep) string {
 	var b strings.Builder
 	b.WriteString("set -euo pipefail; exec 2>&1; trap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n")
@@ -64,7 +64,7 @@ func script(steps []guideStep) string {
 	return b.String()
 }
 
-// TestGuide does what the guides tell, word by word, and compares what is printed.
+// TestGuide runs the guides' commands exactly as written, and compares the output.
 func TestGuide(t *testing.T) {
 	for _, name := range []string{"first-secret.md", "first-workflow.md"} {
 		t.Run(name, func(t *testing.T) { guide(t, filepath.Join("docs", name)) })
@@ -95,7 +95,7 @@ func guide(t *testing.T, page string) {
 		}
 		want := strings.ReplaceAll(regexp.QuoteMeta(strings.ReplaceAll(strings.TrimSpace(s.prints), "ada@example.com", email)), "…", ".*")
 		if want != "" && !regexp.MustCompile("(?s)^"+want+"$").MatchString(strings.TrimSpace(got)) {
-			t.Errorf("%s:%d prints\n%swhere the page says\n%s", page, s.line, got, s.prints)
+			t.Errorf("%s:%d printed\n%swant\n%s", page, s.line, got, s.prints)
 		}
 	}
 	if err != nil {

@@ -36,7 +36,8 @@ func TestQuickstart(t *testing.T) {
 	}, patience, often).Should(Equal(want))
 }
 
-// sums reads rows, sum of delay, sum of distance, distinct ids and sum of ids from the source file; a record's id is its row.
+// sums returns rows, sum of delay, sum of distance, distinct ids and sum of ids of the source file; a record's id is its
+// row.
 func sums(t *testing.T, path string) []int64 {
 	t.Helper()
 	g := NewWithT(t)
@@ -64,7 +65,7 @@ func sums(t *testing.T, path string) []int64 {
 	}
 }
 
-// stream makes a generator into a topic and a Pipeline from there into a table, both named after the test.
+// stream creates a Pipeline from a generator into a topic and one from there into a table, both named after the test.
 func (c *cluster) stream(name string, rate int, policy common.DeletionPolicy) {
 	c.t.Helper()
 	c.remove(name + "-gen")
@@ -89,7 +90,7 @@ func (c *cluster) stream(name string, rate int, policy common.DeletionPolicy) {
 	c.ready(name+"-gen", dataflowv1alpha1.PhaseRunning)
 }
 
-// flowing waits until more rows arrive than there are now, and tells how long that took.
+// flowing waits until more rows arrive, and logs how long that took.
 func (c *cluster) flowing(table string) {
 	c.t.Helper()
 	before := c.count("SELECT count() FROM e2e." + table)
@@ -98,7 +99,8 @@ func (c *cluster) flowing(table string) {
 	c.t.Logf("rows arrive again after %.1f s", time.Since(start).Seconds())
 }
 
-// complete stops the generator and checks that every sequence number from 0 to the last has arrived, then gives the number of duplicates.
+// complete stops the generator and checks that every sequence number from 0 to the last has arrived, then returns the
+// number of duplicates.
 func (c *cluster) complete(name string) int64 {
 	c.t.Helper()
 	c.edit(name+"-gen", func(s *dataflowv1alpha1.PipelineSpec) { s.Paused = true })
@@ -140,7 +142,7 @@ func TestLifecycle(t *testing.T) {
 	c.ready("life", dataflowv1alpha1.PhaseRunning)
 	c.Expect(c.pipeline("life").Status.Replicas).To(Equal(int32(2)))
 	c.flowing("life")
-	c.Expect(c.complete("life")).To(BeNumerically("<=", 100_000), "an edit drains: duplicates are bounded by what was in flight")
+	c.Expect(c.complete("life")).To(BeNumerically("<=", 100_000), "an edit drains: duplicates are limited to what was in flight")
 
 	c.remove("life-gen")
 	c.remove("life")
@@ -160,7 +162,7 @@ func TestRetain(t *testing.T) {
 	c.drop("kept")
 }
 
-// noOrphans waits until nothing that the operator made for a Pipeline is left.
+// noOrphans waits until nothing that the operator created for a Pipeline is left.
 func (c *cluster) noOrphans(name string) {
 	c.t.Helper()
 	for _, list := range []client.ObjectList{

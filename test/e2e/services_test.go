@@ -28,7 +28,7 @@ type resource interface {
 	common.ConditionedObject
 }
 
-// named returns what the quickstart's resources are found by.
+// named returns the metadata by which the quickstart's resources are found.
 func named(name string) metav1.ObjectMeta {
 	return metav1.ObjectMeta{Namespace: namespace, Name: name}
 }
@@ -66,7 +66,7 @@ func (c *cluster) platformReady() {
 	}
 }
 
-// services returns the quickstart's, by product: its Vault, and its Workflow if there is one.
+// services returns the quickstart's services, by product: its Vault, and its Workflow if there is one.
 func (c *cluster) services() map[string]resource {
 	c.t.Helper()
 	out := map[string]resource{vaultv1alpha1.Product: theVault()}
@@ -111,8 +111,8 @@ func (c *cluster) changePlatform(edit func(*platformv1alpha1.PlatformSpec)) {
 	change(c, thePlatform(), func(p *platformv1alpha1.Platform) *platformv1alpha1.PlatformSpec { return &p.Spec }, edit)
 }
 
-// changeServices edits the Platform, and waits until every service runs with what the edit changes for it; at the end of
-// the test it waits until every service runs as before.
+// changeServices edits the Platform, and waits until every service runs with the changed configuration; at the end of the
+// test it waits until every service runs as before.
 func (c *cluster) changeServices(edit func(*platformv1alpha1.PlatformSpec), has func(*config.Service) bool) {
 	c.t.Helper()
 	c.platformReady()
@@ -141,7 +141,7 @@ func (c *cluster) serves(product string, has func(*config.Service) bool) {
 			return
 		}
 		g.Expect(err).NotTo(HaveOccurred())
-		g.Expect(has(s)).To(BeTrue(), "%s is not configured so", d.Name)
+		g.Expect(has(s)).To(BeTrue(), "%s does not have the configuration", d.Name)
 		replicas := ptr.Deref(d.Spec.Replicas, 1)
 		g.Expect(d.Status.ObservedGeneration).To(Equal(d.Generation))
 		g.Expect([]int32{d.Status.Replicas, d.Status.UpdatedReplicas, d.Status.AvailableReplicas}).To(HaveEach(replicas), d.Name)
@@ -155,7 +155,7 @@ func (c *cluster) configuration(product string) *config.Service {
 	return s
 }
 
-// deployment reads a product's Deployment, and the configuration that its Pods mount.
+// deployment returns a product's Deployment, and the configuration that its Pods mount.
 func (c *cluster) deployment(product string) (*appsv1.Deployment, *config.Service, error) {
 	d := &appsv1.Deployment{ObjectMeta: named(common.ServiceName("main", product))}
 	if err := c.client.Get(c.ctx, client.ObjectKeyFromObject(d), d); err != nil {
@@ -177,7 +177,7 @@ func (c *cluster) deployment(product string) (*appsv1.Deployment, *config.Servic
 	return d, &config.Service{}, nil
 }
 
-// unlimited lets one user send as much as the test wants.
+// unlimited removes the rate limit for the test.
 func (c *cluster) unlimited() {
 	c.t.Helper()
 	c.changeServices(
@@ -185,7 +185,7 @@ func (c *cluster) unlimited() {
 		func(s *config.Service) bool { return s.RateLimit.RequestsPerMinute < 0 })
 }
 
-// runsWorkflow gives the Platform RabbitMQ and a WorkflowService, and takes back at the end of the test what was not there.
+// runsWorkflow gives the Platform RabbitMQ and a WorkflowService, and removes at the end of the test what it added.
 func (c *cluster) runsWorkflow() {
 	c.t.Helper()
 	start := time.Now()
@@ -203,7 +203,7 @@ func (c *cluster) runsWorkflow() {
 			c.Expect(client.IgnoreNotFound(c.client.Delete(c.ctx, theWorkflow()))).To(Succeed())
 			c.Eventually(func() bool {
 				return apierrors.IsNotFound(c.client.Get(c.ctx, client.ObjectKeyFromObject(s), theWorkflow()))
-			}, patience, often).Should(BeTrue(), "the WorkflowService is not gone")
+			}, patience, often).Should(BeTrue(), "the WorkflowService still exists")
 		})
 	}
 	c.working(theWorkflow())

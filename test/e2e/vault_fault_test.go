@@ -49,7 +49,7 @@ func TestRollingUpdate(t *testing.T) {
 	var sent, failed atomic.Int64
 	var inFlight, sender sync.WaitGroup
 	sender.Go(func() {
-		// 500 a second, whether answers come or not; what is late is sent at once.
+		// 500 a second, without waiting for responses; late requests are sent at once.
 		for due := time.Now(); ; due = due.Add(2 * time.Millisecond) {
 			select {
 			case <-stop:
@@ -76,17 +76,17 @@ func TestRollingUpdate(t *testing.T) {
 	inFlight.Wait()
 	t.Logf("%d requests in %.1f s while four Pods were replaced, %d failed", sent.Load(), took.Seconds(), failed.Load())
 	c.Expect(failed.Load()).To(BeZero())
-	c.Expect(float64(sent.Load())/took.Seconds()).To(BeNumerically(">", 490), "the load was not what it should be")
+	c.Expect(float64(sent.Load())/took.Seconds()).To(BeNumerically(">", 490), "the load was too low")
 }
 
-// acknowledged remembers which value each version was acknowledged with.
+// acknowledged records the value that each version was acknowledged with.
 type acknowledged struct {
 	mu       sync.Mutex
 	versions map[string]map[int64]string
 	attempts int64
 }
 
-// write makes one version after another of a path until ctx ends, and remembers what was acknowledged.
+// write adds one version after another to a path until ctx ends, and records those acknowledged.
 func (a *acknowledged) write(ctx context.Context, v vault.Client, path string) {
 	for n := 0; ctx.Err() == nil; n++ {
 		value := fmt.Sprintf("%s number %d", path, n)
@@ -98,7 +98,7 @@ func (a *acknowledged) write(ctx context.Context, v vault.Client, path string) {
 		}
 		a.mu.Unlock()
 		if err != nil {
-			select { // it restarts
+			select { // it is restarting
 			case <-ctx.Done():
 			case <-time.After(100 * time.Millisecond):
 			}
@@ -116,7 +116,7 @@ func (a *acknowledged) count() int {
 	return n
 }
 
-// TestVaultKills sends SIGKILL to Vault and to its database while versions are written. Every acknowledged one opens.
+// TestVaultKills sends SIGKILL to Vault and to its database while versions are written. Every acknowledged one must open.
 func TestVaultKills(t *testing.T) {
 	c := connect(t)
 	c.unlimited()
@@ -162,7 +162,7 @@ func TestVaultKills(t *testing.T) {
 			c.Expect(string(read.Value[vault.FieldText])).To(Equal(want), "%s@%d", path, version)
 			opened++
 		}
-		// What was not acknowledged is there whole, or not at all.
+		// A version that was not acknowledged is complete, or missing.
 		s, err := v.Secret(c.ctx, path)
 		c.Expect(err).NotTo(HaveOccurred())
 		for version := range s.Version {
@@ -175,7 +175,7 @@ func TestVaultKills(t *testing.T) {
 	c.platformReady()
 }
 
-// withoutAPIServer returns what Vault still does then: a value is written, and read.
+// withoutAPIServer checks what Vault still does then: a value is written, and read.
 func (c *cluster) withoutAPIServer(v vault.Client, path string, n int) int64 {
 	c.t.Helper()
 	want := fmt.Sprint("value ", n)
@@ -187,7 +187,7 @@ func (c *cluster) withoutAPIServer(v vault.Client, path string, n int) int64 {
 	return s.Version
 }
 
-// noted waits until the resource of a path tells of a version.
+// noted waits until the resource of a path reports a version.
 func (c *cluster) noted(path string, version int64) {
 	c.t.Helper()
 	c.Eventually(func(g Gomega) {

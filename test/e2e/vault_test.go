@@ -36,7 +36,7 @@ import (
 
 var vaultPods = map[string]string{"app.kubernetes.io/name": "vault", "app.kubernetes.io/instance": "main"}
 
-// service gives a Service's address: the node reaches Services by address, not by name.
+// service returns a Service's address: the node reaches Services by address, not by name.
 func (c *cluster) service(name string, port int) string {
 	c.t.Helper()
 	var s corev1.Service
@@ -44,7 +44,7 @@ func (c *cluster) service(name string, port int) string {
 	return fmt.Sprintf("%s:%d", s.Spec.ClusterIP, port)
 }
 
-// vaultURL returns where the quickstart's Vault answers.
+// vaultURL returns the URL of the quickstart's Vault.
 func (c *cluster) vaultURL() string { c.t.Helper(); return "http://" + c.service("main-vault", 8080) }
 
 // administrator logs in as the Platform's first user.
@@ -67,7 +67,7 @@ func (c *cluster) administrator() string {
 	return token.AccessToken
 }
 
-// vault returns the quickstart's Vault as its administrator sees it.
+// vault returns a client of the quickstart's Vault with the administrator's token.
 func (c *cluster) vault() vault.Client {
 	c.t.Helper()
 	token := c.administrator()
@@ -80,7 +80,7 @@ func text(value string) vault.Write {
 	return vault.Write{Type: vault.TypeText, Value: vault.Value{vault.FieldText: []byte(value)}}
 }
 
-// seal lets vaultctl encrypt a value, and reads the resource that it prints.
+// seal encrypts a value with vaultctl, and returns the resource that it prints.
 func (c *cluster) seal(name, value string) *vaultv1alpha1.Secret {
 	c.t.Helper()
 	command := exec.CommandContext(c.ctx, "go", "run", "./workloads/vault/vaultctl", "seal", name, "-n", namespace, "--server", c.vaultURL())
@@ -109,7 +109,7 @@ func (c *cluster) stored(name string, version int64) {
 	}, patience, often).Should(Succeed())
 }
 
-// forget removes a Secret resource that an earlier run left.
+// forget removes a Secret resource of an earlier run.
 func (c *cluster) forget(name string) {
 	c.t.Helper()
 	s := &vaultv1alpha1.Secret{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: namespace}}
@@ -139,8 +139,8 @@ func (c *cluster) postgres() *pgx.Conn {
 	return connection
 }
 
-// TestSealedSecretRotates: what was committed sealed becomes a core Secret that a Pipeline logs in with; another password
-// reaches the running worker, and no record is lost meanwhile.
+// TestSealedSecretRotates: a sealed value becomes a core Secret that a Pipeline logs in with; another password reaches
+// the running worker, and no record is lost meanwhile.
 func TestSealedSecretRotates(t *testing.T) {
 	c := connect(t)
 	const name = "rotated"
@@ -190,7 +190,7 @@ func TestSealedSecretRotates(t *testing.T) {
 	worker := map[string]string{common.LabelComponent: "pipeline-worker", "app.kubernetes.io/instance": name}
 	before := c.podNames(worker)
 
-	// Another password: from now on the first one opens no connection.
+	// Another password: the first one now opens no connection.
 	sealed = c.seal(name, second)
 	var live vaultv1alpha1.Secret
 	c.Expect(c.client.Get(c.ctx, client.ObjectKey{Namespace: namespace, Name: name}, &live)).To(Succeed())
@@ -235,8 +235,8 @@ func (c *cluster) podNames(labels map[string]string) []string {
 	return names
 }
 
-// TestCanaryIsNowhere writes a value, provokes errors with it, and looks for it wherever it must not be.
-func TestCanaryIsNowhere(t *testing.T) {
+// TestPlaintextDoesNotLeak writes a value, provokes errors with it, and searches for it wherever it must not be.
+func TestPlaintextDoesNotLeak(t *testing.T) {
 	c := connect(t)
 	c.platformReady()
 	canary, path := "canary-"+rand.Text(), "e2e/"+strings.ToLower(rand.Text())
@@ -260,7 +260,7 @@ func TestCanaryIsNowhere(t *testing.T) {
 	for place, content := range places {
 		c.Expect(holds(content, canary)).To(BeFalse(), "the canary is in the %s", place)
 	}
-	// The files of etcd and of all volumes, PostgreSQL's log included: what a dump of either would hold.
+	// The files of etcd and of all volumes, PostgreSQL's log included: what a dump of either would contain.
 	disk := filepath.Join(root(), ".local", "cluster")
 	for _, folder := range []string{"etcd", "volumes"} {
 		c.Eventually(func() bool { return onDisk(t, filepath.Join(disk, folder), path) }, patience, often).Should(BeTrue(), "the search finds what is in %s", folder)
@@ -269,7 +269,7 @@ func TestCanaryIsNowhere(t *testing.T) {
 	c.Expect(v.Delete(c.ctx, path, true)).To(Succeed())
 }
 
-// provoke sends a canary where it does not belong, and gives all that is answered.
+// provoke sends a canary where it does not belong, and returns all responses.
 func (c *cluster) provoke(canary, path string) []byte {
 	c.t.Helper()
 	token, base := c.administrator(), c.vaultURL()+"/api/v1"
@@ -301,7 +301,7 @@ func (c *cluster) provoke(canary, path string) []byte {
 	return all.Bytes()
 }
 
-// holds looks for a value as it is, and for its base64 wherever in a longer text it begins.
+// holds searches for a value in plain text, and for its base64 at any offset in a longer text.
 func holds(content []byte, value string) bool {
 	for shift := range 3 {
 		encoded := base64.StdEncoding.EncodeToString([]byte(strings.Repeat("x", shift) + value))
@@ -313,7 +313,7 @@ func holds(content []byte, value string) bool {
 	return bytes.Contains(content, []byte(value))
 }
 
-// onDisk looks into every file of a folder; what vanishes meanwhile is passed over.
+// onDisk searches every file of a folder; files that vanish meanwhile are skipped.
 func onDisk(t *testing.T, folder, value string) bool {
 	t.Helper()
 	found := false

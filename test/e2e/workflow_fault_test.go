@@ -15,7 +15,7 @@ import (
 	. "github.com/onsi/gomega"
 )
 
-// accepted are the runs that the service has taken.
+// accepted holds the runs that the service has accepted.
 type accepted struct {
 	mu   sync.Mutex
 	runs []string
@@ -27,7 +27,7 @@ func (a *accepted) count() int {
 	return len(a.runs)
 }
 
-// start starts one run after another until ctx ends, each until it is accepted: the key makes it count once.
+// start starts one run after another until ctx ends, each until it is accepted: the idempotency key makes it count once.
 func (a *accepted) start(ctx context.Context, f *flows, starter int) {
 	for n := 0; ctx.Err() == nil; {
 		id := f.accepts(ctx, fmt.Sprintf("%d-%d-%d", f.began.UnixNano(), starter, n))
@@ -44,7 +44,7 @@ func (a *accepted) start(ctx context.Context, f *flows, starter int) {
 	}
 }
 
-// accepts asks once for a run; empty when it was not taken.
+// accepts requests a run once; it returns an empty id if it was not accepted.
 func (f *flows) accepts(ctx context.Context, key string) string {
 	limited, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
@@ -67,8 +67,8 @@ func (f *flows) accepts(ctx context.Context, key string) string {
 	return answer.Data.ID
 }
 
-// TestWorkflowKills sends SIGKILL to each part of Workflow in turn while runs are started. Every accepted run ends well, and has its
-// effects once.
+// TestWorkflowKills sends SIGKILL to each part of Workflow in turn while runs are started. Every accepted run must
+// succeed, with its effects exactly once.
 func TestWorkflowKills(t *testing.T) {
 	f := connect(t).workflows()
 	f.sql("DROP TABLE IF EXISTS e2e_kills", "CREATE TABLE e2e_kills (run text, step int, PRIMARY KEY (run, step))")

@@ -20,7 +20,7 @@ import (
 	workflowv1alpha1 "github.com/itechsmart/operator/api/workflow/v1alpha1"
 )
 
-// rerun repeats a run from step 7: what comes before it is not executed again. Each step writes a line to a table.
+// rerun repeats a run from step 7: earlier steps are not executed again. Each step writes a line to a table.
 func rerun(f *flows) {
 	f.sql("DROP TABLE IF EXISTS e2e_effects", "CREATE TABLE e2e_effects (run text, step int)")
 	f.after(func(c *cluster) { c.sql("DROP TABLE e2e_effects") })
@@ -100,7 +100,7 @@ outputs: {all: "${{ steps.call.output }}"}`)
 	f.Expect(fmt.Sprint(r.Outputs["all"])).To(And(ContainSubstring("e2e_flow"), ContainSubstring("double:6")))
 }
 
-// after cleans up when the test's own context has ended.
+// after cleans up once the test's own context has ended.
 func (c *cluster) after(do func(*cluster)) {
 	late := *c
 	late.ctx = context.Background()
@@ -114,7 +114,7 @@ func (c *cluster) kubectlApply(text string) {
 	c.kubectl("apply", "-f", file)
 }
 
-// resources starts a run by a WorkflowRun, and reads the columns that kubectl prints.
+// resources starts a run by a WorkflowRun, and checks the columns that kubectl prints.
 func resources(f *flows) {
 	f.define("e2e-columns", `inputs: [{name: number, type: integer}]
 triggers: [{name: hand, type: Manual}, {name: night, type: Scheduled, scheduled: {cron: "0 3 * * *"}}]
@@ -149,7 +149,7 @@ history: {successful: 2}`)
 	f.Expect(string(f.kubectl("-n", namespace, "get", "workflowruns"))).To(MatchRegexp(`NAME +WORKFLOW +PHASE +STEP +DURATION +AGE\n(.*\n)*e2e-columns-2 +e2e-columns +Succeeded +[0-9.]+s`))
 }
 
-// refusals: the API server takes no graph that could never run, and says what is wrong with it.
+// refusals checks that the API server refuses a graph that could never run, with the reason.
 func refusals(f *flows) {
 	for path, steps := range map[string]string{
 		"spec.steps[1].needs[0]": `[{name: a, type: transform, with: {value: 1}}, {name: b, needs: [nobody], type: transform, with: {value: 1}}]`,

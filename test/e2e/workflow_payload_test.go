@@ -21,7 +21,8 @@ import (
 	"github.com/itechsmart/operator/workloads/config"
 )
 
-// TestPayloads: what is too large for a row goes to a bucket of the Platform's object storage, and comes from there whole.
+// TestPayloads checks that a value that is too large for a row is stored in a bucket of the Platform's object storage,
+// and read back unchanged.
 func TestPayloads(t *testing.T) {
 	f := connect(t).workflows()
 	binding := servers.Bucket(t, servers.StartMinIO(t).Binding)
@@ -29,11 +30,11 @@ func TestPayloads(t *testing.T) {
 	f.Expect(err).NotTo(HaveOccurred())
 	defer bucket.Close() //nolint:errcheck // the test ends
 
-	told := binding
-	told.URI = ""
-	told.Host, told.Port, err = net.SplitHostPort(f.forwarded(binding.Address()))
+	external := binding
+	external.URI = ""
+	external.Host, external.Port, err = net.SplitHostPort(f.forwarded(binding.Address()))
 	f.Expect(err).NotTo(HaveOccurred())
-	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "e2e-objects", Namespace: namespace}, StringData: told.Data()}
+	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "e2e-objects", Namespace: namespace}, StringData: external.Data()}
 	_ = f.client.Delete(f.ctx, secret.DeepCopy()) // an earlier run may have left it
 	f.Expect(f.client.Create(f.ctx, secret)).To(Succeed())
 	f.after(func(c *cluster) { _ = c.client.Delete(c.ctx, secret) })
@@ -97,7 +98,7 @@ func (c *cluster) forwarded(address string) string {
 	return listener.Addr().String()
 }
 
-// pipe copies both ways until one side ends.
+// pipe copies in both directions until one side ends.
 func pipe(from net.Conn, address string) {
 	defer from.Close() //nolint:errcheck // the copy has ended
 	to, err := net.Dial("tcp", address)

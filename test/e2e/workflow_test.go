@@ -31,11 +31,12 @@ import (
 	"github.com/itechsmart/operator/internal/backend/rabbitmq"
 )
 
-// flows is the quickstart's Workflow service as an administrator calls it.
+// flows calls the quickstart's Workflow service as an administrator.
 type flows struct {
 	*cluster
 	address, token string
-	// began tells the runs of this test from those of an earlier one on the same cluster, and makes its keys its own.
+	// began distinguishes the runs of this test from those of an earlier one on the same cluster, and makes its keys
+	// unique.
 	began time.Time
 }
 
@@ -47,7 +48,7 @@ func (c *cluster) workflows() *flows {
 	return &flows{cluster: c, address: "http://" + c.service("main-workflow", 8080) + "/api/v1", token: c.administrator(), began: time.Now()}
 }
 
-// call sends a request, and reads the data of its answer.
+// call sends a request, and reads the data of its response.
 func (f *flows) call(method, path string, body, data any, headers ...string) (status int) {
 	f.t.Helper()
 	var reader io.Reader
@@ -79,7 +80,7 @@ func (f *flows) call(method, path string, body, data any, headers ...string) (st
 	return response.StatusCode
 }
 
-// run is what the service tells of a run.
+// run is a run as returned by the service.
 type run struct {
 	ID         string
 	Phase      string
@@ -140,7 +141,7 @@ func (f *flows) ended(id, phase string) run {
 	return r
 }
 
-// of lists the runs of a workflow that this test has begun, the newest first.
+// of lists the runs of a workflow that this test has started, the newest first.
 func (f *flows) of(workflow string) []run {
 	f.t.Helper()
 	var page struct{ Items []run }
@@ -150,7 +151,7 @@ func (f *flows) of(workflow string) []run {
 
 const one = "\nsteps: [{name: a, type: transform, with: {value: 1}}]\n"
 
-// TestWorkflows does on the cluster what the brief of Workflow shows.
+// TestWorkflows runs the examples of Workflow's documentation on the cluster.
 func TestWorkflows(t *testing.T) {
 	f := connect(t).workflows()
 	for name, test := range map[string]func(*flows){
@@ -191,7 +192,7 @@ func triggers(f *flows) {
 	f.Expect([]string{r.Trigger.Type, r.Trigger.Name}).To(Equal([]string{"Scheduled", "minute"}))
 }
 
-// webhook calls with a right signature, a wrong one, and the right one again.
+// webhook calls with a valid signature, an invalid one, and the valid one again.
 func webhook(f *flows) {
 	const key = "e2e-key-of-the-webhook"
 	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "e2e-webhook", Namespace: namespace}, StringData: map[string]string{"hmac": key}}
@@ -221,7 +222,7 @@ outputs: {said: "${{ steps.a.output }}"}`)
 	}, patience, often).Should(Succeed())
 }
 
-// messages starts a run for each message of a RabbitMQ queue that the filter lets through, once.
+// messages starts one run for each message of a RabbitMQ queue that matches the filter.
 func messages(f *flows) {
 	b := f.binding("rabbitmq")
 	admin, err := rabbitmq.New(b)
@@ -245,7 +246,7 @@ triggers:
 		f.Expect(channel.PublishWithContext(f.ctx, "", "e2e-orders", true, false, amqp.Publishing{Body: []byte(text), ContentType: "application/json"})).To(Succeed())
 	}
 	f.Eventually(func() int { return len(f.of("e2e-rabbitmq")) }, patience, often).Should(Equal(2))
-	f.Eventually(func() int64 { return f.ready("e2e-rabbitmq").Status.Triggers[0].Rejected }, patience, often).Should(BeNumerically(">=", 1), "the text that is no JSON")
+	f.Eventually(func() int64 { return f.ready("e2e-rabbitmq").Status.Triggers[0].Rejected }, patience, often).Should(BeNumerically(">=", 1), "the text that is not JSON")
 	f.Expect(f.of("e2e-rabbitmq")).To(HaveLen(2))
 }
 
@@ -267,7 +268,7 @@ triggers: [{name: bus, type: Event, event: {source: kafka, connectionRef: {name:
 	f.remove("e2e-records")
 }
 
-// changes starts a run when a Deployment of the namespace comes.
+// changes starts a run when a Job of the namespace is added.
 func changes(f *flows) {
 	f.define("e2e-kubernetes", `triggers:
 - {name: done, type: Event, event: {source: kubernetes, name: Job, filter: 'trigger.body.type == "Added" && trigger.body.object.metadata.name.startsWith("wf-")'}}`+one)
@@ -280,7 +281,7 @@ outputs: {said: "${{ steps.job.output.logs }}", code: "${{ steps.job.output.exit
 	f.Eventually(func() int { return len(f.of("e2e-kubernetes")) }, patience, often).Should(Equal(1))
 }
 
-// postgresImage returns one of the cluster's with a shell.
+// postgresImage returns an image of the cluster that has a shell.
 func (c *cluster) postgresImage() string {
 	c.t.Helper()
 	var pod corev1.Pod
@@ -320,7 +321,7 @@ func fanOut(f *flows) {
 	f.t.Logf("10 x 10 items in %s", r.FinishedAt.Sub(r.StartedAt))
 }
 
-// approval waits for a decision by REST.
+// approval waits for a decision over REST.
 func approval(f *flows) {
 	f.define("e2e-approval", `triggers: [{name: hand, type: Manual}]
 steps: [{name: ask, type: approval, with: {approvers: [admin], message: "Ship?"}}, {name: ship, needs: [ask], type: transform, with: {value: "${{ steps.ask.output.by }}"}}]

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package fault lets the manager die at every write that it makes, and shows
-// that a fresh one brings all to the same end.
+// Package fault crashes the manager at every write, and checks that a fresh one reaches the same end state.
 package fault
 
 import (
@@ -26,16 +25,16 @@ import (
 )
 
 const (
-	// timeout is how long a manager may take to bring a cell to its end.
+	// timeout limits the time a manager takes to finish a cell.
 	timeout  = 30 * time.Second
 	interval = 50 * time.Millisecond
-	// quiet is how long a manager writes nothing before act begins.
+	// quiet is how long a manager writes nothing before act starts.
 	quiet = 500 * time.Millisecond
-	// cellsAtOnce: a cell mostly waits.
+	// cellsAtOnce is the number of concurrent cells, which mostly wait.
 	cellsAtOnce = 6
 )
 
-// world is what all cells share.
+// world is shared by all cells.
 var world struct {
 	*kube.Server
 	scheme *runtime.Scheme
@@ -44,7 +43,7 @@ var world struct {
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	ctrl.SetLogger(logr.Discard()) // dying managers complain
+	ctrl.SetLogger(logr.Discard()) // dying managers log errors
 	os.Exit(run(m))
 }
 
@@ -72,13 +71,13 @@ func run(m *testing.M) int {
 	return m.Run()
 }
 
-// scenario is one thing that happens to the resources of a namespace.
+// scenario is one change to the resources of a namespace.
 type scenario struct {
-	// settle brings the namespace, with a running manager, to where act begins.
+	// settle brings the namespace, with a running manager, to the state in which act starts.
 	settle func(*cell)
-	// act is what the manager that dies reacts to.
+	// act is the change that the crashing manager reacts to.
 	act func(*cell)
-	// done is nil when the manager has nothing more to do.
+	// done returns nil when the manager has nothing more to do.
 	done func(*cell) error
 }
 
@@ -87,14 +86,14 @@ type cell struct {
 	t         *testing.T
 	ctx       context.Context
 	namespace string
-	// prefix begins the name of every topic and table.
+	// prefix starts the name of every topic and table.
 	prefix string
 }
 
 func newCell(t *testing.T) *cell {
 	t.Helper()
 	namespace := world.Namespace(t, "fault")
-	// The namespace's random end makes the prefix unlike anything else in the objects.
+	// The namespace's random suffix makes the prefix unlike anything else in the objects.
 	return &cell{t: t, ctx: t.Context(), namespace: namespace, prefix: "zq" + strings.TrimPrefix(namespace, "fault-")}
 }
 
@@ -110,10 +109,10 @@ func (c *cell) manager(crash *kube.Crash) (stop func()) {
 	}.Run(c.t)
 }
 
-// await waits for check to be nil.
+// await waits until check returns nil.
 func (c *cell) await(check func(*cell) error) { c.t.Helper(); c.until(kube.NewCrash(), check) }
 
-// until waits for check to be nil, or for the crash.
+// until waits until check returns nil, or for the crash.
 func (c *cell) until(crash *kube.Crash, check func(*cell) error) (dead bool) {
 	c.t.Helper()
 	var err error
@@ -131,8 +130,8 @@ func (c *cell) until(crash *kube.Crash, check func(*cell) error) (dead bool) {
 	return false
 }
 
-// play runs the scenario with a manager that dies at a write, and a fresh one after it. It returns the end state, the
-// writes of the first manager, and whether it died.
+// play runs the scenario with a manager that crashes at a write, and a fresh one after it. It returns the end state, the
+// writes of the first manager, and whether it crashed.
 func (s scenario) play(t *testing.T, at string, when kube.When) (state map[string]string, writes []string, died bool) {
 	t.Helper()
 	c := newCell(t)
@@ -141,7 +140,7 @@ func (s scenario) play(t *testing.T, at string, when kube.When) (state map[strin
 	s.settle(c)
 	c.await(func(*cell) error {
 		if !crash.Quiet(quiet) {
-			return errors.New("the manager goes on writing")
+			return errors.New("the manager does not stop writing")
 		}
 		return nil
 	})

@@ -101,7 +101,7 @@ func TestPipelineIsDeleted(t *testing.T) {
 	}
 }
 
-// deleted checks what the policy promises.
+// deleted checks that the deletion policy was followed.
 func (c *cell) deleted(policy common.DeletionPolicy) error {
 	have := c.backends()
 	for _, name := range []string{"topic " + c.prefix + "-foreign", "table " + c.prefix + "_foreign"} {
@@ -125,7 +125,7 @@ func (c *cell) create(obj client.Object) {
 	}
 }
 
-// edit reads the object again, and patches what change does to it.
+// edit reads the object again, and patches it with change.
 func (c *cell) edit(obj client.Object, change func()) {
 	c.t.Helper()
 	obj.SetNamespace(c.namespace)
@@ -140,7 +140,7 @@ func (c *cell) edit(obj client.Object, change func()) {
 	}
 }
 
-// bindings are the Secrets of backends that run elsewhere.
+// bindings creates the Secrets of external backends.
 func (c *cell) bindings() {
 	c.t.Helper()
 	for name, b := range map[string]backend.Binding{"kafka": servers.Kafka(c.t), "clickhouse": servers.ClickHouse(c.t), "redis": servers.Redis(c.t)} {
@@ -162,7 +162,7 @@ func newPlatform() *platformv1alpha1.Platform {
 	}
 }
 
-// platform is Ready when it returns.
+// platform creates a Platform and waits until it is Ready.
 func (c *cell) platform() {
 	c.t.Helper()
 	c.bindings()
@@ -170,7 +170,7 @@ func (c *cell) platform() {
 	c.await((*cell).platformReady)
 }
 
-// foreign makes a topic and a table that no Pipeline created.
+// foreign creates a topic and a table outside of any Pipeline.
 func (c *cell) foreign() {
 	c.t.Helper()
 	broker, err := kafka.New(servers.Kafka(c.t))
@@ -194,7 +194,7 @@ func (c *cell) foreign() {
 	}
 }
 
-// pipeline reads and writes objects of its own and foreign ones, and has tests and a dead letter.
+// pipeline returns a Pipeline that reads and writes objects of its own and foreign ones, and has tests and a dead letter.
 func (c *cell) pipeline(policy common.DeletionPolicy) *dataflowv1alpha1.Pipeline {
 	return &dataflowv1alpha1.Pipeline{
 		ObjectMeta: metav1.ObjectMeta{Name: "flow", Namespace: c.namespace},
@@ -218,7 +218,7 @@ func raw(format string, args ...any) *apiextensionsv1.JSON {
 	return &apiextensionsv1.JSON{Raw: fmt.Appendf(nil, format, args...)}
 }
 
-// running makes a Pipeline and returns when it is Ready.
+// running creates a Pipeline and waits until it is Ready.
 func (c *cell) running(policy common.DeletionPolicy) {
 	c.t.Helper()
 	c.platform()

@@ -14,7 +14,7 @@ import (
 	"github.com/itechsmart/operator/test/kube"
 )
 
-// state returns all that is in the namespace and in the backends, without what differs from cell to cell.
+// state returns everything in the namespace and in the backends, without what differs between cells.
 func (c *cell) state() map[string]string {
 	c.t.Helper()
 	out, err := kube.State(c.ctx, world.Client, c.namespace, c.prefix, "PREFIX")
@@ -27,7 +27,7 @@ func (c *cell) state() map[string]string {
 	return out
 }
 
-// backends returns the cell's topics and tables as they are.
+// backends returns the cell's topics and tables.
 func (c *cell) backends() map[string]string {
 	c.t.Helper()
 	out := map[string]string{}

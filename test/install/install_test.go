@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package install applies config/default to an API server that holds nothing yet, as `kubectl apply -k` does, and runs the
-// manager with the permissions that its ServiceAccount has there.
+// Package install applies config/default to an empty API server, as `kubectl apply -k` does, and runs the manager with
+// the permissions of its ServiceAccount.
 package install
 
 import (
@@ -32,10 +32,10 @@ import (
 	"github.com/itechsmart/operator/test/kube"
 )
 
-// managerUser is who the manager is to the API server.
+// managerUser is the manager's user name at the API server.
 const managerUser = "system:serviceaccount:itechsmart-system:itechsmart"
 
-// shared is the API server, and what is installed on it.
+// shared holds the API server, and what is installed on it.
 var shared struct {
 	scheme    *runtime.Scheme
 	config    *rest.Config
@@ -131,7 +131,7 @@ func established(ctx context.Context) error {
 	}
 }
 
-// TestEveryKindIsServed: a manager would wait forever for the kinds that nobody installed.
+// TestEveryKindIsServed: a manager would wait forever for kinds that are not installed.
 func TestEveryKindIsServed(t *testing.T) {
 	ours := map[string]bool{}
 	for gvk := range shared.scheme.AllKnownTypes() {
@@ -159,7 +159,7 @@ func TestEveryKindIsServed(t *testing.T) {
 	}
 	for _, obj := range shared.installed {
 		if obj.GetKind() == "CustomResourceDefinition" && !ours[obj.GetName()] {
-			t.Errorf("%s is installed, and no controller knows it", obj.GetName())
+			t.Errorf("%s is installed, but has no controller", obj.GetName())
 		}
 	}
 }

@@ -28,7 +28,7 @@ import (
 	"github.com/itechsmart/operator/controllers"
 )
 
-// forbidden is the log of the managers: it keeps what the API server refused them.
+// forbidden is the log of the managers: it collects what the API server refused them.
 var forbidden = &refusals{}
 
 type refusals struct {
@@ -59,7 +59,7 @@ func (r *refusals) Error(err error, text string, values ...any) {
 	r.add(fmt.Sprint(text, " ", err, values))
 }
 
-// registered records the paths that a manager answers at.
+// registered records the paths that a manager serves.
 type registered struct {
 	webhook.Server
 	paths []string
@@ -70,7 +70,7 @@ func (r *registered) Register(path string, hook http.Handler) {
 	r.Server.Register(path, hook)
 }
 
-// TestWebhooksAreServed: the manager serves the paths in the ValidatingWebhookConfiguration, and no others.
+// TestWebhooksAreServed checks that the API server calls the paths that a manager serves, and no other.
 func TestWebhooksAreServed(t *testing.T) {
 	g := NewWithT(t)
 	hooks := controllers.NewWebhooks(controllers.WebhookOptions{Name: "itechsmart-webhook", Namespace: "itechsmart-system", Hosts: []string{"127.0.0.1"}, Port: 9443})
@@ -105,8 +105,8 @@ func managerOptions() ctrl.Options {
 	}
 }
 
-// TestManagerWorks: a manager with the permissions of its ServiceAccount, on a cluster with no kind but ours, takes up a
-// Platform and a service of each product.
+// TestManagerWorks checks that a manager with the permissions of its ServiceAccount, on a cluster with no kind but ours,
+// reconciles a Platform and a service of each product.
 func TestManagerWorks(t *testing.T) {
 	g := NewWithT(t)
 	mgr, err := ctrl.NewManager(asManager(), managerOptions())

@@ -21,7 +21,7 @@ import (
 	"github.com/itechsmart/operator/controllers"
 )
 
-// permission is one thing that a rule allows.
+// permission is a single permission of a rule.
 type permission struct {
 	group, resource, name, verb string
 }
@@ -50,7 +50,7 @@ func permissions(rules []rbacv1.PolicyRule) []permission {
 	return out
 }
 
-// installedAs returns what is installed of a kind.
+// installedAs returns the installed objects of a kind.
 func installedAs[T any](t *testing.T, kind string) []T {
 	t.Helper()
 	var out []T
@@ -88,7 +88,7 @@ func granted(t *testing.T) []permission {
 	return out
 }
 
-// may asks the API server about the manager.
+// may asks the API server whether the manager has a permission.
 func may(t *testing.T, p permission) bool {
 	t.Helper()
 	resource, subresource, _ := strings.Cut(p.resource, "/")
@@ -112,8 +112,8 @@ func TestManagerMayWhatItsRolesSay(t *testing.T) {
 	}
 }
 
-// TestManagerMayNoMore: what only services do, nobody gave the manager; nor may it raise its own permissions.
-func TestManagerMayNoMore(t *testing.T) {
+// TestManagerHasNoExtraPermissions checks that the manager has no permission that only services need, and may not escalate its own.
+func TestManagerHasNoExtraPermissions(t *testing.T) {
 	refused := []permission{
 		{"authentication.k8s.io", "tokenreviews", "", "create"},
 		{rbacv1.GroupName, "clusterroles", "", "bind"},
@@ -145,7 +145,7 @@ func TestManagerMayNoMore(t *testing.T) {
 	}
 }
 
-// asManager returns the manager's configuration.
+// asManager returns a configuration that impersonates the manager.
 func asManager() *rest.Config {
 	cfg := rest.CopyConfig(shared.config)
 	cfg.Impersonate = rest.ImpersonationConfig{
@@ -163,7 +163,7 @@ func namespace(t *testing.T) string {
 	return ns.Name
 }
 
-// TestManagerBinds: the manager grants each service its role by its name, without holding what the role allows.
+// TestManagerBinds checks that the manager can bind each service's role by name, without its permissions.
 func TestManagerBinds(t *testing.T) {
 	manager, err := client.New(asManager(), client.Options{Scheme: shared.scheme})
 	if err != nil {

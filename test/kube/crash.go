@@ -22,44 +22,44 @@ import (
 // ErrDead is returned by every call after the crash.
 var ErrDead = errors.New("this manager has crashed")
 
-// When tells on which side of a write a manager dies.
+// When is the side of a write on which a manager crashes.
 type When string
 
 const (
-	// After means that the API server has the write, the manager never hears of it.
+	// After means that the API server has the write, but the manager gets no response.
 	After When = "after"
-	// Before means that the write does not reach the API server; whatever the manager did since the write before it is done.
+	// Before means that the write does not reach the API server; everything since the previous write is done.
 	Before When = "before"
 )
 
-// Crash makes a manager die at a chosen write. The zero value counts writes and lets all pass.
+// Crash makes a manager crash at a chosen write. The zero value counts writes and lets all pass.
 type Crash struct {
 	mu     sync.Mutex
 	armed  bool
 	at     string
 	when   When
 	seen   map[string]int
-	known  map[string]string // what the server answered to the last apply of each object
+	known  map[string]string // the server's response to the last apply of each object
 	writes []string
 	last   time.Time // of the last write, armed or not
 	dead   chan struct{}
 	kill   context.CancelFunc
 }
 
-// NewCrash makes a Crash that is not armed.
+// NewCrash returns a Crash that is not armed.
 func NewCrash() *Crash {
 	return &Crash{dead: make(chan struct{}), known: map[string]string{}, seen: map[string]int{}}
 }
 
-// Arm notes writes from here on, and lets the manager die at one of them, named as Writes does; at "" never.
+// Arm records writes from here on, and crashes the manager at one of them, named as by Writes; at "" never.
 func (c *Crash) Arm(at string, when When) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.armed, c.at, c.when, c.writes, c.seen = true, at, when, nil, map[string]int{}
 }
 
-// Writes returns what changed something at the API server since Arm, in order, as "verb Kind[/subresource] #n", where n counts from 1 the
-// writes of the same words; the last may not have reached it.
+// Writes returns the writes since Arm that changed something at the API server, in order, as "verb Kind[/subresource]
+// #n", where n counts equal texts from 1; the last may not have reached it.
 func (c *Crash) Writes() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -73,17 +73,17 @@ func (c *Crash) Quiet(d time.Duration) bool {
 	return time.Since(c.last) >= d
 }
 
-// Dead is closed when the manager has died.
+// Dead is closed when the manager has crashed.
 func (c *Crash) Dead() <-chan struct{} { return c.dead }
 
-// OnDeath is called at the crash: it ends the manager's context.
+// OnDeath sets what is called at the crash: it ends the manager's context.
 func (c *Crash) OnDeath(kill context.CancelFunc) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.kill = kill
 }
 
-// gone reports whether the manager has died.
+// gone reports whether the manager has crashed.
 func (c *Crash) gone() bool {
 	select {
 	case <-c.dead:
@@ -93,10 +93,10 @@ func (c *Crash) gone() bool {
 	}
 }
 
-// write does one write, or dies at it. do reports whether it changed anything.
+// write does one write, or crashes at it. do reports whether it changed anything.
 func (c *Crash) write(what string, do func() (bool, error)) error {
 	c.mu.Lock()
-	defer c.mu.Unlock() // one write at a time: their order is what a crash can cut
+	defer c.mu.Unlock() // one write at a time: a crash can cut between any two
 	if c.gone() {
 		return ErrDead
 	}
@@ -108,7 +108,7 @@ func (c *Crash) write(what string, do func() (bool, error)) error {
 	}
 	changed, err := do()
 	if err != nil || !changed || !c.armed {
-		return err // a stale cache makes a manager try what is already done: that is no write
+		return err // a stale cache makes a manager repeat what is done: that does not count
 	}
 	c.seen[what]++
 	c.writes = append(c.writes, named)
@@ -118,12 +118,12 @@ func (c *Crash) write(what string, do func() (bool, error)) error {
 	return nil
 }
 
-// always returns a write that changes something whenever it is taken.
+// always treats a successful call as a write that changed something.
 func always(do func() error) func() (bool, error) {
 	return func() (bool, error) { return true, do() }
 }
 
-// apply changes nothing when the answer is that to the apply before.
+// apply changes nothing if the response equals that to the previous apply.
 func (c *Crash) apply(obj runtime.ApplyConfiguration, do func() error) func() (bool, error) {
 	return func() (bool, error) {
 		if err := do(); err != nil {
@@ -154,7 +154,7 @@ func (c *Crash) die() error {
 	return ErrDead
 }
 
-// NewClient is for a manager's options.
+// NewClient returns the client for a manager's options.
 func (c *Crash) NewClient(cfg *rest.Config, options client.Options) (client.Client, error) {
 	inner, err := client.NewWithWatch(cfg, options)
 	if err != nil {

@@ -12,12 +12,12 @@ import (
 	"time"
 )
 
-// Play runs a scenario whose manager dies at a write (at "": never), and then a fresh one. It returns the end state, the
-// writes of the first manager, and whether it died.
+// Play runs a scenario with a manager that crashes at a write (at "": never), and then a fresh one. It returns the end
+// state, the writes of the first manager, and whether it crashed.
 type Play func(t *testing.T, at string, when When) (state map[string]string, writes []string, died bool)
 
-// EveryWrite plays once without faults, and then with a crash on either side of every write, so many at once. Each end
-// must be that of the run without faults.
+// EveryWrite plays once without faults, and then with a crash on either side of every write, atOnce at a time. Each end
+// state must equal that of the run without faults.
 func EveryWrite(t *testing.T, atOnce int, play Play) {
 	t.Helper()
 	want, writes, _ := play(t, "", After)
@@ -31,7 +31,7 @@ func EveryWrite(t *testing.T, atOnce int, play Play) {
 	t.Logf("%d crashes", e.crashes)
 }
 
-// Await waits until check is nil, or the manager has died.
+// Await waits until check returns nil, or the manager has crashed.
 func (c *Crash) Await(t testing.TB, check func() error) {
 	t.Helper()
 	const longest, interval = 30 * time.Second, 20 * time.Millisecond
@@ -49,7 +49,7 @@ func (c *Crash) Await(t testing.TB, check func() error) {
 	t.Fatal(err)
 }
 
-// enumeration holds which writes managers have died at.
+// enumeration records the writes at which managers have crashed.
 type enumeration struct {
 	play  Play
 	t     *testing.T
@@ -62,7 +62,7 @@ type enumeration struct {
 	crashes int
 }
 
-// try begins a cell for either side of each write that has none yet: a run that differs in timing may bring new ones.
+// try starts a cell for either side of each new write: a run with another timing may add some.
 func (e *enumeration) try(writes []string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -81,7 +81,8 @@ func (e *enumeration) try(writes []string) {
 	}
 }
 
-// cell runs until a manager has died at the write. Only status is written more or less often, as watches are slower or faster.
+// cell repeats until a manager has crashed at the write. Only the number of status writes varies, with the speed of
+// watches.
 func (e *enumeration) cell(t *testing.T, at string, when When) {
 	const attempts = 3
 	for range attempts {
@@ -102,7 +103,7 @@ func (e *enumeration) cell(t *testing.T, at string, when When) {
 	}
 }
 
-// Differences returns how an end state differs from the wanted one.
+// Differences lists how an end state differs from the expected one.
 func Differences(want, got map[string]string) []string {
 	var out []string
 	for _, name := range slices.Sorted(maps.Keys(want)) {

@@ -19,10 +19,10 @@ import (
 	"k8s.io/client-go/util/workqueue"
 )
 
-// kubeletWorkers bounds the status writes under way.
+// kubeletWorkers limits concurrent status writes.
 const kubeletWorkers = 8
 
-// kubelet stands for the workload controllers, the scheduler and the nodes.
+// kubelet replaces the workload controllers, the scheduler and the nodes.
 type kubelet struct {
 	clients   kubernetes.Interface
 	factory   informers.SharedInformerFactory
@@ -31,8 +31,8 @@ type kubelet struct {
 	listeners []cache.InformerSynced
 }
 
-// Kubelet says of every Deployment and StatefulSet that all its replicas are ready, and of every Job that it is
-// complete, until ctx ends. There are no Pods. It returns when it watches.
+// Kubelet marks all replicas of every Deployment and StatefulSet as ready, and every Job as complete, until ctx ends.
+// There are no Pods. It returns once it watches.
 func Kubelet(ctx context.Context, cfg *rest.Config) error {
 	clients, err := kubernetes.NewForConfig(cfg)
 	if err != nil {
@@ -91,7 +91,7 @@ func (k *kubelet) next(ctx context.Context) bool {
 		err = k.run(ctx, obj)
 	}
 	if err != nil {
-		k.queue.AddRateLimited(item) // mostly a conflict: the next look is at a newer version
+		k.queue.AddRateLimited(item) // mostly a conflict: the retry sees a newer version
 		return true
 	}
 	k.queue.Forget(item)

@@ -20,20 +20,20 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 )
 
-// Manager is a manager to be run, perhaps until it crashes.
+// Manager runs a manager, possibly until it crashes.
 type Manager struct {
 	Config *rest.Config
 	Scheme *apiruntime.Scheme
 	Cache  cache.Options
-	// Mapper spares each manager the discovery; nil: its own.
+	// Mapper saves each manager the discovery; nil: its own.
 	Mapper meta.RESTMapper
 	// Setup adds the controllers.
 	Setup func(manager.Manager) error
-	// Crash tells when it dies; nil: never.
+	// Crash decides when it crashes; nil: never.
 	Crash *Crash
 }
 
-// Mapper asks the server once for all its kinds.
+// Mapper discovers all kinds of the server once.
 func Mapper(cfg *rest.Config) (meta.RESTMapper, error) {
 	httpClient, err := rest.HTTPClientFor(cfg)
 	if err != nil {
@@ -42,7 +42,7 @@ func Mapper(cfg *rest.Config) (meta.RESTMapper, error) {
 	return apiutil.NewDynamicRESTMapper(cfg, httpClient)
 }
 
-// Run starts the manager, and returns what stops it. A manager that has crashed is stopped already.
+// Run starts the manager, and returns what stops it. A manager that has crashed is already stopped.
 func (m Manager) Run(t testing.TB) (stop func()) {
 	t.Helper()
 	yes, grace := true, 5*time.Second

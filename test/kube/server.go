@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package kube is a Kubernetes without nodes: a real API server (envtest) with
-// the project's kinds, a Kubelet that says of every workload that it runs, and
-// managers that can be made to die at any of their writes.
+// Package kube provides Kubernetes without nodes: a real API server (envtest) with the project's kinds, a Kubelet that
+// reports every workload as running, and managers that can be crashed at any of their writes.
 package kube
 
 import (
@@ -26,11 +25,11 @@ import (
 
 // Server is a running API server.
 type Server struct {
-	// Config reaches it without client-side rate limits.
+	// Config connects to it without client-side rate limits.
 	Config *rest.Config
 	// Client is uncached.
 	Client client.Client
-	// Kubeconfig is a file's content for programs of their own.
+	// Kubeconfig is the content of a kubeconfig file for other programs.
 	Kubeconfig []byte
 
 	env *envtest.Environment
@@ -71,7 +70,7 @@ func Start(scheme *apiruntime.Scheme) (*Server, error) {
 // Stop ends the server.
 func (s *Server) Stop() error { return s.env.Stop() }
 
-// Namespace makes a namespace whose name begins with prefix. (There is no namespace controller: it stays.)
+// Namespace creates a namespace with a name prefix. (There is no namespace controller: it stays.)
 func (s *Server) Namespace(t testing.TB, prefix string) string {
 	t.Helper()
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: prefix + "-"}}
@@ -87,7 +86,7 @@ func Root() string {
 	return filepath.Join(filepath.Dir(file), "..", "..")
 }
 
-// moduleDir returns where Go keeps a module's files.
+// moduleDir returns the directory of a module's files.
 func moduleDir(module string) (string, error) {
 	cmd := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", module)
 	cmd.Dir = Root()

@@ -15,7 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// kinds that a manager creates or reconciles in these scenarios, in addition to the service kinds.
+// kinds are the kinds that a manager creates or reconciles in these scenarios, besides the service kinds of products.
 var kinds = []schema.GroupVersionKind{
 	{Group: "platform.itechsmart.dev", Version: "v1alpha1", Kind: "Platform"}, {Group: "dataflow.itechsmart.dev", Version: "v1alpha1", Kind: "Pipeline"},
 	{Group: "apps", Version: "v1", Kind: "Deployment"}, {Group: "apps", Version: "v1", Kind: "StatefulSet"}, {Group: "batch", Version: "v1", Kind: "Job"},
@@ -29,7 +29,7 @@ func isService(kind schema.GroupVersionKind) bool {
 	return strings.HasSuffix(kind.Group, ".itechsmart.dev") && strings.HasSuffix(kind.Kind, "Service")
 }
 
-// serviceKinds returns those that a scheme has.
+// serviceKinds returns the service kinds of a scheme.
 func serviceKinds(scheme *runtime.Scheme) []schema.GroupVersionKind {
 	var out []schema.GroupVersionKind
 	for kind := range scheme.AllKnownTypes() {
@@ -41,8 +41,8 @@ func serviceKinds(scheme *runtime.Scheme) []schema.GroupVersionKind {
 	return out
 }
 
-// State returns all that is in a namespace after garbage collection, by kind and name. What differs from run to run is left
-// out, or replaced as the pairs in replace tell.
+// State returns everything in a namespace after garbage collection, by kind and name. What differs between runs is left
+// out, or replaced by the pairs in replace.
 func State(ctx context.Context, c client.Client, namespace string, replace ...string) (map[string]string, error) {
 	var objects []unstructured.Unstructured
 	for _, kind := range append(serviceKinds(c.Scheme()), kinds...) {
@@ -81,7 +81,7 @@ func State(ctx context.Context, c client.Client, namespace string, replace ...st
 	return out, nil
 }
 
-// text returns what of an object must be the same in every cell.
+// text returns the part of an object that must be equal in every cell.
 func text(obj *unstructured.Unstructured) (string, error) {
 	content := obj.DeepCopy().Object
 	metadata := content["metadata"].(map[string]any)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package load sends HTTP requests to a server and measures the answers. It is a program of its own for benches (Main), so
-// that what the client costs is not the server's, and can be kept on another processor.
+// Package load sends HTTP requests to a server and measures the responses. It runs as a program of its own for benchmarks
+// (Main), so that the client's cost is not the server's, and it can be pinned to another processor.
 package load
 
 import (
@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-// Spec describes the load.
+// Spec is the load to send.
 type Spec struct {
 	// Address is the server's, host:port, over plain HTTP/1.1.
 	Address string
@@ -25,10 +25,10 @@ type Spec struct {
 	Classes []Class
 	// Connections are opened before the first request is sent, and kept.
 	Connections int
-	// Rate of requests per second for Seconds. A request's time begins when it was to be sent, whether or not a connection
-	// was free then: a slow answer counts for all that wait behind it. Zero: each connection sends when it has its answer.
+	// Rate of requests per second for Seconds. A request's time starts when it was due, whether or not a connection was
+	// free: a slow response counts for all that wait behind it. Zero: each connection sends when it has its response.
 	Rate, Seconds float64
-	// Each, when it is not zero, is how many requests a connection sends; Rate and Seconds are not used.
+	// Each, if not zero, is how many requests a connection sends; Rate and Seconds are not used.
 	Each int
 }
 
@@ -36,11 +36,11 @@ type Spec struct {
 type Class struct {
 	Name   string
 	Weight int
-	// Requests are sent in a scattered order, each as often as all others (unless 7919 divides their number).
+	// Requests are sent in a scattered order, each equally often (unless 7919 divides their number).
 	Requests []Request
 }
 
-// Request is one request and the status that its answer must have.
+// Request is one request and the expected status.
 type Request struct {
 	Method, Path string
 	Header       map[string]string
@@ -48,19 +48,19 @@ type Request struct {
 	Status       int
 }
 
-// Result of a load.
+// Result is the outcome of a Spec.
 type Result struct {
 	Requests, Errors int
 	// Failures are a few of the errors.
 	Failures []string
-	// Seconds from the first request to the last answer; Dial is what opening the connections took.
+	// Seconds from the first request to the last response; Dial is the time to open the connections.
 	Seconds, Dial float64
-	// All of them, and those of each class by its name. Errors have a latency too.
+	// All requests, and those of each class by its name. Errors have a latency too.
 	All     Latency
 	Classes map[string]Latency
 }
 
-// PerSecond returns the number of good answers per second.
+// PerSecond returns the rate of successful responses.
 func (r Result) PerSecond() float64 { return float64(r.Requests-r.Errors) / r.Seconds }
 
 // Latency in milliseconds.
@@ -69,8 +69,8 @@ type Latency struct{ P50, P95, P99, Max float64 }
 const (
 	// stride scatters the requests of a class: it is prime.
 	stride = 7919
-	// failures that are told, and dialers that work at once.
-	failuresTold, dialers = 5, 128
+	// failuresShown limits the reported failures, dialers the concurrent dials.
+	failuresShown, dialers = 5, 128
 	// seed of the mix: each run sends the same.
 	seed = 1
 )
@@ -79,7 +79,7 @@ const (
 func Main(in io.Reader, out io.Writer) error {
 	var spec Spec
 	if err := json.NewDecoder(in).Decode(&spec); err != nil {
-		return fmt.Errorf("read what to send: %w", err)
+		return fmt.Errorf("read the load: %w", err)
 	}
 	result, err := Run(context.Background(), spec)
 	if err != nil {
@@ -88,7 +88,7 @@ func Main(in io.Reader, out io.Writer) error {
 	return json.NewEncoder(out).Encode(result)
 }
 
-// Run opens the connections, sends, and measures. An answer that is not as it should be is counted; it is no error of Run.
+// Run opens the connections, sends, and measures. A wrong response is counted; it is not an error of Run.
 func Run(ctx context.Context, spec Spec) (Result, error) {
 	r := &run{spec: spec}
 	if err := r.prepare(); err != nil {
@@ -116,7 +116,7 @@ type run struct {
 	workers []*worker
 }
 
-// class holds requests as they go over the wire.
+// class holds requests as they are sent.
 type class struct {
 	Class
 	wire [][]byte
@@ -170,7 +170,7 @@ func (r *run) dial(ctx context.Context) error {
 	return errors.Join(failed...)
 }
 
-// send lets every connection work, and puts together what they measured.
+// send runs every connection, and merges their measurements.
 func (r *run) send(ctx context.Context) Result {
 	start := time.Now()
 	length := time.Duration(r.spec.Seconds * float64(time.Second))
@@ -202,7 +202,7 @@ func (r *run) send(ctx context.Context) Result {
 	return r.result(time.Since(start))
 }
 
-// schedule tells when requests are to be sent. It never waits for who sends them.
+// schedule sends the times at which requests are due. It never waits for the senders.
 func schedule(ctx context.Context, due chan<- time.Time, start time.Time, rate float64, length time.Duration) {
 	defer close(due)
 	count := int(rate * length.Seconds())
@@ -232,7 +232,7 @@ func (r *run) result(took time.Duration) Result {
 	for _, w := range r.workers {
 		out.Errors += w.errors
 		for _, text := range w.failures {
-			if len(out.Failures) < failuresTold && !slices.Contains(out.Failures, text) {
+			if len(out.Failures) < failuresShown && !slices.Contains(out.Failures, text) {
 				out.Failures = append(out.Failures, text)
 			}
 		}

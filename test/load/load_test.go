@@ -27,7 +27,7 @@ func get(path string) []Request {
 	return []Request{{Method: http.MethodGet, Path: path, Status: http.StatusOK}}
 }
 
-// TestEach: all connections are open before the first request, and each sends what it is to send.
+// TestEach checks that all connections are open before the first request, and that each sends its number of requests.
 func TestEach(t *testing.T) {
 	const users, each = 50, 3
 	var inside sync.WaitGroup
@@ -48,7 +48,7 @@ func TestEach(t *testing.T) {
 	}
 }
 
-// TestOnce: as many requests as a class has are each of them once, whoever sends them.
+// TestOnce checks that if there are as many requests as a class has, each is sent once, over any connection.
 func TestOnce(t *testing.T) {
 	const users, each = 4, 25
 	var seen sync.Map
@@ -67,7 +67,8 @@ func TestOnce(t *testing.T) {
 	}
 }
 
-// TestMix: classes come by their weights, with what belongs to a request, and a wrong status is an error that is told.
+// TestMix checks that classes are sent by their weights, with the properties of each request, and that a wrong status is
+// a reported error.
 func TestMix(t *testing.T) {
 	var puts, gets atomic.Int64
 	address := serve(t, func(w http.ResponseWriter, r *http.Request) {
@@ -99,7 +100,8 @@ func TestMix(t *testing.T) {
 	}
 }
 
-// TestRate: the pace does not wait for a slow answer, whose time is counted from when it was due.
+// TestRate checks that the pace does not wait for a slow response, and that times are counted from when a request was
+// due.
 func TestRate(t *testing.T) {
 	const count, rate = 20, 1000
 	var seen atomic.Int64
@@ -126,7 +128,7 @@ func TestRate(t *testing.T) {
 	}
 }
 
-// TestDue: a request that had to wait for a connection is as late as it was sent.
+// TestDue checks that the time of a request includes its wait for a connection.
 func TestDue(t *testing.T) {
 	address := serve(t, func(_ http.ResponseWriter, _ *http.Request) {})
 	r := &run{spec: Spec{Address: address, Connections: 1, Each: 1, Classes: []Class{{Name: "get", Weight: 1, Requests: get("/")}}}}
@@ -140,7 +142,7 @@ func TestDue(t *testing.T) {
 	}
 }
 
-// TestBroken: a connection that breaks is an error, and the next request has a new one.
+// TestBroken checks that a broken connection is an error, and that the next request uses a new one.
 func TestBroken(t *testing.T) {
 	var seen atomic.Int64
 	address := serve(t, func(_ http.ResponseWriter, _ *http.Request) {

@@ -16,9 +16,9 @@ import (
 
 const (
 	dialTimeout = 30 * time.Second
-	// answerTimeout is when an answer counts as an error.
+	// answerTimeout is when a response counts as an error.
 	answerTimeout = 60 * time.Second
-	// failureBytes of an answer are told.
+	// failureBytes is how much of a response is reported.
 	failureBytes = 300
 )
 
@@ -37,7 +37,7 @@ func (q *Request) wire(address string) ([]byte, error) {
 }
 
 // worker is one connection. net/http's client has a pool and two goroutines for each, which would cost more than some of
-// the servers that it is to measure.
+// the measured servers.
 type worker struct {
 	run    *run
 	conn   net.Conn
@@ -66,7 +66,7 @@ func (w *worker) close() {
 	}
 }
 
-// one sends a request that was due at a time.
+// one sends a request that was due at the given time.
 func (w *worker) one(ctx context.Context, due time.Time) {
 	class, pick := 0, w.random.IntN(w.run.total)
 	for pick >= w.run.classes[class].Weight {
@@ -77,14 +77,14 @@ func (w *worker) one(ctx context.Context, due time.Time) {
 	i := int(c.sent.Add(1)) * stride % len(c.wire)
 	if err := w.exchange(ctx, c.wire[i], &c.Requests[i]); err != nil {
 		w.errors++
-		if len(w.failures) < failuresTold {
+		if len(w.failures) < failuresShown {
 			w.failures = append(w.failures, c.Name+": "+err.Error())
 		}
 	}
 	w.took[class] = append(w.took[class], float64(time.Since(due))/float64(time.Millisecond))
 }
 
-// exchange sends a request and reads its answer, on a new connection when the last one broke.
+// exchange sends a request and reads its response, on a new connection if the last one broke.
 func (w *worker) exchange(ctx context.Context, wire []byte, request *Request) (err error) {
 	if w.conn == nil {
 		if err := w.dial(ctx); err != nil {
@@ -115,7 +115,7 @@ func (w *worker) exchange(ctx context.Context, wire []byte, request *Request) (e
 		return err
 	}
 	if answer.Close {
-		w.close() // what comes next gets a new one
+		w.close() // the next request gets a new one
 	}
 	return nil
 }

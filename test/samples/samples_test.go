@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package samples applies every sample, and every example of the documentation, to a real API server, and lets the
-// pipeline worker check what each Pipeline says, its tests included.
+// Package samples applies every sample, and every example of the documentation, to a real API server, and validates each
+// Pipeline with the pipeline worker, its tests included.
 package samples
 
 import (
@@ -32,10 +32,10 @@ import (
 
 var root = filepath.Join("..", "..")
 
-// fenced is a block of YAML in a page.
+// fenced matches a block of YAML in a page.
 var fenced = regexp.MustCompile("(?ms)^```yaml\n(.*?)^```")
 
-// sources returns all texts with resources, by where they stand.
+// sources returns all texts with resources, by location.
 func sources(t *testing.T) map[string]string {
 	t.Helper()
 	texts := map[string]string{}
@@ -172,7 +172,7 @@ func apply(t *testing.T, c client.Client, obj *unstructured.Unstructured) {
 	}
 }
 
-// check lets the worker judge a Pipeline as the API server has it, defaults included.
+// check validates a Pipeline with the worker as the API server returns it, defaults included.
 func check(t *testing.T, worker string, obj *unstructured.Unstructured) {
 	t.Helper()
 	var p dataflowv1alpha1.Pipeline

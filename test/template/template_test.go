@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package template follows docs/adding-a-product.md to the letter: it adds a product to a copy of the project by three folders
-// and one value, builds it, and sees its service Ready on a real API server and a real PostgreSQL.
+// Package template follows docs/adding-a-product.md exactly: it adds a product to a copy of the project by three folders
+// and one value, builds it, and waits until its service is Ready on a real API server and a real PostgreSQL.
 package template
 
 import (
@@ -43,14 +43,14 @@ const (
 )
 
 func TestMain(m *testing.M) {
-	ctrl.SetLogger(logr.Discard()) // the API server's start is no news
+	ctrl.SetLogger(logr.Discard()) // the API server's start is not of interest
 	servers.Main(m)
 }
 
 func TestThreeFoldersAndOneValue(t *testing.T) {
 	tree := copyProject(t)
 	addProduct(t, tree)
-	// make generate manifests, as far as the product takes part in it.
+	// make generate manifests, as far as the product is concerned.
 	run(t, tree, "controller-gen", "object:headerFile=hack/boilerplate.go.txt", "paths=./api/"+product+"/...")
 	run(t, tree, "controller-gen", "crd", "paths=./api/...", "output:crd:artifacts:config=config/crd")
 	run(t, tree, "go", "run", "-trimpath", "-gcflags=all=-dwarf=false", "./hack/manifests")
@@ -59,7 +59,7 @@ func TestThreeFoldersAndOneValue(t *testing.T) {
 	t.Run("ready", func(t *testing.T) { testReady(t, tree) })
 }
 
-// copyProject copies what git knows of the project, and what it would add, to a folder of its own.
+// copyProject copies the files of the project that git tracks, and those it would add, to a folder of its own.
 func copyProject(t *testing.T) string {
 	t.Helper()
 	root, tree := kube.Root(), t.TempDir()
@@ -115,7 +115,7 @@ func insert(t *testing.T, text, after, what string) string {
 	return strings.Replace(text, after, after+what, 1)
 }
 
-// command runs a program in the tree, with the tools and the settings of the build: what both need is compiled once.
+// command returns a command in the tree, with the tools and the settings of the build: what both need is compiled once.
 func command(tree, name string, args ...string) *exec.Cmd {
 	if tool := filepath.Join(kube.Root(), ".local", "bin", name); name != "go" {
 		name = tool
@@ -133,7 +133,7 @@ func run(t *testing.T, tree, name string, args ...string) {
 	}
 }
 
-// testGenerated: what an installation needs of the product is there, and nobody wrote it.
+// testGenerated checks that what an installation needs of the product was generated.
 func testGenerated(t *testing.T, tree string) {
 	g := NewWithT(t)
 	for file, want := range map[string]string{
@@ -155,8 +155,8 @@ func testGenerated(t *testing.T, tree string) {
 	g.Expect(string(out)).To(ContainSubstring(product), "the manager knows the program")
 }
 
-// testReady installs the CRDs, runs the manager that was built, and plays the Deployment controller: with the configuration
-// that the manager rendered the service that was built answers, and then its resource is Ready.
+// testReady installs the CRDs, runs the built manager, and takes the place of the Deployment controller: the built
+// service runs with the configuration that the manager rendered, and then its resource is Ready.
 func testReady(t *testing.T, tree string) {
 	g := NewWithT(t)
 	g.SetDefaultEventuallyTimeout(patience)
@@ -214,7 +214,7 @@ func startManager(t *testing.T, tree string) client.Client {
 	return c
 }
 
-// start runs a program until the test ends, and shows what it wrote when the test failed.
+// start runs a program until the test ends, and prints its output if the test failed.
 func start(t *testing.T, c *exec.Cmd) {
 	t.Helper()
 	var log bytes.Buffer
@@ -224,7 +224,7 @@ func start(t *testing.T, c *exec.Cmd) {
 	}
 	t.Cleanup(func() {
 		_ = c.Process.Signal(syscall.SIGTERM)
-		_ = c.Wait() // it was told to end
+		_ = c.Wait() // it was stopped
 		if t.Failed() {
 			t.Logf("%s:\n%s", filepath.Base(c.Path), log.String())
 		}

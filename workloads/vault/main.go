@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command vault keeps the secrets of one Platform.
+// Command vault runs the Vault service of one Platform.
 package main
 
 import (

@@ -24,11 +24,11 @@ const (
 	ReasonProgressing = "Progressing"
 	// ReasonInvalidSpec: a field has a value that cannot work; the message names it.
 	ReasonInvalidSpec = "InvalidSpec"
-	// ReasonReferenceNotFound: something that the specification names does not exist.
+	// ReasonReferenceNotFound: an object that the specification names does not exist.
 	ReasonReferenceNotFound = "ReferenceNotFound"
 	// ReasonReferenceNotGranted: it is in another namespace, which has no ReferenceGrant for it.
 	ReasonReferenceNotGranted = "ReferenceNotGranted"
-	// ReasonReferenceNotReady: it exists and is not Ready yet.
+	// ReasonReferenceNotReady: it exists but is not Ready yet.
 	ReasonReferenceNotReady = "ReferenceNotReady"
 	// ReasonConflict: an older resource claims the same external name.
 	ReasonConflict = "Conflict"

@@ -6,7 +6,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// Condition types of a Pipeline beside Ready, Reconciling and Stalled.
+// Condition types of a Pipeline besides Ready, Reconciling and Stalled.
 const (
 	// ConditionConfigValid is True when the specification can run and its tests pass.
 	ConditionConfigValid = "ConfigValid"

@@ -17,7 +17,7 @@ import (
 // +kubebuilder:validation:XValidation:rule="!has(self.sinks) || self.sinks.all(s, !has(s.onError) || s.onError != 'DeadLetter') || has(self.deadLetter)",message="onError: DeadLetter needs spec.deadLetter",fieldPath=".deadLetter"
 // +kubebuilder:validation:XValidation:rule="!has(self.transforms) || self.transforms.all(t, !has(t.onError) || t.onError != 'DeadLetter') || has(self.deadLetter)",message="onError: DeadLetter needs spec.deadLetter",fieldPath=".deadLetter"
 type PipelineSpec struct {
-	// paused stops the workers after they have written out what they have read. The position in every source is kept.
+	// paused stops the workers after they have written what they have read. The position in every source is kept.
 	// +optional
 	Paused bool `json:"paused,omitempty"`
 

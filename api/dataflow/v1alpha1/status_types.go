@@ -14,13 +14,13 @@ type Phase string
 
 // Phases of a Pipeline.
 const (
-	PhasePending   Phase = "Pending"   // waits for something that it refers to
+	PhasePending   Phase = "Pending"   // waits for an object that it refers to
 	PhaseDeploying Phase = "Deploying" // a generation rolls out
-	PhaseRunning   Phase = "Running"   // all works
-	PhaseDegraded  Phase = "Degraded"  // it runs, and a source or a sink fails
-	PhasePaused    Phase = "Paused"    // as asked
+	PhaseRunning   Phase = "Running"   // everything works
+	PhaseDegraded  Phase = "Degraded"  // it runs, but a source or a sink fails
+	PhasePaused    Phase = "Paused"    // spec.paused or replicas 0
 	PhaseFinished  Phase = "Finished"  // every source is bounded and done
-	PhaseFailed    Phase = "Failed"    // the specification cannot work
+	PhaseFailed    Phase = "Failed"    // the specification is invalid
 	PhaseDeleting  Phase = "Deleting"
 )
 

@@ -42,7 +42,7 @@ type Auth struct {
 	// +optional
 	RefreshTokenTTL metav1.Duration `json:"refreshTokenTTL,omitzero"`
 
-	// openRegistration lets everybody register, without any role. Otherwise an administrator creates users.
+	// openRegistration lets everyone register, without any role. Otherwise an administrator creates users.
 	// +optional
 	OpenRegistration bool `json:"openRegistration,omitempty"`
 
@@ -289,7 +289,7 @@ type Tracing struct {
 	// +required
 	Endpoint string `json:"endpoint,omitempty"`
 
-	// samplePercent of the traces that begin here. For other requests the caller has decided.
+	// samplePercent of the traces that start here. For other requests the caller decides.
 	// +kubebuilder:default=10
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=100
@@ -297,7 +297,7 @@ type Tracing struct {
 	SamplePercent int32 `json:"samplePercent,omitempty"`
 }
 
-// Audit configures the log of who did what.
+// Audit configures the audit log.
 type Audit struct {
 	// retention of events.
 	// +kubebuilder:default="2160h"

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package v1alpha1 is the API group platform.itechsmart.dev: the backends and
-// products that a tenant has.
+// Package v1alpha1 is the API group platform.itechsmart.dev: the
+// Platform that a tenant's products run on.
 // +kubebuilder:object:generate=true
 // +groupName=platform.itechsmart.dev
 package v1alpha1

@@ -31,7 +31,7 @@ type PlatformSpec struct {
 	// +optional
 	CORS CORS `json:"cors,omitzero"`
 
-	// audit configures the log of who did what in the products.
+	// audit configures the audit log of the products.
 	// +kubebuilder:default={}
 	// +optional
 	Audit Audit `json:"audit,omitzero"`
@@ -243,7 +243,7 @@ type BackendStatus struct {
 	// +optional
 	Endpoint string `json:"endpoint,omitempty"`
 
-	// version as the server tells it.
+	// version as the server reports it.
 	// +optional
 	Version string `json:"version,omitempty"`
 
@@ -256,7 +256,7 @@ type BackendStatus struct {
 	Message string `json:"message,omitempty"`
 }
 
-// Platform is the ground that a tenant's products stand on: backends, identity and keys.
+// Platform provides what a tenant's products run on: backends, identity and keys.
 //
 // +kubebuilder:validation:XValidation:rule="self.metadata.name.matches('^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$')",message="a Platform's name has at most 40 lower-case letters, digits and hyphens and begins with a letter, since the names of Services derive from it"
 // +kubebuilder:object:root=true

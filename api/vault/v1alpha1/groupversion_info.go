@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package v1alpha1 is the API group vault.itechsmart.dev: secrets with versions,
-// and who may use them.
+// Package v1alpha1 is the API group vault.itechsmart.dev: versioned secrets,
+// and access to them.
 // +kubebuilder:object:generate=true
 // +groupName=vault.itechsmart.dev
 package v1alpha1

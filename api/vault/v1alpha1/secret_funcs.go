@@ -8,7 +8,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// Condition types of a Secret beside Ready, Reconciling and Stalled.
+// Condition types of a Secret besides Ready, Reconciling and Stalled.
 const (
 	// ConditionSynced is True when the destination has the version in use, at the current generation.
 	ConditionSynced = "Synced"
@@ -43,7 +43,7 @@ const (
 	ReasonTemplateFailed = "TemplateFailed"
 	// ReasonFileTooLarge: the value is a File over 1 MiB, which no core Secret can hold.
 	ReasonFileTooLarge = "FileTooLarge"
-	// ReasonNoDestination: the value is read by REST alone.
+	// ReasonNoDestination: the value is available by REST only.
 	ReasonNoDestination = "NoDestination"
 )
 

@@ -285,7 +285,7 @@ type SecretStatus struct {
 	DataMAC string `json:"dataMAC,omitempty"`
 
 	// restartedVersion is the version that the restartTargets were last restarted for; -1 when a restart is due
-	// because the value was destroyed and stored anew.
+	// because the value was destroyed and stored again.
 	// +optional
 	RestartedVersion int64 `json:"restartedVersion,omitempty"`
 
@@ -318,12 +318,12 @@ type Consumer struct {
 	// +required
 	Name string `json:"name,omitempty"`
 
-	// via is how it refers: Volume (follows the destination), Environment (read once, when a Pod
+	// via is how it refers to it: Volume (follows the destination), Environment (read once, when a Pod
 	// starts), or Registry (imagePullSecrets).
 	// +optional
 	Via string `json:"via,omitempty"`
 
-	// version that all its Pods have: of Volume the destination's, of a restarted workload the one that
+	// version that all its Pods use: for Volume the destination's, for a restarted workload the one that
 	// it was restarted for, once its rollout is over. 0 is unknown.
 	// +optional
 	Version int64 `json:"version,omitempty"`

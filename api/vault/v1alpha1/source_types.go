@@ -4,7 +4,7 @@ package v1alpha1
 
 import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-// Source is exactly one way to come by a value.
+// Source is exactly one source of a value.
 // +kubebuilder:validation:XValidation:rule="[has(self.sealed), has(self.valueFrom), has(self.generate), has(self.issue), has(self.external)].filter(x, x).size() == 1",message="exactly one of sealed, valueFrom, generate, issue and external must be set"
 type Source struct {
 	// sealed is a value that was encrypted to the Vault's public key by `vaultctl seal`. It is bound to
@@ -14,19 +14,19 @@ type Source struct {
 	// +optional
 	Sealed string `json:"sealed,omitempty"`
 
-	// valueFrom copies the value from core Secrets of the namespace, and follows them.
+	// valueFrom copies the value from core Secrets of the namespace, and follows their changes.
 	// +optional
 	ValueFrom *ValueFrom `json:"valueFrom,omitempty"`
 
-	// generate makes a random value: of a Text or an APIKey.
+	// generate creates a random value, for a Text or an APIKey.
 	// +optional
 	Generate *Generate `json:"generate,omitempty"`
 
-	// issue makes a key pair and a certificate.
+	// issue creates a key pair and a certificate.
 	// +optional
 	Issue *Issue `json:"issue,omitempty"`
 
-	// external is a value that others write, by REST or vaultctl.
+	// external is a value that is written by REST or vaultctl.
 	// +optional
 	External *External `json:"external,omitempty"`
 }
@@ -62,7 +62,7 @@ type SecretKeyReference struct {
 	Key string `json:"key,omitempty"`
 }
 
-// FieldReference gives one field of the value.
+// FieldReference is the source of one field of the value.
 type FieldReference struct {
 	// field of the value: text, file, filename, tls.crt, tls.key, ca.crt, key or id.
 	// +kubebuilder:validation:Enum=text;file;filename;tls.crt;tls.key;ca.crt;key;id
@@ -72,7 +72,7 @@ type FieldReference struct {
 	SecretKeyReference `json:",inline"`
 }
 
-// Generate says how a random value looks.
+// Generate describes a random value.
 type Generate struct {
 	// length in characters, without the prefix.
 	// +kubebuilder:default=32
@@ -94,7 +94,7 @@ type Generate struct {
 	Prefix string `json:"prefix,omitempty"`
 }
 
-// Issue says what a certificate is for. It is self-signed, unless caSecretRef names who signs.
+// Issue describes a certificate. It is self-signed unless caSecretRef is set.
 // +kubebuilder:validation:XValidation:rule="has(self.dnsNames) || has(self.ipAddresses) || has(self.commonName) && has(self.ca) && self.ca",message="dnsNames or ipAddresses must be set; the certificate of a CA may have a commonName instead"
 // +kubebuilder:validation:XValidation:rule="(has(self.dnsNames) ? self.dnsNames.size() : 0) + (has(self.ipAddresses) ? self.ipAddresses.size() : 0) <= 100",message="dnsNames and ipAddresses have over 100 entries together"
 type Issue struct {
@@ -150,7 +150,7 @@ type SecretReference struct {
 	Name string `json:"name,omitempty"`
 }
 
-// External is a value that others write.
+// External is a value that is written by REST or vaultctl.
 type External struct {
 	// path of the value; spec.path, or the resource's name, by default.
 	// +kubebuilder:validation:MinLength=1

@@ -53,8 +53,7 @@ func makeRow(i int) row {
 	return r
 }
 
-// TestBatches inserts 100,000 rows with every type in every compression that clickhouse-go has,
-// and reads them back.
+// TestBatches inserts 100,000 rows with every type in every compression that clickhouse-go supports, and reads them back.
 func TestBatches(t *testing.T) {
 	s := start(t, t.TempDir())
 	const rows = 100_000
@@ -95,7 +94,7 @@ func TestBatches(t *testing.T) {
 	}
 }
 
-// TestClient covers what clients ask beside batches.
+// TestClient covers what clients request besides batches.
 func TestClient(t *testing.T) {
 	s := start(t, t.TempDir())
 	ctx := context.Background()
@@ -115,7 +114,7 @@ func TestClient(t *testing.T) {
 		t.Error("max_result_rows has no effect")
 	}
 	if n := count(t, conn, "SELECT count() FROM (SELECT number FROM numbers(10))"); n != 10 {
-		t.Error("a setting has outlived its query")
+		t.Error("a setting outlived its query")
 	}
 	must(t, conn.Exec(ctx, "USE default"))
 	must(t, conn.Exec(ctx, "SET max_result_rows = 5"))
@@ -127,12 +126,12 @@ func TestClient(t *testing.T) {
 	empty, err := conn.Query(ctx, "SELECT 1 AS a WHERE 0")
 	must(t, err)
 	if empty.Next() {
-		t.Error("a row where there is none")
+		t.Error("an unexpected row")
 	}
 	must(t, empty.Close())
 	var exception *clickhouse.Exception
 	if err := conn.Exec(ctx, "SELECT * FROM nowhere"); !errors.As(err, &exception) || exception.Code != 60 || exception.CodeName != "UNKNOWN_TABLE" {
-		t.Errorf("an unknown table gives %v", err)
+		t.Errorf("an unknown table returned %v", err)
 	}
 	rows, err := conn.Query(ctx, "SELECT throwIf(number = 900000) FROM numbers(1000000)")
 	for err == nil && rows.Next() {
@@ -141,17 +140,17 @@ func TestClient(t *testing.T) {
 		err = rows.Err()
 	}
 	if !errors.As(err, &exception) || exception.Code != 395 {
-		t.Errorf("an error in the midst of a result gives %v", err)
+		t.Errorf("an error in the middle of a result returned %v", err)
 	}
 	wrong, err := clickhouse.Open(&clickhouse.Options{Addr: []string{s.addr}, Protocol: clickhouse.HTTP, Auth: clickhouse.Auth{Username: testUser, Password: "wrong"}})
 	must(t, err)
 	defer wrong.Close()
 	if err := wrong.Ping(ctx); !errors.As(err, &exception) || exception.Code != 516 {
-		t.Errorf("a wrong password gives %v", err)
+		t.Errorf("a wrong password returned %v", err)
 	}
 }
 
-// TestCurl covers the interface as one uses it by hand.
+// TestCurl covers manual use of the interface.
 func TestCurl(t *testing.T) {
 	s := start(t, t.TempDir())
 	q := func(sql string) string { return "database=" + testDatabase + "&query=" + url.QueryEscape(sql) }
@@ -211,15 +210,15 @@ func TestCutOff(t *testing.T) {
 	answer, err := bufio.NewReader(wire).ReadString('\n')
 	must(t, err)
 	if strings.Contains(answer, " 200 ") {
-		t.Errorf("a body that was cut off is acknowledged: %s", answer)
+		t.Errorf("a truncated body was acknowledged: %s", answer)
 	}
 	must(t, wire.Close())
 	if n := count(t, conn, "SELECT count() FROM cut"); n != 0 {
-		t.Errorf("%d rows of a body that was cut off are stored", n)
+		t.Errorf("%d rows of a truncated body were stored", n)
 	}
 }
 
-// TestDeduplication inserts a batch twice under one token, as a sink does that has missed the answer.
+// TestDeduplication inserts a batch twice under one token, like a sink that missed the response.
 func TestDeduplication(t *testing.T) {
 	data := t.TempDir()
 	s := start(t, data)
@@ -246,7 +245,7 @@ func TestDeduplication(t *testing.T) {
 	}
 }
 
-// TestConcurrent runs inserts and selects at once.
+// TestConcurrent runs inserts and selects concurrently.
 func TestConcurrent(t *testing.T) {
 	s := start(t, t.TempDir())
 	ctx := context.Background()
@@ -285,8 +284,7 @@ func TestConcurrent(t *testing.T) {
 	}
 }
 
-// TestKill kills the server amid inserts, again and again. Each batch that was acknowledged is
-// there as a whole afterwards.
+// TestKill kills the server during inserts, repeatedly. Each acknowledged batch must be complete afterwards.
 func TestKill(t *testing.T) {
 	data := t.TempDir()
 	const rounds, workers, size = 4, 4, 500
@@ -342,7 +340,7 @@ func TestKill(t *testing.T) {
 	acknowledged.Range(func(id, _ any) bool {
 		total++
 		if found[id.(uint64)] != size {
-			t.Errorf("batch %d was acknowledged and has %d rows of %d", id, found[id.(uint64)], size)
+			t.Errorf("batch %d was acknowledged but has %d rows of %d", id, found[id.(uint64)], size)
 		}
 		return true
 	})
@@ -352,7 +350,7 @@ func TestKill(t *testing.T) {
 	t.Logf("%d batches acknowledged over %d kills, %d found", total, rounds, len(found))
 }
 
-// TestDrain ends the server while a query runs: the query is answered, nothing new is taken.
+// TestDrain ends the server while a query runs: the query completes, and new ones are refused.
 func TestDrain(t *testing.T) {
 	s := start(t, t.TempDir())
 	conn := s.open(nil)
@@ -388,7 +386,7 @@ func TestLog(t *testing.T) {
 	must(t, s.stop())
 	for _, secret := range []string{"hidden-token", testPassword} {
 		if strings.Contains(s.log.String(), secret) {
-			t.Errorf("the log holds %q", secret)
+			t.Errorf("the log contains %q", secret)
 		}
 	}
 }

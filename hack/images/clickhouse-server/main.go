@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command clickhouse-server serves ClickHouse's HTTP interface with the real engine, by libchdb.
-// It takes the environment of the official image: CLICKHOUSE_USER, CLICKHOUSE_PASSWORD,
-// CLICKHOUSE_DB.
+// Command clickhouse-server serves ClickHouse's HTTP interface with the real engine, through libchdb. It reads the
+// environment of the official image: CLICKHOUSE_USER, CLICKHOUSE_PASSWORD, CLICKHOUSE_DB.
 package main
 
 import (
@@ -29,8 +28,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "clickhouse-server:", err)
 		os.Exit(1)
 	}
-	// The engine is not taken down: all that was acknowledged is on disk, and libchdb may abort
-	// on its way out.
+	// The engine is not shut down: everything acknowledged is on disk, and libchdb may abort on exit.
 	os.Exit(0)
 }
 
@@ -63,7 +61,7 @@ func parse() (options, error) {
 	o.secret = os.Getenv("CLICKHOUSE_PASSWORD")
 	if file := os.Getenv("CLICKHOUSE_PASSWORD_FILE"); file != "" {
 		if o.secret != "" {
-			return o, errors.New("CLICKHOUSE_PASSWORD and CLICKHOUSE_PASSWORD_FILE exclude each other")
+			return o, errors.New("CLICKHOUSE_PASSWORD and CLICKHOUSE_PASSWORD_FILE are mutually exclusive")
 		}
 		content, err := os.ReadFile(file)
 		if err != nil {
@@ -126,7 +124,7 @@ func run() error {
 	return nil
 }
 
-// createDatabase makes the database of CLICKHOUSE_DB.
+// createDatabase creates the database of CLICKHOUSE_DB.
 func createDatabase(db *engine.Engine, name string) error {
 	if name == "" {
 		return nil

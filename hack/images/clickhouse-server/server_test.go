@@ -28,8 +28,7 @@ const (
 	testDatabase = "metrics"
 )
 
-// program builds the server once and finds the library; without it the tests of the real engine
-// have nothing to run.
+// program builds the server once and finds the library; the tests of the real engine need both.
 var program = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "clickhouse-server-test-")
 	if err != nil {
@@ -111,24 +110,24 @@ func start(t testing.TB, data string) *server {
 		case <-time.After(20 * time.Millisecond):
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("the server does not answer: %v", err)
+			t.Fatalf("the server does not respond: %v", err)
 		}
 	}
 }
 
-// kill ends the process at once and waits for its end.
+// kill ends the process at once and waits until it has exited.
 func (s *server) kill() {
 	if s.done == nil {
 		return
 	}
 	_ = s.cmd.Process.Kill()
 	if err := <-s.done; err == nil {
-		s.t.Error("the server had ended by itself")
+		s.t.Error("the server had exited by itself")
 	}
 	s.done = nil
 }
 
-// stop asks the process to end and returns how it did.
+// stop terminates the process and returns how it ended.
 func (s *server) stop() error {
 	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		s.t.Fatal(err)
@@ -151,7 +150,7 @@ func (s *server) open(compression *clickhouse.Compression) driver.Conn {
 	return conn
 }
 
-// post sends a query as curl would and returns the status, the header and the body.
+// post sends a query like curl and returns the status, the header and the body.
 func (s *server) post(query string, body io.Reader) (int, http.Header, string) {
 	s.t.Helper()
 	request, err := http.NewRequest(http.MethodPost, "http://"+s.addr+"/?"+query, body)

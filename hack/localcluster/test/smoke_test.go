@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package test runs the local cluster for real: up, a restricted workload, crashes of every component, down, and a search
-// for anything left behind. It needs root and a built checkout, and takes the cluster of the checkout down:
-// LOCALCLUSTER_SMOKE=1 go test -v -count=1 -timeout 20m ./test
+// for anything left behind. It needs root and a built checkout, and removes the checkout's cluster: LOCALCLUSTER_SMOKE=1
+// go test -v -count=1 -timeout 20m ./test
 package test
 
 import (
@@ -97,7 +97,7 @@ func get(url string) (string, error) {
 
 func TestSmoke(t *testing.T) {
 	if os.Getenv("LOCALCLUSTER_SMOKE") == "" {
-		t.Skip("takes the local cluster down: set LOCALCLUSTER_SMOKE=1 to run it")
+		t.Skip("removes the local cluster: set LOCALCLUSTER_SMOKE=1 to run it")
 	}
 	dir, err := os.Getwd()
 	if err != nil {
@@ -120,10 +120,10 @@ func TestSmoke(t *testing.T) {
 			t.Errorf("status succeeds after %s was killed:\n%s", name, out)
 		}
 		if _, err := get(url + "/starts"); err != nil {
-			t.Errorf("the workload does not answer while %s is down: %v", name, err)
+			t.Errorf("the workload does not respond while %s is down: %v", name, err)
 		}
 		s.up("after kill -9 of " + name)
-		s.eventually("answer after kill of "+name, time.Minute, func() error { _, err := get(url + "/starts"); return err })
+		s.eventually("response after kill of "+name, time.Minute, func() error { _, err := get(url + "/starts"); return err })
 		s.must("kubectl", "rollout", "restart", "-n", "smoke", "deployment/web")
 		s.must("kubectl", "rollout", "status", "-n", "smoke", "deployment/web", "--timeout=90s")
 		s.settle()
@@ -149,7 +149,7 @@ func (s suite) killProcesses() {
 	}
 }
 
-// workload runs a restricted pod with a volume, a Service, limits and an autoscaler, and uses all of it.
+// workload runs a restricted pod with a volume, a Service, limits and an autoscaler, and uses all of them.
 func (s suite) workload() {
 	web := filepath.Join(s.TempDir(), "web")
 	build := exec.Command("go", "build", "-trimpath", "-o", web, "./web")
@@ -199,7 +199,7 @@ func (s suite) workload() {
 	s.metrics()
 }
 
-// settle waits until no pod of the workload starts or ends.
+// settle waits until no pod of the workload starts or terminates.
 func (s suite) settle() {
 	s.Helper()
 	s.eventually("workload settled", 2*time.Minute, func() error {
@@ -238,7 +238,7 @@ func (s suite) portForward() {
 	s.eventually("port-forward", 20*time.Second, func() error { _, err := get("http://127.0.0.1:18097/starts"); return err })
 }
 
-// metrics waits for the autoscaler to act on what metrics-server measured, and for the CPU limit to show.
+// metrics waits until the autoscaler acts on metrics-server's measurements, and until the CPU limit takes effect.
 func (s suite) metrics() {
 	s.eventually("autoscaling", 3*time.Minute, func() error {
 		var hpa struct {

@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// traces lists what a cluster makes on a machine: processes, mounts, interfaces, routes, packet filter rules, cgroups,
+// traces lists what a cluster creates on a machine: processes, mounts, interfaces, routes, packet filter rules, cgroups,
 // kernel settings and files outside the checkout.
 func (s suite) traces() []string {
 	var found []string
@@ -58,7 +58,7 @@ func (s suite) traces() []string {
 			s.Fatalf("%s: %v", command[0], err)
 		}
 		for line := range strings.Lines(string(b)) {
-			// Policies of built-in chains carry counters, and tables appear empty once they were looked at.
+			// Policies of built-in chains have counters, and tables appear empty once they were read.
 			if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") && line != "COMMIT" && !strings.HasPrefix(line, "*") && !strings.Contains(line, " ACCEPT [") {
 				add(command[0], line)
 			}
@@ -68,7 +68,7 @@ func (s suite) traces() []string {
 	return found
 }
 
-// compare fails for everything that is there now and was not before, and for everything that is gone.
+// compare fails for everything that is new, and for everything that is gone.
 func (s suite) compare(what string, before []string) {
 	s.Helper()
 	after := s.traces()

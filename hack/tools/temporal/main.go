@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Program temporal is the same work on Temporal: workflows, an activity, a worker, and an HTTP server that starts a
-// workflow and answers with its result. All is left as Temporal's Go SDK has it, except that nothing is logged below a warning.
+// Program temporal does the same work on Temporal: workflows, an activity, a worker, and an HTTP server that starts a
+// workflow and responds with its result. It uses the defaults of Temporal's Go SDK, except that nothing is logged below a
+// warning.
 //
 //	temporal TEMPORAL-ADDRESS LISTEN-ADDRESS
 //
-// POST /chain/N runs N activities, one after the other; POST /fan-out runs one for each item of the body's list, ten at a time.
+// POST /chain/N runs N activities, one after the other; POST /fan-out runs one for each item of the body's list, ten at a
+// time.
 package main
 
 import (
@@ -34,7 +36,7 @@ func main() {
 	options := client.Options{HostPort: os.Args[1], Logger: sdklog.NewStructuredLogger(logger)}
 	c, err := client.Dial(options)
 	for deadline := time.Now().Add(time.Minute); err != nil && time.Now().Before(deadline); c, err = client.Dial(options) {
-		time.Sleep(100 * time.Millisecond) // the server starts
+		time.Sleep(100 * time.Millisecond) // the server is starting
 	}
 	if err != nil {
 		log.Fatal(err)
@@ -86,10 +88,10 @@ func answer(w http.ResponseWriter, err error, value any) {
 	_ = json.NewEncoder(w).Encode(map[string]any{"value": value})
 }
 
-// Value returns the activity, which does nothing.
+// Value is the activity, which does nothing.
 func Value(context.Context) (int, error) { return 0, nil }
 
-// Chain returns activities one after the other, and gives what the last gave.
+// Chain runs activities one after the other, and returns the last result.
 func Chain(ctx workflow.Context, length int) (int, error) {
 	ctx = bounded(ctx)
 	var value int
@@ -101,7 +103,7 @@ func Chain(ctx workflow.Context, length int) (int, error) {
 	return value, nil
 }
 
-// FanOut returns an activity for each item, so many at a time, and gives what all of them gave.
+// FanOut runs an activity for each item, a few at a time, and returns all results.
 func FanOut(ctx workflow.Context, list []int) ([]int, error) {
 	ctx = bounded(ctx)
 	values := make([]int, len(list))
@@ -125,7 +127,7 @@ func FanOut(ctx workflow.Context, list []int) ([]int, error) {
 	return values, failed
 }
 
-// bounded gives activities the timeout that they must have.
+// bounded sets the timeout that activities require.
 func bounded(ctx workflow.Context) workflow.Context {
 	return workflow.WithActivityOptions(ctx, workflow.ActivityOptions{StartToCloseTimeout: time.Minute})
 }

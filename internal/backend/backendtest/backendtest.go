@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package backendtest holds one conformance suite per backing system. Each runs
-// against the fake and against the real server, so that a fake cannot promise
-// what the server does not keep.
+// Package backendtest holds one conformance suite per backing system. Each runs against the fake and against
+// the real server, so that a fake behaves like the server.
 package backendtest
 
 import (
@@ -16,17 +15,17 @@ import (
 	"github.com/itechsmart/operator/internal/backend"
 )
 
-// timeout bounds every single test of a suite; generous, for machines under load.
+// timeout limits every single test of a suite; generous, for machines under load.
 const timeout = 2 * time.Minute
 
-// Context ends with the test or after two minutes.
+// Context returns a context that ends with the test or after two minutes.
 func Context(t testing.TB) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	t.Cleanup(cancel)
 	return ctx
 }
 
-// Name returns a fresh lower-case identifier, for the suites share one server.
+// Name returns a fresh lower-case identifier, because the suites share one server.
 func Name(prefix string) string { return prefix + "_" + strings.ToLower(rand.Text()[:10]) }
 
 // Must fails the test on an error.
@@ -41,12 +40,11 @@ func Must(t testing.TB, err error) {
 func WantIs(t testing.TB, err, want error) {
 	t.Helper()
 	if !errors.Is(err, want) {
-		t.Fatalf("got error %v, want one that is %q", err, want)
+		t.Fatalf("got error %v, want one that wraps %q", err, want)
 	}
 }
 
-// Ended checks that a method that is called with an ended context answers at
-// once and as unavailable.
+// Ended checks that a method called with an ended context returns ErrUnavailable at once.
 func Ended(t testing.TB, call func(context.Context) error) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -56,6 +54,6 @@ func Ended(t testing.TB, call func(context.Context) error) {
 	WantIs(t, err, backend.ErrUnavailable)
 	WantIs(t, err, context.Canceled)
 	if took := time.Since(start); took > 5*time.Second {
-		t.Fatalf("answered after %s with an ended context", took)
+		t.Fatalf("returned after %s with an ended context", took)
 	}
 }

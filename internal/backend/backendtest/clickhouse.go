@@ -12,7 +12,7 @@ import (
 	"github.com/itechsmart/operator/internal/backend/clickhouse"
 )
 
-// ClickHouse is the suite of clickhouse.Admin.
+// ClickHouse runs the suite of clickhouse.Admin.
 func ClickHouse(t *testing.T, open func(testing.TB) clickhouse.Admin) {
 	s := clickhouseSuite{admin: open(t), database: Name("db")}
 	t.Cleanup(func() { Must(t, s.admin.Close()) })
@@ -31,7 +31,7 @@ type clickhouseSuite struct {
 	database string
 }
 
-// table returns one with everything.
+// table returns a table that uses every feature.
 func (s clickhouseSuite) table() clickhouse.Table {
 	return clickhouse.Table{
 		Database: s.database, Name: Name("events"),
@@ -49,7 +49,7 @@ func (s clickhouseSuite) table() clickhouse.Table {
 	}
 }
 
-// create makes the table and drops it after the test.
+// create creates the table and drops it after the test.
 func (s clickhouseSuite) create(t *testing.T, table clickhouse.Table) {
 	t.Helper()
 	Must(t, s.admin.CreateTable(Context(t), table))
@@ -99,7 +99,7 @@ func (s clickhouseSuite) lifecycle(t *testing.T) {
 	Must(t, s.admin.DropTable(ctx, want.Database, want.Name))
 	_, err := s.admin.Table(ctx, want.Database, want.Name)
 	WantIs(t, err, backend.ErrNotFound)
-	s.create(t, want) // the name is free again
+	s.create(t, want) // the name is available again
 }
 
 func (s clickhouseSuite) engines(t *testing.T) {
@@ -137,7 +137,7 @@ func (s clickhouseSuite) modify(t *testing.T) {
 	s.create(t, want)
 	for _, change := range []clickhouse.Column{
 		{Name: "level", Type: "String", Default: "'warn'"},
-		{Name: "level", Type: "String"}, // ends the default
+		{Name: "level", Type: "String"}, // removes the default
 		{Name: "tags", Type: "Map(String, Array(Nullable(UInt16)))"},
 	} {
 		for i := range want.Columns {

@@ -13,14 +13,14 @@ import (
 	"github.com/itechsmart/operator/internal/backend"
 )
 
-// Pinger is the interface that all admin clients share.
+// Pinger is implemented by every admin client.
 type Pinger interface {
 	Ping(ctx context.Context) (version string, err error)
 	Close() error
 }
 
-// Encrypted checks a client against a TLS end: with its CA it gets through, with
-// the system's roots or another CA it is unavailable and says why.
+// Encrypted checks a client against a TLS endpoint: it connects with its CA; with the system's roots or another
+// CA it is unavailable and the error has the cause.
 func Encrypted[A Pinger](t *testing.T, secure backend.Binding, otherCA string, open func(backend.Binding) (A, error)) {
 	for name, test := range map[string]struct {
 		ca   string
@@ -37,14 +37,14 @@ func Encrypted[A Pinger](t *testing.T, secure backend.Binding, otherCA string, o
 			_, err = admin.Ping(Context(t))
 			WantIs(t, err, test.want)
 			if err != nil && !strings.Contains(err.Error(), "certificate") {
-				t.Errorf("the error does not say why: %v", err)
+				t.Errorf("the error lacks the cause: %v", err)
 			}
 		})
 	}
 }
 
-// Silent checks that a client's deadline holds against a server that takes the
-// connection and says nothing. b lacks nothing but the address.
+// Silent checks that a client's deadline holds against a server that accepts the connection and sends nothing.
+// b is complete except for the address.
 func Silent[A Pinger](t *testing.T, b backend.Binding, open func(backend.Binding) (A, error)) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	Must(t, err)

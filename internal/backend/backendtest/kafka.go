@@ -13,8 +13,7 @@ import (
 	"github.com/itechsmart/operator/internal/backend/kafka"
 )
 
-// Kafka is the suite of kafka.Admin on a cluster of one broker. produce adds n
-// records to a topic.
+// Kafka runs the suite of kafka.Admin on a cluster of one broker. produce adds n records to a topic.
 func Kafka(t *testing.T, open func(testing.TB) kafka.Admin, produce func(t testing.TB, topic string, n int)) {
 	s := kafkaSuite{admin: open(t), produce: produce}
 	t.Cleanup(func() { Must(t, s.admin.Close()) })
@@ -31,7 +30,7 @@ type kafkaSuite struct {
 	produce func(t testing.TB, topic string, n int)
 }
 
-// create makes a topic and deletes it after the test.
+// create creates a topic and deletes it after the test.
 func (s kafkaSuite) create(t *testing.T, topic kafka.Topic) kafka.Topic {
 	t.Helper()
 	if topic.Name == "" {
@@ -70,7 +69,7 @@ func (s kafkaSuite) lifecycle(t *testing.T) {
 	_, err = s.admin.Topic(ctx, want.Name)
 	WantIs(t, err, backend.ErrNotFound)
 	WantIs(t, s.admin.DeleteTopic(ctx, want.Name), backend.ErrNotFound)
-	Must(t, s.admin.CreateTopic(ctx, want)) // the name is free again
+	Must(t, s.admin.CreateTopic(ctx, want)) // the name is available again
 }
 
 func (s kafkaSuite) missing(t *testing.T) {
@@ -134,7 +133,7 @@ func (s kafkaSuite) update(t *testing.T) {
 	got, err = s.admin.Topic(ctx, topic.Name)
 	Must(t, err)
 	if got.Partitions != 5 || got.Config["retention.ms"] != "1000" || len(got.Config) != 1 {
-		t.Errorf("got %+v, want 5 partitions and retention.ms=1000 alone", got)
+		t.Errorf("got %+v, want 5 partitions and only retention.ms=1000", got)
 	}
 }
 
@@ -147,7 +146,7 @@ func (s kafkaSuite) topics(t *testing.T) {
 		t.Errorf("got %v", got)
 	}
 	if got, err = s.admin.Topics(ctx, nil); err != nil || len(got) != 0 {
-		t.Errorf("no names gave %v, %v", got, err)
+		t.Errorf("no names returned %v, %v", got, err)
 	}
 	Ended(t, func(ctx context.Context) error { _, err := s.admin.Topics(ctx, []string{one.Name}); return err })
 }

@@ -12,8 +12,7 @@ import (
 	"github.com/itechsmart/operator/internal/backend/postgres"
 )
 
-// Postgres is the suite of postgres.Admin, whose login is a superuser of the
-// given name.
+// Postgres runs the suite of postgres.Admin, whose login is a superuser with the given name.
 func Postgres(t *testing.T, login string, open func(testing.TB) postgres.Admin) {
 	s := postgresSuite{admin: open(t), login: login}
 	t.Cleanup(func() { Must(t, s.admin.Close()) })
@@ -30,7 +29,7 @@ type postgresSuite struct {
 	login string
 }
 
-// after runs a clean-up whose objects may be gone already.
+// after runs a clean-up whose objects may already be gone.
 func after(t *testing.T, drop func(context.Context) error) {
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), timeout)
@@ -159,7 +158,7 @@ func (s postgresSuite) table(t *testing.T) {
 	Must(t, s.admin.DropTable(ctx, want.Schema, want.Name))
 	_, err := s.admin.Table(ctx, want.Schema, want.Name)
 	WantIs(t, err, backend.ErrNotFound)
-	Must(t, s.admin.CreateTable(ctx, want)) // the name is free again
+	Must(t, s.admin.CreateTable(ctx, want)) // the name is available again
 	Must(t, s.admin.DropSchema(ctx, want.Schema))
 	_, err = s.admin.Table(ctx, want.Schema, want.Name)
 	WantIs(t, err, backend.ErrNotFound)
@@ -187,7 +186,7 @@ func (s postgresSuite) columns(t *testing.T) {
 	got, err := s.admin.Table(ctx, want.Schema, want.Name)
 	Must(t, err)
 	if drift := want.Drift(got); len(drift.Missing) != 2 || len(drift.Fixed) != 0 {
-		t.Errorf("drift %+v, want both columns as missing and no more", drift)
+		t.Errorf("drift %+v, want both columns as missing, and no other", drift)
 	}
 	Must(t, s.admin.AddColumns(ctx, want.Schema, want.Name, added))
 	Must(t, s.admin.AddColumns(ctx, want.Schema, want.Name, added))
@@ -196,7 +195,7 @@ func (s postgresSuite) columns(t *testing.T) {
 	want.Columns[3].Type, want.Columns[4].Default, want.PrimaryKey = "integer", "", nil
 	got, err = s.admin.Table(ctx, want.Schema, want.Name)
 	Must(t, err)
-	// The key made its columns NOT NULL, except the serial one that is so by itself.
+	// The key made its columns NOT NULL, except the serial one, which already is.
 	if drift := want.Drift(got); len(drift.Fixed) != 4 {
 		t.Errorf("drift %q, want four", drift.Fixed)
 	}

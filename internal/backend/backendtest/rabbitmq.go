@@ -13,8 +13,8 @@ import (
 	"github.com/itechsmart/operator/internal/backend/rabbitmq"
 )
 
-// RabbitMQ is the suite of rabbitmq.Admin. publish adds n messages to a queue
-// and returns when they are there.
+// RabbitMQ runs the suite of rabbitmq.Admin. publish adds n messages to a queue and returns once they are
+// there.
 func RabbitMQ(t *testing.T, open func(testing.TB) rabbitmq.Admin, publish func(t testing.TB, queue string, n int)) {
 	s := rabbitmqSuite{admin: open(t), publish: publish}
 	t.Cleanup(func() { Must(t, s.admin.Close()) })
@@ -39,7 +39,7 @@ func (s rabbitmqSuite) ping(t *testing.T) {
 	}
 	Ended(t, func(ctx context.Context) error { _, err := s.admin.Ping(ctx); return err })
 	_, err = s.admin.Ping(Context(t))
-	Must(t, err) // an ended call must not spoil the next
+	Must(t, err) // an ended call must not break the next
 }
 
 func (s rabbitmqSuite) queue(t *testing.T) {
@@ -51,7 +51,7 @@ func (s rabbitmqSuite) queue(t *testing.T) {
 		{Name: Name("ttl"), Durable: true, Arguments: map[string]any{"x-message-ttl": float64(60000), "x-dead-letter-exchange": "dead"}},
 	} {
 		Must(t, s.admin.EnsureQueue(ctx, queue))
-		Must(t, s.admin.EnsureQueue(ctx, queue)) // again changes nothing
+		Must(t, s.admin.EnsureQueue(ctx, queue)) // a second call changes nothing
 		s.publish(t, queue.Name, 3)
 		got, err := s.admin.Queue(ctx, queue.Name)
 		Must(t, err)
@@ -68,14 +68,14 @@ func (s rabbitmqSuite) workQueue(t *testing.T) {
 	ctx := Context(t)
 	queue := rabbitmq.WorkQueue{Name: Name("tasks")}
 	Must(t, queue.Ensure(ctx, s.admin))
-	Must(t, queue.Ensure(ctx, s.admin)) // again changes nothing
+	Must(t, queue.Ensure(ctx, s.admin)) // a second call changes nothing
 	Must(t, s.admin.DeleteExchange(ctx, queue.Dead()))
-	Must(t, queue.Ensure(ctx, s.admin)) // what is missing is made
+	Must(t, queue.Ensure(ctx, s.admin)) // missing parts are created
 	Must(t, s.admin.Exchange(ctx, queue.Dead()))
 	WantIs(t, rabbitmq.WorkQueue{Name: queue.Name, DeliveryLimit: 3}.Ensure(ctx, s.admin), backend.ErrExists)
 	WantIs(t, rabbitmq.WorkQueue{Name: strings.Repeat("a", 253)}.Ensure(ctx, s.admin), backend.ErrInvalid)
 	Must(t, queue.Delete(ctx, s.admin))
-	Must(t, queue.Delete(ctx, s.admin)) // what is missing counts as done
+	Must(t, queue.Delete(ctx, s.admin)) // a missing queue counts as deleted
 	for _, name := range []string{queue.Name, queue.Dead()} {
 		_, err := s.admin.Queue(ctx, name)
 		WantIs(t, err, backend.ErrNotFound)

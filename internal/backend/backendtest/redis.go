@@ -10,7 +10,7 @@ import (
 	"github.com/itechsmart/operator/internal/backend/redis"
 )
 
-// Redis is the suite of redis.Admin.
+// Redis runs the suite of redis.Admin.
 func Redis(t *testing.T, open func(testing.TB) redis.Admin) {
 	admin := open(t)
 	t.Cleanup(func() { Must(t, admin.Close()) })

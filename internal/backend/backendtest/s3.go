@@ -15,8 +15,7 @@ import (
 	"github.com/itechsmart/operator/internal/backend/s3"
 )
 
-// S3 is the suite of s3.Store. open is an empty bucket, or the empty part of one
-// below a prefix.
+// S3 runs the suite of s3.Store. open returns an empty bucket, or an empty prefix of one.
 func S3(t *testing.T, open func(testing.TB) s3.Store) {
 	for name, test := range map[string]func(*testing.T, s3.Store){
 		"objects": s3Objects, "large": s3Large, "keys": s3Keys, "folders": s3Folders, "many": s3Many, "ended": s3Ended,
@@ -29,7 +28,7 @@ func S3(t *testing.T, open func(testing.TB) s3.Store) {
 	}
 }
 
-// holds fails unless the object is there with this content.
+// holds fails unless the object exists with this content.
 func holds(t testing.TB, store s3.Store, key string, want []byte) {
 	t.Helper()
 	got, err := store.Get(Context(t), key, int64(len(want)))
@@ -53,7 +52,7 @@ func s3Objects(t *testing.T, store s3.Store) {
 	lacks(t, store, "a/b")
 	data := []byte("first")
 	Must(t, store.Put(ctx, "a/b", data))
-	data[0] = 'x' // what was written is a copy
+	data[0] = 'x' // the store has its own copy
 	holds(t, store, "a/b", []byte("first"))
 	Must(t, store.Put(ctx, "a/b", []byte("second one")))
 	holds(t, store, "a/b", []byte("second one"))
@@ -68,7 +67,7 @@ func s3Objects(t *testing.T, store s3.Store) {
 	Must(t, store.Delete(ctx))
 }
 
-// Above what a client sends in one part by default.
+// Larger than what a client sends in one part by default.
 func s3Large(t *testing.T, store s3.Store) {
 	data := bytes.Repeat([]byte("0123456789abcdef"), 20<<20/16)
 	Must(t, store.Put(Context(t), "large/object", data))
@@ -106,11 +105,11 @@ func s3Folders(t *testing.T, store s3.Store) {
 	for _, key := range []string{"beside", "a/1", "a/2", "a/deep/er", "a-b/1", "ab/1", "a0/1", "b/1"} {
 		Must(t, store.Put(ctx, key, []byte(key)))
 	}
-	folders("", 10, false, "a-b", "a", "a0", "ab", "b") // by the order of "a-b/", "a/", …
+	folders("", 10, false, "a-b", "a", "a0", "ab", "b") // in the order of "a-b/", "a/", …
 	folders("", 2, true, "a-b", "a")
 	folders("a", 2, true, "a0", "ab")
 	folders("ab", 1, false, "b")
-	folders("a1", 10, false, "ab", "b") // one that is not there
+	folders("a1", 10, false, "ab", "b") // one that does not exist
 	folders("b", 10, false)
 	Must(t, store.DeleteFolder(ctx, "a"))
 	Must(t, store.DeleteFolder(ctx, "missing"))
@@ -120,7 +119,7 @@ func s3Folders(t *testing.T, store s3.Store) {
 	holds(t, store, "ab/1", []byte("ab/1"))
 }
 
-// More than one request lists and deletes.
+// Listing and deleting takes more than one request.
 func s3Many(t *testing.T, store s3.Store) {
 	ctx := Context(t)
 	keys := make([]string, 1010)

@@ -10,7 +10,7 @@ import (
 	"github.com/itechsmart/operator/internal/backend/postgres"
 )
 
-// Tenants is the suite of what postgres.Tenants adds to Admin.
+// Tenants runs the suite of what postgres.Tenants adds to Admin.
 func Tenants(t *testing.T, login string, open func(testing.TB) postgres.Tenants) {
 	s := tenantSuite{admin: open(t), login: login}
 	t.Cleanup(func() { Must(t, s.admin.Close()) })
@@ -61,7 +61,8 @@ func (s tenantSuite) made(t *testing.T) {
 	Ended(t, func(ctx context.Context) error { return s.admin.EnsureTenant(ctx, tenant, "secret one", "") })
 }
 
-// limit: the role's limit of connections is set, changed and removed, and no other state of the tenant with it.
+// limit checks that the role's connection limit is set, changed and removed, without any other change to the
+// tenant.
 func (s tenantSuite) limit(t *testing.T) {
 	ctx := Context(t)
 	tenant := s.tenant(t, "mine")
@@ -72,7 +73,7 @@ func (s tenantSuite) limit(t *testing.T) {
 			t.Errorf("got %+v, want %+v", got, tenant)
 		}
 	}
-	// The password changes in the same call, and what somebody removed by hand comes back with its limit.
+	// The password changes in the same call, and what was removed by hand is restored with its limit.
 	tenant.Connections = 9
 	Must(t, s.admin.EnsureTenant(ctx, tenant, "another secret", ""))
 	Must(t, s.admin.DropRole(ctx, tenant.Name))
@@ -82,7 +83,7 @@ func (s tenantSuite) limit(t *testing.T) {
 	}
 }
 
-// mark: another mark is refused, unless it is the former one.
+// mark checks that another mark is refused, unless it is the former one.
 func (s tenantSuite) mark(t *testing.T) {
 	ctx := Context(t)
 	tenant := s.tenant(t, "it's mine")
@@ -100,7 +101,7 @@ func (s tenantSuite) mark(t *testing.T) {
 	}
 }
 
-// foreign: what was made otherwise is not taken, whichever half of it exists.
+// foreign checks that a role or schema that we did not create is refused.
 func (s tenantSuite) foreign(t *testing.T) {
 	ctx := Context(t)
 	role := s.tenant(t, "mine")
@@ -116,14 +117,14 @@ func (s tenantSuite) foreign(t *testing.T) {
 	WantIs(t, s.admin.EnsureTenant(ctx, postgres.Tenant{Name: s.login, Mark: "mine"}, "secret", ""), backend.ErrExists)
 }
 
-// repaired: what was removed by hand is made again.
+// repaired checks that what was removed by hand is created again.
 func (s tenantSuite) repaired(t *testing.T) {
 	ctx := Context(t)
 	tenant := s.tenant(t, "mine")
 	Must(t, s.admin.EnsureTenant(ctx, tenant, "secret", ""))
 	Must(t, s.admin.DropSchema(ctx, tenant.Name))
 	Must(t, s.admin.EnsureTenant(ctx, tenant, "secret", ""))
-	Must(t, s.admin.DropRole(ctx, tenant.Name)) // its schema goes to the login
+	Must(t, s.admin.DropRole(ctx, tenant.Name)) // its schema becomes the login's
 	Must(t, s.admin.EnsureTenant(ctx, tenant, "secret", ""))
 	schema, err := s.admin.Schema(ctx, tenant.Name)
 	Must(t, err)

@@ -18,9 +18,8 @@ import (
 
 const dialTimeout = 10 * time.Second
 
-// Options returns what clickhouse-go needs to reach the binding's server, with LZ4.
-// Key protocol is http (when empty) or native. ErrInvalid names the key that is
-// wrong.
+// Options returns clickhouse-go's options for the binding's server, with LZ4. Key protocol is http (if empty)
+// or native. ErrInvalid names the invalid key.
 func Options(b backend.Binding) (*ch.Options, error) {
 	if err := b.Require("host", "port"); err != nil {
 		return nil, err
@@ -45,8 +44,8 @@ func Options(b backend.Binding) (*ch.Options, error) {
 	}, nil
 }
 
-// Open returns a connection pool for connectors, in the binding's database, with no
-// round trip yet. Wrap its errors by Error.
+// Open returns a connection pool for connectors, in the binding's database, without connecting yet. Wrap its
+// errors by Error.
 func Open(b backend.Binding) (driver.Conn, error) {
 	options, err := Options(b)
 	if err != nil {
@@ -65,14 +64,14 @@ type admin struct {
 	onCluster string
 }
 
-// New prepares a client and dials at the first call. Key cluster makes every
-// definition run on that cluster. ErrInvalid names the key that the binding lacks.
+// New returns a client that connects on the first call. Key cluster makes every definition run on that cluster.
+// ErrInvalid names the key that the binding lacks.
 func New(b backend.Binding) (Admin, error) {
 	a := &admin{binding: b}
 	if cluster := b.Extra["cluster"]; cluster != "" {
 		a.onCluster = " ON CLUSTER " + literal(cluster)
 	}
-	// The binding's database may be the one to be made.
+	// The binding's database may not exist yet.
 	b.Database = ""
 	conn, err := Open(b)
 	a.conn = conn
@@ -81,7 +80,7 @@ func New(b backend.Binding) (Admin, error) {
 
 func (a *admin) Close() error { return a.conn.Close() }
 
-// Error wraps a client's error in the sentinel that suits it; nil stays nil.
+// Error wraps a client's error in the matching sentinel; nil stays nil.
 func Error(b backend.Binding, op string, err error) error {
 	return b.Error("clickhouse: "+op, kindOf(err), err)
 }
@@ -111,8 +110,7 @@ func kindOf(err error) error {
 	return backend.ErrInvalid
 }
 
-// within runs a call and gives up on it when the context ends: the library's
-// native handshake knows no context.
+// within runs a call and abandons it when the context ends: the library's native handshake ignores the context.
 func within[T any](ctx context.Context, call func() (T, error)) (T, error) {
 	type result struct {
 		value T
@@ -259,7 +257,7 @@ func (a *admin) ModifyColumn(ctx context.Context, database, table string, column
 	if column.Default != "" {
 		return a.alter(ctx, "modify column "+column.Name, database, table, "MODIFY COLUMN "+column.sql())
 	}
-	// Without a word about it the server keeps the default it has.
+	// If the default is not mentioned, the server keeps the existing one.
 	got, err := a.Table(ctx, database, table)
 	if err != nil {
 		return err

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package clickhouse administers ClickHouse: databases, tables and columns. It
-// also opens the connection by which connectors write and read.
+// Package clickhouse administers ClickHouse: databases, tables and columns. It also opens the connections of
+// connectors.
 package clickhouse
 
 import (
@@ -19,42 +19,41 @@ type Column struct {
 	Name string
 	// Type as ClickHouse writes it, such as LowCardinality(String).
 	Type string
-	// Default is the expression of DEFAULT; empty means none. It may begin with
-	// MATERIALIZED, ALIAS or EPHEMERAL to mean that instead.
+	// Default is the expression of DEFAULT; empty means none. It may start with MATERIALIZED, ALIAS or
+	// EPHEMERAL instead.
 	Default string
 }
 
-// Table is a table as it should be or as it is.
+// Table is a desired or an existing table.
 type Table struct {
 	Database, Name string
 	Columns        []Column
-	// Engine is a MergeTree of any kind, Memory or Null, with its arguments;
-	// MergeTree when empty.
+	// Engine is a MergeTree of any kind, Memory or Null, with its arguments; MergeTree if empty.
 	Engine string
-	// OrderBy is the sorting key without or with brackets; "tuple()" for none.
+	// OrderBy is the sorting key with or without brackets; "tuple()" for none.
 	OrderBy string
 	// PartitionBy and TTL are expressions; empty means none.
 	PartitionBy, TTL string
 	Comment          string
 }
 
-// Admin administers one server or cluster. Every method honours the context's
-// deadline and wraps a sentinel of package backend; ErrUnavailable, ErrAuth and,
-// for what is no valid name, type or expression, ErrInvalid may come from each.
+// Admin administers one server or cluster. Every method honours the context's deadline and wraps a sentinel of
+// package backend; each may return ErrUnavailable, ErrAuth and, for an invalid name, type or expression,
+// ErrInvalid.
 type Admin interface {
-	// Ping asks for the server's version, such as "26.7.2".
+	// Ping returns the server's version, such as "26.7.2".
 	Ping(ctx context.Context) (version string, err error)
-	// EnsureDatabase makes the database unless there is one.
+	// EnsureDatabase creates the database if it is missing.
 	EnsureDatabase(ctx context.Context, database string) error
 	// Table reads one table; ErrNotFound.
 	Table(ctx context.Context, database, name string) (Table, error)
-	// CreateTable: ErrExists; ErrNotFound when the database is missing.
+	// CreateTable: ErrExists; ErrNotFound if the database is missing.
 	CreateTable(ctx context.Context, table Table) error
-	// AddColumns adds those of the columns that the table lacks; ErrNotFound.
+	// AddColumns adds the missing ones of the columns; ErrNotFound.
 	AddColumns(ctx context.Context, database, table string, columns []Column) error
 	// ModifyColumn changes a column's type and default; ErrNotFound.
 	ModifyColumn(ctx context.Context, database, table string, column Column) error
-	// ModifyTTL changes the table's TTL, or ends it when empty; ErrNotFound.
+	// ModifyTTL changes the table's TTL, or removes it if empty; ErrNotFound.
 	ModifyTTL(ctx context.Context, database, table, ttl string) error
 	// SetComment changes the table's comment; ErrNotFound.
 	SetComment(ctx context.Context, database, table, comment string) error
@@ -67,23 +66,23 @@ type Admin interface {
 // ValidIdentifier refuses anything outside [A-Za-z_][A-Za-z0-9_]*; ErrInvalid.
 func ValidIdentifier(name string) error { return sqltext.Identifier("identifier", name, 0) }
 
-// Quote writes an identifier as SQL.
+// Quote quotes an identifier for SQL.
 func Quote(identifier string) string {
 	return "`" + strings.NewReplacer("\\", "\\\\", "`", "\\`").Replace(identifier) + "`"
 }
 
-// literal writes a string as SQL.
+// literal quotes a string for SQL.
 func literal(text string) string {
 	return "'" + strings.NewReplacer("\\", "\\\\", "'", "\\'").Replace(text) + "'"
 }
 
 var (
-	// always forbids queries, and functions that reach beyond the table's own rows.
+	// always lists what is always forbidden: queries, and functions that reach beyond the table's own rows.
 	always = []string{
 		"SELECT", "FILE(", "URL*(", "S3*(", "REMOTE*(", "DICT*(", "JOINGET*(", "GETSETTING*(",
 		"CATBOOSTEVALUATE(", "EXECUTABLE(", "CLUSTER*(", "MYSQL(", "POSTGRESQL(", "HDFS*(", "AZURE*(", "SLEEP*(",
 	}
-	// clause forbids besides what begins another clause, where no bracket encloses the text.
+	// clause also forbids what starts another clause, where no bracket encloses the text.
 	clause = append([]string{
 		"FROM", "UNION", "INTO", "FORMAT", "SETTINGS", "ENGINE", "COMMENT", "CODEC", "AS",
 		"PARTITION", "ORDER", "PRIMARY", "SAMPLE", "ATTACH", "DROP", "ALTER", "CREATE", "ADD", "MODIFY", "REMOVE",
@@ -93,7 +92,7 @@ var (
 	kindForm   = regexp.MustCompile(`(?i)^(MATERIALIZED|ALIAS|EPHEMERAL)\b`)
 )
 
-// called checks the form Name or Name(arguments).
+// called reports whether text has the form Name or Name(arguments).
 func called(form *regexp.Regexp, text string) bool {
 	name, _, arguments := strings.Cut(text, "(")
 	return form.MatchString(name) && (!arguments || wrapped(text[len(name):]))
@@ -121,7 +120,7 @@ func (c Column) validate() error {
 	return sqltext.Expression("column "+c.Name+": default", expression, false, always...)
 }
 
-// split takes the default apart into its kind (empty without default) and expression.
+// split returns the default's kind (empty without a default) and expression.
 func (c Column) split() (kind, expression string) {
 	kind = kindForm.FindString(c.Default)
 	expression = strings.TrimSpace(c.Default[len(kind):])
@@ -172,10 +171,10 @@ func (t Table) validate() error {
 		seen[column.Name] = true
 	}
 	if !called(engineForm, t.engine()) {
-		return fmt.Errorf("engine %q is no kind of MergeTree, Memory or Null: %w", t.Engine, backend.ErrInvalid)
+		return fmt.Errorf("engine %q is not a kind of MergeTree, Memory or Null: %w", t.Engine, backend.ErrInvalid)
 	}
 	if t.merges() && t.OrderBy == "" {
-		return fmt.Errorf("order by is empty, \"tuple()\" means no order: %w", backend.ErrInvalid)
+		return fmt.Errorf("order by is empty; \"tuple()\" means no order: %w", backend.ErrInvalid)
 	}
 	for _, part := range []struct {
 		what, text string
@@ -216,7 +215,8 @@ func (t Table) create(onCluster string) string {
 		sql.WriteString(" TTL " + t.TTL)
 	}
 	if t.merges() && !strings.HasPrefix(t.engine(), "Replicated") {
-		// Replicated tables drop a batch that is inserted twice under one token; this makes others do so too.
+		// Replicated tables drop a batch that is inserted again under the same token; this makes others do so
+		// too.
 		fmt.Fprintf(&sql, " SETTINGS non_replicated_deduplication_window = %d", deduplicationWindow)
 	}
 	if t.Comment != "" {

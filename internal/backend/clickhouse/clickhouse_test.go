@@ -33,7 +33,7 @@ func TestReal(t *testing.T) {
 	backendtest.ClickHouse(t, func(t testing.TB) clickhouse.Admin { return open(t, b) })
 }
 
-// TestOpen writes and reads a batch over the connection that connectors use.
+// TestOpen writes and reads a batch over the connectors' connection.
 func TestOpen(t *testing.T) {
 	b := servers.ClickHouse(t)
 	ctx := backendtest.Context(t)
@@ -76,7 +76,7 @@ func TestRefused(t *testing.T) {
 	}{
 		{"wrong password", func(b *backend.Binding) { b.Password = "wrong-" + b.Password }, backend.ErrAuth},
 		{"unknown user", func(b *backend.Binding) { b.Username = "nobody" }, backend.ErrAuth},
-		{"nobody listens", func(b *backend.Binding) { b.Port = "1" }, backend.ErrUnavailable},
+		{"connection refused", func(b *backend.Binding) { b.Port = "1" }, backend.ErrUnavailable},
 		{"tls on a plain port", func(b *backend.Binding) { b.TLS = "true" }, backend.ErrUnavailable},
 		{"no such host", func(b *backend.Binding) { b.Host = "no-such-host.invalid" }, backend.ErrUnavailable},
 	} {
@@ -88,7 +88,7 @@ func TestRefused(t *testing.T) {
 				t.Fatalf("got %v, want %v", err, test.want)
 			}
 			if strings.Contains(err.Error(), good.Password) {
-				t.Errorf("the error tells the password: %v", err)
+				t.Errorf("the error contains the password: %v", err)
 			}
 		})
 	}
@@ -136,7 +136,7 @@ func TestNew(t *testing.T) {
 		"protocol": {Host: "h", Port: "1", Extra: map[string]string{"protocol": "grpc"}},
 	} {
 		if _, err := clickhouse.New(b); !errors.Is(err, backend.ErrInvalid) || !strings.Contains(err.Error(), name) {
-			t.Errorf("got %v, want ErrInvalid that names %s", err, name)
+			t.Errorf("got %v, want ErrInvalid naming %s", err, name)
 		}
 	}
 }

@@ -10,14 +10,13 @@ import (
 	"github.com/itechsmart/operator/internal/backend/internal/sqltext"
 )
 
-// Drift is the difference between a table and its specification.
+// Drift is the difference between a desired and an existing table.
 type Drift struct {
-	// Missing columns are to be added, Changed ones to be modified (both as they
-	// should be). Other columns are left alone.
+	// Missing columns are to be added, Changed ones to be modified (both as desired). Additional columns are
+	// left alone.
 	Missing, Changed []Column
 	TTL, Comment     bool
-	// Fixed tells, for people, what no ALTER can change: engine, sorting key and
-	// partition key.
+	// Fixed describes, for people, what no ALTER can change: engine, sorting key and partition key.
 	Fixed []string
 }
 
@@ -26,8 +25,8 @@ func (d Drift) None() bool {
 	return len(d.Missing) == 0 && len(d.Changed) == 0 && !d.TTL && !d.Comment && len(d.Fixed) == 0
 }
 
-// Drift compares the table that should be with the one that is. Spacing,
-// aliases of types and brackets around keys make no difference.
+// Drift compares the desired table with the existing one, ignoring spacing, aliases of types and brackets
+// around keys.
 func (t Table) Drift(got Table) Drift {
 	var d Drift
 	is := map[string]Column{}
@@ -57,7 +56,7 @@ func (t Table) Drift(got Table) Drift {
 	return d
 }
 
-// aliases are other names of types, in upper case, and what the server makes of them.
+// aliases maps other names of types, in upper case, to the server's names.
 var aliases = map[string]string{
 	"TINYINT": "Int8", "INT1": "Int8", "SMALLINT": "Int16", "INT": "Int32", "INTEGER": "Int32", "BIGINT": "Int64",
 	"FLOAT": "Float32", "REAL": "Float32", "DOUBLE": "Float64",
@@ -69,8 +68,7 @@ var aliases = map[string]string{
 
 var typeWord = regexp.MustCompile(`'[^']*'|[A-Za-z_][A-Za-z0-9_]*`)
 
-// SameType reports whether two types are one, whatever their spacing and whichever
-// of the common aliases they use.
+// SameType reports whether two types are equal, ignoring spacing and common aliases.
 func SameType(a, b string) bool { return canonicalType(a) == canonicalType(b) }
 
 func canonicalType(text string) string {
@@ -85,8 +83,8 @@ func canonicalType(text string) string {
 
 var interval = regexp.MustCompile(`(?i)\bINTERVAL\s+(\d+)\s+(SECOND|MINUTE|HOUR|DAY|WEEK|MONTH|QUARTER|YEAR)S?\b`)
 
-// SameExpression reports whether two expressions are written alike, apart from
-// spacing, the brackets around the whole and the spelling of intervals.
+// SameExpression reports whether two expressions are equal, ignoring spacing, the brackets around the whole and
+// the spelling of intervals.
 func SameExpression(a, b string) bool { return canonicalExpression(a) == canonicalExpression(b) }
 
 func canonicalExpression(text string) string {
@@ -129,19 +127,18 @@ func wrapped(text string) bool {
 	return true
 }
 
-// sameEngine compares engines; one that is asked for without arguments is
-// content with any, for a cluster may fill them in.
+// sameEngine compares engines; a desired one without arguments matches any arguments, because a cluster may add
+// them.
 func sameEngine(want, got string) bool {
 	wantName, wantArguments, _ := strings.Cut(sqltext.Normalize(want), "(")
 	gotName, gotArguments, _ := strings.Cut(sqltext.Normalize(got), "(")
 	return wantName == gotName && (wantArguments == "" || wantArguments == ")" || wantArguments == gotArguments)
 }
 
-// clauseWords begin what follows the engine in engine_full.
+// clauseWords start what follows the engine in engine_full.
 var clauseWords = []string{" PARTITION BY ", " PRIMARY KEY ", " ORDER BY ", " SAMPLE BY ", " TTL ", " SETTINGS "}
 
-// clauses splits engine_full: the engine itself under "", the rest under the
-// trimmed words of clauseWords.
+// clauses splits engine_full: the engine itself under "", the rest under the trimmed words of clauseWords.
 func clauses(full string) map[string]string {
 	out := map[string]string{}
 	current, start, depth := "", 0, 0
@@ -162,7 +159,7 @@ func clauses(full string) map[string]string {
 				if strings.HasPrefix(full[i:], word) {
 					out[current] = full[start:i]
 					current, start = strings.TrimSpace(word), i+len(word)
-					i += len(word) - 2 // its last space may begin the next
+					i += len(word) - 2 // its last space may start the next
 					break
 				}
 			}

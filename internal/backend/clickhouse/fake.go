@@ -13,8 +13,8 @@ import (
 	"github.com/itechsmart/operator/internal/backend/internal/sqltext"
 )
 
-// Fake is a server in memory. It embeds backend.Faults: Fail makes a method
-// fail, Calls counts. Safe for concurrent use.
+// Fake is an in-memory server. It embeds backend.Faults: Fail makes a method fail, Calls counts. Safe for
+// concurrent use.
 type Fake struct {
 	backend.Faults
 
@@ -195,7 +195,7 @@ func (f *Fake) drop(ctx context.Context, database, name string) error {
 // Close implements Admin.
 func (f *Fake) Close() error { return f.Enter(context.Background(), "Close") }
 
-// families are the families of types that a server knows.
+// families are the type families of a server.
 var families = strings.Fields(`Int8 Int16 Int32 Int64 Int128 Int256 UInt8 UInt16 UInt32 UInt64 UInt128 UInt256
 	Float32 Float64 BFloat16 Decimal Decimal32 Decimal64 Decimal128 Decimal256 String FixedString Bool UUID IPv4 IPv6
 	Date Date32 DateTime DateTime64 Time Time64 Enum Enum8 Enum16 Array Tuple Map Nested Nullable LowCardinality

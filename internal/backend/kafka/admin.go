@@ -16,9 +16,9 @@ import (
 )
 
 const (
-	// settleInterval is how often a change is looked for until it is seen.
+	// settleInterval is how often the broker is polled until a change is visible.
 	settleInterval = 20 * time.Millisecond
-	// topicsPerRequest bounds the size of one response.
+	// topicsPerRequest limits the size of one response.
 	topicsPerRequest = 500
 	// dynamicTopicConfig is the source of a setting made on the topic itself.
 	dynamicTopicConfig = 1
@@ -30,13 +30,12 @@ type admin struct {
 	binding backend.Binding
 	addr    net.Addr
 	direct  *direct
-	// any reaches whichever broker, routed the one in charge.
+	// any reaches any broker, routed the one in charge.
 	any, routed *kafkago.Client
 	transport   *kafkago.Transport
 }
 
-// New prepares a client and dials at the first call. ErrInvalid names the key
-// that the binding lacks.
+// New returns a client that connects on the first call. ErrInvalid names the key that the binding lacks.
 func New(b backend.Binding) (Admin, error) {
 	dialer, err := Dialer(b)
 	if err != nil {
@@ -106,7 +105,7 @@ func (a *admin) Topics(ctx context.Context, names []string) (map[string]Topic, e
 	return topics, nil
 }
 
-// shapes reads partitions and replication of the topics that exist.
+// shapes reads partitions and replication of the existing topics.
 func (a *admin) shapes(ctx context.Context, names []string, into map[string]Topic) error {
 	response, err := a.any.Metadata(ctx, &kafkago.MetadataRequest{Topics: names})
 	if err != nil {
@@ -128,8 +127,8 @@ func (a *admin) shapes(ctx context.Context, names []string, into map[string]Topi
 	return nil
 }
 
-// configs adds the settings that are set on the topics themselves. A topic that
-// went in the meantime is taken out.
+// configs adds the settings that are set on the topics themselves. A topic that was deleted meanwhile is
+// removed.
 func (a *admin) configs(ctx context.Context, names []string, into map[string]Topic) error {
 	request := &kafkago.DescribeConfigsRequest{}
 	for _, name := range names {
@@ -305,8 +304,8 @@ func (a *admin) DeleteTopic(ctx context.Context, name string) error {
 	return a.settle(ctx, op, name, func(_ Topic, exists bool) bool { return !exists })
 }
 
-// controller runs a request that only the controller serves. Brokers in KRaft
-// mode forward it, those before must be told whom to ask.
+// controller sends a request that only the controller serves. Brokers in KRaft mode forward it; older ones have
+// to be asked for the controller.
 func (a *admin) controller(request func(*kafkago.Client) error) error {
 	err := request(a.any)
 	if errors.Is(err, kafkago.NotController) {
@@ -315,8 +314,7 @@ func (a *admin) controller(request func(*kafkago.Client) error) error {
 	return err
 }
 
-// settle waits until a broker shows the change that the controller has made, so
-// that callers read what they wrote.
+// settle waits until a broker shows the controller's change, so that callers read what they wrote.
 func (a *admin) settle(ctx context.Context, op, name string, seen func(topic Topic, exists bool) bool) error {
 	ticker := time.NewTicker(settleInterval)
 	defer ticker.Stop()
@@ -332,7 +330,7 @@ func (a *admin) settle(ctx context.Context, op, name string, seen func(topic Top
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
-			return a.fail(op+": wait until it is seen", ctx.Err())
+			return a.fail(op+": wait until it is visible", ctx.Err())
 		}
 	}
 }

@@ -19,13 +19,13 @@ import (
 	"github.com/itechsmart/operator/internal/backend"
 )
 
-// clientID in the brokers' logs and quotas.
+// clientID identifies us in the brokers' logs and quotas.
 const clientID = "itechsmart"
 
 const dialTimeout = 10 * time.Second
 
-// Transport is for kafka-go's Client and Writer, with the binding's SASL and
-// TLS. Close it by CloseIdleConnections. ErrInvalid when the binding is not.
+// Transport returns a transport for kafka-go's Client and Writer, with the binding's SASL and TLS. Close it by
+// CloseIdleConnections. ErrInvalid if the binding is invalid.
 func Transport(b backend.Binding) (*kafkago.Transport, error) {
 	dialer, err := Dialer(b)
 	if err != nil {
@@ -40,8 +40,8 @@ func Transport(b backend.Binding) (*kafkago.Transport, error) {
 	}, nil
 }
 
-// Dialer is for kafka-go's Reader and ConsumerGroup, with the binding's SASL
-// and TLS. ErrInvalid when the binding is not.
+// Dialer returns a dialer for kafka-go's Reader and ConsumerGroup, with the binding's SASL and TLS. ErrInvalid
+// if the binding is invalid.
 func Dialer(b backend.Binding) (*kafkago.Dialer, error) {
 	if len(b.Brokers()) == 0 {
 		return nil, fmt.Errorf("binding lacks key %q: %w", "bootstrap-servers", backend.ErrInvalid)
@@ -65,7 +65,7 @@ func Dialer(b backend.Binding) (*kafkago.Dialer, error) {
 	}, nil
 }
 
-// Addr returns the bootstrap list as kafka-go's Client and Writer take it.
+// Addr returns the bootstrap list for kafka-go's Client and Writer.
 func Addr(b backend.Binding) net.Addr { return kafkago.TCP(b.Brokers()...) }
 
 func mechanism(b backend.Binding) (sasl.Mechanism, error) {
@@ -84,21 +84,20 @@ func mechanism(b backend.Binding) (sasl.Mechanism, error) {
 	case "SCRAM-SHA-512":
 		algorithm = scram.SHA512
 	default:
-		return nil, fmt.Errorf("binding key %q: %q is none of PLAIN, SCRAM-SHA-256, SCRAM-SHA-512: %w",
+		return nil, fmt.Errorf("binding key %q: %q is not one of PLAIN, SCRAM-SHA-256, SCRAM-SHA-512: %w",
 			"sasl-mechanism", b.SASLMechanism, backend.ErrInvalid)
 	}
 	m, err := scram.Mechanism(algorithm, b.Username, b.Password)
 	if err != nil {
 		// The cause is about characters that SASLprep forbids and may quote them.
-		return nil, fmt.Errorf("binding keys %q and %q do not suit %s: %w", "username", "password", b.SASLMechanism, backend.ErrInvalid)
+		return nil, fmt.Errorf("binding keys %q and %q are not valid for %s: %w", "username", "password", b.SASLMechanism, backend.ErrInvalid)
 	}
 	return m, nil
 }
 
-// kindOf names the sentinel of a broker's answer; nil leaves it to the shared rules.
+// kindOf returns the sentinel of a broker's response; nil leaves it to the shared rules.
 func kindOf(err error) error {
-	// A broker that refuses a login may just close the connection, and the
-	// transport says so with this code.
+	// A broker that refuses a login may just close the connection, which the transport reports by this code.
 	var code kafkago.Error
 	if !errors.As(err, &code) {
 		if errors.Is(err, io.EOF) || errors.Is(err, context.Canceled) {

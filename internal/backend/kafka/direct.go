@@ -21,15 +21,14 @@ import (
 	"github.com/segmentio/kafka-go/sasl"
 )
 
-// direct keeps a few connections to any of the bootstrap brokers. kafka-go's
-// Transport answers metadata from a cache of seconds, polls all topics for it
-// and keeps login errors to itself; drift detection and probes need what the
-// broker says now. It is a kafkago.RoundTripper for requests that any broker
-// answers or forwards to the controller.
+// direct keeps a few connections to any of the bootstrap brokers. kafka-go's Transport serves metadata from a
+// cache of seconds, polls all topics for it and does not return login errors; drift detection and probes need
+// the broker's current state. It is a kafkago.RoundTripper for requests that any broker answers or forwards to
+// the controller.
 type direct struct {
 	brokers []string
 	dialer  *kafkago.Dialer
-	slots   chan struct{} // bounds the connections
+	slots   chan struct{} // limits the connections
 
 	mu     sync.Mutex
 	idle   []idleConn
@@ -43,7 +42,7 @@ type idleConn struct {
 
 const (
 	maxConns = 8
-	// maxIdle is well below the ten minutes after which a broker hangs up.
+	// maxIdle is well below the ten minutes after which a broker closes the connection.
 	maxIdle = time.Minute
 )
 
@@ -51,9 +50,8 @@ func newDirect(brokers []string, dialer *kafkago.Dialer) *direct {
 	return &direct{brokers: brokers, dialer: dialer, slots: make(chan struct{}, maxConns)}
 }
 
-// RoundTrip implements kafkago.RoundTripper; the address is the binding's own.
-// A read that fails on a used connection is tried again on a new one, for the
-// broker may have restarted since.
+// RoundTrip implements kafkago.RoundTripper; the address is the binding's own. A read that fails on a used
+// connection is retried on a new one, because the broker may have restarted.
 func (d *direct) RoundTrip(ctx context.Context, _ net.Addr, request protocol.Message) (protocol.Message, error) {
 	select {
 	case d.slots <- struct{}{}:
@@ -123,8 +121,7 @@ func (d *direct) put(conn *protocol.Conn) {
 	d.idle = append(d.idle, idleConn{Conn: conn, since: time.Now()})
 }
 
-// drop closes a broken connection and, as their broker may be gone too, all
-// that are idle.
+// drop closes a broken connection and all idle ones, whose broker may be gone too.
 func (d *direct) drop(conn *protocol.Conn) {
 	_ = conn.Close()
 	d.mu.Lock()
@@ -139,7 +136,7 @@ func (d *direct) closeIdle() {
 	d.idle = nil
 }
 
-// close ends the connections; those in use end when they come back.
+// close closes the connections; those in use are closed when they are returned.
 func (d *direct) close() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -147,19 +144,19 @@ func (d *direct) close() {
 	d.closeIdle()
 }
 
-// exchange returns one round trip within the context.
+// exchange does one round trip within the context.
 func exchange(ctx context.Context, conn *protocol.Conn, request protocol.Message) (protocol.Message, error) {
 	deadline, _ := ctx.Deadline() // zero: none
 	if err := conn.SetDeadline(deadline); err != nil {
 		return nil, err
 	}
-	// A cancelled context interrupts the read.
+	// The end of the context interrupts the read.
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	return conn.RoundTrip(request)
 }
 
-// connect reaches the first of the brokers, in random order, that takes us.
+// connect connects to the first of the brokers, in random order, that accepts.
 func (d *direct) connect(ctx context.Context) (*protocol.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
@@ -231,7 +228,7 @@ func authenticate(ctx context.Context, conn *protocol.Conn, broker string, mecha
 	for done := false; err == nil && !done; {
 		message, err = exchange(ctx, conn, &saslauthenticate.Request{AuthBytes: state})
 		if errors.Is(err, io.EOF) && ctx.Err() == nil {
-			// Old brokers refuse by hanging up.
+			// Old brokers refuse by closing the connection.
 			return kafkago.SASLAuthenticationFailed
 		}
 		if err != nil {

@@ -11,8 +11,8 @@ import (
 	"github.com/itechsmart/operator/internal/backend"
 )
 
-// Fake is a cluster in memory. It embeds backend.Faults: Fail makes a method
-// fail, Calls counts. Safe for concurrent use.
+// Fake is an in-memory cluster. It embeds backend.Faults: Fail makes a method fail, Calls counts. Safe for
+// concurrent use.
 type Fake struct {
 	backend.Faults
 
@@ -42,7 +42,7 @@ func (f *Fake) Produce(topic string, n int64) {
 	f.ends[topic] += n
 }
 
-// Commit makes a group have consumed n records of a topic.
+// Commit records that a group has consumed n records of a topic.
 func (f *Fake) Commit(group, topic string, n int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -247,8 +247,7 @@ func (f *Fake) consumes(group, topic string) error {
 // Close implements Admin.
 func (f *Fake) Close() error { return f.Enter(context.Background(), "Close") }
 
-// knownConfig refuses the settings that a broker would not know, by their names
-// alone.
+// knownConfig refuses settings that a broker would not know, judging only by name.
 func knownConfig(topic Topic) error {
 	for key := range topic.Config {
 		if !topicConfigs[key] {

@@ -13,8 +13,7 @@ import (
 	"github.com/itechsmart/operator/internal/backend"
 )
 
-// coordinatorTimeout bounds the wait for a group's coordinator, which takes its
-// time when the cluster sees its first group.
+// coordinatorTimeout limits the wait for a group's coordinator, which takes long for a cluster's first group.
 const coordinatorTimeout = 15 * time.Second
 
 func (a *admin) GroupLag(ctx context.Context, group, topic string) (int64, error) {
@@ -31,7 +30,7 @@ func (a *admin) GroupLag(ctx context.Context, group, topic string) (int64, error
 	if err != nil {
 		return 0, a.fail(op, err)
 	}
-	// What has been deleted since cannot be read: lag counts from the first that is left.
+	// Deleted records cannot be read: the lag counts from the first remaining one.
 	first, err := a.offsets(ctx, topic, partitions, Earliest)
 	if err != nil {
 		return 0, a.fail(op, err)
@@ -46,7 +45,7 @@ func (a *admin) GroupLag(ctx context.Context, group, topic string) (int64, error
 func (a *admin) ResetGroup(ctx context.Context, group, topic string, to int64) error {
 	op := fmt.Sprintf("reset group %s on topic %s", group, topic)
 	if to < Earliest {
-		return a.fail(op, fmt.Errorf("%w: position %d is neither earliest, latest nor a Unix time", backend.ErrInvalid, to))
+		return a.fail(op, fmt.Errorf("%w: position %d is not earliest, latest or a Unix time", backend.ErrInvalid, to))
 	}
 	partitions, err := a.partitions(ctx, group, topic)
 	if err != nil {
@@ -61,12 +60,12 @@ func (a *admin) ResetGroup(ctx context.Context, group, topic string, to int64) e
 		return a.fail(op, err)
 	}
 	request := &kafkago.OffsetCommitRequest{
-		GroupID: group, GenerationID: -1, // as no member
+		GroupID: group, GenerationID: -1, // not as a member
 		Topics: map[string][]kafkago.OffsetCommit{},
 	}
 	for _, partition := range partitions {
 		offset, found := offsets[partition]
-		if !found || offset < 0 { // no record that late
+		if !found || offset < 0 { // no record is that late
 			offset = last[partition]
 		}
 		request.Topics[topic] = append(request.Topics[topic], kafkago.OffsetCommit{Partition: partition, Offset: offset})
@@ -126,8 +125,7 @@ func (a *admin) committed(ctx context.Context, group, topic string, partitions [
 	return offsets, err
 }
 
-// offsets returns the offset of each partition at a position. Leaders are asked
-// again while they change or are not known yet.
+// offsets returns the offset of each partition at a position. It retries while leaders change or are unknown.
 func (a *admin) offsets(ctx context.Context, topic string, partitions []int, at int64) (map[int]int64, error) {
 	offsets := map[int]int64{}
 	err := a.coordinated(ctx, func(ctx context.Context) error {
@@ -161,8 +159,7 @@ func (a *admin) offsets(ctx context.Context, topic string, partitions []int, at 
 	return offsets, err
 }
 
-// coordinated runs a request of the group coordinator or of partition leaders
-// until they are known and ready.
+// coordinated sends a request to the group coordinator or partition leaders until they are known and ready.
 func (a *admin) coordinated(ctx context.Context, request func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, coordinatorTimeout)
 	defer cancel()

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package kafka administers Apache Kafka: topics, their configuration and the
-// lag of consumer groups. It also builds the transport and the dialer by which
-// connectors reach a broker.
+// Package kafka administers Apache Kafka: topics, their configuration and the lag of consumer groups. It also
+// builds the transport and the dialer of connectors.
 package kafka
 
 import (
@@ -13,16 +12,15 @@ import (
 	"github.com/itechsmart/operator/internal/backend"
 )
 
-// Topic is a topic as it should be or as it is.
+// Topic is a desired or an existing topic.
 type Topic struct {
 	Name string
-	// Partitions: 0 means the broker's default and, in UpdateTopic, as many as there are.
+	// Partitions: 0 means the broker's default and, in UpdateTopic, no change.
 	Partitions int32
-	// ReplicationFactor: 0 means the broker's default. It is set when the topic is
-	// made and never changed afterwards.
+	// ReplicationFactor: 0 means the broker's default. It is set on creation and never changed.
 	ReplicationFactor int16
-	// Config holds topic settings such as retention.ms. A topic that was read
-	// shows those only that are set on the topic itself.
+	// Config holds topic settings such as retention.ms. An existing topic has only those that are set on the
+	// topic itself.
 	Config map[string]string
 }
 
@@ -32,33 +30,30 @@ const (
 	Earliest int64 = -2
 )
 
-// Admin administers one cluster. Every method honours the context's deadline
-// and wraps a sentinel of package backend; ErrUnavailable and ErrAuth may come
-// from each of them.
+// Admin administers one cluster. Every method honours the context's deadline and wraps a sentinel of package
+// backend; each may return ErrUnavailable and ErrAuth.
 type Admin interface {
-	// Ping asks a broker for its version, such as "4.1"; "unknown" when the
-	// broker does not tell, which brokers before 3.3 do not.
+	// Ping returns a broker's version, such as "4.1"; "unknown" for brokers before 3.3, which do not report it.
 	Ping(ctx context.Context) (version string, err error)
 	// Topic reads one topic; ErrNotFound. It never creates one.
 	Topic(ctx context.Context, name string) (Topic, error)
-	// Topics reads those of the topics that exist, in two requests.
+	// Topics reads the existing ones of the topics, in two requests.
 	Topics(ctx context.Context, names []string) (map[string]Topic, error)
-	// CreateTopic returns when the topic can be read; ErrExists, ErrInvalid.
+	// CreateTopic returns once the topic can be read; ErrExists, ErrInvalid.
 	CreateTopic(ctx context.Context, topic Topic) error
-	// UpdateTopic grows the partitions and sets the configuration; settings that
-	// it does not name stay. ErrNotFound; ErrInvalid when partitions would shrink.
+	// UpdateTopic adds partitions and sets the configuration; other settings stay. ErrNotFound; ErrInvalid if
+	// partitions would shrink.
 	UpdateTopic(ctx context.Context, topic Topic) error
-	// ResetConfig puts settings of a topic back to the broker's default; ErrNotFound.
+	// ResetConfig resets settings of a topic to the broker's default; ErrNotFound.
 	ResetConfig(ctx context.Context, topic string, keys []string) error
-	// DeleteTopic returns when the topic is gone; ErrNotFound.
+	// DeleteTopic returns once the topic is gone; ErrNotFound.
 	DeleteTopic(ctx context.Context, name string) error
-	// GroupLag is the number of records of a topic that a consumer group has not
-	// committed; all that the topic holds when it never committed. ErrNotFound
-	// when the topic does not exist.
+	// GroupLag returns the number of records of a topic that a consumer group has not committed; all of the
+	// topic's if it never committed. ErrNotFound if the topic does not exist.
 	GroupLag(ctx context.Context, group, topic string) (int64, error)
-	// ResetGroup commits a group's offsets of a topic again: Earliest, Latest or
-	// the first record at or after a Unix time in milliseconds. ErrInvalid while
-	// the group has members; ErrNotFound when the topic does not exist.
+	// ResetGroup commits new offsets for a group on a topic: Earliest, Latest or the first record at or after a
+	// Unix time in milliseconds. ErrInvalid while the group has members; ErrNotFound if the topic does not
+	// exist.
 	ResetGroup(ctx context.Context, group, topic string, to int64) error
 	// Close releases the connections.
 	Close() error
@@ -66,7 +61,7 @@ type Admin interface {
 
 const maxTopicName = 249
 
-// ValidTopic refuses what a broker would refuse as a topic's name; ErrInvalid.
+// ValidTopic refuses names of topics that a broker would refuse; ErrInvalid.
 func ValidTopic(name string) error {
 	switch {
 	case name == "":
@@ -78,7 +73,7 @@ func ValidTopic(name string) error {
 	}
 	for _, c := range name {
 		if !legal(c) {
-			return fmt.Errorf("topic name %q holds %q, allowed are letters, digits, '.', '_' and '-': %w", name, c, backend.ErrInvalid)
+			return fmt.Errorf("topic name %q contains %q; allowed are letters, digits, '.', '_' and '-': %w", name, c, backend.ErrInvalid)
 		}
 	}
 	return nil
@@ -88,9 +83,8 @@ func legal(c rune) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '.' || c == '_' || c == '-'
 }
 
-// NormalizeTopic returns the name under which a broker's metrics know the topic: '.'
-// and '_' are one there, and a broker refuses a second topic of the same
-// normalized name.
+// NormalizeTopic returns a topic's name in a broker's metrics: '.' and '_' are the same there, and a broker
+// refuses a second topic with the same normalized name.
 func NormalizeTopic(name string) string { return strings.ReplaceAll(name, ".", "_") }
 
 // validate checks what can be checked without a broker.
@@ -112,7 +106,7 @@ func (t Topic) validate() error {
 	return nil
 }
 
-// Drift returns what UpdateTopic would have to change to make got what t wants.
+// Drift lists what UpdateTopic would change to turn got into t.
 func (t Topic) Drift(got Topic) []string {
 	var drift []string
 	if t.Partitions > 0 && t.Partitions != got.Partitions {

@@ -56,7 +56,7 @@ func TestReal(t *testing.T) {
 		func(t testing.TB, topic string, n int) { produce(t, b, topic, n) })
 }
 
-// produce writes n records through the transport that connectors use.
+// produce writes n records through the connectors' transport.
 func produce(t testing.TB, b backend.Binding, topic string, n int) {
 	t.Helper()
 	transport, err := kafka.Transport(b)
@@ -77,7 +77,7 @@ func produce(t testing.TB, b backend.Binding, topic string, n int) {
 	}
 }
 
-// TestReader reads through the dialer that connectors use.
+// TestReader reads through the connectors' dialer.
 func TestReader(t *testing.T) {
 	b := servers.Kafka(t)
 	ctx := backendtest.Context(t)
@@ -132,7 +132,7 @@ func TestMechanisms(t *testing.T) {
 				t.Errorf("got %v, want %v", err, test.want)
 			}
 			if err != nil && strings.Contains(err.Error(), b.Password) {
-				t.Error("the error tells the password")
+				t.Error("the error contains the password")
 			}
 		})
 	}
@@ -191,7 +191,7 @@ func TestNew(t *testing.T) {
 			test.change(&b)
 			_, err := kafka.New(b)
 			if !errors.Is(err, backend.ErrInvalid) || !strings.Contains(err.Error(), test.names) {
-				t.Errorf("got %v, want ErrInvalid that names %s", err, test.names)
+				t.Errorf("got %v, want ErrInvalid naming %s", err, test.names)
 			}
 		})
 	}
@@ -205,7 +205,7 @@ func TestValidTopic(t *testing.T) {
 		if err := kafka.ValidTopic(name); (err == nil) != valid {
 			t.Errorf("%q: %v", name, err)
 		} else if err != nil && !errors.Is(err, backend.ErrInvalid) {
-			t.Errorf("%q: %v is not ErrInvalid", name, err)
+			t.Errorf("%q: %v, want ErrInvalid", name, err)
 		}
 	}
 }

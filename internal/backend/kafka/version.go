@@ -12,8 +12,8 @@ import (
 	"github.com/segmentio/kafka-go/protocol"
 )
 
-// releases maps the highest metadata.version that a broker supports to its
-// release (org.apache.kafka.server.common.MetadataVersion).
+// releases maps the highest metadata.version that a broker supports to its release
+// (org.apache.kafka.server.common.MetadataVersion).
 var releases = []struct {
 	level   int16
 	release string
@@ -41,9 +41,8 @@ func release(level int16) string {
 	return unknownVersion
 }
 
-// features asks ApiVersions in version 3, the first that tells a broker's
-// features; kafka-go knows up to version 2. It is a raw exchange on a
-// connection that has logged in.
+// features requests ApiVersions in version 3, the first that includes a broker's features; kafka-go supports up
+// to version 2. It is a raw exchange on a connection that has logged in.
 type features struct{ level int16 }
 
 // ApiKey implements protocol.Message.
@@ -94,8 +93,8 @@ func (f *features) RawExchange(rw io.ReadWriter) (protocol.Message, error) {
 
 var errShort = errors.New("the ApiVersions response ends early")
 
-// metadataLevel finds metadata.version among the supported features of an
-// ApiVersions response of version 3; 0 when the broker does not tell.
+// metadataLevel returns metadata.version of the supported features in an ApiVersions response of version 3; 0
+// if the broker does not report it.
 func metadataLevel(response []byte) (int16, error) {
 	r := &reader{Reader: bytes.NewReader(response)}
 	r.skip(4) // correlation id
@@ -163,7 +162,7 @@ func (r *reader) uvarint() uint64 {
 	return n
 }
 
-// tags reads the tagged fields and hands each to visit.
+// tags reads the tagged fields and passes each to visit.
 func (r *reader) tags(visit func(tag uint64, value *reader)) {
 	for n := r.uvarint(); n > 0 && r.err == nil; n-- {
 		tag := r.uvarint()

@@ -33,7 +33,7 @@ func TestMetadataLevel(t *testing.T) {
 	}
 	for n := range len(response) {
 		if _, err := metadataLevel(response[:n]); err == nil {
-			t.Errorf("the first %d bytes gave no error", n)
+			t.Errorf("the first %d bytes returned no error", n)
 		}
 	}
 }

@@ -19,16 +19,15 @@ import (
 
 const dialTimeout = 10 * time.Second
 
-// Config returns what pgx needs to reach the binding's database, for callers that
-// tune the pool. Nothing is taken from PG* variables. ErrInvalid names the key
-// that is wrong.
+// Config returns pgx's configuration for the binding's database, for callers that tune the pool. PG* variables
+// are ignored. ErrInvalid names the invalid key.
 func Config(b backend.Binding) (*pgxpool.Config, error) {
 	if err := b.Require("host", "port", "username", "database"); err != nil {
 		return nil, err
 	}
 	port, err := strconv.ParseUint(b.Port, 10, 16)
 	if err != nil || port == 0 {
-		return nil, fmt.Errorf("binding key %q: %q is no port: %w", "port", b.Port, backend.ErrInvalid)
+		return nil, fmt.Errorf("binding key %q: %q is not a port: %w", "port", b.Port, backend.ErrInvalid)
 	}
 	config, err := b.TLSConfig()
 	if err != nil {
@@ -48,8 +47,7 @@ func Config(b backend.Binding) (*pgxpool.Config, error) {
 	return pool, nil
 }
 
-// Open returns a pool on the binding's database, with no round trip yet. Wrap its
-// errors by Error.
+// Open returns a pool on the binding's database, without connecting yet. Wrap its errors by Error.
 func Open(ctx context.Context, b backend.Binding) (*pgxpool.Pool, error) {
 	config, err := Config(b)
 	if err != nil {
@@ -64,11 +62,10 @@ type admin struct {
 	pool    *pgxpool.Pool
 }
 
-// maxConns bounds an administrator's connections.
+// maxConns limits an administrator's connections.
 const maxConns = 4
 
-// New prepares a client and dials at the first call. ErrInvalid names the key
-// that the binding lacks.
+// New returns a client that connects on the first call. ErrInvalid names the key that the binding lacks.
 func New(b backend.Binding) (Admin, error) {
 	config, err := Config(b)
 	if err != nil {
@@ -88,7 +85,7 @@ func (a *admin) Close() error {
 	return nil
 }
 
-// Error wraps a client's error in the sentinel that suits it; nil stays nil.
+// Error wraps a client's error in the matching sentinel; nil stays nil.
 func Error(b backend.Binding, op string, err error) error {
 	return b.Error("postgres: "+op, kindOf(err), err)
 }
@@ -180,7 +177,7 @@ func (a *admin) EnsureSchema(ctx context.Context, schema, owner string) error {
 		return Error(a.binding, op, err)
 	}
 	if !super {
-		// Only a member may give something to a role.
+		// Only a member can transfer ownership to a role.
 		statements = append([]string{"GRANT " + Quote(owner) + " TO CURRENT_USER"}, statements...)
 	}
 	return a.exec(ctx, op, statements...)
@@ -215,7 +212,7 @@ func (a *admin) Table(ctx context.Context, schema, name string) (Table, error) {
 		if err := tx.QueryRow(ctx, describe, schema, name).Scan(&oid, &table.Comment); err != nil {
 			return err
 		}
-		rows, _ := tx.Query(ctx, describeColumns, oid) // CollectRows tells
+		rows, _ := tx.Query(ctx, describeColumns, oid) // CollectRows returns the error
 		var err error
 		if table.Columns, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Column]); err != nil {
 			return err
@@ -241,7 +238,7 @@ func (a *admin) CreateTable(ctx context.Context, table Table) error {
 	return unknownType(a.exec(ctx, "create table "+table.Schema+"."+table.Name, statements...))
 }
 
-// unknownType makes a missing type the caller's mistake: nobody will make it.
+// unknownType turns a missing type into ErrInvalid: it will not appear.
 func unknownType(err error) error {
 	if errors.Is(err, backend.ErrNotFound) && strings.Contains(err.Error(), "type ") {
 		return fmt.Errorf("%w: %s", backend.ErrInvalid, err.Error())

@@ -11,8 +11,8 @@ import (
 	"github.com/itechsmart/operator/internal/backend"
 )
 
-// Fake is a database in memory. It embeds backend.Faults: Fail makes a method
-// fail, Calls counts. Safe for concurrent use.
+// Fake is an in-memory database. It embeds backend.Faults: Fail makes a method fail, Calls counts. Safe for
+// concurrent use.
 type Fake struct {
 	backend.Faults
 
@@ -30,7 +30,7 @@ type Fake struct {
 
 var _ Admin = (*Fake)(nil)
 
-// fakeLogin is whom the fake's user is.
+// fakeLogin is the fake's user.
 const fakeLogin = "itechsmart"
 
 // NewFake returns a database with the schema public.
@@ -42,14 +42,14 @@ func NewFake() *Fake {
 	}
 }
 
-// Password returns the password of a role; empty when there is no such role.
+// Password returns the password of a role; empty if there is no such role.
 func (f *Fake) Password(role string) string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.roles[role]
 }
 
-// Granted returns the access of a role to a schema; empty when there is none.
+// Granted returns the access of a role to a schema; empty if there is none.
 func (f *Fake) Granted(schema, role string) Access {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -329,7 +329,7 @@ func (f *Fake) DropSchema(ctx context.Context, name string) error {
 // Close implements Admin.
 func (f *Fake) Close() error { return f.Enter(context.Background(), "Close") }
 
-// types that a server has without extensions, after canonicalType.
+// types are a server's types without extensions, after canonicalType.
 var types = []string{
 	"integer", "bigint", "smallint", "double", "real", "numeric", "boolean", "character", "bit", "text", "bytea",
 	"timestamp", "time", "date", "interval", "uuid", "json", "jsonb", "xml", "inet", "cidr", "macaddr", "macaddr8",

@@ -12,7 +12,7 @@ import (
 
 var _ Tenants = (*Fake)(nil)
 
-// tenantState reads what exists of a tenant; the caller holds the lock.
+// tenantState reads the state of a tenant; the caller holds the lock.
 func (f *Fake) tenantState(name string) tenantState {
 	_, role := f.roles[name]
 	schema, found := f.schemas[name]

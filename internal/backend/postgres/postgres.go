@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package postgres administers PostgreSQL: schemas, roles, grants and tables. It
-// also opens the pool by which services and connectors work.
+// Package postgres administers PostgreSQL: schemas, roles, grants and tables. It also opens the pool of
+// services and connectors.
 package postgres
 
 import (
@@ -17,7 +17,7 @@ import (
 	"github.com/itechsmart/operator/internal/backend/internal/sqltext"
 )
 
-// Schema is a schema as it is.
+// Schema is an existing schema.
 type Schema struct{ Name, Owner, Comment string }
 
 // Column is one column of a table.
@@ -30,7 +30,7 @@ type Column struct {
 	Default string
 }
 
-// Table is a table as it should be or as it is.
+// Table is a desired or an existing table.
 type Table struct {
 	Schema, Name string
 	Columns      []Column
@@ -39,7 +39,7 @@ type Table struct {
 	Comment    string
 }
 
-// Access of a role to all tables of a schema, present and future.
+// Access is what a role may do with all present and future tables of a schema.
 type Access string
 
 const (
@@ -49,47 +49,42 @@ const (
 	ReadWrite Access = "ReadWrite"
 )
 
-// Admin administers one database. Every method honours the context's deadline
-// and wraps a sentinel of package backend; ErrUnavailable, ErrAuth and, for what
-// is no valid name, type or expression, ErrInvalid may come from each.
+// Admin administers one database. Every method honours the context's deadline and wraps a sentinel of package
+// backend; each may return ErrUnavailable, ErrAuth and, for an invalid name, type or expression, ErrInvalid.
 type Admin interface {
-	// Ping asks for the server's version, such as "15.20".
+	// Ping returns the server's version, such as "15.20".
 	Ping(ctx context.Context) (version string, err error)
 	// Schema reads a schema; ErrNotFound.
 	Schema(ctx context.Context, name string) (Schema, error)
-	// EnsureSchema makes the schema for owner (the login itself when empty), or
-	// finds it. ErrExists when it belongs to another; ErrNotFound without owner.
+	// EnsureSchema creates the schema for owner (the login itself if empty) if it is missing. ErrExists if it
+	// has another owner; ErrNotFound without owner.
 	EnsureSchema(ctx context.Context, schema, owner string) error
-	// EnsureRole makes a role that may log in with the password, or gives it this
-	// password. The server gets a SCRAM-SHA-256 verifier, never the password.
-	// ErrExists when the role is one that administers the server.
+	// EnsureRole creates a role that can log in with the password, or sets its password. The server gets a
+	// SCRAM-SHA-256 verifier, never the password. ErrExists for a role that administers the server.
 	EnsureRole(ctx context.Context, role, password string) error
-	// GrantSchema gives a role access to the tables in a schema, now and later;
-	// ErrNotFound.
+	// GrantSchema grants a role access to the present and future tables of a schema; ErrNotFound.
 	GrantSchema(ctx context.Context, schema, role string, access Access) error
-	// RevokeSchema takes that back; ErrNotFound.
+	// RevokeSchema revokes it; ErrNotFound.
 	RevokeSchema(ctx context.Context, schema, role string) error
 	// Table reads one table; ErrNotFound.
 	Table(ctx context.Context, schema, name string) (Table, error)
-	// CreateTable: ErrExists; ErrNotFound when the schema is missing.
+	// CreateTable: ErrExists; ErrNotFound if the schema is missing.
 	CreateTable(ctx context.Context, table Table) error
-	// AddColumns adds those of the columns that the table lacks; ErrNotFound.
+	// AddColumns adds the missing ones of the columns; ErrNotFound.
 	AddColumns(ctx context.Context, schema, table string, columns []Column) error
-	// SetComment changes the comment of a table, or of the schema when table is
-	// empty; ErrNotFound.
+	// SetComment changes the comment of a table, or of the schema if table is empty; ErrNotFound.
 	SetComment(ctx context.Context, schema, table, comment string) error
 	// DropTable drops a table with its data; ErrNotFound; ErrInvalid while others depend on it.
 	DropTable(ctx context.Context, schema, name string) error
-	// DropSchema drops a schema with all that it holds; ErrNotFound.
+	// DropSchema drops a schema with its contents; ErrNotFound.
 	DropSchema(ctx context.Context, name string) error
-	// DropRole drops a role; what it owns goes to the login. ErrNotFound;
-	// ErrExists as EnsureRole.
+	// DropRole drops a role; the login becomes the owner of its objects. ErrNotFound; ErrExists as EnsureRole.
 	DropRole(ctx context.Context, role string) error
 	// Close releases the connections.
 	Close() error
 }
 
-// maxIdentifier is NAMEDATALEN-1: the server would cut the rest off.
+// maxIdentifier is NAMEDATALEN-1: the server would truncate longer ones.
 const maxIdentifier = 63
 
 // ValidIdentifier refuses anything outside [A-Za-z_][A-Za-z0-9_]* or longer than
@@ -98,7 +93,7 @@ func ValidIdentifier(name string) error { return validName("identifier", name) }
 
 func validName(what, name string) error { return sqltext.Identifier(what, name, maxIdentifier) }
 
-// validSchema refuses besides the server's own schemas.
+// validSchema also refuses the server's own schemas.
 func validSchema(name string) error {
 	if strings.HasPrefix(strings.ToLower(name), "pg_") || strings.EqualFold(name, "information_schema") {
 		return fmt.Errorf("schema %q is the server's own: %w", name, backend.ErrInvalid)
@@ -120,10 +115,10 @@ func validTable(schema, name string) error {
 	return validName("table", name)
 }
 
-// Quote writes an identifier as SQL, its parts joined by dots.
+// Quote quotes an identifier for SQL, its parts joined by dots.
 func Quote(parts ...string) string { return pgx.Identifier(parts).Sanitize() }
 
-// literal writes a string as SQL; standard_conforming_strings is on everywhere.
+// literal quotes a string for SQL; standard_conforming_strings is on everywhere.
 func literal(text string) string { return "'" + strings.ReplaceAll(text, "'", "''") + "'" }
 
 var (
@@ -196,21 +191,21 @@ func (t Table) create() string {
 	return "CREATE TABLE " + Quote(t.Schema, t.Name) + " (" + strings.Join(parts, ", ") + ")"
 }
 
-// Drift is the difference between a table and its specification.
+// Drift is the difference between a desired and an existing table.
 type Drift struct {
-	// Missing columns are to be added. Other columns are left alone.
+	// Missing columns are to be added. Additional columns are left alone.
 	Missing []Column
 	Comment bool
-	// Fixed tells, for people, what this package does not change: types, defaults,
-	// NOT NULL and the primary key.
+	// Fixed describes, for people, what this package does not change: types, defaults, NOT NULL and the primary
+	// key.
 	Fixed []string
 }
 
 // None reports whether nothing differs.
 func (d Drift) None() bool { return len(d.Missing) == 0 && !d.Comment && len(d.Fixed) == 0 }
 
-// Drift compares the table that should be with the one that is. Spacing, aliases
-// of types and the casts that the server adds make no difference.
+// Drift compares the desired table with the existing one, ignoring spacing, aliases of types and casts that the
+// server adds.
 func (t Table) Drift(got Table) Drift {
 	var d Drift
 	for _, want := range t.Columns {
@@ -237,7 +232,7 @@ func (t Table) Drift(got Table) Drift {
 	return d
 }
 
-// aliases are other names of types and what the server makes of them.
+// aliases maps other names of types to the server's names.
 var aliases = map[string]string{
 	"int": "integer", "int4": "integer", "int8": "bigint", "int2": "smallint", "serial": "integer", "serial4": "integer",
 	"bigserial": "bigint", "serial8": "bigint", "smallserial": "smallint", "serial2": "smallint",
@@ -249,7 +244,7 @@ var aliases = map[string]string{
 
 var typeName = regexp.MustCompile(`^[a-z0-9_]+`)
 
-// SameType reports whether two types are one, whatever their spacing and aliases.
+// SameType reports whether two types are equal, ignoring spacing and aliases.
 func SameType(a, b string) bool { return canonicalType(a) == canonicalType(b) }
 
 func canonicalType(text string) string {
@@ -260,7 +255,7 @@ func canonicalType(text string) string {
 	if !ok || strings.HasPrefix(strings.TrimSpace(rest), "with") || strings.Contains(rest, ")with") {
 		return strings.ReplaceAll(name+rest, ") with", ")with")
 	}
-	// The zone stands behind the precision: timestamp(3) with time zone.
+	// The zone follows the precision: timestamp(3) with time zone.
 	if first, zone, found := strings.Cut(full, " with"); found && strings.HasPrefix(rest, "(") {
 		return first + rest + "with" + zone
 	}

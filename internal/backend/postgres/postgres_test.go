@@ -48,8 +48,7 @@ func TestReal(t *testing.T) {
 	backendtest.Postgres(t, b.Username, func(t testing.TB) postgres.Admin { return open(t, b) })
 }
 
-// TestRoleLogsIn checks the verifier against the server's own login, and what
-// the grants allow.
+// TestRoleLogsIn checks the verifier with a login at the server, and what the grants allow.
 func TestRoleLogsIn(t *testing.T) {
 	b := servers.Postgres(t)
 	ctx := backendtest.Context(t)
@@ -123,8 +122,8 @@ func TestRoleLogsIn(t *testing.T) {
 	}
 }
 
-// TestLimitedLogin administers as a role that may create roles and schemas and
-// no more, as a hosted database gives.
+// TestLimitedLogin administers as a role that may only create roles and schemas, like that of a hosted
+// database.
 func TestLimitedLogin(t *testing.T) {
 	b := servers.Postgres(t)
 	ctx := backendtest.Context(t)
@@ -169,11 +168,11 @@ func TestRefused(t *testing.T) {
 		{"no password", func(b *backend.Binding) { b.Password = "" }, backend.ErrAuth},
 		{"unknown user", func(b *backend.Binding) { b.Username = "nobody" }, backend.ErrAuth},
 		{"no such database", func(b *backend.Binding) { b.Database = "none" }, backend.ErrNotFound},
-		{"nobody listens", func(b *backend.Binding) { b.Port = "1" }, backend.ErrUnavailable},
+		{"connection refused", func(b *backend.Binding) { b.Port = "1" }, backend.ErrUnavailable},
 		{"tls on a plain port", func(b *backend.Binding) { b.TLS = "true" }, backend.ErrUnavailable},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			// The environment must not help out.
+			// The environment must not have an effect.
 			t.Setenv("PGPASSWORD", good.Password)
 			t.Setenv("PGSSLMODE", "disable")
 			b := good
@@ -183,7 +182,7 @@ func TestRefused(t *testing.T) {
 				t.Fatalf("got %v, want %v", err, test.want)
 			}
 			if strings.Contains(err.Error(), good.Password) {
-				t.Error("the error tells the password")
+				t.Error("the error contains the password")
 			}
 		})
 	}
@@ -227,7 +226,7 @@ func TestNew(t *testing.T) {
 		b := backend.Binding{Host: "h", Port: "1", Username: "u", Database: "d"}
 		change(&b)
 		if _, err := postgres.New(b); !errors.Is(err, backend.ErrInvalid) || !strings.Contains(err.Error(), name) {
-			t.Errorf("got %v, want ErrInvalid that names %s", err, name)
+			t.Errorf("got %v, want ErrInvalid naming %s", err, name)
 		}
 	}
 }

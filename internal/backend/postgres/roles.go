@@ -23,10 +23,10 @@ import (
 // scramIterations is PostgreSQL's default.
 const scramIterations = 4096
 
-// verifier returns what PostgreSQL stores for a password (RFC 5803), so that the
-// password itself is in no statement and no server log.
+// verifier returns what PostgreSQL stores of a password (RFC 5803), so that the password itself is in no
+// statement and no server log.
 func verifier(password string, salt []byte, iterations int) (string, error) {
-	// As the server does: what SASLprep refuses is taken as it is.
+	// Like the server: a password that SASLprep refuses is used unchanged.
 	if prepared, err := stringprep.SASLprep.Prepare(password); err == nil {
 		password = prepared
 	}
@@ -72,25 +72,25 @@ func (a *admin) EnsureRole(ctx context.Context, role, password string) error {
 	op := "ensure role " + role
 	exists, err := a.tenant(ctx, role)
 	if err != nil {
-		return a.silent(op, password, err)
+		return a.redactedError(op, password, err)
 	}
 	same, err := a.hasPassword(ctx, exists, role, password)
 	if err != nil || same {
-		return a.silent(op, password, err)
+		return a.redactedError(op, password, err)
 	}
 	secret, err := newVerifier(password)
 	if err != nil {
-		return a.silent(op, password, err)
+		return a.redactedError(op, password, err)
 	}
 	verb := "CREATE"
 	if exists {
 		verb = "ALTER"
 	}
-	return a.silent(op, password, a.exec(ctx, op, verb+" ROLE "+Quote(role)+" LOGIN PASSWORD "+literal(secret)))
+	return a.redactedError(op, password, a.exec(ctx, op, verb+" ROLE "+Quote(role)+" LOGIN PASSWORD "+literal(secret)))
 }
 
-// hasPassword reports whether the role may log in with the password already. Only a superuser may look; for all others the
-// answer is no, and they set it again.
+// hasPassword reports whether the role can already log in with the password. Only a superuser may check; for
+// all others it is false, and they set the password again.
 func (a *admin) hasPassword(ctx context.Context, exists bool, role, password string) (bool, error) {
 	if !exists {
 		return false, nil
@@ -103,7 +103,7 @@ func (a *admin) hasPassword(ctx context.Context, exists bool, role, password str
 	return err == nil && stored != nil && matches(*stored, password), nil
 }
 
-// newVerifier returns a verifier with a salt of its own.
+// newVerifier returns a verifier with a new salt.
 func newVerifier(password string) (string, error) {
 	salt := make([]byte, 16)
 	if _, err := rand.Read(salt); err != nil {
@@ -112,8 +112,8 @@ func newVerifier(password string) (string, error) {
 	return verifier(password, salt, scramIterations)
 }
 
-// silent is Error without the role's password, too.
-func (a *admin) silent(op, password string, err error) error {
+// redactedError is Error, and redacts the role's password too.
+func (a *admin) redactedError(op, password string, err error) error {
 	if err == nil {
 		return nil
 	}
@@ -123,8 +123,8 @@ func (a *admin) silent(op, password string, err error) error {
 	return a.binding.Error("postgres: "+op, kind, b.Error(op, kind, err))
 }
 
-// tenant reports whether the role exists. A role that administers the server, or
-// the login itself, is ErrExists: it is nobody's to change.
+// tenant reports whether the role exists. A role that administers the server, or the login itself, is
+// ErrExists: it must not be changed.
 func (a *admin) tenant(ctx context.Context, role string) (exists bool, err error) {
 	var administers bool
 	err = a.pool.QueryRow(ctx, `SELECT rolsuper OR rolcreaterole OR rolreplication OR rolbypassrls OR rolname = current_user
@@ -155,8 +155,8 @@ func (a *admin) DropRole(ctx context.Context, role string) error {
 		"DROP OWNED BY "+name, "DROP ROLE "+name)
 }
 
-// grants returns the statements that give or take access; owner is the schema's,
-// whose coming tables are meant as well.
+// grants returns the statements that grant or revoke access; owner is the schema's, whose future tables are
+// included.
 func grants(verb, preposition, schema, role, owner string, tables, sequences string) []string {
 	in := " IN SCHEMA " + Quote(schema)
 	to := " " + preposition + " " + Quote(role)
@@ -181,7 +181,7 @@ func (a *admin) GrantSchema(ctx context.Context, schema, role string, access Acc
 	if err != nil {
 		return err
 	}
-	// What a broader grant gave before goes first.
+	// Privileges of a broader grant are revoked first.
 	statements := grants("REVOKE", "FROM", schema, role, got.Owner, "ALL", "ALL")
 	if access == ReadOnly {
 		statements = append(statements, grants("GRANT", "TO", schema, role, got.Owner, "SELECT", "SELECT")...)

@@ -13,32 +13,33 @@ import (
 	"github.com/itechsmart/operator/internal/backend"
 )
 
-// Tenant is a role and a schema of one name: the role owns the schema, finds only it, and has no other right.
+// Tenant is a role and a schema of the same name: the role owns the schema, has only it in its search path, and
+// has no other privilege.
 type Tenant struct {
 	// Name has letters, digits and '_', at most 63 bytes.
 	Name string
-	// Mark is the comment of both, and tells whose they are.
+	// Mark is the comment of both, and identifies their owner.
 	Mark string
-	// Connections is how many the role may have at a time; 0: as many as the server allows.
+	// Connections limits the role's concurrent connections; 0: the server's limit.
 	Connections int32
 }
 
 // Tenants is an Admin that also gives programs a role and a schema of their own.
 type Tenants interface {
 	Admin
-	// Tenant reads whose the role and the schema are. The mark is empty when they are not marked alike. ErrNotFound
-	// when neither exists. (A role belongs to the server, a schema to one database of it.)
+	// Tenant reads the mark of the role and the schema. It is empty if theirs differ. ErrNotFound if neither
+	// exists. (A role belongs to the server, a schema to one of its databases.)
 	Tenant(ctx context.Context, name string) (Tenant, error)
-	// EnsureTenant makes role and schema as one, or finds them: the password, the mark, the search path and the limit of
-	// connections are made as wanted. former is a mark that they may have instead; empty: none. ErrExists when either has another mark, or
-	// administers the server, or the schema has another owner.
+	// EnsureTenant creates the role and the schema if they are missing, and sets the password, the mark, the
+	// search path and the connection limit. former is a mark they may have instead; empty: none. ErrExists if
+	// either has another mark, or administers the server, or the schema has another owner.
 	EnsureTenant(ctx context.Context, tenant Tenant, password, former string) error
 }
 
 // URI returns postgresql://user:password@host:port/database.
 func URI(b backend.Binding) string { return b.ComposeURI("postgresql", "/"+b.Database) }
 
-// NewTenants is New.
+// NewTenants is New for Tenants.
 func NewTenants(b backend.Binding) (Tenants, error) {
 	a, err := New(b)
 	if err != nil {
@@ -49,13 +50,13 @@ func NewTenants(b backend.Binding) (Tenants, error) {
 
 var _ Tenants = (*admin)(nil)
 
-// tenantState is the state of a tenant in the catalogue.
+// tenantState is the catalogue's state of a tenant.
 type tenantState struct {
 	role, schema         bool
 	roleMark, schemaMark string
 	owner                string
 	path                 []string // settings of the role in this database
-	super                bool     // who asks
+	super                bool     // the current user
 	connections          int32    // of the role; -1: no limit
 }
 
@@ -75,7 +76,7 @@ func (a *admin) describeTenant(ctx context.Context, name string) (s tenantState,
 	return s, err
 }
 
-// mark is empty when what exists is not marked alike.
+// mark returns the common mark; empty if they differ.
 func (s tenantState) mark() string {
 	switch {
 	case !s.schema:
@@ -86,14 +87,14 @@ func (s tenantState) mark() string {
 	return ""
 }
 
-// foreign says what belongs to somebody else; empty: nothing.
+// foreign returns what belongs to another owner; empty: nothing.
 func (s tenantState) foreign(name, mark, former string) string {
 	ours := func(m string) bool { return m == mark || former != "" && m == former }
 	switch {
 	case s.role && !ours(s.roleMark):
-		return "the role is not ours"
+		return "the role has another owner"
 	case s.schema && !ours(s.schemaMark):
-		return "the schema is not ours"
+		return "the schema has another owner"
 	case s.schema && s.owner != name && s.role:
 		return "the schema belongs to role " + s.owner
 	}
@@ -128,15 +129,15 @@ func (a *admin) EnsureTenant(ctx context.Context, tenant Tenant, password, forme
 	}
 	statements, err := a.tenantStatements(ctx, s, tenant, password)
 	if err != nil {
-		return a.silent(op, password, err)
+		return a.redactedError(op, password, err)
 	}
 	if len(statements) == 0 {
 		return nil
 	}
-	return a.silent(op, password, a.exec(ctx, op, statements...))
+	return a.redactedError(op, password, a.exec(ctx, op, statements...))
 }
 
-// tenantStatements lead from what is to what should be; they run as one transaction.
+// tenantStatements returns the statements from the current to the desired state; they run as one transaction.
 func (a *admin) tenantStatements(ctx context.Context, s tenantState, tenant Tenant, password string) ([]string, error) {
 	var out []string
 	name := Quote(tenant.Name)
@@ -157,7 +158,7 @@ func (a *admin) tenantStatements(ctx context.Context, s tenantState, tenant Tena
 	}
 	limit := tenant.Connections
 	if limit == 0 {
-		limit = -1 // PostgreSQL's word for no limit
+		limit = -1 // no limit
 	}
 	if s.connections != limit {
 		out = append(out, fmt.Sprintf("ALTER ROLE %s CONNECTION LIMIT %d", name, limit))
@@ -165,18 +166,18 @@ func (a *admin) tenantStatements(ctx context.Context, s tenantState, tenant Tena
 	if !s.role || s.roleMark != tenant.Mark {
 		out = append(out, "COMMENT ON ROLE "+name+" IS "+literal(tenant.Mark))
 	}
-	if want := "search_path=" + name; !s.finds(want) {
+	if want := "search_path=" + name; !s.hasSetting(want) {
 		out = append(out, "ALTER ROLE "+name+" IN DATABASE "+Quote(a.binding.Database)+" SET search_path TO "+name)
 	}
 	if !s.super && (!s.role || !s.schema) {
-		// Only a member may give something to a role.
+		// Only a member can transfer ownership to a role.
 		out = append(out, "GRANT "+name+" TO CURRENT_USER")
 	}
 	switch {
 	case !s.schema:
 		out = append(out, "CREATE SCHEMA "+name+" AUTHORIZATION "+name)
 	case s.owner != tenant.Name:
-		// The role was dropped by hand, and what it owned was given to another.
+		// The role was dropped by hand, and what it owned was transferred to another.
 		out = append(out, "ALTER SCHEMA "+name+" OWNER TO "+name)
 	}
 	if !s.schema || s.schemaMark != tenant.Mark {
@@ -185,8 +186,8 @@ func (a *admin) tenantStatements(ctx context.Context, s tenantState, tenant Tena
 	return out, nil
 }
 
-// finds reports whether the role's settings have this one; the server leaves out quotes that are not needed.
-func (s tenantState) finds(want string) bool {
+// hasSetting reports whether the role's settings have this one; the server omits unnecessary quotes.
+func (s tenantState) hasSetting(want string) bool {
 	for _, setting := range s.path {
 		if setting == want || setting == strings.ReplaceAll(want, `"`, "") {
 			return true

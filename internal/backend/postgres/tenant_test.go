@@ -30,13 +30,13 @@ func TestRealTenants(t *testing.T) {
 	backendtest.Tenants(t, b.Username, func(t testing.TB) postgres.Tenants { return openTenants(t, b) })
 }
 
-// TestTenantIsConfined: a tenant works in its schema without naming it, and reaches nothing of another's.
+// TestTenantIsConfined checks that a tenant works in its schema without naming it, and cannot access another's.
 func TestTenantIsConfined(t *testing.T) {
 	b := servers.Postgres(t)
 	confined(t, b, b)
 }
 
-// TestTenantByLesserLogin: a login that may make roles, and schemas in its database, is enough.
+// TestTenantByLesserLogin checks that a login that may create roles, and schemas in its database, is enough.
 func TestTenantByLesserLogin(t *testing.T) {
 	b := servers.Postgres(t)
 	ctx := backendtest.Context(t)
@@ -52,7 +52,7 @@ func TestTenantByLesserLogin(t *testing.T) {
 		}
 	}
 	confined(t, b, lesser)
-	// Without the right to make roles the answer is a refusal, which says so.
+	// Without the privilege to create roles the server refuses, and the error says so.
 	if _, err := super.Exec(ctx, "ALTER ROLE "+lesser.Username+" NOCREATEROLE"); err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +64,7 @@ func TestTenantByLesserLogin(t *testing.T) {
 	}
 }
 
-// confined makes two tenants as admin and looks at what they may do.
+// confined creates two tenants as admin and checks their privileges.
 func confined(t *testing.T, b, admin backend.Binding) {
 	ctx := backendtest.Context(t)
 	tenants := openTenants(t, admin)
@@ -94,7 +94,7 @@ func confined(t *testing.T, b, admin backend.Binding) {
 			t.Errorf("%s: got %v, want a refusal", statement, err)
 		}
 	}
-	// Dropped with what it holds; the other one stays.
+	// Dropped with its contents; the other one stays.
 	if err := errors.Join(tenants.DropSchema(ctx, one), tenants.DropRole(ctx, one)); err != nil {
 		t.Fatal(err)
 	}

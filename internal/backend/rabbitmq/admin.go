@@ -19,13 +19,12 @@ import (
 const (
 	dialTimeout = 10 * time.Second
 	heartbeat   = 10 * time.Second
-	// connectionName in the broker's tools.
+	// connectionName is the name shown by the broker's own tools.
 	connectionName = "itechsmart"
 )
 
-// Dial connects to the binding's broker: for connectors, and for this package.
-// Key virtual-host is the virtual host, "/" when empty. The context bounds the
-// whole handshake. Errors wrap the sentinels of package backend.
+// Dial connects to the binding's broker: for connectors, and for this package. Key virtual-host is the virtual
+// host, "/" if empty. The context limits the whole handshake. Errors wrap the sentinels of package backend.
 func Dial(ctx context.Context, b backend.Binding) (*amqp.Connection, error) {
 	if err := b.Require("host", "port", "username", "password"); err != nil {
 		return nil, err
@@ -53,7 +52,7 @@ func Dial(ctx context.Context, b backend.Binding) (*amqp.Connection, error) {
 			if err != nil {
 				return nil, err
 			}
-			// The library reads the handshake without a context.
+			// The library's handshake ignores the context.
 			stop = context.AfterFunc(ctx, func() { _ = network.SetDeadline(time.Unix(1, 0)) })
 			return network, nil
 		},
@@ -67,7 +66,7 @@ func Dial(ctx context.Context, b backend.Binding) (*amqp.Connection, error) {
 		}
 		return nil, Error(b, "dial", errors.Join(ctx.Err(), err))
 	}
-	// From here on heartbeats rule.
+	// From here on heartbeats apply.
 	if err := network.SetDeadline(time.Time{}); err != nil {
 		return nil, Error(b, "dial", errors.Join(err, conn.Close()))
 	}
@@ -81,7 +80,7 @@ func virtualHost(b backend.Binding) string {
 	return "/"
 }
 
-// Error wraps a client's error in the sentinel that suits it.
+// Error wraps a client's error in the matching sentinel.
 func Error(b backend.Binding, op string, err error) error {
 	return b.Error("rabbitmq: "+op, kindOf(err), err)
 }
@@ -97,7 +96,7 @@ func kindOf(err error) error {
 	case amqp.AccessRefused:
 		return backend.ErrAuth
 	case amqp.NotAllowed:
-		// Of a virtual host: it is missing, or not for this user.
+		// The virtual host is missing, or not for this user.
 		return backend.ErrAuth
 	case amqp.PreconditionFailed, amqp.NotImplemented, amqp.CommandInvalid, amqp.SyntaxError:
 		return backend.ErrInvalid
@@ -105,19 +104,18 @@ func kindOf(err error) error {
 	return backend.ErrUnavailable
 }
 
-// admin implements Admin on a real broker, over one connection that is dialed
-// when it is needed and a channel for each call, for an error ends its channel.
+// admin implements Admin on a real broker, over one connection that is opened on demand and a channel for each
+// call, because an error closes its channel.
 type admin struct {
 	binding backend.Binding
 
-	// slot is held by the one who dials or looks at what follows.
+	// slot is held while dialing and while accessing the following fields.
 	slot   chan struct{}
 	conn   *amqp.Connection
 	closed bool
 }
 
-// New prepares a client and dials at the first call. ErrInvalid names the key
-// that the binding lacks.
+// New returns a client that connects on the first call. ErrInvalid names the key that the binding lacks.
 func New(b backend.Binding) (Admin, error) {
 	if err := b.Require("host", "port", "username", "password"); err != nil {
 		return nil, err
@@ -156,8 +154,8 @@ func (a *admin) connection(ctx context.Context) (*amqp.Connection, error) {
 	return conn, err
 }
 
-// do runs a call on a channel of its own. The library knows no context: a call
-// that outlives it is left behind, and its connection is closed under it.
+// do runs a call on a channel of its own. The library ignores the context: a call that outlives it is
+// abandoned, and its connection is closed.
 func (a *admin) do(ctx context.Context, op string, call func(*amqp.Channel) error) error {
 	if err := ctx.Err(); err != nil {
 		return Error(a.binding, op, err)
@@ -171,7 +169,7 @@ func (a *admin) do(ctx context.Context, op string, call func(*amqp.Channel) erro
 		channel, err := conn.Channel()
 		if err == nil {
 			err = call(channel)
-			_ = channel.Close() // an error has closed it already
+			_ = channel.Close() // an error has already closed it
 		}
 		result <- err
 	}()
@@ -179,13 +177,13 @@ func (a *admin) do(ctx context.Context, op string, call func(*amqp.Channel) erro
 	case err = <-result:
 	case <-ctx.Done():
 		err = ctx.Err()
-		go conn.CloseDeadline(time.Now().Add(time.Second)) //nolint:errcheck // it is given up
+		go conn.CloseDeadline(time.Now().Add(time.Second)) //nolint:errcheck // it is abandoned
 	}
 	return Error(a.binding, op, err)
 }
 
 func (a *admin) Ping(ctx context.Context) (string, error) {
-	// A channel shows that the broker still answers.
+	// Opening a channel shows that the broker still responds.
 	if err := a.do(ctx, "ping", func(*amqp.Channel) error { return nil }); err != nil {
 		return "", err
 	}
@@ -211,8 +209,7 @@ func (a *admin) EnsureQueue(ctx context.Context, queue Queue) error {
 	})
 }
 
-// exists turns the broker's refusal of a declaration that differs from what is
-// there into ErrExists.
+// exists turns the broker's refusal of a declaration that differs from the existing object into ErrExists.
 func exists(err error) error {
 	var reply *amqp.Error
 	if errors.As(err, &reply) && reply.Code == amqp.PreconditionFailed && strings.Contains(reply.Reason, "inequivalent") {
@@ -239,7 +236,7 @@ func (a *admin) DeleteQueue(ctx context.Context, name string) error {
 		return err
 	}
 	return a.do(ctx, "delete queue "+name, func(c *amqp.Channel) error {
-		// Deleting what is not there succeeds, so look first.
+		// Deleting a missing queue succeeds, so check first.
 		if _, err := c.QueueDeclarePassive(name, false, false, false, false, nil); err != nil {
 			return err
 		}

@@ -13,8 +13,8 @@ import (
 	"github.com/itechsmart/operator/internal/backend"
 )
 
-// Fake is a virtual host in memory. It embeds backend.Faults: Fail makes a
-// method fail, Calls counts. Safe for concurrent use.
+// Fake is an in-memory virtual host. It embeds backend.Faults: Fail makes a method fail, Calls counts. Safe for
+// concurrent use.
 type Fake struct {
 	backend.Faults
 
@@ -41,7 +41,7 @@ func NewFake() *Fake {
 	return f
 }
 
-// SetMessages makes a queue hold n messages.
+// SetMessages sets the number of messages in a queue.
 func (f *Fake) SetMessages(queue string, n int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

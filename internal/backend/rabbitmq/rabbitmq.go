@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package rabbitmq administers a virtual host of RabbitMQ over AMQP 0-9-1:
-// queues, exchanges and bindings.
+// Package rabbitmq administers a virtual host of RabbitMQ over AMQP 0-9-1: queues, exchanges and bindings.
 package rabbitmq
 
 import (
@@ -15,54 +14,53 @@ import (
 	"github.com/itechsmart/operator/internal/backend"
 )
 
-// Queue is a queue as it should be; Messages and Consumers are observed.
+// Queue is a desired queue; Messages and Consumers are observed.
 type Queue struct {
 	Name    string
 	Durable bool
-	// Type is classic (when empty), quorum or stream; the last two are durable.
+	// Type is classic (if empty), quorum or stream; the last two are durable.
 	Type string
-	// Arguments are the optional x-arguments, such as x-dead-letter-exchange.
-	// x-queue-type belongs in Type. Values: string, bool, integers, floats.
+	// Arguments are the optional x-arguments, such as x-dead-letter-exchange. x-queue-type belongs in Type.
+	// Values: string, bool, integers, floats.
 	Arguments map[string]any
-	// Messages is the number of messages that are ready.
+	// Messages is the number of ready messages.
 	Messages int
 	// Consumers is the number of consumers.
 	Consumers int
 }
 
-// Exchange is an exchange as it should be.
+// Exchange is a desired exchange.
 type Exchange struct {
 	Name    string
 	Durable bool
-	// Type is direct (when empty), fanout, topic, headers or what a plug-in adds.
+	// Type is direct (if empty), fanout, topic, headers or one added by a plug-in.
 	Type      string
 	Arguments map[string]any
 }
 
-// Admin administers one virtual host. Every method honours the context's
-// deadline and wraps a sentinel of package backend; ErrUnavailable and ErrAuth
-// may come from each of them.
+// Admin administers one virtual host. Every method honours the context's deadline and wraps a sentinel of
+// package backend; each may return ErrUnavailable and ErrAuth.
 type Admin interface {
-	// Ping asks for the broker's version, such as "3.13.1".
+	// Ping returns the broker's version, such as "3.13.1".
 	Ping(ctx context.Context) (version string, err error)
-	// EnsureQueue makes the queue, or finds it alike. ErrExists when there is one
-	// with other properties, which no client can change; ErrInvalid.
+	// EnsureQueue creates the queue if it is missing. ErrExists if it exists with other properties, which no
+	// client can change; ErrInvalid.
 	EnsureQueue(ctx context.Context, queue Queue) error
-	// Queue tells how many messages and consumers a queue has, and nothing but its
-	// name besides: AMQP does not tell its properties. ErrNotFound.
+	// Queue returns the name of a queue and its numbers of messages and consumers; AMQP does not reveal its
+	// properties. ErrNotFound.
 	Queue(ctx context.Context, name string) (Queue, error)
 	// DeleteQueue deletes a queue with its messages; ErrNotFound.
 	DeleteQueue(ctx context.Context, name string) error
-	// EnsureExchange makes the exchange, or finds it alike; errors as EnsureQueue.
+	// EnsureExchange creates the exchange if it is missing; errors as EnsureQueue.
 	EnsureExchange(ctx context.Context, exchange Exchange) error
-	// Exchange is nil when the exchange exists; ErrNotFound.
+	// Exchange returns nil if the exchange exists; ErrNotFound.
 	Exchange(ctx context.Context, name string) error
 	// DeleteExchange deletes an exchange with its bindings; ErrNotFound.
 	DeleteExchange(ctx context.Context, name string) error
-	// BindQueue routes an exchange's messages with the key to a queue, and changes
-	// nothing when it is so. ErrNotFound when either is missing.
+	// BindQueue routes an exchange's messages with the key to a queue; it is idempotent. ErrNotFound if either
+	// is missing.
 	BindQueue(ctx context.Context, queue, exchange, key string) error
-	// UnbindQueue ends that; nothing happens when it was not so.
+	// UnbindQueue removes the binding; a missing one is ignored.
 	UnbindQueue(ctx context.Context, queue, exchange, key string) error
 	// Close releases the connection.
 	Close() error
@@ -73,8 +71,8 @@ const (
 	typeArgument = "x-queue-type"
 )
 
-// ValidName refuses names of queues and exchanges that a broker would refuse to
-// a client: empty, of more than 255 bytes, or reserved ("amq."). ErrInvalid.
+// ValidName refuses names of queues and exchanges that a broker would refuse: empty, of more than 255 bytes, or
+// reserved ("amq."). ErrInvalid.
 func ValidName(name string) error {
 	switch {
 	case name == "":
@@ -87,13 +85,13 @@ func ValidName(name string) error {
 	return nil
 }
 
-// arguments returns the queue's in AMQP's types.
+// arguments returns the queue's arguments in AMQP's types.
 func (q Queue) arguments() (amqp.Table, error) {
 	if err := ValidName(q.Name); err != nil {
 		return nil, err
 	}
 	if !slices.Contains([]string{"", "classic", "quorum", "stream"}, q.Type) {
-		return nil, fmt.Errorf("queue %s: type %q is none of classic, quorum, stream: %w", q.Name, q.Type, backend.ErrInvalid)
+		return nil, fmt.Errorf("queue %s: type %q is not one of classic, quorum, stream: %w", q.Name, q.Type, backend.ErrInvalid)
 	}
 	if q.Type != "" && q.Type != "classic" && !q.Durable {
 		return nil, fmt.Errorf("queue %s: type %s must be durable: %w", q.Name, q.Type, backend.ErrInvalid)
@@ -139,7 +137,7 @@ func (e Exchange) kindOf() string {
 	return e.Type
 }
 
-// KeyVirtualHost of a binding is the virtual host; "/" without.
+// KeyVirtualHost is the binding's key of the virtual host; "/" if missing.
 const KeyVirtualHost = "virtual-host"
 
 // URI returns amqp[s]://user:password@host:port/virtual-host.

@@ -41,8 +41,8 @@ func TestReal(t *testing.T) {
 		func(t testing.TB, queue string, n int) { publish(t, b, queue, n) })
 }
 
-// publish sends n messages over the connection that connectors use, and waits
-// until the broker has confirmed and counted them.
+// publish sends n messages over the connectors' connection, and waits until the broker has confirmed and
+// counted them.
 func publish(t testing.TB, b backend.Binding, queue string, n int) {
 	t.Helper()
 	ctx := backendtest.Context(t)
@@ -78,7 +78,7 @@ func publish(t testing.TB, b backend.Binding, queue string, n int) {
 		}
 		select {
 		case <-ctx.Done():
-			t.Fatalf("queue holds %d messages, want %d", got.Messages, n)
+			t.Fatalf("queue has %d messages, want %d", got.Messages, n)
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
@@ -94,7 +94,7 @@ func TestRefused(t *testing.T) {
 		{"wrong password", func(b *backend.Binding) { b.Password = "wrong-" + b.Password }, backend.ErrAuth},
 		{"unknown user", func(b *backend.Binding) { b.Username = "nobody" }, backend.ErrAuth},
 		{"no such virtual host", func(b *backend.Binding) { b.Extra = map[string]string{"virtual-host": "none"} }, backend.ErrAuth},
-		{"nobody listens", func(b *backend.Binding) { b.Port = "1" }, backend.ErrUnavailable},
+		{"connection refused", func(b *backend.Binding) { b.Port = "1" }, backend.ErrUnavailable},
 		{"another protocol", func(b *backend.Binding) { b.Port = b.Extra["management-port"] }, backend.ErrUnavailable},
 		{"tls on a plain port", func(b *backend.Binding) { b.TLS = "true" }, backend.ErrUnavailable},
 	} {
@@ -106,7 +106,7 @@ func TestRefused(t *testing.T) {
 				t.Fatalf("got %v, want %v", err, test.want)
 			}
 			if strings.Contains(err.Error(), good.Password) {
-				t.Error("the error tells the password")
+				t.Error("the error contains the password")
 			}
 		})
 	}
@@ -152,7 +152,7 @@ func TestNew(t *testing.T) {
 		"tls":      {Host: "h", Port: "1", Username: "u", Password: "p", TLS: "maybe"},
 	} {
 		if _, err := rabbitmq.New(b); !errors.Is(err, backend.ErrInvalid) || !strings.Contains(err.Error(), name) {
-			t.Errorf("got %v, want ErrInvalid that names %s", err, name)
+			t.Errorf("got %v, want ErrInvalid naming %s", err, name)
 		}
 	}
 }

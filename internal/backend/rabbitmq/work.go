@@ -14,19 +14,19 @@ const (
 	defaultDeliveryLimit = 20
 )
 
-// WorkQueue is a quorum queue of tasks, with an exchange and a queue for those that nobody can work on.
+// WorkQueue is a quorum queue of tasks, with a dead-letter exchange and queue.
 type WorkQueue struct {
 	// Name of the queue.
 	Name string
-	// DeliveryLimit is the number of redeliveries before a message is dead-lettered; 20 when zero.
+	// DeliveryLimit is how often the broker redelivers a message before it is dead-lettered; 20 if zero.
 	DeliveryLimit int
 }
 
-// Dead returns the name of the queue, and of the exchange, of dead letters.
+// Dead returns the name of the dead-letter queue and exchange.
 func (w WorkQueue) Dead() string { return w.Name + deadSuffix }
 
-// Ensure makes the queues, or finds them alike; errors as EnsureQueue. A message that is dead is not lost while the dead
-// queue is unavailable: the broker keeps it until that one has confirmed it, which needs overflow reject-publish.
+// Ensure creates missing queues; errors as EnsureQueue. A dead letter is not lost while the dead-letter queue
+// is unavailable: the broker keeps it until that one has confirmed it, which needs overflow reject-publish.
 func (w WorkQueue) Ensure(ctx context.Context, admin Admin) error {
 	if err := ValidName(w.Dead()); err != nil {
 		return err
@@ -51,7 +51,7 @@ func (w WorkQueue) Ensure(ctx context.Context, admin Admin) error {
 	}})
 }
 
-// Delete deletes the queues with their messages; what is missing counts as done.
+// Delete deletes the queues with their messages; a missing one counts as deleted.
 func (w WorkQueue) Delete(ctx context.Context, admin Admin) error {
 	for _, part := range []func() error{
 		func() error { return admin.DeleteQueue(ctx, w.Name) },

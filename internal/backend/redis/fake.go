@@ -8,8 +8,8 @@ import (
 	"github.com/itechsmart/operator/internal/backend"
 )
 
-// Fake is a server that is there. It embeds backend.Faults: Fail makes a method
-// fail, Calls counts. Safe for concurrent use.
+// Fake is a running server. It embeds backend.Faults: Fail makes a method fail, Calls counts. Safe for
+// concurrent use.
 type Fake struct {
 	backend.Faults
 
@@ -19,7 +19,7 @@ type Fake struct {
 
 var _ Admin = (*Fake)(nil)
 
-// NewFake returns a server in memory.
+// NewFake returns an in-memory server.
 func NewFake() *Fake { return &Fake{Version: "7.0.15"} }
 
 // Ping implements Admin.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package redis reaches Redis and servers that speak its protocol.
+// Package redis connects to Redis and servers that speak its protocol.
 package redis
 
 import (
@@ -19,7 +19,7 @@ import (
 
 // Admin probes one server. Ping wraps a sentinel of package backend.
 type Admin interface {
-	// Ping asks for the server's version, such as "7.2.4"; ErrAuth, ErrUnavailable.
+	// Ping returns the server's version, such as "7.2.4"; ErrAuth, ErrUnavailable.
 	Ping(ctx context.Context) (version string, err error)
 	// Close releases the connections.
 	Close() error
@@ -27,8 +27,8 @@ type Admin interface {
 
 const dialTimeout = 10 * time.Second
 
-// structured passes what go-redis would print to the process's own log. What
-// fails is told to the caller too, so it matters for debugging alone.
+// structured forwards what go-redis would print to the process's own log. Failures are also returned to the
+// caller, so it is only for debugging.
 type structured struct{}
 
 func (structured) Printf(ctx context.Context, format string, arguments ...any) {
@@ -38,8 +38,8 @@ func (structured) Printf(ctx context.Context, format string, arguments ...any) {
 // logging is set once: go-redis has one logger for the whole process.
 var logging = sync.OnceFunc(func() { goredis.SetLogger(structured{}) })
 
-// optionsOf returns what go-redis needs to connect to the binding's server. Key database is the number of the database, 0 when
-// empty. ErrInvalid names the key that is wrong.
+// optionsOf returns go-redis's options for the binding's server. Key database is the number of the database, 0
+// if empty. ErrInvalid names the invalid key.
 func optionsOf(b backend.Binding) (*goredis.Options, error) {
 	if err := b.Require("host", "port"); err != nil {
 		return nil, err
@@ -69,14 +69,13 @@ type admin struct {
 	client  *goredis.Client
 }
 
-// New prepares a client and dials at the first call. ErrInvalid names the key
-// that the binding lacks.
+// New returns a client that connects on the first call. ErrInvalid names the key that the binding lacks.
 func New(b backend.Binding) (Admin, error) {
 	options, err := optionsOf(b)
 	if err != nil {
 		return nil, err
 	}
-	// A probe must tell the first failure.
+	// A probe must return the first failure.
 	options.PoolSize, options.MaxRetries, options.DialerRetries = 2, -1, 1
 	return &admin{binding: b, client: goredis.NewClient(options)}, nil
 }
@@ -93,10 +92,10 @@ func (a *admin) Ping(ctx context.Context) (string, error) {
 			return version, nil
 		}
 	}
-	return "", a.binding.Error("redis: ping", backend.ErrInvalid, fmt.Errorf("INFO tells no redis_version"))
+	return "", a.binding.Error("redis: ping", backend.ErrInvalid, fmt.Errorf("INFO has no redis_version"))
 }
 
-// Error wraps a client's error in the sentinel that suits it.
+// Error wraps a client's error in the matching sentinel.
 func Error(b backend.Binding, op string, err error) error {
 	return b.Error("redis: "+op, kindOf(err), err)
 }

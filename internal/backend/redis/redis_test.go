@@ -46,7 +46,7 @@ func TestRefused(t *testing.T) {
 		{"wrong password", func(b *backend.Binding) { b.Password = "wrong-" + b.Password }, backend.ErrAuth},
 		{"unknown user", func(b *backend.Binding) { b.Username = "nobody" }, backend.ErrAuth},
 		{"no such database", func(b *backend.Binding) { b.Database = "99" }, backend.ErrInvalid},
-		{"nobody listens", func(b *backend.Binding) { b.Port = "1" }, backend.ErrUnavailable},
+		{"connection refused", func(b *backend.Binding) { b.Port = "1" }, backend.ErrUnavailable},
 		{"tls on a plain port", func(b *backend.Binding) { b.TLS = "true" }, backend.ErrUnavailable},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -57,7 +57,7 @@ func TestRefused(t *testing.T) {
 				t.Errorf("got %v, want %v", err, test.want)
 			}
 			if strings.Contains(err.Error(), good.Password) {
-				t.Error("the error tells the password")
+				t.Error("the error contains the password")
 			}
 		})
 	}
@@ -104,7 +104,7 @@ func TestNew(t *testing.T) {
 		"database": {Host: "h", Port: "1", Database: "main"},
 	} {
 		if _, err := redis.New(b); !errors.Is(err, backend.ErrInvalid) || !strings.Contains(err.Error(), name) {
-			t.Errorf("got %v, want ErrInvalid that names %s", err, name)
+			t.Errorf("got %v, want ErrInvalid naming %s", err, name)
 		}
 	}
 }

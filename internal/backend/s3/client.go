@@ -17,16 +17,15 @@ import (
 
 const (
 	dialTimeout = 10 * time.Second
-	// answerTimeout is how long a store may take from a request's end to its answer's begin.
+	// answerTimeout limits the time from the end of a request to the start of the response.
 	answerTimeout = time.Minute
-	// tries of a request that failed for no lasting reason.
+	// tries of a request that failed temporarily.
 	tries = 3
 )
 
-// Endpoint reads where the store is: key uri, https://host[:port], or keys host
-// and port with tls. The returned binding has host, port (that of the scheme
-// when none is given) and tls, whichever was written. ErrInvalid names the key
-// that is missing or wrong.
+// Endpoint reads the store's address: key uri, https://host[:port], or keys host and port with tls. The
+// returned binding has host, port (the scheme's default if none is given) and tls in either case. ErrInvalid
+// names the missing or invalid key.
 func Endpoint(b backend.Binding) (backend.Binding, error) {
 	if b.URI == "" {
 		if b.Host == "" {
@@ -40,7 +39,7 @@ func Endpoint(b backend.Binding) (backend.Binding, error) {
 	parsed, err := url.Parse(b.URI)
 	if err != nil || parsed.Hostname() == "" || parsed.Scheme != "http" && parsed.Scheme != "https" ||
 		parsed.User != nil || parsed.Path != "" && parsed.Path != "/" || parsed.RawQuery != "" || parsed.Fragment != "" {
-		// Neither the cause nor the text is told: they could hold credentials.
+		// Omit both the cause and the text: they could contain credentials.
 		return b, fmt.Errorf("binding key %q is not of the form https://host[:port]: %w", "uri", backend.ErrInvalid)
 	}
 	secure := parsed.Scheme == "https"
@@ -61,7 +60,7 @@ func portOf(secure bool) string {
 	return "80"
 }
 
-// address leaves the scheme's own port out, for the store signs the name as the client writes it.
+// address omits the scheme's default port, because the signature covers the name as the client writes it.
 func address(b backend.Binding, secure bool) string {
 	if b.Port != portOf(secure) {
 		return b.Address()
@@ -72,9 +71,9 @@ func address(b backend.Binding, secure bool) string {
 	return b.Host
 }
 
-// Client returns a client of the binding's store, with no round trip yet: the
-// endpoint as Endpoint reads it; keys access-key and secret-key, or username and
-// password; region. ErrInvalid names the key that is missing or wrong.
+// Client returns a client of the binding's store, without connecting yet: the endpoint as read by Endpoint;
+// keys access-key and secret-key, or username and password; region. ErrInvalid names the missing or invalid
+// key.
 func Client(b backend.Binding) (*minio.Client, error) {
 	client, _, err := dial(b)
 	return client, err
@@ -92,7 +91,7 @@ func dial(b backend.Binding) (*minio.Client, *http.Transport, error) {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.DialContext = (&net.Dialer{Timeout: dialTimeout}).DialContext
 	transport.TLSClientConfig, transport.ResponseHeaderTimeout = config, answerTimeout
-	// Many workers' steps come at the same time, and all of them to this one host.
+	// Steps of many workers run concurrently, and all use this one host.
 	transport.MaxIdleConnsPerHost = 32
 	access, secret := Credentials(b)
 	client, err := minio.New(address(b, config != nil), &minio.Options{
@@ -105,7 +104,7 @@ func dial(b backend.Binding) (*minio.Client, *http.Transport, error) {
 	return client, transport, nil
 }
 
-// Credentials returns keys access-key and secret-key, each else username and password.
+// Credentials returns keys access-key and secret-key, or else username and password.
 func Credentials(b backend.Binding) (access, secret string) {
 	access, secret = b.Extra[KeyAccessKey], b.Extra[KeySecretKey]
 	if access == "" {
@@ -117,12 +116,12 @@ func Credentials(b backend.Binding) (access, secret string) {
 	return access, secret
 }
 
-// Error wraps a client's error in the sentinel that suits it.
+// Error wraps a client's error in the matching sentinel.
 func Error(b backend.Binding, op string, err error) error {
 	return b.Error("s3: "+op, kindOf(err), err)
 }
 
-// kindOf goes by the code of the S3 protocol; nil: not one of those, or one that passes.
+// kindOf maps the code of the S3 protocol to a sentinel; nil: another code, or a temporary one.
 func kindOf(err error) error {
 	if err == nil {
 		return nil

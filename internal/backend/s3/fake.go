@@ -13,8 +13,8 @@ import (
 	"github.com/itechsmart/operator/internal/backend"
 )
 
-// Fake is a bucket in memory. It embeds backend.Faults: Fail makes a method
-// fail, Calls counts. Safe for concurrent use.
+// Fake is an in-memory bucket. It embeds backend.Faults: Fail makes a method fail, Calls counts. Safe for
+// concurrent use.
 type Fake struct {
 	backend.Faults
 
@@ -108,7 +108,7 @@ func (f *Fake) Ping(ctx context.Context) (string, error) { return "", f.enter(ct
 // Close implements Store.
 func (f *Fake) Close() error { return f.enter(context.Background(), "Close", nil) }
 
-// Keys returns all that is there, in order.
+// Keys returns all keys, in order.
 func (f *Fake) Keys() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package s3 reaches object stores that speak the protocol of Amazon S3.
+// Package s3 connects to object stores that speak the protocol of Amazon S3.
 package s3
 
 import (
@@ -19,29 +19,28 @@ import (
 	"github.com/itechsmart/operator/internal/backend"
 )
 
-// Store keeps objects by key in a bucket, or in the part of it below a prefix. A
-// key's first segment is its folder. Methods wrap sentinels of package backend.
-// Safe for concurrent use.
+// Store holds objects by key in a bucket, or below a prefix of it. A key's first segment is its folder. Methods
+// wrap sentinels of package backend. Safe for concurrent use.
 type Store interface {
-	// Put writes an object, whole or not at all, in place of the one that was there.
+	// Put writes or replaces an object, atomically.
 	Put(ctx context.Context, key string, data []byte) error
-	// Get reads an object. ErrNotFound is the object's alone: without its bucket, which may come back, it is ErrUnavailable.
-	// ErrInvalid, and nothing read, when it has more than limit bytes.
+	// Get reads an object. ErrNotFound refers only to the object: a missing bucket, which may be restored, is
+	// ErrUnavailable. ErrInvalid, and nothing read, if it has more than limit bytes.
 	Get(ctx context.Context, key string, limit int64) ([]byte, error)
-	// Delete removes objects; those that are not there count as done.
+	// Delete removes objects; missing ones count as deleted.
 	Delete(ctx context.Context, keys ...string) error
-	// DeleteFolder removes all objects of a folder; one that is not there counts as done.
+	// DeleteFolder removes all objects of a folder; a missing one counts as deleted.
 	DeleteFolder(ctx context.Context, folder string) error
-	// Folders are the names of at most limit folders that come behind after, in the order of their keys; more
+	// Folders returns the names of at most limit folders after the given one, in the order of their keys; more
 	// reports whether there are others.
 	Folders(ctx context.Context, after string, limit int) (names []string, more bool, err error)
-	// Ping reports whether the bucket is there and may be listed. The protocol knows no version: it is empty.
+	// Ping checks that the bucket exists and can be listed. The protocol has no version: it is empty.
 	Ping(ctx context.Context) (version string, err error)
 	// Close releases the connections.
 	Close() error
 }
 
-// Keys of a binding, beside those that every system has.
+// Keys of a binding, besides those of every system.
 const (
 	KeyBucket    = "bucket"
 	KeyPrefix    = "prefix"
@@ -51,9 +50,10 @@ const (
 )
 
 const (
-	// callTimeout bounds a call, whatever its context says: a store that sends byte after byte holds nobody forever.
+	// callTimeout limits a call, whatever its context: a store that sends byte after byte must not block a
+	// caller forever.
 	callTimeout = 2 * time.Minute
-	// batch is how many keys the protocol lists, and deletes, in one request.
+	// batch is how many keys the protocol lists, or deletes, in one request.
 	batch = 1000
 )
 
@@ -67,9 +67,8 @@ type Bucket struct {
 
 var _ Store = (*Bucket)(nil)
 
-// Open returns the bucket of the binding's key bucket, and the part of it below key
-// prefix, with no round trip yet. ErrInvalid names the key that is missing or
-// wrong.
+// Open returns the bucket of the binding's key bucket, below the key prefix, without connecting yet. ErrInvalid
+// names the missing or invalid key.
 func Open(b backend.Binding) (*Bucket, error) {
 	if err := b.Require(KeyBucket); err != nil {
 		return nil, err
@@ -91,7 +90,7 @@ func Open(b backend.Binding) (*Bucket, error) {
 	return &Bucket{binding: b, client: client, transport: transport, name: name, prefix: prefix}, nil
 }
 
-// checkKey refuses what some stores take for another key.
+// checkKey refuses keys that some stores treat as another key.
 func checkKey(key string) error {
 	for segment := range strings.SplitSeq(key, "/") {
 		if segment == "" || segment == "." || segment == ".." {
@@ -101,7 +100,7 @@ func checkKey(key string) error {
 	return nil
 }
 
-// checkFolder keeps the deletion of a folder to one.
+// checkFolder limits the deletion of a folder to a single one.
 func checkFolder(folder string) error {
 	if strings.Contains(folder, "/") {
 		return fmt.Errorf("a folder is one segment: %w", backend.ErrInvalid)
@@ -118,9 +117,9 @@ func (b *Bucket) Put(ctx context.Context, key string, data []byte) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	// One request: parts that nobody completes would stay in the bucket, and cost.
+	// One request: incomplete multipart uploads would stay in the bucket, and cost.
 	options := minio.PutObjectOptions{ContentType: "application/octet-stream", DisableMultipart: true}
-	options.DisableContentSha256 = len(data) == 0 // else it has no Content-Length, which some stores insist on
+	options.DisableContentSha256 = len(data) == 0 // otherwise it has no Content-Length, which some stores require
 	_, err := b.client.PutObject(ctx, b.name, b.prefix+key, bytes.NewReader(data), int64(len(data)), options)
 	return b.error("write object", err)
 }
@@ -133,7 +132,7 @@ func (b *Bucket) Get(ctx context.Context, key string, limit int64) ([]byte, erro
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	// The plain request: minio's own reader asks for the size before.
+	// The plain request: minio's own reader requests the size first.
 	body, info, _, err := minio.Core{Client: b.client}.GetObject(ctx, b.name, b.prefix+key, minio.GetObjectOptions{})
 	if minio.ToErrorResponse(err).Code == minio.NoSuchBucket {
 		return nil, b.binding.Error("s3: "+op, backend.ErrUnavailable, err)
@@ -143,7 +142,7 @@ func (b *Bucket) Get(ctx context.Context, key string, limit int64) ([]byte, erro
 	}
 	defer body.Close() //nolint:errcheck // only read
 	var data bytes.Buffer
-	size := info.Size // less than zero: the store does not tell
+	size := info.Size // negative: the store does not report it
 	if size <= limit {
 		data.Grow(int(max(size, 0)) + bytes.MinRead)
 		if size, err = data.ReadFrom(io.LimitReader(body, limit+1)); err != nil {
@@ -193,7 +192,7 @@ func (b *Bucket) DeleteFolder(ctx context.Context, folder string) error {
 	})
 }
 
-// remove deletes whole keys in batches; the first failure ends it.
+// remove deletes whole keys in batches; it stops at the first failure.
 func (b *Bucket) remove(ctx context.Context, op string, keys iter.Seq2[string, error]) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -219,7 +218,7 @@ func (b *Bucket) remove(ctx context.Context, op string, keys iter.Seq2[string, e
 		}
 	}
 	if failed == nil {
-		failed = ctx.Err() // minio's iterators end without a word when the context has ended
+		failed = ctx.Err() // minio's iterators end without an error when the context has ended
 	}
 	return b.error(op, failed)
 }
@@ -230,7 +229,7 @@ func (b *Bucket) Folders(ctx context.Context, after string, limit int) ([]string
 	defer cancel()
 	options := minio.ListObjectsOptions{Prefix: b.prefix, MaxKeys: batch}
 	if after != "" {
-		// What follows the slash in the order of bytes: behind all of that folder, before the next one.
+		// The byte after the slash: after all of that folder, before the next one.
 		options.StartAfter = b.prefix + after + string('/'+1)
 	}
 	var names []string
@@ -240,7 +239,7 @@ func (b *Bucket) Folders(ctx context.Context, after string, limit int) ([]string
 		}
 		name, folder := strings.CutSuffix(strings.TrimPrefix(object.Key, b.prefix), "/")
 		if !folder || name == "" || after != "" && name+"/" <= after+"/" {
-			continue // an object beside the folders, a folder's marker, or a store without start-after
+			continue // an object outside folders, a folder's marker, or a store without start-after
 		}
 		if len(names) == limit {
 			return names, true, nil

@@ -27,7 +27,7 @@ func open(t testing.TB, b backend.Binding) s3.Store {
 	return bucket
 }
 
-// with adds a key to a binding.
+// with returns the binding with an additional key.
 func with(b backend.Binding, key, value string) backend.Binding {
 	extra := map[string]string{}
 	maps.Copy(extra, b.Extra)
@@ -55,7 +55,7 @@ func TestReal(t *testing.T) {
 	})
 }
 
-// Two parts of a bucket know nothing of each other, and the keys are where the prefix says.
+// Two prefixes of a bucket are independent, and the keys are below their prefix.
 func TestPrefix(t *testing.T) {
 	b := servers.Bucket(t, servers.MinIO(t))
 	whole, one, other := open(t, b), open(t, with(b, s3.KeyPrefix, "one/")), open(t, with(b, s3.KeyPrefix, "on"))
@@ -88,7 +88,7 @@ func TestRefused(t *testing.T) {
 		{"unknown access key", with(good, s3.KeyAccessKey, "nobody"), backend.ErrAuth},
 		{"no credentials", func() backend.Binding { b := good; b.Username, b.Password = "", ""; return b }(), backend.ErrAuth},
 		{"no such bucket", with(good, s3.KeyBucket, "no-such-bucket"), backend.ErrNotFound},
-		{"nobody listens", func() backend.Binding { b := good; b.Port = "1"; return b }(), backend.ErrUnavailable},
+		{"connection refused", func() backend.Binding { b := good; b.Port = "1"; return b }(), backend.ErrUnavailable},
 		{"tls on a plain port", func() backend.Binding { b := good; b.TLS = "true"; return b }(), backend.ErrUnavailable},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -102,14 +102,14 @@ func TestRefused(t *testing.T) {
 				"Delete": bucket.Delete(ctx, "a/b"), "DeleteFolder": bucket.DeleteFolder(ctx, "a"),
 			} {
 				want := test.want
-				if call == "Get" && want == backend.ErrNotFound { // which is the object's alone
+				if call == "Get" && want == backend.ErrNotFound { // which refers only to the object
 					want = backend.ErrUnavailable
 				}
 				if !errors.Is(err, want) {
 					t.Errorf("%s: got %v, want %v", call, err, want)
 				}
 				if err != nil && strings.Contains(err.Error(), good.Password) {
-					t.Errorf("%s: the error tells the password", call)
+					t.Errorf("%s: the error contains the password", call)
 				}
 			}
 		})
@@ -145,7 +145,7 @@ func TestOutage(t *testing.T) {
 	}
 }
 
-// A body that ends early is no object, and one without a length is bounded too.
+// A body that ends early is an error, and one without a length is limited too.
 func TestBrokenBody(t *testing.T) {
 	announced := ""
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -223,7 +223,7 @@ func TestOpen(t *testing.T) {
 		{"tls", func() backend.Binding { b := good; b.TLS = "yes"; return b }()},
 	} {
 		if _, err := s3.Open(test.b); !errors.Is(err, backend.ErrInvalid) || !strings.Contains(err.Error(), test.key) {
-			t.Errorf("got %v, want ErrInvalid that names %s", err, test.key)
+			t.Errorf("got %v, want ErrInvalid naming %s", err, test.key)
 		}
 	}
 }

@@ -64,7 +64,7 @@ func KafkaToClickHouse(b *testing.B) {
 	}
 }
 
-// insert is what a careful hand-written program does.
+// insert does the same as a careful hand-written program.
 func insert(ctx context.Context, conn driver.Conn, table string, messages []kafkago.Message) error {
 	batch, err := conn.PrepareBatch(ctx, "INSERT INTO "+table)
 	if err != nil {

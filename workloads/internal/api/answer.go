@@ -13,7 +13,7 @@ import (
 	"net/http"
 )
 
-// answer is a response that is kept.
+// answer is a stored response.
 type answer struct {
 	Status    int         `json:"status"`
 	Header    http.Header `json:"header"`
@@ -21,15 +21,15 @@ type answer struct {
 	Truncated bool        `json:"truncated,omitempty"`
 }
 
-// keptHeaders are headers of the answer that do not depend on one request.
+// keptHeaders describe the response itself rather than one request.
 var keptHeaders = []string{"Content-Type", "Etag", "Location", "Content-Language"}
 
-// recorder holds an answer back until it is kept.
+// recorder holds a response back until it is stored.
 type recorder struct {
 	http.ResponseWriter
 	code int
 	body bytes.Buffer
-	sent bool // it grew too large, and is on its way
+	sent bool // it grew too large, and is being sent
 }
 
 // WriteHeader implements http.ResponseWriter.
@@ -105,7 +105,7 @@ func (s *sealer) mac(purpose string, parts ...[]byte) []byte {
 func (s *sealer) seal(id []byte, a answer) ([]byte, error) {
 	plain, err := json.Marshal(a)
 	if err != nil {
-		return nil, fmt.Errorf("marshal the answer: %w", err)
+		return nil, fmt.Errorf("marshal the response: %w", err)
 	}
 	return s.aead.Seal(nil, nil, plain, id), nil //nolint:gosec // this cipher makes the nonce itself
 }
@@ -117,7 +117,7 @@ func (s *sealer) open(id, sealed []byte) (answer, error) {
 		err = json.Unmarshal(plain, &a)
 	}
 	if err != nil {
-		return a, fmt.Errorf("open a kept answer: %w", err)
+		return a, fmt.Errorf("open a stored response: %w", err)
 	}
 	return a, nil
 }

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package api serves the REST APIs of products: huma on a ServeMux, with one
-// envelope, one form of errors, strict JSON, and an OpenAPI 3.1 document that
-// names every answer.
+// Package api is the REST layer of product services: huma on a ServeMux, with one envelope, one form of errors, strict
+// JSON, and an OpenAPI 3.1 document that lists every response.
 //
 //	mux := http.NewServeMux()
 //	rest := api.New(mux, "Echo", version)
@@ -25,7 +24,7 @@ import (
 	"github.com/itechsmart/operator/workloads/internal/server"
 )
 
-// Bare is a key of an operation's Metadata: with value true its answers have no envelope.
+// Bare is a key of an operation's Metadata: if true its responses have no envelope.
 const Bare = "bare"
 
 // Envelope is the body of a success.
@@ -36,7 +35,7 @@ type Envelope struct {
 	Timestamp time.Time `json:"timestamp"`
 }
 
-// hooks are huma's, for the whole process: it has no others for these.
+// hooks sets huma's process-wide hooks.
 var hooks = sync.OnceFunc(func() {
 	huma.NewErrorWithContext = func(ctx huma.Context, status int, message string, errs ...error) huma.StatusError {
 		clean := func(string) string { return "" }
@@ -45,24 +44,23 @@ var hooks = sync.OnceFunc(func() {
 		}
 		return translate(ctx.Context(), clean, status, message, errs...)
 	}
-	// encoding/json takes "PATH" for "path": the validation must not.
+	// encoding/json accepts "PATH" for "path": the validation must not.
 	huma.ValidateStrictCasing = true
 })
 
-// rest is huma's API with our answers.
+// rest is huma's API with our responses.
 type rest struct {
 	huma.API
-	// names of all fields and parameters.
+	// names holds the names of all fields and parameters.
 	names map[string]bool
 }
 
 // ownerKey is a key of an operation's Metadata: its API.
 const ownerKey = "api"
 
-// New prepares an API on mux, with its document at /openapi.json and
-// /openapi.yaml and a page for readers at /docs. Operations come by
-// huma.Register. An error that a handler returns is answered as it is when
-// Error or its like made it; any other is 500 and tells the log alone.
+// New returns an API on mux, with its document at /openapi.json and /openapi.yaml and a documentation page at /docs.
+// Operations are added by huma.Register. An error from Error and the like becomes the response; any other becomes a 500,
+// and only the log has the cause.
 func New(mux *http.ServeMux, title, version string) huma.API {
 	hooks()
 	config := huma.Config{
@@ -86,11 +84,11 @@ func New(mux *http.ServeMux, title, version string) huma.API {
 	return r
 }
 
-// before runs at the beginning of every operation.
+// before runs at the start of every operation.
 func before(ctx huma.Context, next func(huma.Context)) {
 	op := ctx.Operation()
 	server.SetRoute(ctx.Context(), op.Method+" "+op.Path)
-	// huma takes a body without a type for JSON, which a form of another site can send.
+	// huma treats a body without a type as JSON, which a form of another site can send.
 	if r, w := humago.Unwrap(ctx); op.RequestBody != nil && r.ContentLength != 0 && r.Header.Get("Content-Type") == "" {
 		Write(w, r, problem.New(http.StatusUnsupportedMediaType, codes[http.StatusUnsupportedMediaType], messages[http.StatusUnsupportedMediaType],
 			Detail{Field: "body", Message: "it has no Content-Type"}))
@@ -101,7 +99,7 @@ func before(ctx huma.Context, next func(huma.Context)) {
 
 func encode(w io.Writer, v any) error { return json.NewEncoder(w).Encode(v) }
 
-// Negotiate implements huma.API: there is JSON alone, whatever the client accepts.
+// Negotiate implements huma.API: responses are always JSON, whatever the client accepts.
 func (r *rest) Negotiate(string) (string, error) { return problem.TypeJSON, nil }
 
 // Unmarshal implements huma.API.
@@ -112,7 +110,7 @@ func (r *rest) Unmarshal(contentType string, data []byte, v any) error {
 	return decode(data, v)
 }
 
-// Transform implements huma.API: it puts answers into their envelopes.
+// Transform implements huma.API: it wraps responses in the envelope.
 func (r *rest) Transform(ctx huma.Context, status string, v any) (any, error) {
 	if e, ok := v.(*problem.Error); ok {
 		if e.Cause != nil {

@@ -13,24 +13,24 @@ import (
 
 func TestSuccess(t *testing.T) {
 	s := serve(t, nil)
-	made := s.do(t, http.MethodPost, "/api/v1/notes", `{"name":"a","text":"hello","data":"AAEC"}`)
-	if made.status != http.StatusCreated || made.header.Get("ETag") != `"1"` || made.header.Get("Content-Type") != "application/json" {
-		t.Fatalf("%d %v %s", made.status, made.header, made.body)
+	created := s.do(t, http.MethodPost, "/api/v1/notes", `{"name":"a","text":"hello","data":"AAEC"}`)
+	if created.status != http.StatusCreated || created.header.Get("ETag") != `"1"` || created.header.Get("Content-Type") != "application/json" {
+		t.Fatalf("%d %v %s", created.status, created.header, created.body)
 	}
-	var kept note
-	s.do(t, http.MethodGet, "/api/v1/notes/a", "").data(t, &kept)
-	if kept.Text != "hello" || string(kept.Data) != "\x00\x01\x02" || kept.Version != 1 {
-		t.Errorf("got %+v", kept)
+	var stored note
+	s.do(t, http.MethodGet, "/api/v1/notes/a", "").data(t, &stored)
+	if stored.Text != "hello" || string(stored.Data) != "\x00\x01\x02" || stored.Version != 1 {
+		t.Errorf("got %+v", stored)
 	}
 	if empty := s.do(t, http.MethodPut, "/api/v1/notes/a", `{"name":"a","text":"","data":""}`); empty.status != http.StatusOK {
 		t.Errorf("empty bytes: %d %s", empty.status, empty.body)
 	}
-	if gone := s.do(t, http.MethodDelete, "/api/v1/notes/a", ""); gone.status != http.StatusNoContent || gone.body != "" {
-		t.Errorf("delete: %d %q", gone.status, gone.body)
+	if deleted := s.do(t, http.MethodDelete, "/api/v1/notes/a", ""); deleted.status != http.StatusNoContent || deleted.body != "" {
+		t.Errorf("delete: %d %q", deleted.status, deleted.body)
 	}
 	bare := s.do(t, http.MethodGet, "/api/v1/bare", "")
-	if err := json.Unmarshal([]byte(bare.body), &kept); err != nil || kept.Name != "bare" {
-		t.Errorf("an answer without envelope: %s", bare.body)
+	if err := json.Unmarshal([]byte(bare.body), &stored); err != nil || stored.Name != "bare" {
+		t.Errorf("a response without envelope: %s", bare.body)
 	}
 }
 
@@ -99,12 +99,12 @@ func TestErrors(t *testing.T) {
 				t.Errorf("got %d %s %q, want %d %s %q: %s", got.status, code, field, c.status, c.code, c.field, got.body)
 			}
 			if lower := strings.ToLower(got.body); strings.Contains(lower, "canary") || strings.Contains(lower, "hunter2") {
-				t.Errorf("the answer holds what was sent, or a secret: %s", got.body)
+				t.Errorf("the response contains the input, or a secret: %s", got.body)
 			}
 		})
 	}
 	if !strings.Contains(s.log.String(), "hunter2") {
-		t.Error("the log does not tell why a request failed")
+		t.Error("the log lacks the cause of a failed request")
 	}
 }
 
@@ -141,7 +141,7 @@ func TestProblem(t *testing.T) {
 			var body map[string]any
 			if err := json.Unmarshal([]byte(got.body), &body); err != nil || body["title"] != "Not Found" || body["status"] != 404.0 ||
 				body["type"] != "about:blank" || body["code"] != "not_found" || body["detail"] == "" {
-				t.Errorf("%s is no problem after RFC 9457", got.body)
+				t.Errorf("%s is not a problem of RFC 9457", got.body)
 			}
 		}
 	}
@@ -164,7 +164,7 @@ func TestPages(t *testing.T) {
 			break
 		}
 		if other := s.do(t, http.MethodGet, "/api/v1/notes?limit=2&prefix=b&cursor="+cursor, ""); other.status != http.StatusBadRequest {
-			t.Errorf("the cursor of another filter: %d", other.status)
+			t.Errorf("a cursor of another filter: %d", other.status)
 		}
 	}
 	if strings.Join(names, " ") != "a ab abc" {
@@ -187,6 +187,6 @@ func TestIfMatch(t *testing.T) {
 		}
 	}
 	if api.NoneMatch(`"3", W/"4"`, 4) || api.NoneMatch("*", 4) || !api.NoneMatch(`"3"`, 4) || !api.NoneMatch("", 4) {
-		t.Error("If-None-Match is read wrongly")
+		t.Error("If-None-Match is parsed wrongly")
 	}
 }

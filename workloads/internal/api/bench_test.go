@@ -14,9 +14,9 @@ import (
 	"github.com/itechsmart/operator/workloads/internal/server"
 )
 
-// BenchmarkREST is a request through all of the kit but the network, authentication and the rate limit.
+// BenchmarkREST measures a request through the whole kit, except the network, authentication and the rate limit.
 func BenchmarkREST(b *testing.B) {
-	n := &notes{cursors: api.NewCursors([]byte(testKey)), kept: map[string]note{"a": {Name: "a", Text: "hello", Version: 1}}}
+	n := &notes{cursors: api.NewCursors([]byte(testKey)), stored: map[string]note{"a": {Name: "a", Text: "hello", Version: 1}}}
 	mux := http.NewServeMux()
 	n.register(api.New(mux, "Notes", "1"))
 	kit := server.New(server.Options{Name: "bench", Log: slog.New(slog.NewJSONHandler(io.Discard, nil))})

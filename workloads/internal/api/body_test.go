@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// spaces is an endless body that could become JSON.
+// spaces is an endless body that might become JSON.
 type spaces struct{}
 
 func (spaces) Read(p []byte) (int, error) {
@@ -30,7 +30,7 @@ func TestLargeBodies(t *testing.T) {
 	for name, c := range map[string]struct {
 		path   string
 		size   int64
-		length bool // Content-Length, or else chunks
+		length bool // Content-Length, else chunks
 		key    string
 		status int
 	}{

@@ -16,15 +16,15 @@ import (
 
 // Page is embedded in the input of a list.
 type Page struct {
-	Limit  int    `query:"limit" minimum:"1" maximum:"1000" default:"50" doc:"how many items at most"`
-	Cursor string `query:"cursor" maxLength:"2048" doc:"next of the page before; empty: the first page"`
+	Limit  int    `query:"limit" minimum:"1" maximum:"1000" default:"50" doc:"maximum number of items"`
+	Cursor string `query:"cursor" maxLength:"2048" doc:"next of the previous page; empty: the first page"`
 }
 
 // List is one page of a list.
 type List[T any] struct {
 	Items []T `json:"items" nullable:"false"`
-	// Next is the cursor of the next page; empty: this was the last.
-	Next string `json:"next,omitempty" doc:"cursor of the next page; none: this was the last"`
+	// Next is the cursor of the next page; empty on the last page.
+	Next string `json:"next,omitempty" doc:"cursor of the next page; missing on the last page"`
 }
 
 const (
@@ -32,8 +32,8 @@ const (
 	macSize   = 16
 )
 
-// Cursors writes where a page ended, so that nobody can forge it or use it
-// elsewhere. A client can read it: it must hold no secret.
+// Cursors signs the end of a page, so that a cursor cannot be forged or used elsewhere. A client can read it: it must not
+// contain a secret.
 type Cursors struct{ key []byte }
 
 // NewCursors derives the signing key from a key of the service, of at least 16 bytes.
@@ -43,16 +43,16 @@ func NewCursors(key []byte) *Cursors {
 	return &Cursors{key: mac.Sum(nil)}
 }
 
-// Scope names what a cursor belongs to: an endpoint and the filters of a list, in order.
+// Scope returns the name of what a cursor belongs to: an endpoint and the filters of a list, in order.
 func Scope(endpoint string, filters ...any) string {
 	data, err := json.Marshal(append([]any{endpoint}, filters...))
-	if err != nil { // a filter that is no value of JSON is a mistake of ours
+	if err != nil { // a filter that is not a JSON value is a bug of ours
 		panic(fmt.Sprintf("api.Scope: %v", err))
 	}
 	return string(data)
 }
 
-// Encode makes a cursor of v, which must marshal to JSON of at most 1.4 KB.
+// Encode returns a cursor of v, which must marshal to JSON of at most 1.4 KB.
 func (c *Cursors) Encode(scope string, v any) string {
 	payload, err := json.Marshal(v)
 	if err != nil {
@@ -61,7 +61,7 @@ func (c *Cursors) Encode(scope string, v any) string {
 	return base64.RawURLEncoding.EncodeToString(append(c.mac(scope, payload), payload...))
 }
 
-// Decode reads a cursor of the same scope; an empty one leaves into as it is. 400 for any other text.
+// Decode reads a cursor of the same scope; an empty one does not change into. 400 for any other text.
 func (c *Cursors) Decode(scope, text string, into any) error {
 	if text == "" {
 		return nil
@@ -70,7 +70,7 @@ func (c *Cursors) Decode(scope, text string, into any) error {
 		return errCursor()
 	}
 	data, err := base64.RawURLEncoding.DecodeString(text)
-	// One cursor has one text: the decoder skips line ends and stray bits.
+	// One cursor has one text: the decoder ignores line ends and stray bits.
 	if err != nil || len(data) <= macSize || base64.RawURLEncoding.EncodeToString(data) != text || !hmac.Equal(data[:macSize], c.mac(scope, data[macSize:])) {
 		return errCursor()
 	}
@@ -82,7 +82,7 @@ func (c *Cursors) Decode(scope, text string, into any) error {
 
 func errCursor() error {
 	return problem.New(http.StatusBadRequest, "invalid_cursor", "the request is malformed",
-		Detail{Field: "query.cursor", Message: "it is no cursor of this list with these filters"})
+		Detail{Field: "query.cursor", Message: "must be a cursor of this list with these filters"})
 }
 
 func (c *Cursors) mac(scope string, payload []byte) []byte {

@@ -18,13 +18,13 @@ import (
 	"github.com/itechsmart/operator/workloads/internal/api/problem"
 )
 
-// DocumentOperation implements huma.OperationDocumenter: the document names the
-// envelopes, and every error that can come from the kit or from op.Errors.
+// DocumentOperation implements huma.OperationDocumenter: the document lists the envelopes, and every error from the kit
+// or from op.Errors.
 func (r *rest) DocumentOperation(op *huma.Operation) {
 	if op.SkipValidateBody {
 		panic("api: " + op.OperationID + ": strict JSON needs the validation of bodies")
 	}
-	// A filter that is misspelt must not list everything.
+	// A misspelt filter must not list everything.
 	op.RejectUnknownQueryParameters = true
 	registry := r.OpenAPI().Components.Schemas
 	tidy(registry.Map())
@@ -42,7 +42,7 @@ func (r *rest) DocumentOperation(op *huma.Operation) {
 	if op.Method == http.MethodPost && !bare(op) {
 		op.Parameters = append(op.Parameters, &huma.Param{
 			Name: "Idempotency-Key", In: "header",
-			Description: "a text that the client makes for this request: a repetition with the same key and body gets the first answer",
+			Description: "a text chosen by the client for this request: a repeated request with the same key and body gets the first response",
 			Schema:      &huma.Schema{Type: huma.TypeString, MinLength: new(1), MaxLength: new(maxIdempotencyKey), Pattern: `^[!-~]+$`},
 		})
 	}
@@ -50,14 +50,14 @@ func (r *rest) DocumentOperation(op *huma.Operation) {
 		op.Responses[strconv.Itoa(status)] = ErrorResponse(r, status)
 	}
 	delete(op.Responses, "default")
-	// OpenAPI knows no parameter of several segments: there it is one whose slashes are escaped, which works as well.
+	// OpenAPI has no parameter of several segments: there it is one with escaped slashes, which works as well.
 	documented := *op
 	documented.Path = strings.ReplaceAll(op.Path, "...}", "}")
 	r.OpenAPI().AddOperation(&documented)
 }
 
-// ErrorResponse documents an error: the envelope, or RFC 9457. An endpoint with a form of its own, such as OAuth's, answers
-// the envelope as well, for what is refused before it.
+// ErrorResponse documents an error: the envelope, or RFC 9457. An endpoint with its own form, such as OAuth's, also
+// returns the envelope, for requests that are refused before it.
 func ErrorResponse(rest huma.API, status int, own ...*huma.Schema) *huma.Response {
 	registry := rest.OpenAPI().Components.Schemas
 	body := registry.Schema(reflect.TypeFor[problem.ErrorEnvelope](), true, "ErrorEnvelope")
@@ -73,7 +73,7 @@ func ErrorResponse(rest huma.API, status int, own ...*huma.Schema) *huma.Respons
 	}
 }
 
-// learn remembers what fields and parameters are called, which errors may name.
+// learn records the names of fields and parameters, which errors may contain.
 func (r *rest) learn(op *huma.Operation) {
 	if op.Metadata == nil {
 		op.Metadata = map[string]any{}
@@ -89,7 +89,7 @@ func (r *rest) learn(op *huma.Operation) {
 	}
 }
 
-// errorsOf returns the statuses of errors that an operation can answer.
+// errorsOf returns the error statuses of an operation.
 func errorsOf(op *huma.Operation) []int {
 	set := map[int]bool{}
 	for _, status := range op.Errors {
@@ -113,7 +113,7 @@ func errorsOf(op *huma.Operation) []int {
 	for _, p := range op.Parameters {
 		if p.In == "header" && strings.EqualFold(p.Name, "If-Match") {
 			set[http.StatusPreconditionFailed] = true
-			// In the document alone: IfMatch checks it.
+			// Only in the document: IfMatch checks it.
 			p.Schema.Pattern = `^(\*|"(0|[1-9][0-9]{0,17})")$`
 		}
 	}
@@ -135,14 +135,14 @@ func enveloped(data *huma.Schema) *huma.Schema {
 	}
 }
 
-// document is the OpenAPI document in its three forms, made at the first request: all operations are registered then.
+// document is the OpenAPI document in its three forms, built on the first request, when all operations are registered.
 type document struct{ json, yaml, page []byte }
 
 func (r *rest) serveDocument(mux *http.ServeMux) {
-	made := sync.OnceValues(r.makeDocument)
+	built := sync.OnceValues(r.makeDocument)
 	serve := func(contentType, policy string, part func(document) []byte) http.HandlerFunc {
 		return func(w http.ResponseWriter, req *http.Request) {
-			d, err := made()
+			d, err := built()
 			if err != nil {
 				Write(w, req, err)
 				return
@@ -180,9 +180,9 @@ func (r *rest) makeDocument() (document, error) {
 	return d, err
 }
 
-// tidy corrects what huma registered. It must not come later: requests read the schemas.
+// tidy corrects what huma registered. It must not run later: requests read the schemas.
 func tidy(schemas map[string]*huma.Schema) {
-	// huma's own form of errors, which no operation answers.
+	// huma's own form of errors, which no operation returns.
 	delete(schemas, "ErrorModel")
 	delete(schemas, "ErrorDetail")
 	for _, schema := range schemas {
@@ -192,10 +192,10 @@ func tidy(schemas map[string]*huma.Schema) {
 	}
 }
 
-// base64Pattern is what encoding/json decodes, but for the length.
+// base64Pattern matches what encoding/json decodes, except for the length.
 const base64Pattern = `^[A-Za-z0-9+/]*={0,2}$`
 
-// bytesSchema replaces huma's check of bytes, which refuses an empty text and takes the alphabet of URLs.
+// bytesSchema replaces huma's check of bytes, which refuses an empty text and accepts the alphabet of URLs.
 func bytesSchema(s *huma.Schema) {
 	if s.ContentEncoding == "base64" {
 		s.ContentEncoding, s.Pattern, s.PatternDescription = "", base64Pattern, "base64"

@@ -40,17 +40,17 @@ func TestDocument(t *testing.T) {
 			}
 		}
 		if n := strings.Count(statuses, " ") + 1; len(responses) != n {
-			t.Errorf("%s documents %d answers, want %d", operation, len(responses), n)
+			t.Errorf("%s documents %d responses, want %d", operation, len(responses), n)
 		}
 	}
-	// Every reference leads somewhere, and huma's own errors are gone.
+	// Every reference resolves, and huma's own errors are gone.
 	for _, match := range regexp.MustCompile(`#/components/schemas/(\w+)`).FindAllStringSubmatch(got.body, -1) {
 		if document.Components.Schemas[match[1]] == nil {
 			t.Errorf("schema %s is missing", match[1])
 		}
 	}
 	if document.Components.Schemas["ErrorModel"] != nil {
-		t.Error("huma's errors are documented, which nothing answers")
+		t.Error("huma's errors are documented, which no operation returns")
 	}
 
 	if !strings.Contains(got.body, `"contentEncoding": "base64"`) {
@@ -81,7 +81,7 @@ func TestReaderPage(t *testing.T) {
 		t.Fatalf("%d %s", page.status, page.header.Get("Content-Type"))
 	}
 	if match := regexp.MustCompile(`(?i)<script|https?://|src=|@import`).FindString(page.body); match != "" {
-		t.Errorf("the page needs something from elsewhere: %s", match)
+		t.Errorf("the page loads something from elsewhere: %s", match)
 	}
 	if policy := page.header.Get("Content-Security-Policy"); !strings.Contains(policy, "default-src 'none'; style-src 'sha256-") {
 		t.Errorf("policy %s", policy)

@@ -18,11 +18,11 @@ import (
 	"github.com/itechsmart/operator/workloads/internal/server"
 )
 
-// Detail is one thing that is wrong, and where.
+// Detail is one error, and where it is.
 type Detail = problem.Detail
 
-// Error returns a response of a status, with a code for programs and a message for people. Each detail is a Detail, or else a text.
-// Neither may repeat what the client sent.
+// Error returns a response with a status, a code for programs and a message for people. Each detail is a Detail, or else
+// a text. Neither may repeat what the client sent.
 func Error(status int, code, message string, details ...any) error {
 	return problem.New(status, code, message, details...)
 }
@@ -44,7 +44,8 @@ func Write(w http.ResponseWriter, r *http.Request, err error) {
 	problem.Write(w, r, e)
 }
 
-// Unread returns the response when a handler reads the body itself and cannot read all of it: too large, too slow, cut off.
+// Unread returns the response when a handler reads the body itself and cannot read all of it: too large, too slow,
+// truncated.
 func Unread(ctx context.Context, err error) error {
 	return translate(ctx, nil, http.StatusInternalServerError, unreadBody, err)
 }
@@ -86,7 +87,7 @@ func Unavailable(retryAfter time.Duration, message string) error {
 	return Retry(retryAfter, http.StatusServiceUnavailable, "unavailable", message)
 }
 
-// Retry returns an error as Error makes it, with Retry-After in whole seconds, at least 1.
+// Retry returns an error as Error does, with Retry-After in whole seconds, at least 1.
 func Retry(after time.Duration, status int, code, message string) error {
 	e := problem.New(status, code, message)
 	wait := max(1, int64((after+time.Second-1)/time.Second))
@@ -94,7 +95,7 @@ func Retry(after time.Duration, status int, code, message string) error {
 	return e
 }
 
-// codes are for errors that huma finds.
+// codes are for errors that huma detects.
 var codes = map[int]string{
 	http.StatusBadRequest:            "bad_request",
 	http.StatusRequestTimeout:        "timeout",
@@ -105,7 +106,7 @@ var codes = map[int]string{
 
 var messages = map[int]string{
 	http.StatusBadRequest:            "the request is malformed",
-	http.StatusRequestTimeout:        "the body did not come in time",
+	http.StatusRequestTimeout:        "the body did not arrive in time",
 	http.StatusRequestEntityTooLarge: "the body is too large",
 	http.StatusUnsupportedMediaType:  "the body must be application/json in UTF-8",
 	http.StatusUnprocessableEntity:   "the request is invalid",
@@ -114,7 +115,7 @@ var messages = map[int]string{
 // unreadBody is huma's message for a body that cannot be read.
 const unreadBody = "cannot read request body"
 
-// translate makes an answer of what huma found; clean takes what the client made up out of a field's path.
+// translate turns huma's errors into a response; clean removes names chosen by the client from a field's path.
 func translate(ctx context.Context, clean func(string) string, status int, message string, errs ...error) *problem.Error {
 	all := errors.Join(errs...)
 	if tooLarge, ok := errors.AsType[*http.MaxBytesError](all); ok {
@@ -125,7 +126,7 @@ func translate(ctx context.Context, clean func(string) string, status int, messa
 			if e, ok := errors.AsType[net.Error](all); ok && e.Timeout() {
 				return problem.New(http.StatusRequestTimeout, "timeout", messages[http.StatusRequestTimeout])
 			}
-			return problem.New(http.StatusBadRequest, "bad_request", "the body could not be read to its end")
+			return problem.New(http.StatusBadRequest, "bad_request", "the body could not be read completely")
 		}
 		if all == nil {
 			all = errors.New(message)
@@ -151,10 +152,10 @@ func translate(ctx context.Context, clean func(string) string, status int, messa
 	return e
 }
 
-// safe drops what a detail holds of the request: the value, and names that the client made up.
+// safe drops what a detail quotes from the request: the value, and names chosen by the client.
 func safe(d *huma.ErrorDetail, clean func(string) string) Detail {
 	text := d.Message
-	// After these huma tells what a parser said, which may quote the value.
+	// These are followed by a parser's message, which may quote the value.
 	for _, start := range []string{"expected string to be", "expected duration", "invalid value", "invalid date/time", "cannot read multipart form"} {
 		if strings.HasPrefix(text, start) {
 			text, _, _ = strings.Cut(text, ": ")
@@ -163,7 +164,7 @@ func safe(d *huma.ErrorDetail, clean func(string) string) Detail {
 	return Detail{Field: clean(d.Location), Message: text}
 }
 
-// clean returns a field's path up to the first part that is no name of ours: "body.labels.*" for a key of a map.
+// clean returns a field's path up to the first part that is not a name of ours: "body.labels.*" for a key of a map.
 func (r *rest) clean(location string) string {
 	for i := 0; i < len(location); {
 		end := len(location)
@@ -183,5 +184,5 @@ func (r *rest) clean(location string) string {
 	return location
 }
 
-// places are the prefixes of a field's path.
+// places are the first parts of a field's path.
 var places = map[string]bool{"body": true, "path": true, "query": true, "header": true, "cookie": true, "form": true}

@@ -16,9 +16,8 @@ const AnyVersion int64 = -1
 // ETag returns the entity tag of a version, quotes included.
 func ETag(version int64) string { return `"` + strconv.FormatInt(version, 10) + `"` }
 
-// IfMatch reads an If-Match header: nil without one, AnyVersion for "*".
-// 400 when it is malformed or lists several tags; 412 for a weak tag, which
-// never matches.
+// IfMatch parses an If-Match header: nil without one, AnyVersion for "*". 400 if it is malformed or lists several tags;
+// 412 for a weak tag, which never matches.
 func IfMatch(header string) (*int64, error) {
 	text := strings.TrimSpace(header)
 	switch {
@@ -33,13 +32,13 @@ func IfMatch(header string) (*int64, error) {
 	version, ok := parseTag(text)
 	if !ok {
 		return nil, problem.New(http.StatusBadRequest, "bad_request", "the request is malformed",
-			Detail{Field: "header.If-Match", Message: `it must be one entity tag, as in the ETag header, or *`})
+			Detail{Field: "header.If-Match", Message: `must be one entity tag, as in the ETag header, or *`})
 	}
 	return &version, nil
 }
 
-// NoneMatch reports whether an If-None-Match header allows an answer: false when it names the version, or is "*", so
-// that the answer is 304. Tags that are not ours name nothing.
+// NoneMatch reports whether an If-None-Match header allows a full response: false if it names the version, or is "*", so
+// that the response is 304. Foreign tags match nothing.
 func NoneMatch(header string, version int64) bool {
 	for part := range strings.SplitSeq(header, ",") {
 		text := strings.TrimPrefix(strings.TrimSpace(part), "W/")
@@ -53,7 +52,7 @@ func NoneMatch(header string, version int64) bool {
 	return true
 }
 
-// parseTag reads the one form that ETag writes.
+// parseTag parses the one form that ETag writes.
 func parseTag(text string) (int64, bool) {
 	if len(text) < 3 || text[0] != '"' || text[len(text)-1] != '"' {
 		return 0, false

@@ -8,9 +8,8 @@ import (
 	"time"
 )
 
-// Filter makes the WHERE clause of a list. What a client sends is an argument,
-// never SQL; columns and operators are the program's own. A filter with a zero
-// value is left out.
+// Filter builds the WHERE clause of a list. Input of a client is an argument, never SQL; columns and operators are the
+// program's own. A filter with a zero value is omitted.
 type Filter struct {
 	clauses []string
 	args    []any
@@ -23,7 +22,7 @@ func (f *Filter) Equal(column, value string) {
 	}
 }
 
-// Prefix keeps rows whose column begins with prefix: an index with text_pattern_ops serves it.
+// Prefix keeps rows whose column starts with prefix: an index with text_pattern_ops serves it.
 func (f *Filter) Prefix(column, prefix string) {
 	if prefix != "" {
 		f.Add(column+` LIKE ? ESCAPE '\'`, likeEscape.Replace(prefix)+"%")
@@ -78,7 +77,7 @@ func (f *Filter) Limit(page Page) string {
 // Args returns the arguments of the query.
 func (f *Filter) Args() []any { return f.args }
 
-// PageOf makes the answer of a list from up to limit+1 items; next makes the cursor after its last item.
+// PageOf returns a page of a list from up to limit+1 items; next makes the cursor from its last item.
 func PageOf[T any](page Page, items []T, next func(last T) string) List[T] {
 	if items == nil {
 		items = []T{}

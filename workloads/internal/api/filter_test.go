@@ -13,7 +13,7 @@ import (
 	"github.com/itechsmart/operator/workloads/internal/api"
 )
 
-// TestFilter lists a table page by page, with filters that SQL could misread.
+// TestFilter lists a table page by page, with filters that SQL might misinterpret.
 func TestFilter(t *testing.T) {
 	pool := postgres(t)
 	day := func(n int) time.Time { return time.Date(2026, 1, n, 0, 0, 0, 0, time.UTC) }

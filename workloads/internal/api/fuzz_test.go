@@ -16,7 +16,8 @@ import (
 	"github.com/itechsmart/operator/workloads/internal/api/problem"
 )
 
-// FuzzStrictJSON: what decode accepts is JSON that encoding/json's tokens confirm: no key twice, not too deep.
+// FuzzStrictJSON checks that what decode accepts is JSON according to encoding/json's tokens: no duplicate key, not too
+// deep.
 func FuzzStrictJSON(f *testing.F) {
 	for _, seed := range []string{
 		`{}`, `[]`, `"a"`, `1`, `null`, `{"a":1,"b":[{"a":2}]}`, `{"a":1,"a":2}`, `{"a":1,"\u0061":2}`, `[{"a":1},{"a":1}]`, `{"a":{"a":{"a":1}}}`,
@@ -32,9 +33,9 @@ func FuzzStrictJSON(f *testing.F) {
 		err := decode(data, &v)
 		if err != nil {
 			if text, ok := errors.AsType[malformed](err); !ok || text == "" {
-				t.Fatalf("%q: the error may hold the input: %v", data, err)
+				t.Fatalf("%q: the error may contain the input: %v", data, err)
 			}
-			// Only what this package adds to JSON may refuse valid JSON.
+			// Valid JSON may only be refused for what this package adds to JSON.
 			if json.Valid(data) && utf8.Valid(data) && !bytes.Contains(data, []byte(`\u0000`)) && reference(t, data) && !strings.Contains(err.Error(), "out of range") {
 				t.Fatalf("%q was refused: %v", data, err)
 			}
@@ -46,7 +47,7 @@ func FuzzStrictJSON(f *testing.F) {
 	})
 }
 
-// reference returns the slow way: true when no object has a key twice and nothing is nested too deep.
+// reference is the slow way: true if no object has a duplicate key and nothing is nested too deeply.
 func reference(t *testing.T, data []byte) bool {
 	t.Helper()
 	type open struct {
@@ -93,7 +94,7 @@ func reference(t *testing.T, data []byte) bool {
 	}
 }
 
-// FuzzCursor: nothing but what Encode wrote for this scope is a cursor.
+// FuzzCursor checks that only what Encode wrote for this scope is a cursor.
 func FuzzCursor(f *testing.F) {
 	cursors := NewCursors([]byte("0123456789abcdef"))
 	real := cursors.Encode("list", map[string]string{"name": "a"})
@@ -116,12 +117,12 @@ func FuzzCursor(f *testing.F) {
 				t.Fatalf("a real cursor: %v, %v", into, err)
 			}
 		case err == nil:
-			t.Fatalf("%q is taken for a cursor: %v", text, into)
+			t.Fatalf("%q is accepted as a cursor: %v", text, into)
 		}
 	})
 }
 
-// FuzzIfMatch: a header is no tag, any tag, or the one form that ETag writes.
+// FuzzIfMatch checks that a header is no tag, any tag, or the one form that ETag writes.
 func FuzzIfMatch(f *testing.F) {
 	for _, seed := range []string{"", "*", `"1"`, ` "1" `, `W/"1"`, `"1", "2"`, `"01"`, `"+1"`, `"-1"`, `"9223372036854775807"`, `"9223372036854775808"`, `1`, `"`, `""`, `"1`, `"a"`} {
 		f.Add(seed)
@@ -136,14 +137,14 @@ func FuzzIfMatch(f *testing.F) {
 			}
 		case version == nil:
 			if text != "" {
-				t.Fatalf("%q is taken for no header", header)
+				t.Fatalf("%q is treated as no header", header)
 			}
 		case *version == AnyVersion:
 			if text != "*" {
-				t.Fatalf("%q is taken for any", header)
+				t.Fatalf("%q is treated as any version", header)
 			}
 		case ETag(*version) != text:
-			t.Fatalf("%q is taken for %d", header, *version)
+			t.Fatalf("%q is treated as %d", header, *version)
 		}
 		if version != nil && *version != AnyVersion && NoneMatch(header, *version) {
 			t.Fatalf("%q does not name %d", header, *version)
@@ -162,7 +163,7 @@ func BenchmarkStrict(b *testing.B) {
 	}
 }
 
-// FuzzFilter: what a client sends is an argument, and a prefix finds what begins with it and nothing else.
+// FuzzFilter checks that a client's input is an argument, and that a prefix matches what starts with it and nothing else.
 func FuzzFilter(f *testing.F) {
 	for _, seed := range []string{"", "a", "a%", "_", `\`, `\%`, "%' OR '1'='1", "?", "$1", "ä", "a\\"} {
 		f.Add(seed, seed+"tail")
@@ -181,19 +182,19 @@ func FuzzFilter(f *testing.F) {
 			t.Fatalf("%q gives %s %v", prefix, filter.Where(), filter.Args())
 		}
 		if got, want := like(filter.Args()[0].(string), text), strings.HasPrefix(text, prefix); got != want {
-			t.Fatalf("%q: %q is found: %t, want %t", prefix, text, got, want)
+			t.Fatalf("%q: %q matches: %t, want %t", prefix, text, got, want)
 		}
 	})
 }
 
-// like returns SQL's LIKE with the escape character \, for patterns that end in the only wildcard.
+// like implements SQL's LIKE with the escape character \, for patterns that end in the only wildcard.
 func like(pattern, text string) bool {
 	for i := 0; i < len(pattern); i++ {
 		switch c := pattern[i]; {
 		case c == '%' && i == len(pattern)-1:
 			return true
 		case c == '%' || c == '_':
-			return false // a wildcard where none may be
+			return false // a wildcard where none is allowed
 		case c == '\\':
 			i++
 			fallthrough
@@ -207,7 +208,7 @@ func like(pattern, text string) bool {
 	return text == ""
 }
 
-// FuzzIdempotencyKey: a key reaches the store when it is short and visible, and is answered 400 otherwise.
+// FuzzIdempotencyKey checks that a key reaches the store if it is short and visible, and gets a 400 otherwise.
 func FuzzIdempotencyKey(f *testing.F) {
 	for _, seed := range []string{"", "k", "a b", strings.Repeat("k", 255), strings.Repeat("k", 256), "k\x00", "k\r\nSet-Cookie: a=b", "ä", "\x7f", `"k"`, "!~"} {
 		f.Add(seed)
@@ -228,13 +229,13 @@ func FuzzIdempotencyKey(f *testing.F) {
 				t.Fatalf("%q: %d, want %d", key, w.Code, want)
 			}
 			if again == 1 && good && w.Header().Get("Idempotency-Replayed") != "true" {
-				t.Fatalf("%q: the second answer is no replay", key)
+				t.Fatalf("%q: the second response is not a replay", key)
 			}
 		}
 	})
 }
 
-// visible are the characters of a key.
+// visible are the allowed characters of a key.
 var visible = func() string {
 	var out []byte
 	for c := byte('!'); c <= '~'; c++ {
@@ -243,7 +244,7 @@ var visible = func() string {
 	return string(out)
 }()
 
-// FuzzAccept: whatever a client accepts, an error is the envelope or the problem, and its type says which.
+// FuzzAccept checks that an error is the envelope or the problem, whatever a client accepts, and that its type matches.
 func FuzzAccept(f *testing.F) {
 	for _, seed := range []string{"", "*/*", "application/problem+json", "application/problem+json;q=0", "application/json, application/problem+json;q=0.5", "application/problem+json;q=x", ",;=", "application/problem+json;q=1e9"} {
 		f.Add(seed)

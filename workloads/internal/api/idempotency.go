@@ -30,52 +30,52 @@ const (
 	replayedHeader    = "Idempotency-Replayed"
 	maxIdempotencyKey = 255
 
-	// DefaultIdempotencyTTL is how long an answer is kept.
+	// DefaultIdempotencyTTL is how long a response is stored.
 	DefaultIdempotencyTTL = 24 * time.Hour
-	// idempotencyLease is how long a request may be under way before another may take its place: it crashed.
+	// idempotencyLease is how long a request may run before it counts as crashed and another may take its place.
 	idempotencyLease = 2 * time.Minute
-	// storeTimeout bounds each call of a store.
+	// storeTimeout limits each call of a store.
 	storeTimeout = 5 * time.Second
-	// maxAnswer is how much of an answer is kept.
+	// maxAnswer is the largest response that is stored.
 	maxAnswer = 1 << 20
 )
 
-// Claim is the state of a key in a store.
+// Claim is the result of claiming a key.
 type Claim struct {
-	// Mine: the key was new, and is under way under the claim's name now.
+	// Mine: the key was new, and is now claimed under the given name.
 	Mine bool
-	// Fingerprint of the request that came first, and its answer; nil: it is under way.
+	// Fingerprint of the first request, and its response; nil: it is in progress.
 	Fingerprint, Answer []byte
 }
 
-// Store keeps the answers of requests with an Idempotency-Key. Safe for concurrent use, by all replicas.
+// Store holds the responses to requests with an Idempotency-Key. Safe for concurrent use, by all replicas.
 type Store interface {
 	// Claim claims a new or expired key for the duration of the lease.
 	Claim(ctx context.Context, id []byte, name string, fingerprint []byte, lease time.Duration) (Claim, error)
-	// Finish keeps the answer for ttl, unless the lease is over and another has the key.
+	// Finish stores the response for ttl, unless the lease is over and another request has the key.
 	Finish(ctx context.Context, id []byte, name string, answer []byte, ttl time.Duration) error
-	// Release forgets a key that was claimed under this name.
+	// Release removes a key that was claimed under this name.
 	Release(ctx context.Context, id []byte, name string) error
 }
 
 // IdempotencyOptions configure Idempotency.
 type IdempotencyOptions struct {
-	// Key encrypts the answers that are kept and names their rows: at least 16 bytes, the same on every replica.
+	// Key encrypts the stored responses and names their rows: at least 16 bytes, the same on every replica.
 	Key []byte
-	// Owner returns who sends a request, "" for anonymous: a stored response is only returned to its owner. Without it, the
-	// owner is the Authorization header.
+	// Owner returns the sender of a request, "" for anonymous: a stored response is only returned to its owner. By
+	// default the owner is the Authorization header.
 	Owner func(context.Context) string
 	// Except selects the requests whose handlers implement the key themselves; nil: none.
 	Except func(*http.Request) bool
-	// TTL is how long an answer is kept; DefaultIdempotencyTTL when zero.
+	// TTL is how long a response is stored; DefaultIdempotencyTTL if zero.
 	TTL time.Duration
 	Log *slog.Logger
 }
 
-// Idempotency answers a repeated POST (same Idempotency-Key, sender and request) with what the first was answered. The
-// same key with another request is 422; while the first is under way it is 409; when the store fails it is 503, and
-// nothing is done. Successes are kept, and refusals that a repetition would not change; after a failure of ours the key
-// is free again. It comes after authentication, and leaves forms and requests without the header alone.
+// Idempotency returns the first response to a repeated POST (same Idempotency-Key, sender and request). The same key with
+// another request is 422; while the first is in progress it is 409; if the store fails it is 503, and nothing is done.
+// Successes are stored, and refusals that a retry would not change; after a failure of ours the key is free again. It
+// follows authentication, and does not affect forms and requests without the header.
 func Idempotency(store Store, o IdempotencyOptions) (func(http.Handler) http.Handler, error) {
 	sealer, err := newSealer(o.Key)
 	if err != nil {
@@ -108,7 +108,7 @@ func (i *idempotent) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		Write(w, r, err)
 		return
 	}
-	body, err := io.ReadAll(r.Body) // the server bounds it
+	body, err := io.ReadAll(r.Body) // the server limits it
 	if err != nil {
 		Write(w, r, Unread(r.Context(), err))
 		return
@@ -117,8 +117,8 @@ func (i *idempotent) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	i.once(w, r, i.id(r, key), i.fingerprint(r, body))
 }
 
-// id returns the row of a sender's key. All anonymous requests are one sender, and their keys are per path: a key must not
-// keep another path from asking for a login.
+// id returns the row of a sender's key. All anonymous requests are one sender, and their keys are per path: a key must
+// not keep another path from requiring a login.
 func (i *idempotent) id(r *http.Request, key string) []byte {
 	owner := i.owner(r)
 	if owner == "" {
@@ -143,7 +143,7 @@ func (i *idempotent) once(w http.ResponseWriter, r *http.Request, id, fingerprin
 	case !hmac.Equal(claim.Fingerprint, fingerprint):
 		Write(w, r, problem.New(http.StatusUnprocessableEntity, "idempotency_key_reused", "the idempotency key belongs to another request"))
 	case claim.Answer == nil:
-		e := problem.New(http.StatusConflict, "idempotency_key_in_use", "the first request with this idempotency key is under way")
+		e := problem.New(http.StatusConflict, "idempotency_key_in_use", "the first request with this idempotency key is in progress")
 		e.Headers = http.Header{"Retry-After": {"1"}}
 		Write(w, r, e)
 	default:
@@ -151,14 +151,14 @@ func (i *idempotent) once(w http.ResponseWriter, r *http.Request, id, fingerprin
 	}
 }
 
-// do lets the request through and keeps its answer before the client gets it.
+// do serves the request and stores its response before the client gets it.
 func (i *idempotent) do(w http.ResponseWriter, r *http.Request, id []byte, name string) {
 	recorded := &recorder{ResponseWriter: w}
-	kept := false
-	// Also when the client has gone: the store must record the end.
+	stored := false
+	// Also if the client disconnected: the store must record the end.
 	ctx := context.WithoutCancel(r.Context())
 	defer func() {
-		if kept {
+		if stored {
 			return
 		}
 		limited, cancel := context.WithTimeout(ctx, storeTimeout)
@@ -175,10 +175,10 @@ func (i *idempotent) do(w http.ResponseWriter, r *http.Request, id []byte, name 
 		if err == nil {
 			err = i.store.Finish(limited, id, name, sealed, i.options.TTL)
 		}
-		// What was done is done: the key must not be free.
-		kept = true
+		// The work is done: the key must not become free.
+		stored = true
 		if err != nil {
-			i.options.Log.ErrorContext(ctx, "an answer was not kept: its idempotency key is taken until its lease ends", "error", err)
+			i.options.Log.ErrorContext(ctx, "a response was not stored: its idempotency key stays taken until its lease ends", "error", err)
 		}
 	}
 	recorded.flush()
@@ -187,13 +187,13 @@ func (i *idempotent) do(w http.ResponseWriter, r *http.Request, id []byte, name 
 func (i *idempotent) replay(w http.ResponseWriter, r *http.Request, id, sealed []byte) {
 	a, err := i.sealer.open(id, sealed)
 	if err != nil {
-		e := problem.From(Unavailable(time.Minute, "the kept answer cannot be read"))
+		e := problem.From(Unavailable(time.Minute, "the stored response cannot be read"))
 		e.Cause = err
 		Write(w, r, e)
 		return
 	}
 	if a.Truncated {
-		Write(w, r, problem.New(http.StatusConflict, "idempotency_answer_gone", "the request was carried out; its answer was too large to keep"))
+		Write(w, r, problem.New(http.StatusConflict, "idempotency_answer_gone", "the request was carried out; its response was too large to store"))
 		return
 	}
 	h := w.Header()
@@ -216,7 +216,7 @@ func (i *idempotent) fingerprint(r *http.Request, body []byte) []byte {
 	return i.sealer.mac("request", []byte(r.URL.EscapedPath()), []byte(r.URL.RawQuery), body)
 }
 
-// final reports whether a repetition would get the same answer.
+// final reports whether a retry would get the same response.
 func final(status int) bool {
 	switch status {
 	case http.StatusUnauthorized, http.StatusForbidden, http.StatusRequestTimeout, http.StatusConflict, http.StatusTooEarly, http.StatusTooManyRequests:
@@ -225,7 +225,8 @@ func final(status int) bool {
 	return status < http.StatusInternalServerError && status != problem.StatusClientGone
 }
 
-// IdempotencyKey returns the key in a header, Idempotency-Key when name is empty; empty: there is none. 400 when it is malformed.
+// IdempotencyKey returns the key in a header, Idempotency-Key if name is empty; empty: there is none. 400 if it is
+// malformed.
 func IdempotencyKey(h http.Header, name string) (string, error) {
 	name = http.CanonicalHeaderKey(cmp.Or(name, idempotencyKey))
 	keys := h[name]
@@ -234,7 +235,7 @@ func IdempotencyKey(h http.Header, name string) (string, error) {
 		return "", nil
 	case len(keys) > 1 || !validKey(keys[0]):
 		return "", problem.New(http.StatusBadRequest, "bad_request", "the request is malformed",
-			Detail{Field: "header." + name, Message: "it must be 1 to 255 visible ASCII characters, once"})
+			Detail{Field: "header." + name, Message: "must be 1 to 255 visible ASCII characters, once"})
 	}
 	return keys[0], nil
 }

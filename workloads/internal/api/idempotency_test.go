@@ -19,7 +19,7 @@ import (
 	"github.com/itechsmart/operator/workloads/internal/api"
 )
 
-// postgres returns a pool over a schema of the test's own, which holds the table.
+// postgres returns a pool on a schema of the test's own, which contains the table.
 func postgres(t testing.TB) *pgxpool.Pool {
 	t.Helper()
 	b := servers.Postgres(t)
@@ -46,7 +46,7 @@ func postgres(t testing.TB) *pgxpool.Pool {
 	return pool
 }
 
-// stores are what every test of idempotency runs on.
+// stores runs a test on every store.
 func stores(t *testing.T, test func(*testing.T, api.Store)) {
 	t.Run("memory", func(t *testing.T) { test(t, api.NewMemoryStore(100)) })
 	t.Run("postgres", func(t *testing.T) { test(t, api.NewPostgresStore(postgres(t))) })
@@ -72,8 +72,8 @@ func TestIdempotency(t *testing.T) {
 		if first.status != http.StatusCreated || again.status != first.status || again.body != first.body || again.header.Get("ETag") != first.header.Get("ETag") {
 			t.Errorf("first %d %s, again %d %s", first.status, first.body, again.status, again.body)
 		}
-		if first.header.Get("Idempotency-Replayed") != "" || again.header.Get("Idempotency-Replayed") != "true" || s.notes.made != 1 {
-			t.Errorf("replayed %q, %q; made %d", first.header, again.header, s.notes.made)
+		if first.header.Get("Idempotency-Replayed") != "" || again.header.Get("Idempotency-Replayed") != "true" || s.notes.created != 1 {
+			t.Errorf("replayed %q, %q; made %d", first.header, again.header, s.notes.created)
 		}
 		if first.header.Get("X-Request-Id") == again.header.Get("X-Request-Id") {
 			t.Error("the id of the first request was replayed")
@@ -110,7 +110,7 @@ func TestIdempotency(t *testing.T) {
 	})
 }
 
-// blocking is a handler that waits for its release.
+// blocking is a handler that waits until it is released.
 type blocking struct {
 	entered, release chan struct{}
 	done             int
@@ -123,7 +123,7 @@ func (b *blocking) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 	w.WriteHeader(http.StatusAccepted)
 }
 
-func TestIdempotencyUnderWay(t *testing.T) {
+func TestIdempotencyInProgress(t *testing.T) {
 	stores(t, func(t *testing.T, store api.Store) {
 		handler := &blocking{entered: make(chan struct{}, 1), release: make(chan struct{})}
 		wrap := idempotent(t, store)
@@ -134,7 +134,7 @@ func TestIdempotencyUnderWay(t *testing.T) {
 		<-handler.entered
 		second := s.do(t, http.MethodPost, "/", "1", key, "k")
 		if code, _ := second.problem(t); second.status != http.StatusConflict || code != "idempotency_key_in_use" || second.header.Get("Retry-After") == "" {
-			t.Errorf("while the first is under way: %d %s", second.status, second.body)
+			t.Errorf("while the first is in progress: %d %s", second.status, second.body)
 		}
 		close(handler.release)
 		group.Wait()
@@ -156,18 +156,18 @@ func TestIdempotencyRace(t *testing.T) {
 			})
 		}
 		group.Wait()
-		made := 0
+		succeeded := 0
 		for _, status := range statuses {
 			switch status {
 			case http.StatusCreated:
-				made++
+				succeeded++
 			case http.StatusConflict:
 			default:
 				t.Errorf("status %d", status)
 			}
 		}
-		if made == 0 || s.notes.made != 1 {
-			t.Errorf("%d answers of success, %d notes made", made, s.notes.made)
+		if succeeded == 0 || s.notes.created != 1 {
+			t.Errorf("%d successful responses, %d notes created", succeeded, s.notes.created)
 		}
 	})
 }
@@ -187,9 +187,9 @@ func TestStoreLease(t *testing.T) {
 		t.Fatal("a key whose lease is over is not free")
 	}
 	if c := claim("third", time.Minute); c.Mine || c.Answer != nil || string(c.Fingerprint) != "f" {
-		t.Fatalf("a key under way: %+v", c)
+		t.Fatalf("a key in progress: %+v", c)
 	}
-	// The one that was slow must not overwrite, nor free the key.
+	// The slow one must not overwrite or free the key.
 	if err := errors.Join(store.Finish(ctx, id, "crashed", []byte("late"), time.Hour), store.Release(ctx, id, "crashed"), store.Finish(ctx, id, "second", []byte("answer"), -time.Second)); err != nil {
 		t.Fatal(err)
 	}
@@ -201,7 +201,7 @@ func TestStoreLease(t *testing.T) {
 	}
 }
 
-func TestNothingReadableIsKept(t *testing.T) {
+func TestStoredResponsesAreEncrypted(t *testing.T) {
 	pool := postgres(t)
 	s := serve(t, idempotent(t, api.NewPostgresStore(pool)))
 	s.do(t, http.MethodPost, "/api/v1/notes", `{"name":"canary","text":"canary"}`, key, "canary", "Authorization", "Bearer canary")
@@ -210,9 +210,9 @@ func TestNothingReadableIsKept(t *testing.T) {
 		t.Fatal(err)
 	}
 	if dump == "" || strings.Contains(dump, "canary") {
-		t.Errorf("the row holds what was sent: %q", dump)
+		t.Errorf("the row contains the input: %q", dump)
 	}
-	// A row that somebody moved or changed does not open.
+	// A row that was moved or modified does not open.
 	if _, err := pool.Exec(t.Context(), `UPDATE api_idempotency SET answer = set_byte(answer, 20, 255 - get_byte(answer, 20))`); err != nil {
 		t.Fatal(err)
 	}
@@ -221,7 +221,7 @@ func TestNothingReadableIsKept(t *testing.T) {
 	}
 }
 
-// failing is a store that is down.
+// failing is an unavailable store.
 type failing struct{}
 
 func (failing) Claim(context.Context, []byte, string, []byte, time.Duration) (api.Claim, error) {
@@ -234,8 +234,8 @@ func (failing) Release(context.Context, []byte, string) error                   
 func TestIdempotencyStoreDown(t *testing.T) {
 	s := serve(t, idempotent(t, failing{}))
 	got := s.do(t, http.MethodPost, "/api/v1/notes", `{"name":"a","text":""}`, key, "k")
-	if got.status != http.StatusServiceUnavailable || got.header.Get("Retry-After") == "" || s.notes.made != 0 || strings.Contains(got.body, "hunter2") {
-		t.Errorf("%d %s, %d made", got.status, got.body, s.notes.made)
+	if got.status != http.StatusServiceUnavailable || got.header.Get("Retry-After") == "" || s.notes.created != 0 || strings.Contains(got.body, "hunter2") {
+		t.Errorf("%d %s, %d made", got.status, got.body, s.notes.created)
 	}
 }
 
@@ -249,7 +249,7 @@ func TestMemoryStoreIsBounded(t *testing.T) {
 	}
 }
 
-// TestIdempotencyExcept: a handler that counts keys itself gets every request.
+// TestIdempotencyExcept checks that a handler that implements keys itself gets every request.
 func TestIdempotencyExcept(t *testing.T) {
 	wrap, err := api.Idempotency(api.NewMemoryStore(10), api.IdempotencyOptions{Key: []byte(testKey), Except: func(r *http.Request) bool { return r.URL.Path == "/own" }})
 	if err != nil {
@@ -281,7 +281,7 @@ func TestIdempotencyKey(t *testing.T) {
 		"empty":         {http.Header{"Idempotency-Key": {""}}, "", "", true},
 		"with a space":  {http.Header{"Idempotency-Key": {"a b"}}, "", "", true},
 		"one too long":  {http.Header{"Idempotency-Key": {strings.Repeat("k", 256)}}, "", "", true},
-		"not asked for": {http.Header{"Idempotency-Key": {"k"}}, "X-Key", "", false},
+		"not requested": {http.Header{"Idempotency-Key": {"k"}}, "X-Key", "", false},
 	} {
 		if key, err := api.IdempotencyKey(c.header, c.ask); key != c.key || (err != nil) != c.bad {
 			t.Errorf("%s: %q %v", name, key, err)

@@ -16,7 +16,7 @@ import (
 // Base is the path of the API: all operations are below it.
 const Base = "/api/v1"
 
-// Operation describes an endpoint below Base. errs are the error statuses that it answers beside those that all have.
+// Operation describes an endpoint below Base. errs are the error statuses besides those of all endpoints.
 func Operation(tag, id, method, path, summary string, errs ...int) huma.Operation {
 	return huma.Operation{
 		OperationID: id, Method: method, Path: Base + path, Summary: summary, Errors: errs, Tags: []string{tag},
@@ -36,7 +36,8 @@ func Public(op huma.Operation) huma.Operation {
 	return op
 }
 
-// AlsoAnswers documents success statuses of a registered operation beside 200, whose body they have, with a description each.
+// AlsoAnswers documents success statuses of a registered operation besides 200, whose body they have, with a description
+// each.
 func AlsoAnswers(op huma.Operation, statuses map[string]string) {
 	for status, description := range statuses {
 		same := *op.Responses["200"]
@@ -57,7 +58,7 @@ type Tagged[T any] struct {
 	Body T
 }
 
-// Versioned returns the response with a version of something.
+// Versioned returns the response with a version of a resource.
 func Versioned[T any](version int64, body T) *Tagged[T] { return &Tagged[T]{ETag(version), body} }
 
 // Empty is a response without a body.
@@ -66,9 +67,9 @@ type Empty struct{}
 // Known is an error of a product, and the response to it.
 type Known struct{ Err, Response error }
 
-// Answer returns the response to an error: nil and a response as they are, the first that one of specific returns, that of the
-// first Known error that err wraps, 503 when the database is unavailable, and else err, which becomes 500. The response keeps
-// err as its cause, for the log.
+// Answer returns the response to an error: nil and a response unchanged, the first one that specific returns, that of the
+// first Known error that err wraps, 503 if the database is unavailable, and else err, which becomes 500. The response
+// keeps err as its cause, for the log.
 func Answer(err error, known []Known, specific ...func(error) error) error {
 	if err == nil {
 		return nil
@@ -97,7 +98,7 @@ func Answer(err error, known []Known, specific ...func(error) error) error {
 	return err
 }
 
-// DatabaseUnavailable returns 503 while the database does not answer.
+// DatabaseUnavailable returns 503, while the database does not respond.
 func DatabaseUnavailable() error {
-	return Unavailable(2*time.Second, "the database does not answer; try again")
+	return Unavailable(2*time.Second, "the database does not respond; try again")
 }

@@ -58,6 +58,6 @@ func TestAnswer(t *testing.T) {
 		t.Errorf("another error: %v", err)
 	}
 	if e, _ := errors.AsType[*problem.Error](known[0].Response); e.Cause != nil {
-		t.Error("an answer changed the list")
+		t.Error("a response changed the list")
 	}
 }

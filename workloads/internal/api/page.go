@@ -24,13 +24,13 @@ var pageHTML string
 //go:embed page.css
 var pageCSS string
 
-// pagePolicy lets the page have its own style, and nothing from anywhere else.
+// pagePolicy allows the page its own style, and nothing from elsewhere.
 var pagePolicy = func() string {
 	sum := sha256.Sum256([]byte(pageCSS))
 	return "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 }()
 
-// maxFieldDepth is how deeply a schema is unfolded.
+// maxFieldDepth is how deeply a schema is expanded.
 const maxFieldDepth = 6
 
 type page struct {
@@ -78,7 +78,7 @@ func makePage(api *huma.OpenAPI) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// unfolder makes tables of schemas.
+// unfolder turns schemas into tables.
 type unfolder struct{ registry huma.Registry }
 
 func (u unfolder) operation(op *huma.Operation) pageOperation {

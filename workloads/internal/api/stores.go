@@ -14,47 +14,47 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// ErrStoreFull says that a MemoryStore holds as many keys as it may.
+// ErrStoreFull means that a MemoryStore is at its limit of keys.
 var ErrStoreFull = errors.New("the store of idempotency keys is full")
 
-// MemoryStore keeps answers in this process: for one replica, and for tests.
+// MemoryStore stores responses in this process: for one replica, and for tests.
 type MemoryStore struct {
-	mu    sync.Mutex
-	limit int
-	now   func() time.Time
-	kept  map[string]*keptAnswer
+	mu      sync.Mutex
+	limit   int
+	now     func() time.Time
+	answers map[string]*storedAnswer
 }
 
-type keptAnswer struct {
+type storedAnswer struct {
 	name                string
 	fingerprint, answer []byte
 	expires             time.Time
 }
 
-// NewMemoryStore holds up to limit keys, each with up to 1 MiB.
+// NewMemoryStore returns a store of up to limit keys, each with up to 1 MiB.
 func NewMemoryStore(limit int) *MemoryStore {
-	return &MemoryStore{limit: limit, now: time.Now, kept: map[string]*keptAnswer{}}
+	return &MemoryStore{limit: limit, now: time.Now, answers: map[string]*storedAnswer{}}
 }
 
-// Claim implements Store; ErrStoreFull when no key has expired.
+// Claim implements Store; ErrStoreFull if no key has expired.
 func (m *MemoryStore) Claim(_ context.Context, id []byte, name string, fingerprint []byte, lease time.Duration) (Claim, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := m.now()
-	if k, ok := m.kept[string(id)]; ok && now.Before(k.expires) {
+	if k, ok := m.answers[string(id)]; ok && now.Before(k.expires) {
 		return Claim{Fingerprint: k.fingerprint, Answer: k.answer}, nil
 	}
-	if len(m.kept) >= m.limit {
-		for key, k := range m.kept {
+	if len(m.answers) >= m.limit {
+		for key, k := range m.answers {
 			if !now.Before(k.expires) {
-				delete(m.kept, key)
+				delete(m.answers, key)
 			}
 		}
-		if len(m.kept) >= m.limit {
+		if len(m.answers) >= m.limit {
 			return Claim{}, ErrStoreFull
 		}
 	}
-	m.kept[string(id)] = &keptAnswer{name: name, fingerprint: fingerprint, expires: now.Add(lease)}
+	m.answers[string(id)] = &storedAnswer{name: name, fingerprint: fingerprint, expires: now.Add(lease)}
 	return Claim{Mine: true}, nil
 }
 
@@ -62,7 +62,7 @@ func (m *MemoryStore) Claim(_ context.Context, id []byte, name string, fingerpri
 func (m *MemoryStore) Finish(_ context.Context, id []byte, name string, answer []byte, ttl time.Duration) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if k, ok := m.kept[string(id)]; ok && k.name == name {
+	if k, ok := m.answers[string(id)]; ok && k.name == name {
 		k.answer, k.expires = answer, m.now().Add(ttl)
 	}
 	return nil
@@ -72,16 +72,16 @@ func (m *MemoryStore) Finish(_ context.Context, id []byte, name string, answer [
 func (m *MemoryStore) Release(_ context.Context, id []byte, name string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if k, ok := m.kept[string(id)]; ok && k.name == name {
-		delete(m.kept, string(id))
+	if k, ok := m.answers[string(id)]; ok && k.name == name {
+		delete(m.answers, string(id))
 	}
 	return nil
 }
 
-// PostgresStore keeps answers in the table api_idempotency, for all replicas.
+// PostgresStore stores responses in the table api_idempotency, for all replicas.
 type PostgresStore struct{ pool *pgxpool.Pool }
 
-// NewPostgresStore uses a pool whose search_path holds the table that Migrations lay.
+// NewPostgresStore uses a pool whose search_path has the table of Migrations.
 func NewPostgresStore(pool *pgxpool.Pool) *PostgresStore { return &PostgresStore{pool: pool} }
 
 // Claim implements Store.
@@ -113,7 +113,7 @@ func (s *PostgresStore) Claim(ctx context.Context, id []byte, name string, finge
 func (s *PostgresStore) Finish(ctx context.Context, id []byte, name string, answer []byte, ttl time.Duration) error {
 	_, err := s.pool.Exec(ctx, `UPDATE api_idempotency SET answer = $3, expires_at = now() + $4 WHERE id = $1 AND claim = $2`, id, name, answer, ttl)
 	if err != nil {
-		return fmt.Errorf("keep an answer: %w", err)
+		return fmt.Errorf("store a response: %w", err)
 	}
 	return nil
 }
@@ -129,7 +129,7 @@ func (s *PostgresStore) Release(ctx context.Context, id []byte, name string) err
 // sweepBatch is how many rows one statement deletes.
 const sweepBatch = 1000
 
-// Sweep deletes what has expired, and returns the number of rows.
+// Sweep deletes expired rows, and returns their number.
 func (s *PostgresStore) Sweep(ctx context.Context) (int64, error) {
 	var all int64
 	for {
@@ -145,13 +145,13 @@ func (s *PostgresStore) Sweep(ctx context.Context) (int64, error) {
 	}
 }
 
-// Run sweeps now and then until ctx ends.
+// Run sweeps periodically until ctx ends.
 func (s *PostgresStore) Run(ctx context.Context, every time.Duration, log *slog.Logger) {
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 	for {
 		if n, err := s.Sweep(ctx); err != nil && ctx.Err() == nil {
-			log.WarnContext(ctx, "expired idempotency keys stay", "error", err)
+			log.WarnContext(ctx, "expired idempotency keys were not deleted", "error", err)
 		} else if n > 0 {
 			log.DebugContext(ctx, "swept idempotency keys", "keys", n)
 		}

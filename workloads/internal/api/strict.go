@@ -16,13 +16,12 @@ import (
 // MaxDepth is how deeply arrays and objects of a body may be nested.
 const MaxDepth = 64
 
-// malformed is why a body is refused; it holds nothing of the body.
+// malformed is why a body is refused; it contains nothing of the body.
 type malformed string
 
 func (m malformed) Error() string { return string(m) }
 
-// decode reads a body. What is decoded into an any, which huma does first to
-// validate it, must be strict as well.
+// decode decodes a body. Decoding into an any, which huma does first to validate it, must be strict as well.
 func decode(data []byte, into any) error {
 	if _, first := into.(*any); first {
 		if err := strict(data); err != nil {
@@ -34,16 +33,16 @@ func decode(data []byte, into any) error {
 		return nil
 	}
 	if e, ok := errors.AsType[*json.SyntaxError](err); ok {
-		return malformed(fmt.Sprintf("it is no JSON: see byte %d", e.Offset))
+		return malformed(fmt.Sprintf("it is not JSON: see byte %d", e.Offset))
 	}
 	if e, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
 		return malformed(fmt.Sprintf("a value is of the wrong type or out of range: see byte %d", e.Offset))
 	}
-	// A type's own method failed; its text may hold the value.
+	// A type's own method failed; its text may contain the value.
 	return malformed("a value is malformed")
 }
 
-// checkContentType takes JSON in UTF-8 alone.
+// checkContentType accepts only JSON in UTF-8.
 func checkContentType(contentType string) error {
 	kind, parameters, err := mime.ParseMediaType(contentType)
 	if err != nil || kind != "application/json" {
@@ -57,9 +56,8 @@ func checkContentType(contentType string) error {
 	return nil
 }
 
-// strict refuses what parsers read differently: duplicate keys, broken UTF-8,
-// deep nesting; and U+0000, which databases do not store. It leaves the
-// grammar, trailing data included, to the decoder.
+// strict refuses what parsers interpret differently: duplicate keys, invalid UTF-8, deep nesting; and U+0000, which
+// databases do not store. It leaves the grammar, trailing data included, to the decoder.
 func strict(data []byte) error {
 	if !utf8.Valid(data) {
 		return malformed("it is not in UTF-8")
@@ -73,14 +71,14 @@ func strict(data []byte) error {
 	return nil
 }
 
-// walk goes over a text that may be no JSON.
+// walk scans a text that may not be JSON.
 type walk struct {
 	data  []byte
 	at    int
 	stack []level
 }
 
-// level is one array or object that is open.
+// level is one open array or object.
 type level struct {
 	object  bool
 	wantKey bool
@@ -118,7 +116,7 @@ func (w *walk) top() *level {
 	return &w.stack[len(w.stack)-1]
 }
 
-// text goes over a string whose first quote has been read.
+// text scans a string whose opening quote has been read.
 func (w *walk) text() error {
 	start, escaped := w.at, false
 	for w.at < len(w.data) {
@@ -130,7 +128,7 @@ func (w *walk) text() error {
 		case '\\':
 			escaped = true
 			if strings.HasPrefix(string(w.data[w.at:min(w.at+6, len(w.data))]), `\u0000`) {
-				return malformed("a text holds the character U+0000")
+				return malformed("a text contains the character U+0000")
 			}
 			w.at++
 		}
@@ -139,7 +137,7 @@ func (w *walk) text() error {
 	return nil
 }
 
-// key remembers a string that is a key.
+// key records a string that is a key.
 func (w *walk) key(raw []byte, escaped bool) error {
 	top := w.top()
 	if top == nil || !top.wantKey {
@@ -159,7 +157,7 @@ func (w *walk) key(raw []byte, escaped bool) error {
 	return nil
 }
 
-// fewKeys is up to how many keys are compared one by one.
+// fewKeys is the number of keys up to which they are compared one by one.
 const fewKeys = 16
 
 func (l *level) add(key string) bool {

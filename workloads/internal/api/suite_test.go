@@ -26,7 +26,7 @@ import (
 
 func TestMain(m *testing.M) { servers.Main(m) }
 
-// note is what the test's service keeps.
+// note is what the test's service stores.
 type note struct {
 	Name    string            `json:"name" minLength:"1" maxLength:"20" pattern:"^[a-z]+$" patternDescription:"lower-case letters"`
 	Text    string            `json:"text"`
@@ -36,12 +36,12 @@ type note struct {
 	Version int64             `json:"version" readOnly:"true"`
 }
 
-// notes is a small service: the kit as a product uses it.
+// notes is a small service that uses the kit like a product.
 type notes struct {
 	cursors *api.Cursors
 	mu      sync.Mutex
-	kept    map[string]note
-	made    int
+	stored  map[string]note
+	created int
 }
 
 type noteAnswer struct {
@@ -74,7 +74,7 @@ func (n *notes) register(rest huma.API) {
 		func(context.Context, *struct{}) (*noteAnswer, error) { return nil, errSecret })
 }
 
-// errSecret is what no client may read.
+// errSecret must not reach a client.
 var errSecret = errors.New("the password is hunter2")
 
 type place struct {
@@ -94,7 +94,7 @@ func (n *notes) list(_ context.Context, in *struct {
 	defer n.mu.Unlock()
 	out := &struct{ Body api.List[note] }{}
 	out.Body.Items = []note{}
-	for _, name := range slices.Sorted(maps.Keys(n.kept)) {
+	for _, name := range slices.Sorted(maps.Keys(n.stored)) {
 		if name <= after.Name || !strings.HasPrefix(name, in.Prefix) {
 			continue
 		}
@@ -102,7 +102,7 @@ func (n *notes) list(_ context.Context, in *struct {
 			out.Body.Next = n.cursors.Encode(scope, place{out.Body.Items[in.Limit-1].Name})
 			break
 		}
-		out.Body.Items = append(out.Body.Items, n.kept[name])
+		out.Body.Items = append(out.Body.Items, n.stored[name])
 	}
 	return out, nil
 }
@@ -110,16 +110,16 @@ func (n *notes) list(_ context.Context, in *struct {
 func (n *notes) make(_ context.Context, in *struct{ Body note }) (*noteAnswer, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if _, ok := n.kept[in.Body.Name]; ok {
-		return nil, api.Conflict("there is such a note")
+	if _, ok := n.stored[in.Body.Name]; ok {
+		return nil, api.Conflict("the note exists")
 	}
-	n.made++
+	n.created++
 	in.Body.Version = 1
-	n.kept[in.Body.Name] = in.Body
+	n.stored[in.Body.Name] = in.Body
 	return &noteAnswer{ETag: api.ETag(1), Body: in.Body}, nil
 }
 
-// ByName is embedded: huma wants it exported.
+// ByName is embedded: huma needs it exported.
 type ByName struct {
 	Name string `path:"name" maxLength:"20"`
 }
@@ -127,11 +127,11 @@ type ByName struct {
 func (n *notes) get(_ context.Context, in *ByName) (*noteAnswer, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	kept, ok := n.kept[in.Name]
+	stored, ok := n.stored[in.Name]
 	if !ok {
 		return nil, api.NotFound("note")
 	}
-	return &noteAnswer{ETag: api.ETag(kept.Version), Body: kept}, nil
+	return &noteAnswer{ETag: api.ETag(stored.Version), Body: stored}, nil
 }
 
 func (n *notes) put(_ context.Context, in *struct {
@@ -145,29 +145,29 @@ func (n *notes) put(_ context.Context, in *struct {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	kept, ok := n.kept[in.Name]
+	stored, ok := n.stored[in.Name]
 	if !ok {
 		return nil, api.NotFound("note")
 	}
-	if want != nil && *want != api.AnyVersion && *want != kept.Version {
+	if want != nil && *want != api.AnyVersion && *want != stored.Version {
 		return nil, api.Precondition("the note has another version")
 	}
-	in.Body.Version = kept.Version + 1
-	n.kept[in.Name] = in.Body
+	in.Body.Version = stored.Version + 1
+	n.stored[in.Name] = in.Body
 	return &noteAnswer{ETag: api.ETag(in.Body.Version), Body: in.Body}, nil
 }
 
 func (n *notes) remove(_ context.Context, in *ByName) (*struct{}, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if _, ok := n.kept[in.Name]; !ok {
+	if _, ok := n.stored[in.Name]; !ok {
 		return nil, api.NotFound("note")
 	}
-	delete(n.kept, in.Name)
+	delete(n.stored, in.Name)
 	return nil, nil
 }
 
-// service is a test's server, whose log is kept.
+// service is a test's server, with its log.
 type service struct {
 	*httptest.Server
 	notes *notes
@@ -178,7 +178,7 @@ const testKey = "0123456789abcdef0123456789abcdef"
 
 func serve(t testing.TB, wrap func(http.Handler) http.Handler) *service {
 	t.Helper()
-	s := &service{notes: &notes{cursors: api.NewCursors([]byte(testKey)), kept: map[string]note{}}, log: &safeBuffer{}}
+	s := &service{notes: &notes{cursors: api.NewCursors([]byte(testKey)), stored: map[string]note{}}, log: &safeBuffer{}}
 	mux := http.NewServeMux()
 	s.notes.register(api.New(mux, "Notes", "1.2.3"))
 	kit := server.New(server.Options{Name: "notes", Log: slog.New(slog.NewJSONHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
@@ -192,7 +192,7 @@ func serve(t testing.TB, wrap func(http.Handler) http.Handler) *service {
 	return s
 }
 
-// answered is one answer, read.
+// answered is one response, read.
 type answered struct {
 	status int
 	header http.Header
@@ -223,7 +223,7 @@ func (s *service) do(t testing.TB, method, path, body string, headers ...string)
 	return answered{resp.StatusCode, resp.Header, string(data)}
 }
 
-// data is the envelope's data.
+// data returns the envelope's data.
 func (a answered) data(t testing.TB, into any) {
 	t.Helper()
 	envelope := struct {

@@ -9,7 +9,7 @@ import (
 	"github.com/itechsmart/operator/internal/backend/backendtest/servers"
 )
 
-// BenchmarkRecord measures what a request waits for, and how many events a second reach the database.
+// BenchmarkRecord measures how long a request waits, and how many events a second reach the database.
 func BenchmarkRecord(b *testing.B) {
 	l := open(b, newSchema(b, servers.Postgres(b)), func(o *Options) { o.SpillBytes = 4 << 30 })
 	e := event(1)

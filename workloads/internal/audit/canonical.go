@@ -9,7 +9,7 @@ import (
 	"unicode/utf8"
 )
 
-// Bounds of an event's texts in bytes: what a client sends (a user agent, a path) must not fill the log.
+// Limits of an event's texts in bytes: a client's input (a user agent, a path) must not fill the log.
 const (
 	maxText    = 1024
 	maxDetails = 16
@@ -18,7 +18,7 @@ const (
 // timeFormat has microseconds, as PostgreSQL does, so that a time survives the round trip.
 const timeFormat = "2006-01-02T15:04:05.000000Z"
 
-// normalize makes an event one that every sink takes: a time in UTC, valid UTF-8 without NUL, bounded texts.
+// normalize makes an event valid for every sink: a time in UTC, valid UTF-8 without NUL, bounded texts.
 func normalize(e *Event, now time.Time) {
 	if e.Time.IsZero() || e.Time.Year() < 1970 || e.Time.Year() > 9999 {
 		e.Time = now
@@ -48,7 +48,7 @@ func normalize(e *Event, now time.Time) {
 
 func clean(text string) string {
 	if len(text) > maxText {
-		text = text[:maxText] // a cut rune becomes the replacement character
+		text = text[:maxText] // a truncated rune becomes the replacement character
 	}
 	if !utf8.ValidString(text) || strings.IndexByte(text, 0) >= 0 {
 		text = strings.ReplaceAll(strings.ToValidUTF8(text, "\uFFFD"), "\x00", "\uFFFD")

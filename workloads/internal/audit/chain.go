@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// Hash is SHA-256 over the hash before, the sequence number and the event's canonical JSON.
+// Hash is SHA-256 over the previous hash, the sequence number and the event's canonical JSON.
 type Hash [sha256.Size]byte
 
 func link(prev Hash, seq int64, canonical []byte) Hash {
@@ -35,14 +35,14 @@ type Entry struct {
 	Hash string `json:"hash"`
 }
 
-// row is an entry as the database holds it.
+// row is an entry as stored in the database.
 type row struct {
 	seq        int64
 	prev, hash Hash
 	canonical  []byte
 }
 
-// appendLine appends the row as a line of an export, newline included. The verifier takes a line in this form alone.
+// appendLine appends the row as a line of an export, newline included. The verifier accepts only this form of a line.
 func (r *row) appendLine(b []byte) []byte {
 	b = append(b, `{"seq":`...)
 	b = strconv.AppendInt(b, r.seq, 10)
@@ -61,14 +61,14 @@ func (r *row) entry() (Entry, error) {
 	return e, err
 }
 
-// What a mark says of its event.
+// Kinds of marks.
 const (
 	markHead       = "head"       // the chain ends here
 	markAnchor     = "anchor"     // retention has deleted this event and those before
-	markCheckpoint = "checkpoint" // the chain went through here
+	markCheckpoint = "checkpoint" // the chain contains this event
 )
 
-// mark is a signed statement about one place in the chain.
+// mark is a signed statement about one event of the chain.
 type mark struct {
 	kind, product string
 	seq           int64
@@ -78,7 +78,8 @@ type mark struct {
 	signature     []byte
 }
 
-// statement returns what is signed. A head and a checkpoint say the same; an anchor lets events be missing, so it differs.
+// statement returns what is signed. A head and a checkpoint are signed alike; an anchor permits missing events, so it
+// differs.
 func (m *mark) statement() []byte {
 	kind := m.kind
 	if kind == markHead {
@@ -115,7 +116,7 @@ func (m *mark) appendLine(b []byte) []byte {
 	return append(b, "}\n"...)
 }
 
-// KeyID names a public key: the first 8 bytes of its SHA-256, hexadecimal.
+// KeyID returns the name of a public key: the first 8 bytes of its SHA-256, hexadecimal.
 func KeyID(key ed25519.PublicKey) string {
 	sum := sha256.Sum256(key)
 	return hex.EncodeToString(sum[:8])

@@ -23,7 +23,7 @@ const crashEnv = "AUDIT_CRASH_DIR"
 
 func crashDir() string { return os.Getenv(crashEnv) }
 
-// recordUntilKilled is the process that is killed: it says on its standard output which event was taken last.
+// recordUntilKilled is the process that is killed: it prints the last recorded event.
 func recordUntilKilled(dir string) {
 	ctx := context.Background()
 	pool, err := pgxpool.New(ctx, os.Getenv("AUDIT_CRASH_DSN"))
@@ -51,7 +51,7 @@ func TestProcessKilled(t *testing.T) {
 	dir := t.TempDir()
 	text := pool.Config().ConnString()
 	next := 1
-	unsure := map[int]bool{} // recorded perhaps, and not acknowledged
+	unsure := map[int]bool{} // may be recorded, but not acknowledged
 	for range 4 {
 		last := runUntilKilled(t, dir, text, next, 400)
 		unsure[last+1] = true
@@ -63,19 +63,19 @@ func TestProcessKilled(t *testing.T) {
 	entries := allEntries(t, l)
 	for _, e := range entries {
 		if seen[e.RequestID] {
-			t.Errorf("event %s is there twice", e.RequestID)
+			t.Errorf("event %s is duplicated", e.RequestID)
 		}
 		seen[e.RequestID] = true
 	}
 	for n := 1; n < next; n++ {
 		if !seen[strconv.Itoa(n)] && !unsure[n] {
-			t.Errorf("event %d was acknowledged and is lost", n)
+			t.Errorf("event %d was acknowledged but lost", n)
 		}
 	}
 	verify(t, l, int64(len(entries)))
 }
 
-// runUntilKilled kills a recorder with SIGKILL after count events, and returns the last that it acknowledged.
+// runUntilKilled kills a recorder with SIGKILL after count events, and returns the last one it acknowledged.
 func runUntilKilled(t *testing.T, dir, text string, first, count int) int {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
@@ -102,7 +102,7 @@ func runUntilKilled(t *testing.T, dir, text string, first, count int) int {
 	}
 	_ = cmd.Wait()
 	if last < first+count {
-		t.Fatalf("the recorder ended by itself after event %d", last)
+		t.Fatalf("the recorder exited by itself after event %d", last)
 	}
 	return last
 }

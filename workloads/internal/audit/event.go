@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package audit keeps who did what: hash-chained in the database and as JSON lines.
+// Package audit records who did what: hash-chained in the database and as JSON lines.
 package audit
 
 import (
@@ -9,10 +9,10 @@ import (
 	"time"
 )
 
-// ErrFull answers when neither the database nor the spill takes another event: the request is refused with 503.
+// ErrFull means that neither the database nor the spill has space for another event: the request is refused with 503.
 var ErrFull = errors.New("the audit log is full")
 
-// Event is one thing that somebody did. It never holds a secret's value.
+// Event is one action of a principal. It never contains a secret's value.
 type Event struct {
 	Time      time.Time         `json:"time"`
 	Product   string            `json:"product"`
@@ -20,7 +20,7 @@ type Event struct {
 	User      string            `json:"user"`   // the principal's name; "anonymous"
 	UserID    string            `json:"userID"` // the principal's stable id
 	Action    string            `json:"action"` // secret.read, secret.write, policy.delete, login, …
-	Object    string            `json:"object"` // what it was done to: "secret/db/password@3"
+	Object    string            `json:"object"` // the object of the action: "secret/db/password@3"
 	Outcome   string            `json:"outcome"`
 	IP        string            `json:"ip"`
 	UserAgent string            `json:"userAgent"`
@@ -35,7 +35,7 @@ const (
 	Failed  = "failed"
 )
 
-// Recorder takes events. Record returns when the event survives a crash of the process, or ErrFull; it never hangs.
+// Recorder records events. Record returns once the event survives a crash of the process, or ErrFull; it never hangs.
 type Recorder interface {
 	Record(ctx context.Context, event Event) error
 }

@@ -21,10 +21,10 @@ import (
 const (
 	// linger is how long the first event of a batch waits for others: callers do not wait for it.
 	linger = 20 * time.Millisecond
-	// batchRows and batchBytes bound one transaction.
+	// batchRows and batchBytes limit one transaction.
 	batchRows, batchBytes = 1000, 1 << 20
 	batchTimeout          = 15 * time.Second
-	// A checkpoint is kept when the chain passes a multiple of checkpointRows, or the last one is checkpointEvery old.
+	// A checkpoint is stored when the chain passes a multiple of checkpointRows, or the last one is checkpointEvery old.
 	checkpointRows  = 1000
 	checkpointEvery = time.Minute
 	retainEvery     = time.Hour
@@ -35,7 +35,7 @@ const (
 	defaultSpillBytes = 64 << 20
 )
 
-// Actions that the log records of itself.
+// Actions of the log itself.
 const (
 	ActionTampered = "audit.tampered" // the head was not signed by this service's key
 	ActionDamaged  = "audit.damaged"  // lines of the spool could not be read
@@ -43,19 +43,19 @@ const (
 
 // Options of a Log.
 type Options struct {
-	// Product that the chain belongs to. Key signs checkpoints.
+	// Product is the owner of the chain. Key signs checkpoints.
 	Product string
 	Key     ed25519.PrivateKey
-	// Retention is how long events stay; 90 days when zero.
+	// Retention is how long events are kept; 90 days if zero.
 	Retention time.Duration
-	// SpillDir is this process's own directory for events that the database has not taken yet; SpillBytes bounds it,
-	// 64 MiB when zero.
+	// SpillDir is this process's own directory for events that the database has not stored yet; SpillBytes limits it, 64
+	// MiB if zero.
 	SpillDir   string
 	SpillBytes int64
-	// Lines takes each event as a JSON line, in the form of an export, once the database has it; nil: none.
+	// Lines gets each event as a JSON line, in the form of an export, once the database has it; nil: none.
 	Lines io.Writer
 	Log   *slog.Logger
-	// Now is the clock; time.Now when nil.
+	// Now is the clock; time.Now if nil.
 	Now func() time.Time
 }
 
@@ -72,14 +72,14 @@ type Log struct {
 	stopped sync.WaitGroup
 
 	mu        sync.Mutex
-	caughtUp  chan struct{} // closed when the spool is empty; nil: nobody waits
+	caughtUp  chan struct{} // closed when the spool is empty; nil: nothing waits
 	recordBuf []byte
 }
 
 var _ Recorder = (*Log)(nil)
 
-// Open migrates the product's schema, takes the spill directory for this process alone, and hands over what a process
-// before has left there. Close it.
+// Open migrates the product's schema, claims the spill directory for this process, and stores what an earlier process
+// left there. Close it.
 func Open(ctx context.Context, pool *pgxpool.Pool, options Options) (*Log, error) {
 	if len(options.Key) != ed25519.PrivateKeySize {
 		return nil, errors.New("audit: no key to sign with")
@@ -125,18 +125,18 @@ func Open(ctx context.Context, pool *pgxpool.Pool, options Options) (*Log, error
 	return l, nil
 }
 
-// now returns the clock in the precision of the database.
+// now returns the time in the precision of the database.
 func (l *Log) now() time.Time { return l.options.Now().UTC().Truncate(time.Microsecond) }
 
-// Public returns the key that the verifier needs.
+// Public returns the key for the verifier.
 func (l *Log) Public() ed25519.PublicKey { return l.public }
 
-// Record appends an event to the spill; the database follows within milliseconds, or when it is back. It answers
-// ErrFull at once when SpillBytes are waiting. It does not heed the context: what was done is recorded, even when the
-// client has gone.
+// Record appends an event to the spill; the database follows within milliseconds, or once it is available. It returns
+// ErrFull at once if SpillBytes are waiting. It ignores the context: what was done is recorded, even if the client
+// disconnected.
 func (l *Log) Record(_ context.Context, event Event) error { return l.record(event, 0) }
 
-// record uses as many bytes as were reserved, and more when there is room.
+// record uses the reserved bytes, and more if there is room.
 func (l *Log) record(event Event, reserved int64) error {
 	if event.Product == "" {
 		event.Product = l.options.Product
@@ -158,11 +158,11 @@ func (l *Log) record(event Event, reserved int64) error {
 func (l *Log) poke() {
 	select {
 	case l.wake <- struct{}{}:
-	default: // a wake-up is there already
+	default: // a wake-up is already pending
 	}
 }
 
-// Flush waits until the database has all that was recorded before the call, or the context ends.
+// Flush waits until the database has everything that was recorded before the call, or the context ends.
 func (l *Log) Flush(ctx context.Context) error {
 	l.mu.Lock()
 	if l.caughtUp == nil {
@@ -179,7 +179,7 @@ func (l *Log) Flush(ctx context.Context) error {
 	}
 }
 
-// Close hands over what is there until the context ends, and stops. What is left stays in the spill directory.
+// Close stores what is pending until the context ends, and stops. The rest stays in the spill directory.
 func (l *Log) Close(ctx context.Context) error {
 	err := l.Flush(ctx)
 	l.stop()
@@ -202,7 +202,7 @@ func (l *Log) handOver(ctx context.Context) {
 			}
 			if err != nil {
 				l.metrics.failures.Inc()
-				l.options.Log.Warn("audit log: the database does not take events, they wait in the spill",
+				l.options.Log.Warn("audit log: the database does not accept events; they wait in the spill",
 					"error", err, "bytes", l.spool.waiting(), "retryAfter", backoff)
 				if !pause(ctx, nil, backoff/2+rand.N(backoff)) {
 					return
@@ -252,7 +252,7 @@ func (l *Log) handOverBatch(ctx context.Context) (more bool, err error) {
 	return true, nil
 }
 
-// recordDamage notes in the log itself that events are lost. It may come twice, never not at all.
+// recordDamage records in the log itself that events are lost. It may be recorded twice, but never not at all.
 func (l *Log) recordDamage(lines int) {
 	err := l.Record(context.Background(), Event{
 		User: "audit", Action: ActionDamaged, Outcome: Failed, Object: "audit",
@@ -276,7 +276,7 @@ func (l *Log) writeLines(rows []row) {
 	}
 }
 
-// pause waits for the duration, or for the channel when the duration is zero; false: the context ended.
+// pause waits for the duration, or for the channel if the duration is zero; false: the context ended.
 func pause(ctx context.Context, wake <-chan struct{}, d time.Duration) bool {
 	var timer <-chan time.Time
 	if d > 0 {

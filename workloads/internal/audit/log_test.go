@@ -43,7 +43,7 @@ func TestRecordListExport(t *testing.T) {
 		{"user", Filter{User: "bob@example.com"}, "policy/50%_off", 1, 0},
 		{"object", Filter{Object: "secret/db/password@3"}, "secret/db/password@3", 1, 0},
 		{"prefix", Filter{Object: "secret/db/*", Limit: 25}, "secret/db/password@25", 25, 0},
-		{"prefix is no pattern", Filter{Object: "policy/5__*"}, "", 0, 0},
+		{"a prefix is not a pattern", Filter{Object: "policy/5__*"}, "", 0, 0},
 		{"prefix with the pattern's characters", Filter{Object: "policy/50%_*"}, "policy/50%_off", 1, 0},
 		{"action and user", Filter{Action: "policy.*", User: "ada@example.com"}, "", 0, 0},
 		{"until the past", Filter{Until: time.Now().Add(-time.Hour)}, "", 0, 0},
@@ -108,7 +108,7 @@ func TestReplicasShareOneChain(t *testing.T) {
 	objects(t, logs[0], replicas*each)
 }
 
-// objects checks that events 0 to n-1 (or 1 to n) are there once each.
+// objects checks that events 0 to n-1 (or 1 to n) exist once each.
 func objects(t *testing.T, l *Log, n int) {
 	t.Helper()
 	seen := map[string]int{}
@@ -126,7 +126,7 @@ func objects(t *testing.T, l *Log, n int) {
 	}
 	for object, count := range seen {
 		if count != 1 {
-			t.Errorf("%s is there %d times", object, count)
+			t.Errorf("%s exists %d times", object, count)
 		}
 	}
 }
@@ -188,7 +188,7 @@ func waitFor(t testing.TB, condition func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(time.Minute); !condition(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatal("it did not come about within a minute")
+			t.Fatal("the condition was not met within a minute")
 		}
 	}
 }
@@ -212,10 +212,10 @@ func TestFullSpillRefusesAtOnce(t *testing.T) {
 	}
 	began := time.Now()
 	if err := l.Record(t.Context(), event(n)); !errors.Is(err, ErrFull) || time.Since(began) > time.Second {
-		t.Errorf("a full spill answers %v after %s", err, time.Since(began))
+		t.Errorf("a full spill returned %v after %s", err, time.Since(began))
 	}
 	if size := sizeOf(t, dir); size > bound+1024 {
-		t.Errorf("the spill takes %d bytes, bound %d", size, bound)
+		t.Errorf("the spill has %d bytes, limit %d", size, bound)
 	}
 	server.Restart(t)
 	flush(t, l)
@@ -224,11 +224,11 @@ func TestFullSpillRefusesAtOnce(t *testing.T) {
 	verify(t, l, int64(n+100))
 	objects(t, l, n+100)
 	if size := sizeOf(t, dir); size > bound+1024 {
-		t.Errorf("the spill takes %d bytes afterwards, bound %d", size, bound)
+		t.Errorf("the spill has %d bytes afterwards, limit %d", size, bound)
 	}
 }
 
-// A database that takes connections and does not answer must not hold Record up.
+// A database that accepts connections and does not respond must not block Record.
 func TestHangingDatabase(t *testing.T) {
 	pool := newSchema(t, servers.Postgres(t))
 	l := open(t, pool)
@@ -299,7 +299,7 @@ func TestRetentionLeavesAnAnchor(t *testing.T) {
 	if report := verify(t, l, 1); report.First != 61 {
 		t.Errorf("report %+v", report)
 	}
-	// A checkpoint is no anchor: who deletes old events himself cannot hide it.
+	// A checkpoint is not an anchor: an attacker who deletes old events cannot hide it.
 	lines := export(t, l)
 	if _, err := Verify(strings.NewReader(strings.Join(lines[1:], "")), l.Public()); err == nil {
 		t.Error("an export without its anchor verifies")
@@ -310,12 +310,12 @@ func TestRetentionLeavesAnAnchor(t *testing.T) {
 	}
 }
 
-func TestRewrittenDatabaseIsFound(t *testing.T) {
+func TestRewrittenDatabaseIsDetected(t *testing.T) {
 	pool := newSchema(t, servers.Postgres(t))
 	l := open(t, pool)
 	record(t, l, 1, 20)
 	flush(t, l)
-	// Somebody with the database's password, but without the key, rewrites event 5 and all that follow.
+	// An attacker with the database's password, but without the key, rewrites event 5 and all that follow.
 	rewrite(t, l, 5)
 	record(t, l, 21, 30)
 	flush(t, l)
@@ -326,7 +326,7 @@ func TestRewrittenDatabaseIsFound(t *testing.T) {
 	_, err = Verify(strings.NewReader(strings.Join(export(t, l), "")), l.Public())
 	var broken *BrokenError
 	if !errors.As(err, &broken) {
-		t.Errorf("the verifier answers %v", err)
+		t.Errorf("the verifier returned %v", err)
 	}
 }
 

@@ -17,7 +17,7 @@ func newMetrics(s *spool) metrics {
 		recorded:   counter("events_total", "Events that were recorded."),
 		refused:    counter("refused_total", "Events that found the spill full: their requests were refused."),
 		handedOver: counter("stored_total", "Events that this process stored in the database."),
-		failures:   counter("database_failures_total", "Batches that the database did not take."),
+		failures:   counter("database_failures_total", "Batches that the database did not accept."),
 		waiting: prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Namespace: "itechsmart", Subsystem: "audit", Name: "spill_bytes", Help: "Bytes of events that wait for the database.",
 		}, func() float64 { return float64(s.waiting()) }),

@@ -14,23 +14,23 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// MaxLimit bounds a page of List.
+// MaxLimit limits a page of List.
 const MaxLimit = 1000
 
 // Filter of List. Empty fields do not filter.
 type Filter struct {
 	User string
-	// Action and Object match whole, or by prefix when they end in "*".
+	// Action and Object match exactly, or by prefix if they end in "*".
 	Action, Object string
 	// Since is included, Until is not.
 	Since, Until time.Time
-	// Before is the cursor: the sequence number of the last entry of the page before; 0: the newest first.
+	// Before is the cursor: the sequence number of the last entry of the previous page; 0: the newest first.
 	Before int64
 	Limit  int // 100 when zero, at most MaxLimit
 }
 
-// List answers the entries that match, the newest first. next is the cursor of the next page, 0 when this was the last.
-// It reads the database: what waits in the spill comes later.
+// List returns the matching entries, the newest first. next is the cursor of the next page, 0 on the last page. It reads
+// the database: events in the spill appear later.
 func (l *Log) List(ctx context.Context, f Filter) (entries []Entry, next int64, err error) {
 	limit := f.Limit
 	if limit <= 0 {
@@ -116,8 +116,8 @@ func eachRow(rows pgx.Rows, f func(*row) error) error {
 // exportPage is how many rows are read at once.
 const exportPage = 1000
 
-// Export writes the whole chain as JSON lines, the oldest first: the anchor when old events were deleted, events,
-// checkpoints where they belong, and the signed head. Verify reads it. It is one snapshot of the database.
+// Export writes the whole chain as JSON lines, the oldest first: the anchor if old events were deleted, events,
+// checkpoints in their places, and the signed head. Verify reads it. It is one snapshot of the database.
 func (l *Log) Export(ctx context.Context, w io.Writer) error {
 	tx, err := l.pool.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
 	if err != nil {
@@ -173,7 +173,7 @@ func (l *Log) export(ctx context.Context, tx pgx.Tx, out *bufio.Writer) error {
 	if err != nil || head.seq == 0 {
 		return err
 	}
-	for i := range checkpoints { // of rows that are missing: the verifier is to see it
+	for i := range checkpoints { // of missing rows: the verifier must see it
 		line = checkpoints[i].appendLine(line[:0])
 		if _, err := out.Write(line); err != nil {
 			return err

@@ -10,13 +10,13 @@ import (
 // reservedBytes is room for one event of a usual size.
 const reservedBytes = 4 << 10
 
-// Reservation is room in the spill for one event, taken before something is done that must not happen without it.
+// Reservation is room in the spill for one event, reserved before an action that must not happen without it.
 type Reservation struct {
 	log  *Log
 	open bool
 }
 
-// Reserve takes room for one event, or answers ErrFull: then nothing must be done. Release it, or Record with it.
+// Reserve reserves room for one event, or returns ErrFull: then nothing must be done. Release it, or Record with it.
 func (l *Log) Reserve() (*Reservation, error) {
 	if err := l.spool.reserve(reservedBytes); err != nil {
 		l.metrics.refused.Inc()
@@ -25,7 +25,7 @@ func (l *Log) Reserve() (*Reservation, error) {
 	return &Reservation{log: l, open: true}, nil
 }
 
-// Record appends the event of what was done. It fails only when the disk does.
+// Record appends the event of the action. It fails only if the disk does.
 func (r *Reservation) Record(_ context.Context, event Event) error {
 	if !r.open {
 		return fmt.Errorf("%w: the reservation is used", ErrFull)
@@ -34,7 +34,7 @@ func (r *Reservation) Record(_ context.Context, event Event) error {
 	return r.log.record(event, reservedBytes)
 }
 
-// Release gives the room back, unless it was used.
+// Release returns the room, unless it was used.
 func (r *Reservation) Release() {
 	if r.open {
 		r.open = false

@@ -13,13 +13,13 @@ import (
 )
 
 const (
-	// deleteRows bounds one transaction of the retention.
+	// deleteRows limits one transaction of the retention.
 	deleteRows = 5000
-	// A spool that nobody has written to for so long is of a replica that is gone.
+	// A spool without writes for this long belongs to a replica that no longer exists.
 	spoolRetention = 30 * 24 * time.Hour
 )
 
-// retain deletes what is older than the retention, at start and every hour, spread over replicas.
+// retain deletes what is older than the retention, at start and every hour, jittered over replicas.
 func (l *Log) retain(ctx context.Context) {
 	for {
 		for {
@@ -37,8 +37,8 @@ func (l *Log) retain(ctx context.Context) {
 	}
 }
 
-// deleteOld deletes up to deleteRows events from the old end, and leaves an anchor: where the chain continues, signed, so
-// that the verifier does not take it for a cut. An event that is younger keeps all after it.
+// deleteOld deletes up to deleteRows of the oldest events, and leaves a signed anchor where the chain continues, so that
+// the verifier does not report a truncation. A younger event keeps all after it.
 func (l *Log) deleteOld(ctx context.Context) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, batchTimeout)
 	defer cancel()

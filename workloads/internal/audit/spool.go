@@ -27,10 +27,10 @@ const (
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // spool is a queue of lines in files of one directory: "number crc payload\n". A line is in the page cache when append
-// returns, which a crash of the process does not touch.
+// returns, which survives a crash of the process.
 type spool struct {
 	dir      string
-	id       string // of this directory, for good
+	id       string // of this directory, permanently
 	max      int64
 	segBytes int64
 	lock     *os.File
@@ -38,8 +38,8 @@ type spool struct {
 	mu       sync.Mutex
 	segments []*segment // oldest first; the last one is written
 	total    int64      // bytes in all segments
-	reserved int64      // bytes that are kept free
-	offset   int64      // bytes of segments[0] that were taken over
+	reserved int64      // bytes reserved for later lines
+	offset   int64      // bytes of segments[0] that were handed over
 	next     uint64     // number of the next line
 	buf      []byte
 	closed   bool
@@ -105,7 +105,8 @@ func (s *spool) recover() error {
 	return nil
 }
 
-// recoverSegment finds the size; of the last segment also the last number, and it cuts off a line that a crash tore.
+// recoverSegment determines the size; of the last segment also the last number, and it truncates a line that a crash left
+// incomplete.
 func (s *spool) recoverSegment(seg *segment, name string, last bool) error {
 	info, err := seg.file.Stat()
 	if err != nil {
@@ -139,7 +140,7 @@ func (s *spool) recoverSegment(seg *segment, name string, last bool) error {
 	return nil
 }
 
-// loadID reads the directory's name in the database, or makes one.
+// loadID reads the directory's name in the database, or creates one.
 func (s *spool) loadID() error {
 	name := filepath.Join(s.dir, "id")
 	data, err := os.ReadFile(name)
@@ -158,7 +159,7 @@ func (s *spool) loadID() error {
 	return os.Rename(temporary, name)
 }
 
-// startAfter makes numbers go on after one that the database has already.
+// startAfter makes numbers continue after one that the database already has.
 func (s *spool) startAfter(position uint64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -166,10 +167,10 @@ func (s *spool) startAfter(position uint64) error {
 		return nil
 	}
 	s.next = position + 1
-	return s.roll() // its name tells the number
+	return s.roll() // its name contains the number
 }
 
-// reserve keeps room free for a line that comes later.
+// reserve reserves room for a later line.
 func (s *spool) reserve(size int64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -189,7 +190,7 @@ func (s *spool) release(size int64) {
 	s.reserved -= size
 }
 
-// room answers ErrFull unless size bytes fit beside those that are reserved.
+// room returns ErrFull unless size bytes fit in addition to the reserved ones.
 func (s *spool) room(size int64) error {
 	if s.total+s.reserved+size > s.max && s.drained() && s.total > 0 {
 		if err := s.roll(); err != nil {
@@ -204,7 +205,7 @@ func (s *spool) room(size int64) error {
 
 var errClosed = fmt.Errorf("%w: it is closed", ErrFull)
 
-// append takes a payload without newlines, or answers ErrFull; never that when room was reserved, unless the disk fails.
+// append appends a payload without newlines, or returns ErrFull; if room was reserved, only when the disk fails.
 func (s *spool) append(payload []byte, reserved int64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -224,7 +225,7 @@ func (s *spool) append(payload []byte, reserved int64) error {
 	}
 	active := s.segments[len(s.segments)-1]
 	if _, err := active.file.Write(s.buf); err != nil {
-		// A part of a line may be there: no other may follow it.
+		// A partial line may remain: no other may follow it.
 		if cut := active.file.Truncate(active.size); cut != nil {
 			s.next++ // a number of its own for the new segment's name
 			err = errors.Join(err, cut, s.roll())
@@ -239,12 +240,12 @@ func (s *spool) append(payload []byte, reserved int64) error {
 
 func (s *spool) drained() bool { return len(s.segments) == 1 && s.offset == s.segments[0].size }
 
-// roll begins a new segment, and removes those that were taken over.
+// roll starts a new segment, and removes those that were handed over.
 func (s *spool) roll() error {
 	name := filepath.Join(s.dir, fmt.Sprintf("%020d%s", s.next, spoolSuffix))
 	file, err := os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_RDWR|os.O_APPEND, 0o600)
 	if errors.Is(err, os.ErrExist) {
-		return nil // the active one is empty: it begins with this very number
+		return nil // the active one is empty: it starts with this very number
 	}
 	if err != nil {
 		return err
@@ -254,7 +255,7 @@ func (s *spool) roll() error {
 	return nil
 }
 
-// drop removes segments that were taken over, all but the one that is written.
+// drop removes segments that were handed over, except the one being written.
 func (s *spool) drop() {
 	for len(s.segments) > 1 && s.offset >= s.segments[0].size {
 		old := s.segments[0]
@@ -265,8 +266,8 @@ func (s *spool) drop() {
 	}
 }
 
-// read gives up to limit lines after those that were acknowledged, how many bytes they take, and how many among them
-// were damaged. Only one reader may read and acknowledge.
+// read returns up to limit lines after the acknowledged ones, their size in bytes, and how many of them were damaged.
+// Only one reader may read and acknowledge.
 func (s *spool) read(limit int, limitBytes int64) (records []spooled, size int64, damaged int, err error) {
 	s.mu.Lock()
 	s.drop()
@@ -285,7 +286,7 @@ func (s *spool) read(limit int, limitBytes int64) (records []spooled, size int64
 	}
 	for line := range bytes.Lines(data) {
 		if line[len(line)-1] != '\n' {
-			break // the limit cut it
+			break // truncated by the limit
 		}
 		if len(records) == limit {
 			break
@@ -303,7 +304,7 @@ func (s *spool) read(limit int, limitBytes int64) (records []spooled, size int64
 	return records, size, damaged, nil
 }
 
-// acknowledge forgets what read gave.
+// acknowledge discards what read returned.
 func (s *spool) acknowledge(size int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -311,7 +312,7 @@ func (s *spool) acknowledge(size int64) {
 	s.drop()
 }
 
-// waiting returns how many bytes were not taken over.
+// waiting returns how many bytes are not handed over yet.
 func (s *spool) waiting() int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -63,17 +63,17 @@ func check(t *testing.T, numbers []uint64, from, to uint64) {
 	}
 }
 
-func TestSpoolSurvivesAndGoesOn(t *testing.T) {
+func TestSpoolResumesAfterCrash(t *testing.T) {
 	dir := t.TempDir()
 	s := mustOpen(t, dir, 1<<20)
 	fill(t, s, 1, 300, 1000) // several segments
 	id := s.id
 	if _, err := openSpool(dir, 1<<20); err == nil {
-		t.Error("two processes got one directory")
+		t.Error("two processes opened one directory")
 	}
 	s.close()
 
-	// A crash tore the last line.
+	// A crash left the last line incomplete.
 	names, err := filepath.Glob(filepath.Join(dir, "*"+spoolSuffix))
 	if err != nil || len(names) < 2 {
 		t.Fatalf("segments %v, %v", names, err)
@@ -100,7 +100,7 @@ func TestSpoolSurvivesAndGoesOn(t *testing.T) {
 	if left, _ := filepath.Glob(filepath.Join(dir, "*"+spoolSuffix)); len(left) != 1 {
 		t.Errorf("files %v are left", left)
 	}
-	// Numbers go on where the database is, even when the files are gone.
+	// Numbers continue after the database's, even if the files are gone.
 	if err := s.startAfter(1000); err != nil {
 		t.Fatal(err)
 	}
@@ -163,7 +163,7 @@ func TestSpoolSkipsDamage(t *testing.T) {
 	}
 }
 
-func TestReservationHoldsWhenAllElseIsFull(t *testing.T) {
+func TestReservationHoldsWhenTheSpoolIsFull(t *testing.T) {
 	s := mustOpen(t, t.TempDir(), 8<<10)
 	if err := s.reserve(4 << 10); err != nil {
 		t.Fatal(err)
@@ -176,7 +176,7 @@ func TestReservationHoldsWhenAllElseIsFull(t *testing.T) {
 		next++
 	}
 	if s.total > 4<<10 {
-		t.Errorf("%d bytes are taken of what is not reserved", s.total)
+		t.Errorf("%d unreserved bytes are used", s.total)
 	}
 	if err := s.append(fmt.Appendf(nil, "line %d", next), 4<<10); err != nil {
 		t.Errorf("with a reservation: %v", err)

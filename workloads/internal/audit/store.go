@@ -18,7 +18,7 @@ import (
 //go:embed migrations/*.sql
 var migrations embed.FS
 
-// Migrations returns the tables of the audit log, for the product's schema.
+// Migrations returns the migrations of the audit log, for the product's schema.
 func Migrations() fs.FS {
 	sub, err := fs.Sub(migrations, "migrations")
 	if err != nil {
@@ -27,7 +27,7 @@ func Migrations() fs.FS {
 	return sub
 }
 
-// makeHead makes the row that all replicas lock.
+// makeHead creates the row that all replicas lock.
 func makeHead(ctx context.Context, pool *pgxpool.Pool) error {
 	_, err := pool.Exec(ctx, `INSERT INTO audit_marks (kind, seq, hash, time, key_id, signature)
 		VALUES ('head', 0, $1, to_timestamp(0), '', '') ON CONFLICT DO NOTHING`, make([]byte, len(Hash{})))
@@ -44,8 +44,9 @@ func position(ctx context.Context, pool *pgxpool.Pool, spoolID string) (uint64, 
 	return uint64(at), err
 }
 
-// takeOver appends the records that the database does not have yet to the chain, in one transaction that holds the
-// head, and returns their rows. Called again with the same records, after an answer that was lost, it changes nothing.
+// takeOver appends the records that the database does not have yet to the chain, in one transaction that locks the head,
+// and returns their rows. It is idempotent: called again with the same records, after a lost response, it changes
+// nothing.
 func (l *Log) takeOver(ctx context.Context, records []spooled) ([]row, error) {
 	tx, err := l.pool.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.ReadCommitted})
 	if err != nil {
@@ -95,13 +96,13 @@ func (l *Log) takeOver(ctx context.Context, records []spooled) ([]row, error) {
 	return rows, nil
 }
 
-// lockHead takes the head's lock, and reads when the last checkpoint was and how far this spool was taken over.
+// lockHead locks the head, and reads the time of the last checkpoint and how much of this spool was handed over.
 func (l *Log) lockHead(ctx context.Context, tx pgx.Tx) (head mark, checked time.Time, done uint64, err error) {
 	head, err = l.scanMark(markHead, tx.QueryRow(ctx, selectMark+` FOR UPDATE`, markHead))
 	if err != nil {
 		return mark{}, time.Time{}, 0, fmt.Errorf("lock the audit log: %w", err)
 	}
-	// A statement of its own: it sees what the lock's last holder committed.
+	// A statement of its own: it sees what the previous holder of the lock committed.
 	var at int64
 	err = tx.QueryRow(ctx, `SELECT COALESCE((SELECT position FROM audit_spools WHERE id = $1), 0),
 		COALESCE((SELECT time FROM audit_checkpoints ORDER BY seq DESC LIMIT 1), to_timestamp(0))`, l.spool.id).Scan(&at, &checked)
@@ -122,7 +123,7 @@ func extend(seq int64, prev Hash, payloads [][]byte) []row {
 	return rows
 }
 
-// queueRows inserts all rows by one statement.
+// queueRows inserts all rows in one statement.
 func queueRows(batch *pgx.Batch, rows []row) error {
 	n := len(rows)
 	seqs, times := make([]int64, n), make([]time.Time, n)
@@ -164,12 +165,12 @@ func queueMark(batch *pgx.Batch, m mark) {
 		m.kind, m.seq, m.hash[:], m.time, m.keyID, m.signature)
 }
 
-// finding returns the event that says that the head is not what a holder of the key has written. It goes into the chain, for
-// refusing to log would hide what follows.
+// finding returns the event which reports that the head was not written by a holder of the key. It is added to the chain,
+// because refusing to log would hide what follows.
 func (l *Log) finding(head mark) []byte {
-	reason := "the head's signature does not hold: somebody else has written to the audit log's tables"
+	reason := "the head's signature does not hold: the audit log's tables were modified by someone else"
 	if head.keyID != KeyID(l.public) {
-		reason = "the head was signed with another key: the key was changed, or somebody else has written to the audit log's tables"
+		reason = "the head was signed with another key: the key was changed, or the audit log's tables were modified by someone else"
 	}
 	l.options.Log.Error("audit chain", "problem", reason, "seq", head.seq)
 	e := Event{

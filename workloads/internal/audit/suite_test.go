@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 
 var testKey = ed25519.NewKeyFromSeed(bytes.Repeat([]byte{7}, ed25519.SeedSize))
 
-// newSchema makes an empty schema and a pool that sees it alone.
+// newSchema creates an empty schema and returns a pool that uses only it.
 func newSchema(t testing.TB, b backend.Binding) *pgxpool.Pool {
 	t.Helper()
 	schema := fmt.Sprintf("audit_%d", time.Now().UnixNano())
@@ -55,7 +55,7 @@ func dsn(b backend.Binding, schema string) string {
 	return u.String()
 }
 
-// open opens a log that is closed, without waiting for the database, at the end of the test.
+// open opens a log that is closed at the end of the test, without waiting for the database.
 func open(t testing.TB, pool *pgxpool.Pool, change ...func(*Options)) *Log {
 	t.Helper()
 	options := Options{Product: "vault", Key: testKey, SpillDir: t.TempDir(), Log: slog.New(slog.DiscardHandler)}
@@ -70,7 +70,7 @@ func open(t testing.TB, pool *pgxpool.Pool, change ...func(*Options)) *Log {
 	return l
 }
 
-// abandon stops the log as a crash would: nothing is handed over any more.
+// abandon stops the log as a crash would: nothing more is handed over.
 func abandon(l *Log) {
 	l.stop()
 	l.stopped.Wait()
@@ -111,7 +111,7 @@ func export(t testing.TB, l *Log) []string {
 	return strings.SplitAfter(strings.TrimSuffix(out.String(), "\n")+"\n", "\n")[:strings.Count(out.String(), "\n")]
 }
 
-// verify exports and checks that the chain holds with n events.
+// verify exports the chain and checks that it holds with n events.
 func verify(t testing.TB, l *Log, n int64) Report {
 	t.Helper()
 	report, err := Verify(strings.NewReader(strings.Join(export(t, l), "")), l.Public())

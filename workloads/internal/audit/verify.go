@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// maxLine bounds a line of an export in bytes.
+// maxLine limits a line of an export in bytes.
 const maxLine = 1 << 20
 
 // Report is the result of Verify for an export.
@@ -24,9 +24,9 @@ type Report struct {
 	Events int64 `json:"events"`
 	First  int64 `json:"first"`
 	Last   int64 `json:"last"`
-	// Anchored tells that retention has deleted what came before First, and has signed that.
+	// Anchored: retention has deleted the events before First, and has signed that.
 	Anchored bool `json:"anchored"`
-	// Signatures is how many checkpoints hold; Signed is the last event that one covers, SignedAt when.
+	// Signatures counts the valid checkpoints; Signed is the last event that one covers, SignedAt when.
 	Signatures int       `json:"signatures"`
 	Signed     int64     `json:"signed"`
 	SignedAt   time.Time `json:"signedAt"`
@@ -43,9 +43,9 @@ func (e *BrokenError) Error() string {
 	return fmt.Sprintf("line %d (event %d): %s", e.Line, e.Seq, e.Reason)
 }
 
-// Verify reads an export (JSON lines) and checks each hash, the order, and each signature with the service's public
-// key. It answers a *BrokenError for the first line that was changed, removed, added or swapped, also when the end is
-// not signed: lines may be missing there. It needs no service and no database.
+// Verify reads an export (JSON lines) and checks each hash, the order, and each signature with the service's public key.
+// It returns a *BrokenError for the first line that was changed, removed, added or swapped, also if the end is not
+// signed: lines may be missing there. It needs no service and no database.
 func Verify(r io.Reader, key ed25519.PublicKey) (Report, error) {
 	v := verifier{key: key, keyID: KeyID(key)}
 	if len(key) != ed25519.PublicKeySize {
@@ -80,7 +80,7 @@ type verifier struct {
 	keyID  string
 	report Report
 	last   Hash
-	// lastLine holds the event report.Last; sinceLine is the first line that no signature covers yet.
+	// lastLine is the line of the event report.Last; sinceLine is the first line that no signature covers yet.
 	lastLine, sinceLine int
 	ended               bool
 }
@@ -89,7 +89,7 @@ func (v *verifier) broken(format string, args ...any) error {
 	return &BrokenError{Line: v.report.Lines, Seq: v.report.Last, Reason: fmt.Sprintf(format, args...)}
 }
 
-// wireLine is an event's line or a mark's.
+// wireLine is the line of an event or a mark.
 type wireLine struct {
 	Seq       int64           `json:"seq"`
 	Prev      string          `json:"prev"`
@@ -116,7 +116,7 @@ func (v *verifier) line(text []byte) error {
 	}
 	if w.Mark != "" {
 		m := mark{kind: w.Mark, product: w.Product, seq: w.Seq, hash: hash, time: w.Time, keyID: w.KeyID, signature: w.Signature}
-		// Written again it must be the same line: nothing is hidden in other spellings or double keys.
+		// Encoded again it must be the same line: other spellings or duplicate keys hide nothing.
 		if !bytes.Equal(m.appendLine(nil), text) {
 			return v.broken("the line was changed")
 		}
@@ -150,7 +150,7 @@ func (v *verifier) event(r *row) error {
 		return v.broken("event %d was changed", r.seq)
 	}
 	if r.prev != v.last {
-		// This line agrees with itself: the one before was replaced, hash and all.
+		// This line is consistent: the previous one was replaced, including its hash.
 		if v.lastLine > 0 {
 			v.report.Lines = v.lastLine
 			return v.broken("event %d was replaced", r.seq-1)
@@ -178,7 +178,7 @@ func (v *verifier) mark(m *mark) error {
 	switch m.kind {
 	case markAnchor:
 		if v.report.Lines != 1 {
-			return v.broken("an anchor stands at the beginning alone")
+			return v.broken("an anchor is only allowed at the beginning")
 		}
 		v.report.Anchored, v.report.Last, v.last = true, m.seq, m.hash
 	case markCheckpoint, markHead:
@@ -188,7 +188,7 @@ func (v *verifier) mark(m *mark) error {
 		if m.hash != v.last {
 			since := v.sinceLine
 			v.report.Lines = max(since, 1)
-			return v.broken("lines from here on were rewritten: the signature at event %d is of other ones", m.seq)
+			return v.broken("lines from here on were rewritten: the signature at event %d is of other lines", m.seq)
 		}
 		v.ended = m.kind == markHead
 	default:

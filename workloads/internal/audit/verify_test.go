@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// chainOf makes an export of n events with a checkpoint after event 5, as lines.
+// chainOf returns an export of n events with a checkpoint after event 5, as lines.
 func chainOf(n int) []string {
 	var lines []string
 	var prev Hash
@@ -39,7 +39,7 @@ func chainOf(n int) []string {
 	return lines
 }
 
-// rewritten returns the export after somebody without the key has changed event seq and linked all after it again.
+// rewritten returns the export after an attacker without the key has changed event seq and linked all later ones again.
 func rewritten(lines []string, seq int64) []string {
 	var prev Hash
 	for i, line := range lines {
@@ -121,7 +121,7 @@ func TestVerifyNamesTheFirstWrongLine(t *testing.T) {
 	}
 }
 
-// Canonical JSON says what encoding/json says, with sorted keys, whatever a client sends.
+// Canonical JSON equals encoding/json's, with sorted keys, whatever a client sends.
 func TestCanonical(t *testing.T) {
 	for _, text := range []string{
 		"", "plain", `"quoted"\`, "line\nbreak\r\t\b\f\x01\x1f", "<html>&", "umlaut ü, astral 𝒳, separator \u2028", "nul\x00", "broken \xff\xfe",

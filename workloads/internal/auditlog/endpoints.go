@@ -61,7 +61,7 @@ func (t *Trail) list(ctx context.Context, in *listInput) (*api.Reply[api.List[au
 	return api.Body(page), nil
 }
 
-// exportTime bounds an export, which holds a snapshot of the database.
+// exportTime limits an export, which holds a snapshot of the database.
 const exportTime = 10 * time.Minute
 
 func (t *Trail) export(ctx context.Context, _ *struct{}) (*huma.StreamResponse, error) {
@@ -83,13 +83,13 @@ func (t *Trail) export(ctx context.Context, _ *struct{}) (*huma.StreamResponse, 
 				return
 			}
 			t.Logger.WarnContext(ctx, "the audit log's export was interrupted", "error", err)
-			// The client must not take what it got for the whole log; the verifier misses the signed end, too.
+			// The client must not mistake a part for the whole log; the verifier would also miss the signed end.
 			panic(http.ErrAbortHandler)
 		}
 	}}, nil
 }
 
-// lines sends its headers with the first byte, so that an error before it can still be answered.
+// lines sends its headers with the first byte, so that an earlier error can still become the response.
 type lines struct {
 	h     huma.Context
 	begun bool

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package auditlog lets no operation of a service happen without its event in the audit log, and serves the log to
-// administrators over REST.
+// Package auditlog ensures that no operation of a service happens without its event in the audit log, and serves the log
+// to administrators over REST.
 package auditlog
 
 import (
@@ -16,7 +16,7 @@ import (
 	"github.com/itechsmart/operator/workloads/internal/server"
 )
 
-// Trail records what a service's callers do.
+// Trail records the actions of a service's callers.
 type Trail struct {
 	Product, Namespace string
 	Log                *audit.Log
@@ -41,7 +41,8 @@ func (t *Trail) Event(ctx context.Context, action, object, outcome string) audit
 	return e
 }
 
-// Done returns the event of what was done, or failed with err: the reason is a code of the API, never the client's text.
+// Done returns the event of an action, or of its failure with err: the reason is a code of the API, never the client's
+// text.
 func (t *Trail) Done(ctx context.Context, action, object string, err error) audit.Event {
 	if err == nil {
 		return t.Event(ctx, action, object, audit.Allowed)
@@ -51,7 +52,7 @@ func (t *Trail) Done(ctx context.Context, action, object string, err error) audi
 	return e
 }
 
-// Record writes an event. When the log takes none, the error is the response.
+// Record writes an event. If the log is full, the error is the response.
 func (t *Trail) Record(ctx context.Context, e audit.Event) error {
 	if err := t.Log.Record(ctx, e); err != nil {
 		return full(err)
@@ -82,8 +83,8 @@ type Result struct {
 	Silent  bool // nothing was done: there is no event
 }
 
-// Do runs an operation that must not happen without its event: space in the log is reserved before it, and the event is recorded
-// before Do returns the response to its error.
+// Do runs an operation that must not happen without its event: space in the log is reserved before it, and the event is
+// recorded before Do returns the response to its error.
 func (t *Trail) Do(ctx context.Context, action, object string, operation func() (Result, error)) error {
 	room, err := t.Log.Reserve()
 	if err != nil {
@@ -109,5 +110,5 @@ func (t *Trail) Do(ctx context.Context, action, object string, operation func() 
 
 // full returns the response when an event cannot be recorded.
 func full(cause error) error {
-	return api.Because(api.Unavailable(5*time.Second, "the audit log takes no more events; nothing was answered"), cause)
+	return api.Because(api.Unavailable(5*time.Second, "the audit log is full; nothing was returned"), cause)
 }

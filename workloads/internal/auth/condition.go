@@ -14,7 +14,7 @@ import (
 	"github.com/itechsmart/operator/workloads/internal/celguard"
 )
 
-// Bounds of one condition and of one evaluation of it.
+// Limits of one condition and of one evaluation of it.
 const (
 	maxConditionLength = 4 << 10 // characters
 	maxConditionDepth  = 50
@@ -41,7 +41,7 @@ var environment = sync.OnceValues(func() (*cel.Env, error) {
 // condition is a compiled CEL expression.
 type condition struct{ program cel.Program }
 
-// CheckCondition returns what is wrong with a condition. An empty one always holds.
+// CheckCondition validates a condition. An empty one always holds.
 func CheckCondition(source string) error {
 	if strings.TrimSpace(source) == "" {
 		return nil

@@ -8,16 +8,16 @@ import (
 	"strings"
 )
 
-// maxGlob bounds a pattern, maxStars the wildcards within: matching takes time in proportion to the
-// pattern's length times the path's.
+// maxGlob limits a pattern, maxStars the wildcards in it: matching takes time in proportion to the pattern's length times
+// the path's.
 const (
 	maxGlob  = 512
 	maxStars = 16
 )
 
-// glob is a compiled pattern over paths of segments that "/" separates: "*" is any run of characters within a
-// segment, "**" alone in a segment any number of segments, none included. "{{principal.id}}" and
-// "{{principal.name}}" stand for the caller's, taken literally.
+// glob is a compiled pattern over paths of segments that "/" separates: "*" is any run of characters within a segment,
+// "**" alone in a segment any number of segments, including none. "{{principal.id}}" and "{{principal.name}}" are the
+// caller's, taken literally.
 type glob struct {
 	parts []part
 	// segments is the compiled form of a pattern without variables.
@@ -34,7 +34,7 @@ const (
 	variable
 )
 
-// part is a piece of a pattern; text is that of a literal or the name of a variable.
+// part is a piece of a pattern; text is a literal or the name of a variable.
 type part struct {
 	kind partKind
 	text string
@@ -83,7 +83,7 @@ func compileGlob(pattern string) (*glob, error) {
 
 func compileSegment(text string) (parts []part, templated bool, err error) {
 	if strings.Contains(text, "**") {
-		return nil, false, errors.New(`has "**" beside other characters in a segment`)
+		return nil, false, errors.New(`has "**" next to other characters in a segment`)
 	}
 	for text != "" {
 		i := strings.IndexAny(text, "*{}")
@@ -123,7 +123,7 @@ func split(parts []part) [][]part {
 	return segments
 }
 
-// match reports whether a path, split at "/", fits. A principal without the variable's value fits nothing.
+// match reports whether a path, split at "/", matches. A principal without the variable's value matches nothing.
 func (g *glob) match(path []string, principal *Principal) bool {
 	segments := g.segments
 	if segments == nil {
@@ -136,7 +136,7 @@ func (g *glob) match(path []string, principal *Principal) bool {
 	return matchSegments(segments, path)
 }
 
-// expand puts the principal's values in, whose wildcards mean nothing. A "/" in them separates segments.
+// expand inserts the principal's values, whose wildcards are literal. A "/" in them separates segments.
 func (g *glob) expand(principal *Principal) ([]part, bool) {
 	out := make([]part, 0, len(g.parts)+2)
 	for _, p := range g.parts {
@@ -164,7 +164,7 @@ func (g *glob) expand(principal *Principal) ([]part, bool) {
 	return out, true
 }
 
-// matchSegments lets the last "**" take one segment more whenever what follows it does not fit.
+// matchSegments lets the last "**" consume one more segment whenever what follows it does not match.
 func matchSegments(pattern [][]part, path []string) bool {
 	p, i, again, resume := 0, 0, -1, 0
 	for i < len(path) {
@@ -190,7 +190,7 @@ func matchSegments(pattern [][]part, path []string) bool {
 
 func isDoubleStar(segment []part) bool { return len(segment) == 1 && segment[0].kind == doubleStar }
 
-// matchSegment does the same with "*" and characters. Nothing fits an empty segment.
+// matchSegment does the same with "*" and characters. Nothing matches an empty segment.
 func matchSegment(parts []part, text string) bool {
 	if text == "" {
 		return false

@@ -40,7 +40,7 @@ func TestGlob(t *testing.T) {
 		{"db-*-prod", nil, "db-a/b-prod", false},
 		{"*a*b*", nil, "xxaxxbxx", true},
 		{"*a*b*", nil, "xxbxxaxx", false},
-		{"a.b", nil, "axb", false}, // no regular expression
+		{"a.b", nil, "axb", false}, // not a regular expression
 		{"users/{{principal.id}}/**", ada, "users/u-1/x", true},
 		{"users/{{ principal.id }}/**", ada, "users/u-1/x", true},
 		{"users/{{principal.id}}/**", ada, "users/u-2/x", false},
@@ -73,8 +73,8 @@ func TestGlobRefuses(t *testing.T) {
 	}
 }
 
-// FuzzGlob: nothing panics or takes long, a literal pattern fits itself alone, and patterns of single stars agree
-// with path.Match.
+// FuzzGlob checks that nothing panics or takes long, that a literal pattern matches only itself, and that patterns of
+// single stars agree with path.Match.
 func FuzzGlob(f *testing.F) {
 	for _, seed := range [][2]string{{"db/*", "db/a"}, {"a/**/b", "a/x/b"}, {"u/{{principal.id}}/**", "u/1/x"}, {"*a*a*a*a*b", strings.Repeat("a", 200)},
 		{"**/a/**/a/**/a/**/b", strings.Repeat("a/", 100)}} {
@@ -101,7 +101,7 @@ func FuzzGlob(f *testing.F) {
 		plain := !strings.Contains(pattern, "**") && !strings.ContainsAny(pattern, `{}[]?\`)
 		if plain && !strings.Contains("/"+text+"/", "//") {
 			if want, err := path.Match(pattern, text); err == nil && want != got {
-				t.Errorf("%q on %q: %t, path.Match says %t", pattern, text, got, want)
+				t.Errorf("%q on %q: %t, path.Match returns %t", pattern, text, got, want)
 			}
 		}
 	})

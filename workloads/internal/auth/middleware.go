@@ -13,13 +13,13 @@ import (
 )
 
 var (
-	// ErrInvalidToken means that the token proves nothing: forged, expired, revoked, or intended for another audience.
+	// ErrInvalidToken means that the token is invalid: forged, expired, revoked, or for another audience.
 	ErrInvalidToken = errors.New("invalid token")
-	// ErrUnavailable means that the token cannot be verified now. Try again later.
+	// ErrUnavailable means that the token cannot be verified now. Retry later.
 	ErrUnavailable = errors.New("authentication is unavailable")
 )
 
-// MaxToken bounds a bearer token, in bytes.
+// MaxToken limits a bearer token, in bytes.
 const MaxToken = 16 << 10
 
 // Authenticator verifies bearer tokens. Errors wrap ErrInvalidToken or ErrUnavailable.
@@ -27,8 +27,8 @@ type Authenticator interface {
 	Authenticate(ctx context.Context, bearer string) (*Principal, error)
 }
 
-// Middleware puts the principal of a request into its context. A bad bearer token answers 401; without one the
-// request is anonymous. At the paths of anonymous the header is not looked at: an old token does no harm there.
+// Middleware puts the principal of a request into its context. A bad bearer token gets a 401; without one the request is
+// anonymous. At the paths of anonymous the header is ignored: an old token does no harm there.
 func Middleware(authenticator Authenticator, anonymous ...string) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -54,11 +54,11 @@ func Middleware(authenticator Authenticator, anonymous ...string) func(http.Hand
 	}
 }
 
-// SubprotocolPrefix is before the token among the subprotocols of a WebSocket: a browser can set no other header there.
+// SubprotocolPrefix precedes the token among the subprotocols of a WebSocket: a browser can set no other header there.
 const SubprotocolPrefix = "bearer."
 
-// Bearer reads the request's bearer token. Other schemes are not given; a second Authorization header, an empty
-// token or one over MaxToken is ErrInvalidToken. The upgrade to a WebSocket may have it among its subprotocols.
+// Bearer returns the request's bearer token. Other schemes are ignored; a second Authorization header, an empty token or
+// one over MaxToken is ErrInvalidToken. The upgrade to a WebSocket may have it among its subprotocols.
 func Bearer(r *http.Request) (token string, given bool, err error) {
 	headers := r.Header.Values("Authorization")
 	if len(headers) == 0 {
@@ -78,7 +78,7 @@ func Bearer(r *http.Request) (token string, given bool, err error) {
 	return token, true, nil
 }
 
-// subprotocol reads the token that an upgrade to a WebSocket has among its subprotocols.
+// subprotocol returns the token that an upgrade to a WebSocket has among its subprotocols.
 func subprotocol(r *http.Request) (token string, given bool, err error) {
 	if !strings.EqualFold(r.Header.Get("Upgrade"), "websocket") {
 		return "", false, nil
@@ -98,7 +98,7 @@ func subprotocol(r *http.Request) (token string, given bool, err error) {
 	return token, given, nil
 }
 
-// answer never says why a token is invalid: that would help to forge one.
+// answer never includes why a token is invalid: that would help to forge one.
 func answer(err error) error {
 	switch {
 	case errors.Is(err, ErrInvalidToken):

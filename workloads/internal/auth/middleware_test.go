@@ -79,7 +79,8 @@ func TestMiddleware(t *testing.T) {
 	}
 }
 
-// TestSubprotocol: the upgrade to a WebSocket may have its token among its subprotocols, and no other request may.
+// TestSubprotocol checks that the upgrade to a WebSocket may have its token among its subprotocols, and no other request
+// may.
 func TestSubprotocol(t *testing.T) {
 	for name, c := range map[string]struct {
 		upgrade, authorization string
@@ -87,14 +88,14 @@ func TestSubprotocol(t *testing.T) {
 		token                  string
 		given, bad             bool
 	}{
-		"good":                {"websocket", "", []string{"itechsmart.v1, bearer.good"}, "good", true, false},
-		"two headers":         {"WebSocket", "", []string{"itechsmart.v1", "bearer.good"}, "good", true, false},
-		"none":                {"websocket", "", []string{"itechsmart.v1"}, "", false, false},
-		"no upgrade":          {"", "", []string{"bearer.good"}, "", false, false},
-		"the header wins":     {"websocket", "Bearer better", []string{"bearer.good"}, "better", true, false},
-		"two tokens":          {"websocket", "", []string{"bearer.good, bearer.good"}, "", true, true},
-		"an empty one":        {"websocket", "", []string{"bearer."}, "", true, true},
-		"one that is endless": {"websocket", "", []string{"bearer." + strings.Repeat("a", MaxToken+1)}, "", true, true},
+		"good":                        {"websocket", "", []string{"itechsmart.v1, bearer.good"}, "good", true, false},
+		"two headers":                 {"WebSocket", "", []string{"itechsmart.v1", "bearer.good"}, "good", true, false},
+		"none":                        {"websocket", "", []string{"itechsmart.v1"}, "", false, false},
+		"no upgrade":                  {"", "", []string{"bearer.good"}, "", false, false},
+		"the header takes precedence": {"websocket", "Bearer better", []string{"bearer.good"}, "better", true, false},
+		"two tokens":                  {"websocket", "", []string{"bearer.good, bearer.good"}, "", true, true},
+		"an empty one":                {"websocket", "", []string{"bearer."}, "", true, true},
+		"an endless one":              {"websocket", "", []string{"bearer." + strings.Repeat("a", MaxToken+1)}, "", true, true},
 	} {
 		request := httptest.NewRequest(http.MethodGet, "/", nil)
 		request.Header.Set("Upgrade", c.upgrade)
@@ -132,9 +133,9 @@ func TestRequire(t *testing.T) {
 		"another product":   {editor, "notify", "team-a", RoleViewer, 403},
 		"every product":     {editor, "notify", "team-b", RoleViewer, 200},
 		"everything":        {root, "vault", "team-z", RoleAdmin, 200},
-		"asks for all":      {editor, "*", "*", RoleViewer, 403},
-		"all has all":       {root, "*", "*", RoleAdmin, 200},
-		"no role asked for": {root, "vault", "team-a", RoleNone, 403},
+		"requires all":      {editor, "*", "*", RoleViewer, 403},
+		"all grants all":    {root, "*", "*", RoleAdmin, 200},
+		"no role required":  {root, "vault", "team-a", RoleNone, 403},
 		"an unknown role":   {root, "vault", "team-a", "owner", 403},
 	} {
 		if got := status(Require(c.ctx, c.product, c.namespace, c.role)); got != c.want {

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// Bounds of what one policy may hold.
+// Limits of one policy.
 const (
 	maxSubjects = 256
 	maxRules    = 64
@@ -19,21 +19,21 @@ const (
 	maxVerbs    = 16
 )
 
-// Policy says what its subjects may and may not do with paths.
+// Policy allows or denies its subjects verbs on paths.
 type Policy struct {
 	Name     string
 	Subjects []Subject
 	Rules    []Rule
 }
 
-// Subject is whom a policy is about. Kind is User, ServiceAccount, Client or "*"; Name is the principal's name or id,
-// "namespace/*" for every ServiceAccount there, "*" for everybody of the kind.
+// Subject selects principals. Kind is User, ServiceAccount, Client or "*"; Name is the principal's name or id,
+// "namespace/*" for every ServiceAccount there, "*" for all of the kind.
 type Subject struct {
 	Kind Kind
 	Name string
 }
 
-// Effect of a rule.
+// Effect is what a rule does if it applies.
 type Effect string
 
 // The effects. Deny overrides Allow, whatever the order.
@@ -42,7 +42,7 @@ const (
 	Deny  Effect = "Deny"
 )
 
-// Rule applies where one of the paths and one of the verbs fit and When holds.
+// Rule applies if one of the paths and one of the verbs match and When holds.
 type Rule struct {
 	// Paths are globs: "*" within a segment, "**" any number of segments; {{principal.id}} and {{principal.name}} are the caller's.
 	Paths []string
@@ -53,13 +53,13 @@ type Rule struct {
 	When string
 }
 
-// Request has the properties of a call that conditions see.
+// Request is the input of a condition.
 type Request struct {
 	IP   netip.Addr
 	Time time.Time
 }
 
-// Outcome of the policies.
+// Outcome is the result of the policies.
 type Outcome string
 
 // The outcomes. Silent: no rule applies, so that roles decide.
@@ -69,7 +69,7 @@ const (
 	Silent  Outcome = "Silent"
 )
 
-// Decision is an outcome and the policy that it comes from.
+// Decision is an outcome and its policy.
 type Decision struct {
 	Outcome Outcome
 	Policy  string
@@ -90,8 +90,7 @@ type compiledRule struct {
 	when  *condition
 }
 
-// NewPolicies compiles policies. The error names the policy and the field that is wrong, such as
-// rules[0].paths[1], and every one of them.
+// NewPolicies compiles policies. The error names the policy and every invalid field, such as rules[0].paths[1].
 func NewPolicies(policies []Policy) (*Policies, error) {
 	out := &Policies{compiled: make([]compiledPolicy, 0, len(policies))}
 	var errs []error
@@ -114,7 +113,7 @@ func compilePolicy(p Policy) (compiledPolicy, error) {
 	errs := []error{bounded("subjects", len(p.Subjects), maxSubjects), bounded("rules", len(p.Rules), maxRules)}
 	for i, s := range p.Subjects {
 		if !slices.Contains([]Kind{KindUser, KindServiceAccount, KindClient, "*"}, s.Kind) {
-			errs = append(errs, fmt.Errorf("subjects[%d].kind: is none of User, ServiceAccount, Client and *", i))
+			errs = append(errs, fmt.Errorf("subjects[%d].kind: is not one of User, ServiceAccount, Client and *", i))
 		}
 		if s.Name == "" {
 			errs = append(errs, fmt.Errorf("subjects[%d].name: is empty", i))
@@ -148,7 +147,7 @@ func bounded(field string, count, most int) error {
 	return nil
 }
 
-// prefixed puts a field's path before each of the joined errors.
+// prefixed prepends a field's path to each of the joined errors.
 func prefixed(prefix string, err error) error {
 	var many interface{ Unwrap() []error }
 	if !errors.As(err, &many) {
@@ -186,8 +185,8 @@ func compileRule(rule Rule) (compiledRule, error) {
 	return out, errors.Join(errs...)
 }
 
-// Decide asks every policy: one Deny outweighs all Allows. A condition that cannot be evaluated, or costs too
-// much, counts as met in a Deny and as not met in an Allow. Nobody (nil) is the subject of no policy.
+// Decide evaluates every policy: one Deny outweighs all Allows. A condition that cannot be evaluated, or costs too much,
+// counts as met in a Deny and as not met in an Allow. An anonymous caller (nil) is the subject of no policy.
 func (p *Policies) Decide(principal *Principal, verb, path string, request Request) Decision {
 	if p == nil || principal == nil {
 		return Decision{Outcome: Silent}
@@ -209,7 +208,7 @@ func (p *Policies) Decide(principal *Principal, verb, path string, request Reque
 	return decision
 }
 
-// call is one question.
+// call is one request for a decision.
 type call struct {
 	principal  *Principal
 	verb, path string
@@ -234,7 +233,7 @@ func (c *compiledPolicy) about(principal *Principal) bool {
 	})
 }
 
-// applies reports whether a rule is about the call; inDoubt is the answer of a condition that fails.
+// applies reports whether a rule applies to the call; inDoubt is the result of a condition that fails.
 func (r *compiledRule) applies(c *call, inDoubt bool) bool {
 	if !slices.Contains(r.verbs, c.verb) && !slices.Contains(r.verbs, "*") {
 		return false

@@ -20,7 +20,7 @@ func rule(effect Effect, path, verb, when string) Rule {
 	return Rule{Paths: []string{path}, Verbs: []string{verb}, Effect: effect, When: when}
 }
 
-func everybody(name string, rules ...Rule) Policy {
+func anyone(name string, rules ...Rule) Policy {
 	return Policy{Name: name, Subjects: []Subject{{Kind: "*", Name: "*"}}, Rules: rules}
 }
 
@@ -32,16 +32,16 @@ func TestDecide(t *testing.T) {
 		path     string
 		want     Decision
 	}{
-		"nothing applies": {[]Policy{everybody("p", rule(Allow, "db/*", "read", ""))}, ada, "write", "db/a", Decision{Silent, ""}},
+		"nothing applies": {[]Policy{anyone("p", rule(Allow, "db/*", "read", ""))}, ada, "write", "db/a", Decision{Silent, ""}},
 		"no policy":       {nil, ada, "read", "db/a", Decision{Silent, ""}},
-		"nobody":          {[]Policy{everybody("p", rule(Allow, "**", "*", ""))}, nil, "read", "db/a", Decision{Silent, ""}},
-		"allow":           {[]Policy{everybody("p", rule(Allow, "db/*", "read", ""))}, ada, "read", "db/a", Decision{Allowed, "p"}},
-		"every verb":      {[]Policy{everybody("p", rule(Allow, "db/*", "*", ""))}, ada, "rotate", "db/a", Decision{Allowed, "p"}},
-		"deny after allow": {[]Policy{everybody("p", rule(Allow, "**", "*", "")), everybody("q", rule(Deny, "db/*", "read", ""))},
+		"nobody":          {[]Policy{anyone("p", rule(Allow, "**", "*", ""))}, nil, "read", "db/a", Decision{Silent, ""}},
+		"allow":           {[]Policy{anyone("p", rule(Allow, "db/*", "read", ""))}, ada, "read", "db/a", Decision{Allowed, "p"}},
+		"every verb":      {[]Policy{anyone("p", rule(Allow, "db/*", "*", ""))}, ada, "rotate", "db/a", Decision{Allowed, "p"}},
+		"deny after allow": {[]Policy{anyone("p", rule(Allow, "**", "*", "")), anyone("q", rule(Deny, "db/*", "read", ""))},
 			ada, "read", "db/a", Decision{Denied, "q"}},
-		"deny before allow": {[]Policy{everybody("q", rule(Deny, "db/*", "read", "")), everybody("p", rule(Allow, "**", "*", ""))},
+		"deny before allow": {[]Policy{anyone("q", rule(Deny, "db/*", "read", "")), anyone("p", rule(Allow, "**", "*", ""))},
 			ada, "read", "db/a", Decision{Denied, "q"}},
-		"deny within one": {[]Policy{everybody("p", rule(Allow, "**", "*", ""), rule(Deny, "db/*", "*", ""))},
+		"deny within one": {[]Policy{anyone("p", rule(Allow, "**", "*", ""), rule(Deny, "db/*", "*", ""))},
 			ada, "read", "db/a", Decision{Denied, "p"}},
 		"another user": {[]Policy{{Name: "p", Subjects: []Subject{{KindUser, "grace@example.com"}}, Rules: []Rule{rule(Allow, "**", "*", "")}}},
 			ada, "read", "db/a", Decision{Silent, ""}},
@@ -53,10 +53,10 @@ func TestDecide(t *testing.T) {
 			app, "read", "db/a", Decision{Allowed, "p"}},
 		"accounts of another": {[]Policy{{Name: "p", Subjects: []Subject{{KindServiceAccount, "team/*"}}, Rules: []Rule{rule(Allow, "**", "*", "")}}},
 			app, "read", "db/a", Decision{Silent, ""}},
-		"a user who is named as an account": {[]Policy{{Name: "p", Subjects: []Subject{{KindServiceAccount, "*"}}, Rules: []Rule{rule(Allow, "**", "*", "")}}},
+		"a user with the name of an account": {[]Policy{{Name: "p", Subjects: []Subject{{KindServiceAccount, "*"}}, Rules: []Rule{rule(Allow, "**", "*", "")}}},
 			&Principal{Kind: KindUser, ID: "team-a/app", Name: "team-a/app"}, "read", "db/a", Decision{Silent, ""}},
-		"own folder":     {[]Policy{everybody("p", rule(Allow, "users/{{principal.id}}/**", "*", ""))}, ada, "read", "users/u-1/a/b", Decision{Allowed, "p"}},
-		"other's folder": {[]Policy{everybody("p", rule(Allow, "users/{{principal.id}}/**", "*", ""))}, grace, "read", "users/u-1/a/b", Decision{Silent, ""}},
+		"own folder":     {[]Policy{anyone("p", rule(Allow, "users/{{principal.id}}/**", "*", ""))}, ada, "read", "users/u-1/a/b", Decision{Allowed, "p"}},
+		"other's folder": {[]Policy{anyone("p", rule(Allow, "users/{{principal.id}}/**", "*", ""))}, grace, "read", "users/u-1/a/b", Decision{Silent, ""}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			policies, err := NewPolicies(c.policies)
@@ -84,7 +84,7 @@ func TestConditions(t *testing.T) {
 		`request.time.getDayOfWeek() in [1, 2, 3, 4, 5]`:       true,
 		`request.ip == "10.1.2.3" && principal.kind == "User"`: true,
 	} {
-		policies, err := NewPolicies([]Policy{everybody("p", rule(Allow, "**", "*", when))})
+		policies, err := NewPolicies([]Policy{anyone("p", rule(Allow, "**", "*", when))})
 		if err != nil {
 			t.Errorf("%s: %v", when, err)
 			continue
@@ -99,7 +99,7 @@ func TestConditions(t *testing.T) {
 	}
 }
 
-// TestConditionsInDoubt: what cannot be evaluated, or only at great cost, never opens anything.
+// TestConditionsInDoubt checks that a condition that cannot be evaluated, or only at great cost, never grants access.
 func TestConditionsInDoubt(t *testing.T) {
 	list := "[" + strings.TrimSuffix(strings.Repeat("1,", 100), ",") + "]"
 	for name, when := range map[string]string{
@@ -108,7 +108,7 @@ func TestConditionsInDoubt(t *testing.T) {
 		"too much": list + `.all(a, ` + list + `.all(b, ` + list + `.all(c, ` + list + `.all(d, a + b + c + d > size(path) - 100))))`,
 	} {
 		t.Run(name, func(t *testing.T) {
-			policies, err := NewPolicies([]Policy{everybody("allow", rule(Allow, "**", "*", when))})
+			policies, err := NewPolicies([]Policy{anyone("allow", rule(Allow, "**", "*", when))})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -119,7 +119,7 @@ func TestConditionsInDoubt(t *testing.T) {
 			if took := time.Since(start); took > time.Second {
 				t.Errorf("took %s", took)
 			}
-			policies, err = NewPolicies([]Policy{everybody("deny", rule(Deny, "**", "*", when))})
+			policies, err = NewPolicies([]Policy{anyone("deny", rule(Deny, "**", "*", when))})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -153,7 +153,7 @@ func TestPoliciesNameTheField(t *testing.T) {
 			t.Errorf("want %q in %v", field, err)
 		}
 	}
-	_, err := NewPolicies([]Policy{everybody("long", rule(Allow, "a", "read", strings.Repeat("true && ", 1000)+"true"))})
+	_, err := NewPolicies([]Policy{anyone("long", rule(Allow, "a", "read", strings.Repeat("true && ", 1000)+"true"))})
 	if err == nil {
 		t.Error("a condition of 8,000 characters was accepted")
 	}
@@ -162,7 +162,7 @@ func TestPoliciesNameTheField(t *testing.T) {
 func BenchmarkDecide(b *testing.B) {
 	var list []Policy
 	for range 50 {
-		list = append(list, everybody("p", rule(Allow, "db/*", "write", ""), rule(Deny, "prod/**", "*", `!cidr("10.0.0.0/8").containsIP(request.ip)`)))
+		list = append(list, anyone("p", rule(Allow, "db/*", "write", ""), rule(Deny, "prod/**", "*", `!cidr("10.0.0.0/8").containsIP(request.ip)`)))
 	}
 	policies, err := NewPolicies(list)
 	if err != nil {

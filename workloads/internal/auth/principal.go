@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package auth identifies callers, and decides what they may do.
+// Package auth identifies callers, and authorizes them.
 package auth
 
 import "context"
 
-// Role of a principal in a product and namespace. Each includes the ones before it.
+// Role is the permission of a principal on a product in a namespace. Each includes those before it.
 type Role string
 
 // The roles, from least to most.
@@ -21,7 +21,7 @@ var rank = map[Role]int{RoleViewer: 1, RoleEditor: 2, RoleAdmin: 3}
 // Includes reports whether a role allows all that another one does.
 func (r Role) Includes(other Role) bool { return rank[r] >= rank[other] }
 
-// Kind of a principal.
+// Kind is the kind of a principal.
 type Kind string
 
 // The kinds of principals.
@@ -31,7 +31,7 @@ const (
 	KindClient         Kind = "Client"
 )
 
-// Grant is a role on a product in a namespace; "*" is every one.
+// Grant is a role on a product in a namespace; "*" matches all.
 type Grant struct {
 	Product   string `json:"product"`
 	Namespace string `json:"namespace"`
@@ -50,7 +50,7 @@ type Principal struct {
 	Session string
 }
 
-// RoleOn returns the highest role that the grants give on a product in a namespace.
+// RoleOn returns the highest role of the grants on a product in a namespace.
 func (p *Principal) RoleOn(product, namespace string) Role {
 	best := RoleNone
 	for _, g := range p.Grants {

@@ -9,8 +9,8 @@ import (
 	"github.com/itechsmart/operator/workloads/internal/api/problem"
 )
 
-// Require returns nil when the request's principal has the role, or a higher one, on the product in the namespace; 401 for an
-// anonymous request, otherwise 403. "*" requires the role on every product or namespace.
+// Require returns nil if the request's principal has the role, or a higher one, on the product in the namespace; 401 for
+// an anonymous request, otherwise 403. "*" requires the role on every product or namespace.
 func Require(ctx context.Context, product, namespace string, role Role) error {
 	principal := From(ctx)
 	if principal == nil {
@@ -22,7 +22,7 @@ func Require(ctx context.Context, product, namespace string, role Role) error {
 	return nil
 }
 
-// Unauthenticated returns a 401 that asks for a bearer token.
+// Unauthenticated returns a 401 that requests a bearer token.
 func Unauthenticated(message string) error {
 	e := problem.New(http.StatusUnauthorized, "unauthenticated", message)
 	e.Headers = http.Header{"Www-Authenticate": {`Bearer`}}

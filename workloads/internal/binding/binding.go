@@ -15,7 +15,7 @@ import (
 // ErrInvalid means that a binding cannot work; retrying does not help.
 var ErrInvalid = errors.New("invalid binding")
 
-// Require returns an error that names the first of the keys that the binding lacks.
+// Require returns an error that names the first key the binding lacks.
 func Require(binding map[string]string, keys ...string) error {
 	for _, key := range keys {
 		if binding[key] == "" {
@@ -29,7 +29,7 @@ func Require(binding map[string]string, keys ...string) error {
 func Port(binding map[string]string) (uint16, error) {
 	port, err := strconv.ParseUint(binding["port"], 10, 16)
 	if err != nil || port == 0 {
-		return 0, fmt.Errorf("binding key %q is no port: %w", "port", ErrInvalid)
+		return 0, fmt.Errorf("binding key %q is not a port: %w", "port", ErrInvalid)
 	}
 	return uint16(port), nil
 }
@@ -40,7 +40,7 @@ func Address(binding map[string]string) string {
 }
 
 // TLS returns the configuration that the keys tls, ca.crt, tls.crt, tls.key and tls-server-name describe; nil: no TLS.
-// Errors hold no credential.
+// Errors contain no credential.
 func TLS(binding map[string]string) (*tls.Config, error) {
 	switch binding["tls"] {
 	case "", "false":
@@ -65,7 +65,7 @@ func TLS(binding map[string]string) (*tls.Config, error) {
 	pair, err := tls.X509KeyPair([]byte(binding["tls.crt"]), []byte(binding["tls.key"]))
 	if err != nil {
 		// The cause could quote the key: leave it out.
-		return nil, fmt.Errorf("binding keys %q and %q are no PEM key pair: %w", "tls.crt", "tls.key", ErrInvalid)
+		return nil, fmt.Errorf("binding keys %q and %q are not a PEM key pair: %w", "tls.crt", "tls.key", ErrInvalid)
 	}
 	out.Certificates = []tls.Certificate{pair}
 	return out, nil

@@ -11,7 +11,7 @@ import (
 	"github.com/itechsmart/operator/workloads/internal/celguard"
 )
 
-// eval evaluates with x as it is given.
+// eval evaluates an expression with the given x.
 func eval(t *testing.T, source string, x any, options ...cel.ProgramOption) (any, string) {
 	t.Helper()
 	env, err := cel.NewEnv(cel.Variable("x", cel.DynType))
@@ -63,6 +63,6 @@ func TestErrorsQuoteNoValue(t *testing.T) {
 
 func TestLinear(t *testing.T) {
 	if !celguard.Linear("startsWith") || !celguard.Linear("_&&_") || celguard.Linear("split") || celguard.Linear("join") {
-		t.Error("startsWith and && are in proportion to their arguments, split and join need not be")
+		t.Error("startsWith and && are linear in their arguments, split and join need not be")
 	}
 }

@@ -4,11 +4,11 @@ package celguard
 
 import "cel.dev/cel-go/common/operators"
 
-// Linear reports whether a function's work is at most in proportion to its arguments. Any other, and every
-// loop, has to be measured, which makes an evaluation about half as fast.
+// Linear reports whether a function's work is at most linear in its arguments. Any other, and every loop, has to be
+// measured, which makes an evaluation about half as fast.
 func Linear(function string) bool { return linear[function] }
 
-// linear are the functions whose work is at most in proportion to their arguments.
+// linear lists the functions whose work is at most linear in their arguments.
 var linear = func() map[string]bool {
 	set := map[string]bool{}
 	for _, name := range []string{

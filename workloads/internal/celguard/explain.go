@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package celguard holds what every product's CEL expressions share: errors that quote no data, arithmetic on
-// JSON's numbers, and which functions need a bound.
+// Package celguard holds what the CEL expressions of all products share: errors that quote no data, arithmetic on JSON's
+// numbers, and which functions need a limit.
 package celguard
 
 import (
@@ -14,9 +14,8 @@ import (
 	"cel.dev/cel-go/common/types"
 )
 
-// Explain words an evaluation's error without any content of the data: CEL's own
-// messages quote values, so only what is known to be harmless is passed on. names
-// are those that the expression itself spells.
+// Explain returns an evaluation error's text without any of the data: CEL's own messages quote values, so only harmless
+// parts are kept. names are those in the expression itself.
 func Explain(err error, info *ast.SourceInfo, names map[string]bool) string {
 	text := err.Error()
 	message := "evaluation failed"
@@ -47,7 +46,7 @@ func Explain(err error, info *ast.SourceInfo, names map[string]bool) string {
 	return message
 }
 
-// Located returns "line:column: message", or the message alone without a place.
+// Located returns "line:column: message", or only the message without a location.
 func Located(at common.Location, message string) string {
 	if at == nil || at.Line() < 1 {
 		return message

@@ -12,11 +12,11 @@ import (
 	"cel.dev/cel-go/common"
 )
 
-// maxIssues is how many type errors of one expression are reported.
+// maxIssues limits the type errors that are reported for one expression.
 const maxIssues = 3
 
-// Compile parses and checks an expression. Its errors read "line:column: message" and are worded for who wrote the
-// expression: the parser's own messages list every token that the grammar allows.
+// Compile parses and checks an expression. Its errors have the form "line:column: message" and address the author of the
+// expression: the parser's own messages list every token of the grammar.
 func Compile(env *cel.Env, source string) (*cel.Ast, error) {
 	if strings.TrimSpace(source) == "" {
 		return nil, errors.New("the expression is empty")
@@ -51,7 +51,7 @@ func reword(issue *common.Error, source string) (message string, syntax bool) {
 	return text, false
 }
 
-// called reports whether the place of an error is the parenthesis of a call.
+// called reports whether the location of an error is the parenthesis of a call.
 func called(source string, at common.Location) bool {
 	lines := strings.Split(source, "\n")
 	if at == nil || at.Line() < 1 || at.Line() > len(lines) {
@@ -75,7 +75,7 @@ func rewordSyntax(text string) string {
 		if found[1] != endOfInput {
 			return unexpected(found[1])
 		}
-		if strings.HasPrefix(found[2], "'") { // the only token that fits
+		if strings.HasPrefix(found[2], "'") { // the only possible token
 			return "the expression is incomplete: " + quoted(strings.Trim(found[2], "'")) + " is missing"
 		}
 		return "the expression is incomplete"
@@ -113,7 +113,7 @@ func unexpected(token string) string {
 	return message
 }
 
-// quoted shortens a token: one that is not closed reaches to the end.
+// quoted shortens a token: an unclosed one reaches to the end.
 func quoted(token string) string {
 	const longest = 24
 	if runes := []rune(token); len(runes) > longest {
@@ -156,7 +156,7 @@ var wordings = []wording{
 		return quoted(parts[0]) + " is a reserved word"
 	}},
 	{regexp.MustCompile(`^expression code point size exceeds limit: size: (\d+), limit (\d+)$`), func(parts []string, _ bool) string {
-		return "the expression has " + parts[0] + " characters, and may have " + parts[1]
+		return "the expression has " + parts[0] + " characters, and may have at most " + parts[1]
 	}},
 	{regexp.MustCompile(`^argument is not an identifier$`), func([]string, bool) string {
 		return "the first argument must be a variable name"
@@ -169,7 +169,8 @@ var wordings = []wording{
 	}},
 }
 
-// mismatch words that no function takes these types. Operators have names such as _+_, !_ and @in.
+// mismatch returns the message for a function without an overload for these types. Operators have names such as _+_, !_
+// and @in.
 func mismatch(function, receiver, arguments string) string {
 	types := strings.Split(arguments, ", ")
 	switch name := strings.Trim(function, "_@"); {
@@ -180,7 +181,7 @@ func mismatch(function, receiver, arguments string) string {
 	case name != function:
 		return fmt.Sprintf("operator %s does not take %s", name, strings.Join(types, " and "))
 	case receiver != "":
-		return fmt.Sprintf("%s(%s) is no function of %s", function, arguments, receiver)
+		return fmt.Sprintf("%s(%s) is not a function of %s", function, arguments, receiver)
 	default:
 		return fmt.Sprintf("%s() does not take (%s)", function, arguments)
 	}

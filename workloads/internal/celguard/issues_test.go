@@ -12,7 +12,7 @@ import (
 	"github.com/itechsmart/operator/workloads/internal/celguard"
 )
 
-func TestCompileErrorsAreForTheReader(t *testing.T) {
+func TestCompileErrorsAddressTheAuthor(t *testing.T) {
 	env, err := cel.NewEnv(cel.Variable("this", cel.DynType), cel.Variable("key", cel.StringType), cel.Variable("request.ip", cel.StringType),
 		cel.Variable("timestamp", cel.TimestampType), cel.ParserExpressionSizeLimit(100), ext.Strings())
 	if err != nil {
@@ -45,13 +45,13 @@ func TestCompileErrorsAreForTheReader(t *testing.T) {
 		"!key":                    `1:1: operator ! does not take string`,
 		"key in 1":                `1:5: operator in does not take string and int`,
 		"size(1)":                 `1:5: size() does not take (int)`,
-		"key.startsWith(1)":       `1:15: startsWith(int) is no function of string`,
+		"key.startsWith(1)":       `1:15: startsWith(int) is not a function of string`,
 		"this.a ? 1 : 'x'":        `1:8: the results of ?: must have one type, got int and string`,
 		"key && true":             `1:1: want bool, got string`,
 		"has(this)":               `1:5: has() needs a field, such as has(a.b)`,
 		"this.map(1, 2)":          `1:10: the first argument must be a variable name`,
 		"99999999999999999999":    `1:1: the number does not fit into 64 bits`,
-		strings.Repeat("1+", 100): `the expression has 200 characters, and may have 100`,
+		strings.Repeat("1+", 100): `the expression has 200 characters, and may have at most 100`,
 	} {
 		checked, err := celguard.Compile(env, source)
 		got := ""

@@ -10,8 +10,8 @@ import (
 	"cel.dev/cel-go/interpreter"
 )
 
-// arithmetic is an operator on two numbers, of which a whole one is converted when the
-// other is a double; everything else goes the way that CEL defines.
+// arithmetic is an operator on two numbers that converts a whole one if the other is a double; everything else follows
+// CEL.
 type arithmetic struct {
 	interpreter.InterpretableCall
 	left, right interpreter.InterpretableV2
@@ -19,7 +19,7 @@ type arithmetic struct {
 	others      func(a, b ref.Val) ref.Val
 }
 
-// MixNumbers returns a decorator that lets `this.price * 1.1` work when the price happens to be whole.
+// MixNumbers is a decorator that makes `this.price * 1.1` work if the price happens to be whole.
 func MixNumbers(node interpreter.InterpretableV2) (interpreter.InterpretableV2, error) {
 	call, ok := node.(interpreter.InterpretableCall)
 	if !ok || len(call.Args()) != 2 {
@@ -94,7 +94,7 @@ func (a *arithmetic) combine(left, right ref.Val) ref.Val {
 	}
 	result := a.others(left, right)
 	if types.IsError(result) {
-		// A copy: CEL shares its error values, and the place belongs to this node alone.
+		// A copy: CEL shares its error values, and the location belongs only to this node.
 		return types.NewErrWithNodeID(a.ID(), "%s", result.(*types.Err).Error())
 	}
 	return result

@@ -12,15 +12,15 @@ import (
 )
 
 const (
-	// aloneEvery is how often a turn is asked for, and that one's own still holds.
+	// aloneEvery is how often the lock is requested, and how often it is checked.
 	aloneEvery = time.Second
-	// alonePing bounds the question whether it does.
+	// alonePing limits that check.
 	alonePing = 5 * time.Second
 )
 
-// Alone runs do in one of all processes that call it with the same name on the same schema, until ctx ends. When that process
-// dies another one begins. It holds a connection while do runs, and do's context ends when the connection is lost: what do
-// does must bear that another process does it as well for the time that it takes to notice.
+// Alone runs do in one of all processes that call it with the same name on the same schema, until ctx ends. When that
+// process dies another one starts. It holds a connection while do runs, and do's context ends when the connection is
+// lost: do must tolerate that another process runs it too until the loss is detected.
 func Alone(ctx context.Context, pool *pgxpool.Pool, name string, log *slog.Logger, do func(context.Context)) {
 	for ctx.Err() == nil {
 		if err := alone(ctx, pool, name, do); err != nil && ctx.Err() == nil {
@@ -43,7 +43,7 @@ func alone(ctx context.Context, pool *pgxpool.Pool, name string, do func(context
 	if err := conn.QueryRow(ctx, "SELECT pg_try_advisory_lock(hashtextextended(current_schema() || '/' || $1, 0))", name).Scan(&mine); err != nil || !mine {
 		return err
 	}
-	// The end of the connection ends the turn, whatever happened to it.
+	// Closing the connection releases the lock, in any state.
 	defer conn.Conn().Close(context.WithoutCancel(ctx)) //nolint:errcheck // there is nothing to lose
 	running, stop := context.WithCancel(ctx)
 	defer stop()
@@ -58,7 +58,7 @@ func alone(ctx context.Context, pool *pgxpool.Pool, name string, do func(context
 	return err
 }
 
-// holds returns when the connection is lost, ctx ends, or all is done.
+// holds returns when the connection is lost, ctx ends, or do has returned.
 func holds(ctx context.Context, conn *pgx.Conn, done <-chan struct{}) error {
 	ticker := time.NewTicker(aloneEvery)
 	defer ticker.Stop()

@@ -10,7 +10,7 @@ import (
 	. "github.com/onsi/gomega"
 )
 
-// TestAlone: of several processes one works, and another one when that one ends or loses its connection.
+// TestAlone checks that one of several processes runs, and another one takes over when it ends or loses its connection.
 func TestAlone(t *testing.T) {
 	g := NewWithT(t)
 	c := schema(t)
@@ -55,5 +55,5 @@ func TestAlone(t *testing.T) {
 	_, err := open(t, c).Exec(t.Context(), `SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted AND pid <> pg_backend_pid()`)
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Eventually(func() int32 { return turns[0].Load() + turns[1].Load() + turns[2].Load() }, "30s").Should(BeNumerically(">", before), "after %d", second)
-	g.Eventually(now.Load, "30s").Should(BeEquivalentTo(1), "who lost it has noticed")
+	g.Eventually(now.Load, "30s").Should(BeEquivalentTo(1), "the process that lost it has noticed")
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package db opens a service's pool on its schema in PostgreSQL, brings the
-// schema up to date and repeats transactions that lost a race.
+// Package db opens a service's pool on its schema in PostgreSQL, migrates the schema and retries transactions that
+// conflict with others.
 package db
 
 import (
@@ -29,23 +29,22 @@ const (
 	maxConns = 20
 
 	dialTimeout = 10 * time.Second
-	// What a request waits for at most; migrations have their own.
+	// Limits of a request; migrations have their own.
 	statementTimeout = 10 * time.Second
 	lockTimeout      = 5 * time.Second
 	idleTransaction  = 30 * time.Second
 )
 
-// attempts is how often InTx runs a transaction that loses against others.
+// attempts is how often InTx runs a conflicting transaction.
 const attempts = 5
 
-// ErrConfig means that the database's settings cannot work; trying again does not help.
-var ErrConfig = errors.New("wrong database settings")
+// ErrConfig means that the database's settings are invalid; a retry does not help.
+var ErrConfig = errors.New("invalid database settings")
 
 var schemaForm = regexp.MustCompile(`^[a-z_][a-z0-9_]{0,62}$`)
 
-// Open returns a pool of 10 to 20 connections (or as many as c says) whose search
-// path is the schema alone. There is no round trip yet: the server may come
-// later. Errors wrap ErrConfig and hold no credential.
+// Open returns a pool of 10 to 20 connections (or as c specifies) whose search path is only the schema. It does not
+// connect yet: the server may start later. Errors wrap ErrConfig and contain no credential.
 func Open(ctx context.Context, c config.Database, applicationName string) (*pgxpool.Pool, error) {
 	settings, err := poolConfig(c, applicationName)
 	if err != nil {
@@ -58,7 +57,7 @@ func Open(ctx context.Context, c config.Database, applicationName string) (*pgxp
 	return pool, nil
 }
 
-// poolConfig takes nothing from PG* variables.
+// poolConfig ignores PG* variables.
 func poolConfig(c config.Database, applicationName string) (*pgxpool.Config, error) {
 	if !schemaForm.MatchString(c.Schema) {
 		return nil, fmt.Errorf("schema %q: %w", c.Schema, ErrConfig)
@@ -105,9 +104,8 @@ func poolConfig(c config.Database, applicationName string) (*pgxpool.Config, err
 
 func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 
-// InTx runs do in a transaction, and runs it again, up to five times, when the
-// server ended it for a serialization failure or a deadlock: do must not do
-// anything outside of the transaction that cannot be done twice.
+// InTx runs do in a transaction, and again, up to five times, if the server aborted it for a serialization failure or a
+// deadlock: do must not do anything outside the transaction that cannot be repeated.
 func InTx(ctx context.Context, pool *pgxpool.Pool, do func(pgx.Tx) error) error {
 	for attempt := 1; ; attempt++ {
 		err := pgx.BeginFunc(ctx, pool, do)
@@ -129,13 +127,13 @@ func lostRace(err error) bool {
 	return errors.As(err, &server) && (server.Code == "40001" || server.Code == "40P01")
 }
 
-// IsUnique reports whether err is a violation of the named constraint; any when it is empty.
+// IsUnique reports whether err is a violation of the named constraint; of any if it is empty.
 func IsUnique(err error, constraint string) bool {
 	var server *pgconn.PgError
 	return errors.As(err, &server) && server.Code == "23505" && (constraint == "" || server.ConstraintName == constraint)
 }
 
-// Unavailable reports whether the database could not be asked, or cannot take a write now: try again later.
+// Unavailable reports whether the database cannot be reached, or cannot write now: retry later.
 func Unavailable(err error) bool {
 	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
 		switch {

@@ -24,7 +24,7 @@ import (
 
 func TestMain(m *testing.M) { servers.Main(m) }
 
-// schema makes a schema of the test's own.
+// schema creates a schema of the test's own.
 func schema(t testing.TB) config.Database {
 	t.Helper()
 	b, name := servers.Schema(t)
@@ -46,7 +46,7 @@ func open(t testing.TB, c config.Database) *pgxpool.Pool {
 
 func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
-// set returns one with a slow first migration, as a set of several files.
+// set returns migrations with a slow first one, as a set of several files.
 func set(name string) fs.FS {
 	return fstest.MapFS{
 		"migrations/00001_" + name + ".sql": {Data: []byte("-- +goose Up\nCREATE TABLE " + name + " (id int PRIMARY KEY);\nSELECT pg_sleep(0.2);\n")},
@@ -109,7 +109,7 @@ func TestOpenRefuses(t *testing.T) {
 	}
 }
 
-// TestReplicasMigrateAtOnce: four start together, each with several sets, and again when all is there.
+// TestReplicasMigrateAtOnce starts four together, each with several sets, and again on the migrated schema.
 func TestReplicasMigrateAtOnce(t *testing.T) {
 	c := schema(t)
 	for round := range 2 {
@@ -176,7 +176,7 @@ func TestMigrateFails(t *testing.T) {
 	}
 	var half *string
 	if err := pool.QueryRow(t.Context(), "SELECT to_regclass('half')::text").Scan(&half); err != nil || half != nil {
-		t.Errorf("half a migration stayed: %v %v", half, err)
+		t.Errorf("half a migration remained: %v %v", half, err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -185,7 +185,8 @@ func TestMigrateFails(t *testing.T) {
 	}
 }
 
-// TestInTx: increments that all read before they write are all there in the end, and an error undoes all.
+// TestInTx checks that increments that all read before they write are all applied in the end, and that an error undoes
+// everything.
 func TestInTx(t *testing.T) {
 	pool := open(t, schema(t))
 	ctx := t.Context()
@@ -253,7 +254,7 @@ func TestIsUnique(t *testing.T) {
 	}
 }
 
-// TestOpenWithoutServer: the pool comes up by itself once the server does.
+// TestOpenWithoutServer checks that the pool recovers by itself once the server is up.
 func TestOpenWithoutServer(t *testing.T) {
 	server := servers.StartPostgres(t)
 	server.Kill()
@@ -269,7 +270,7 @@ func TestOpenWithoutServer(t *testing.T) {
 	}
 }
 
-// TestTLS: queries and migrations are encrypted, and a server with another CA's certificate is refused.
+// TestTLS checks that queries and migrations are encrypted, and that a server with another CA's certificate is refused.
 func TestTLS(t *testing.T) {
 	plain := schema(t)
 	secure := plain

@@ -8,13 +8,13 @@ import (
 	"sync"
 )
 
-// waiter is one of many that are worked on together.
+// waiter is one of several values that are processed together.
 type waiter[T any] struct {
 	value T
 	done  chan struct{}
 }
 
-// Joiner hands what came while it was at work to the next work, all of it: what that costs (a message there and back, the disk's
+// Joiner passes everything that arrived during one call of work to the next: the cost of a call (a round trip, the disk's
 // sync) is paid once for all. A single caller does not wait.
 type Joiner[T any] struct {
 	most, atOnce int
@@ -25,13 +25,13 @@ type Joiner[T any] struct {
 	busy    int
 }
 
-// NewJoiner bounds how many go together (the last one waits for all others), and how many works there are at a time. A work
-// that is under way is waited for, so it must bound itself.
+// NewJoiner limits how many values go into one call (the last one waits for all others), and how many calls run at a
+// time. A running call is always awaited, so it must be bounded itself.
 func NewJoiner[T any](most, atOnce int, work func([]*T)) *Joiner[T] {
 	return &Joiner[T]{most: most, atOnce: atOnce, work: work}
 }
 
-// Do returns when work has worked on value; an error only when ctx ended before that.
+// Do returns once work has processed value; an error only if ctx ended before.
 func (j *Joiner[T]) Do(ctx context.Context, value T) (T, error) {
 	w := &waiter[T]{value: value, done: make(chan struct{})}
 	j.mu.Lock()
@@ -52,7 +52,7 @@ func (j *Joiner[T]) Do(ctx context.Context, value T) (T, error) {
 	if j.forget(w) {
 		return w.value, ctx.Err()
 	}
-	<-w.done // it is under way, and that is bounded
+	<-w.done // it is running, and that is bounded
 	return w.value, nil
 }
 

@@ -12,7 +12,7 @@ type collector struct {
 	connections, waits, waited, cancelled, max *prometheus.Desc
 }
 
-// NewCollector exports what a pool does, labelled pool=name.
+// NewCollector exports a pool's statistics, labelled pool=name.
 func NewCollector(pool *pgxpool.Pool, name string) prometheus.Collector {
 	describe := func(metric, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc("itechsmart_db_pool_"+metric, help, labels, prometheus.Labels{"pool": name})
@@ -23,7 +23,7 @@ func NewCollector(pool *pgxpool.Pool, name string) prometheus.Collector {
 		max:         describe("connections_max", "The most connections that the pool opens."),
 		waits:       describe("waits_total", "Acquisitions that had to wait for a connection."),
 		waited:      describe("wait_seconds_total", "Time spent in acquiring connections."),
-		cancelled:   describe("cancelled_total", "Acquisitions that were given up."),
+		cancelled:   describe("cancelled_total", "Acquisitions that were cancelled."),
 	}
 }
 

@@ -22,16 +22,14 @@ import (
 	"github.com/pressly/goose/v3/database"
 )
 
-// migrationLock is how long a migration waits for locks that requests hold: with
-// it in the queue, later requests wait as well.
+// migrationLock is how long a migration waits for locks that requests hold: later requests queue behind it.
 const migrationLock = 20 * time.Second
 
 var fileForm = regexp.MustCompile(`^[0-9]{5}_([a-z][a-z0-9_]{0,40})\.sql$`)
 
-// Migrate applies the goose migrations of a set that the schema lacks: files
-// NNNNN_name.sql at the top of files or in its folder "migrations". Replicas that
-// start together take turns. A schema may hold several sets: the first file's
-// name, which must never change, names the set and its table of versions.
+// Migrate applies the missing goose migrations of a set: files NNNNN_name.sql at the top of files or in its folder
+// "migrations". Replicas that start together take turns. A schema may have several sets: the first file's name, which
+// must never change, names the set and its table of versions.
 func Migrate(ctx context.Context, pool *pgxpool.Pool, files fs.FS, log *slog.Logger) error {
 	set, err := readSet(files)
 	if err != nil {
@@ -54,7 +52,7 @@ func Migrate(ctx context.Context, pool *pgxpool.Pool, files fs.FS, log *slog.Log
 	return nil
 }
 
-// migrationSet is one line of migrations.
+// migrationSet is one series of migrations.
 type migrationSet struct {
 	name        string
 	files       fs.FS
@@ -86,8 +84,8 @@ func readSet(files fs.FS) (migrationSet, error) {
 	return migrationSet{name: fileForm.FindStringSubmatch(names[0])[1], files: files, fingerprint: hex.EncodeToString(sum[:])}, nil
 }
 
-// apply holds a lock of the transaction while goose works on another connection:
-// it ends with the connection, and passes poolers that know no sessions.
+// apply holds a transaction-level lock while goose works on another connection: it ends with the connection, and works
+// with poolers without sessions.
 func (s migrationSet) apply(ctx context.Context, connections *sql.DB, log *slog.Logger) error {
 	turn, err := connections.BeginTx(ctx, nil)
 	if err != nil {
@@ -129,13 +127,12 @@ func (s migrationSet) apply(ctx context.Context, connections *sql.DB, log *slog.
 	return nil
 }
 
-// check refuses a table of versions that another set of the same name keeps:
-// goose would take this one's migrations for applied.
+// check refuses a version table of another set with the same name: goose would treat this set's migrations as applied.
 func (s migrationSet) check(ctx context.Context, connections *sql.DB) error {
 	var comment sql.NullString
 	err := connections.QueryRowContext(ctx, "SELECT obj_description(to_regclass($1), 'pg_class')", s.table()).Scan(&comment)
 	if err != nil {
-		return fmt.Errorf("look for the versions: %w", err)
+		return fmt.Errorf("look up the versions: %w", err)
 	}
 	if comment.Valid && !strings.EqualFold(comment.String, s.fingerprint) {
 		return fmt.Errorf("the first migration differs from the one that was applied: it was changed, or two sets are named %q", s.name)

@@ -11,12 +11,12 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// maxTogether bounds how many queries go in one batch.
+// maxTogether limits the queries in one batch.
 const maxTogether = 32
 
-// Together is a pool whose QueryRow sends the queries of many callers at once, over one connection and with one answer:
-// under load that costs the server half. A single caller does not wait. It is for short reads; each statement
-// sees all that was committed before it was sent, and one that fails fails alone.
+// Together is a pool whose QueryRow sends the queries of many callers at once, over one connection in one round trip:
+// under load that halves the server's work. A single caller does not wait. It is for short reads; each statement sees
+// everything committed before it was sent, and one that fails does not affect the others.
 type Together struct {
 	*pgxpool.Pool
 	queries *Joiner[rowQuery]
@@ -29,12 +29,12 @@ func NewTogether(pool *pgxpool.Pool) *Together {
 	return t
 }
 
-// QueryRow is sent when its row is scanned.
+// QueryRow returns a row whose query is sent when it is scanned.
 func (t *Together) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
 	return &rowQuery{ctx: ctx, together: t, sql: sql, args: args}
 }
 
-// rowQuery is one query, and where its row goes.
+// rowQuery is one query, and the destination of its row.
 type rowQuery struct {
 	ctx        context.Context
 	together   *Together
@@ -69,7 +69,7 @@ func (t *Together) send(queries []*rowQuery) {
 		batch.Queue(q.sql, q.args...)
 	}
 	results := t.SendBatch(ctx, batch)
-	for _, q := range queries { // one that fails takes those behind it with it
+	for _, q := range queries { // one that fails aborts those after it
 		q.err = results.QueryRow().Scan(q.dest...)
 		q.again = q.err != nil && !errors.Is(q.err, pgx.ErrNoRows)
 	}

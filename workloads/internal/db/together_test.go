@@ -12,15 +12,15 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// held gives a Together that sends nothing until the test runs its work.
-func held(t *testing.T) *Together {
+// blockedTogether returns a Together that sends nothing until the test runs its work.
+func blockedTogether(t *testing.T) *Together {
 	t.Helper()
 	together := NewTogether(open(t, schema(t)))
 	together.queries.busy = together.queries.atOnce
 	return together
 }
 
-// queued waits until so many queries wait.
+// queued waits until n queries wait.
 func queued(t *testing.T, together *Together, n int) {
 	t.Helper()
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) { // the polling interval
@@ -31,15 +31,16 @@ func queued(t *testing.T, together *Together, n int) {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("%d queries wait, not %d", waiting, n)
+			t.Fatalf("%d queries wait, want %d", waiting, n)
 		}
 	}
 }
 
-// TestTogether: of one batch each caller has its own row, no row is ErrNoRows, and an error is of its query alone.
+// TestTogether checks that each caller of a batch gets its own row, that no row is ErrNoRows, and that an error belongs
+// only to its query.
 func TestTogether(t *testing.T) {
 	const queries, none, wrong = maxTogether, 3, 5
-	together := held(t)
+	together := blockedTogether(t)
 	var group sync.WaitGroup
 	got, failed := make([]int, queries), make([]error, queries)
 	for i := range queries {
@@ -66,7 +67,7 @@ func TestTogether(t *testing.T) {
 	}
 }
 
-// TestTogetherAlone: one caller needs no other.
+// TestTogetherAlone checks that a single caller does not wait for others.
 func TestTogetherAlone(t *testing.T) {
 	together := NewTogether(open(t, schema(t)))
 	for i := range 3 {
@@ -77,9 +78,9 @@ func TestTogetherAlone(t *testing.T) {
 	}
 }
 
-// TestTogetherGone: a caller who goes away while it waits is not waited for, and its query is not sent.
+// TestTogetherGone checks that a caller who stops waiting is not waited for, and its query is not sent.
 func TestTogetherGone(t *testing.T) {
-	together := held(t)
+	together := blockedTogether(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- together.QueryRow(ctx, `SELECT 1`).Scan(new(int)) }()

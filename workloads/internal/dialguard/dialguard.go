@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package dialguard keeps requests to URLs that a tenant supplies away from what only the
-// cluster should reach. The address is checked when the connection is made, after the name
-// was resolved, so that a name which resolves differently the second time gains nothing.
+// Package dialguard keeps requests to URLs from a tenant away from what only the cluster should reach. The address is
+// checked when the connection is made, after the name was resolved, so that a name which resolves differently the second
+// time gains nothing.
 package dialguard
 
 import (
@@ -16,19 +16,18 @@ import (
 	"time"
 )
 
-// Variable allows private addresses for the whole process when it is "true". There is no
-// such switch in a tenant's hands.
+// Variable allows private addresses for the whole process if it is "true". A tenant has no such switch.
 const Variable = "ITECHSMART_ALLOW_PRIVATE_ADDRESSES"
 
 // ErrRefused is the error of a refused address: an edit or an administrator may help.
 var ErrRefused = errors.New("address is not allowed")
 
-// Guard decides which addresses may be dialled. The zero value allows public ones only.
+// Guard decides which addresses may be dialled. The zero value allows only public ones.
 type Guard struct {
 	// AllowPrivate allows loopback, private and cluster-internal addresses. Link-local ones,
 	// where clouds serve their metadata, stay refused.
 	AllowPrivate bool
-	// Private are the private addresses that are allowed when not all of them are.
+	// Private are the allowed private addresses, if not all of them are.
 	Private []netip.Prefix
 }
 
@@ -44,15 +43,14 @@ func prefixes(list ...string) []netip.Prefix {
 }
 
 var (
-	// never: link-local, metadata services, what is no single host.
+	// never: link-local, metadata services, and addresses that are not a single host.
 	never = prefixes("169.254.0.0/16", "fe80::/10", "fd00:ec2::/32", "0.0.0.0/8", "224.0.0.0/4", "240.0.0.0/4", "ff00::/8", "::/128", "100.100.100.200/32", "168.63.129.16/32")
 	// private: networks that are not the Internet (IANA's special-purpose registries).
 	private = prefixes("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "192.0.0.0/24", "192.0.2.0/24", "198.18.0.0/15",
 		"198.51.100.0/24", "203.0.113.0/24", "::1/128", "fc00::/7", "fec0::/10", "2001:db8::/32", "100::/64")
 )
 
-// Check reports whether an address may be dialled. IPv6 forms that carry an IPv4 address are
-// judged by that.
+// Check returns an error unless an address may be dialled. IPv6 forms that embed an IPv4 address are checked by that.
 func (g Guard) Check(address netip.Addr) error {
 	address = embedded(address.WithZone("").Unmap())
 	for _, prefix := range never {
@@ -95,7 +93,7 @@ func embedded(address netip.Addr) netip.Addr {
 	case sixToIV.Contains(address):
 		return netip.AddrFrom4([4]byte(b[2:6]))
 	case nat64own.Contains(address), teredo.Contains(address):
-		return netip.AddrFrom4([4]byte{}) // its meaning is a matter of local setup: refuse
+		return netip.AddrFrom4([4]byte{}) // its meaning depends on local setup: refuse
 	}
 	return address
 }
@@ -104,13 +102,13 @@ func embedded(address netip.Addr) netip.Addr {
 func (g Guard) Control(_, address string, _ syscall.RawConn) error {
 	parsed, err := netip.ParseAddrPort(address)
 	if err != nil {
-		return fmt.Errorf("%w: %q is no address", ErrRefused, address)
+		return fmt.Errorf("%w: %q is not an address", ErrRefused, address)
 	}
 	return g.Check(parsed.Addr())
 }
 
-// Transport returns an HTTP transport that dials nothing else. It uses no proxy: a proxy would
-// resolve the names itself.
+// Transport returns an HTTP transport that dials only allowed addresses. It uses no proxy, because a proxy would resolve
+// the names itself.
 func (g Guard) Transport() *http.Transport {
 	dialer := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second, Control: g.Control}
 	return &http.Transport{

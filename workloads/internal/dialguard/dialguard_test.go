@@ -33,7 +33,7 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// TestPrivate: a list allows its own addresses and no others, and never those that are refused to all.
+// TestPrivate checks that a list allows its own addresses and no others, and never those that are always refused.
 func TestPrivate(t *testing.T) {
 	guard := dialguard.Guard{Private: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16"), netip.MustParsePrefix("169.254.0.0/16"), netip.MustParsePrefix("fd12::/64")}}
 	for address, allowed := range map[string]bool{

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package filewatch tells when the files of a mounted Secret may have changed.
+// Package filewatch reports when the files of a mounted Secret may have changed.
 package filewatch
 
 import (
@@ -13,12 +13,12 @@ import (
 
 const (
 	settle   = 200 * time.Millisecond // kubelet changes several names at once
-	fallback = time.Minute            // a lost notification costs no more than this
+	fallback = time.Minute            // a lost notification costs at most this
 )
 
-// Run calls look after something in the directory changed, and once a minute, until ctx ends. The directory is watched, not
-// a file: kubelet replaces a symbolic link beside it.
-func Run(ctx context.Context, dir string, log *slog.Logger, look func()) {
+// Run calls onChange after a change in the directory, and once a minute, until ctx ends. It watches the directory, not a
+// file, because kubelet replaces a symbolic link next to it.
+func Run(ctx context.Context, dir string, log *slog.Logger, onChange func()) {
 	events := make(chan fsnotify.Event)
 	watcher, err := fsnotify.NewWatcher()
 	if err == nil {
@@ -27,7 +27,7 @@ func Run(ctx context.Context, dir string, log *slog.Logger, look func()) {
 		events = watcher.Events
 	}
 	if err != nil {
-		log.Warn("the files are read once a minute only", "directory", dir, "error", err)
+		log.Warn("the files are read only once a minute", "directory", dir, "error", err)
 	}
 	log.Debug("watching", "directory", dir)
 	timer := time.NewTimer(fallback)
@@ -40,7 +40,7 @@ func Run(ctx context.Context, dir string, log *slog.Logger, look func()) {
 			timer.Reset(settle)
 		case <-timer.C:
 			timer.Reset(fallback)
-			look()
+			onChange()
 		}
 	}
 }

@@ -17,13 +17,13 @@ import (
 
 const style = `body{font-family:sans-serif;max-width:24em;margin:4em auto;padding:0 1em}label,input,button{display:block;width:100%;box-sizing:border-box;margin:.4em 0;font-size:1em}input,button{padding:.5em}[role=alert]{color:#a00}`
 
-// stylePolicy lets this style in and no other, and no script at all.
+// stylePolicy allows only this style, and no script at all.
 var stylePolicy = func() string {
 	sum := sha256.Sum256([]byte(style))
 	return "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
 }()
 
-// page is the login of the authorization code flow. Its form posts to the URL that it came from, with the query.
+// page is the login page of the authorization code flow. Its form posts to its own URL, with the query.
 var page = template.Must(template.New("login").Parse(`<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Log in</title><style>` + style + `</style></head>
 <body><h1>Log in</h1><p>to continue to {{.Client}}</p>
@@ -35,8 +35,8 @@ var page = template.Must(template.New("login").Parse(`<!doctype html>
 </form></body></html>
 `))
 
-// authorize answers GET /authorize with a page to log in on, and its POST with a redirect to the client that carries
-// the code. Whoever is logged in elsewhere logs in again: no cookie can be abused by another site.
+// authorize serves GET /authorize with a login page, and its POST with a redirect to the client that carries the code. A
+// user who is logged in elsewhere logs in again: there is no cookie that another site could abuse.
 func (s *Service) authorize(w http.ResponseWriter, r *http.Request) {
 	ctx := r.Context()
 	header := w.Header()
@@ -48,7 +48,7 @@ func (s *Service) authorize(w http.ResponseWriter, r *http.Request) {
 		s.oauthError(w, r, err)
 		return
 	}
-	// fosite would answer the other modes with a fragment, or a page that a script of its own sends on.
+	// fosite would answer the other modes with a fragment, or a page with a script.
 	if mode := r.Form.Get("response_mode"); mode != "" && mode != "query" {
 		s.oauthError(w, r, fosite.ErrUnsupportedResponseMode)
 		return
@@ -82,20 +82,20 @@ func (s *Service) authorize(w http.ResponseWriter, r *http.Request) {
 	s.provider.WriteAuthorizeResponse(ctx, w, request, response)
 }
 
-// once refuses parameters that are given twice, in the query, in the body, or in both.
+// once refuses duplicate parameters, in the query, in the body, or in both.
 func once(r *http.Request) error {
 	if err := r.ParseForm(); err != nil {
 		return fosite.ErrInvalidRequest.WithHint("The request is malformed.")
 	}
 	for _, values := range r.Form {
 		if len(values) > 1 {
-			return fosite.ErrInvalidRequest.WithHint("A parameter is given twice.")
+			return fosite.ErrInvalidRequest.WithHint("A parameter is duplicated.")
 		}
 	}
 	return nil
 }
 
-// authorizeError goes to the client only when the redirect URI is known to be its own.
+// authorizeError is sent to the client only if the redirect URI is known to be its own.
 func (s *Service) authorizeError(w http.ResponseWriter, r *http.Request, request fosite.AuthorizeRequester, err error) {
 	if e, ok := errors.AsType[*fosite.RFC6749Error](err); ok && e.CodeField < http.StatusInternalServerError && request != nil && request.IsRedirectURIValid() {
 		plain := *e
@@ -113,7 +113,7 @@ func (s *Service) loginFailed(w http.ResponseWriter, r *http.Request, request fo
 		status, message = http.StatusTooManyRequests, "Too many failed logins. Try again later."
 	} else if errors.Is(err, errBusy) {
 		w.Header().Set("Retry-After", "2")
-		status, message = http.StatusServiceUnavailable, "Too many logins at a time. Try again."
+		status, message = http.StatusServiceUnavailable, "Too many concurrent logins. Try again."
 	} else if !errors.Is(err, errNoUser) {
 		s.oauthError(w, r, err)
 		return
@@ -135,7 +135,7 @@ func (s *Service) loginPage(w http.ResponseWriter, request fosite.AuthorizeReque
 	target := request.GetRedirectURI()
 	header := w.Header()
 	header.Set("Content-Type", "text/html; charset=utf-8")
-	// Browsers hold form-action against the redirect that follows, too.
+	// Browsers check form-action against the redirect that follows, too.
 	header.Set("Content-Security-Policy", "default-src 'none'; style-src "+stylePolicy+"; form-action 'self' "+target.Scheme+"://"+target.Host+"; frame-ancestors 'none'; base-uri 'none'")
 	w.WriteHeader(status)
 	data := struct{ Client, Message string }{request.GetClient().GetID(), message}

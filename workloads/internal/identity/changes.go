@@ -16,23 +16,23 @@ import (
 )
 
 const (
-	// pollEvery is how long another replica may continue with a token that was revoked, or with grants that changed.
+	// pollEvery is how long another replica may accept a revoked token, or use outdated grants.
 	pollEvery = 2 * time.Second
-	// overlap reads again what a slow transaction may have committed with an earlier time.
+	// overlap rereads what a slow transaction may have committed with an earlier time.
 	overlap = time.Minute
 )
 
-// changes has what happened since the valid tokens were signed: revoked sessions and changed grants. It is
-// kept in memory, so that a token is verified without the database, and serves what it has while that is unavailable.
+// changes holds what happened since tokens in circulation were signed: revoked sessions and changed grants. It is in
+// memory, so that a token is verified without the database, and remains in use while that is unavailable.
 type changes struct {
 	pool *pgxpool.Pool
-	ttl  time.Duration // of access tokens: what is older concerns none
+	ttl  time.Duration // of access tokens: older changes affect none
 	log  *slog.Logger
 
 	mu      sync.RWMutex
-	revoked map[string]time.Time // when, by session
+	revoked map[string]time.Time // times by session
 	grants  map[string]granted   // by user
-	since   time.Time            // all before, by the database's clock, is known
+	since   time.Time            // everything before, by the database's clock, is known
 }
 
 type granted struct {
@@ -44,7 +44,7 @@ func newChanges(pool *pgxpool.Pool, ttl time.Duration, log *slog.Logger) *change
 	return &changes{pool: pool, ttl: ttl, log: log, revoked: map[string]time.Time{}, grants: map[string]granted{}}
 }
 
-// refresh reads what changed since the last time.
+// refresh reads the changes since the last time.
 func (c *changes) refresh(ctx context.Context) error {
 	var now time.Time
 	if err := c.pool.QueryRow(ctx, "SELECT now()").Scan(&now); err != nil {
@@ -92,7 +92,7 @@ func (c *changes) refresh(ctx context.Context) error {
 	return nil
 }
 
-// prune forgets what is older than every token.
+// prune removes what is older than every token.
 func (c *changes) prune(oldest time.Time) {
 	for id, at := range c.revoked {
 		if at.Before(oldest) {
@@ -106,7 +106,7 @@ func (c *changes) prune(oldest time.Time) {
 	}
 }
 
-// revoke holds at once on this replica.
+// revoke takes effect at once on this replica.
 func (c *changes) revoke(sessions ...string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -124,15 +124,15 @@ func (c *changes) grant(user string, at time.Time, grants []auth.Grant) {
 	}
 }
 
-// apply gives the grants that a token's bearer has now; ok is false when the session was revoked.
+// apply returns the current grants of a token's bearer; ok is false if the session was revoked.
 func (c *changes) apply(token *claims) (grants []auth.Grant, ok bool) {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	if _, revoked := c.revoked[token.Session]; revoked {
 		return nil, false
 	}
-	// The token's time has whole seconds, and was another machine's: in doubt the newer grants hold, which the
-	// token carries as well if it was signed after them.
+	// The token's time has whole seconds of another machine's clock: if in doubt the newer grants apply, which the token
+	// also carries if it was signed after them.
 	if newer, changed := c.grants[token.Subject]; changed {
 		return newer.grants, true
 	}

@@ -55,11 +55,11 @@ func (s *Service) document(rest huma.API) {
 	}
 	login := func() map[string]*huma.Response {
 		return map[string]*huma.Response{
-			"200": answer("The page to log in on", "text/html", text()), "303": {Description: "To the client, with a code or an error"},
+			"200": answer("The login page", "text/html", text()), "303": {Description: "To the client, with a code or an error"},
 		}
 	}
 	add(http.MethodGet, "/authorize", "authorize", "Log in for a client (OAuth 2: authorization code with PKCE, S256)", nil, query, login(), failures...)
-	add(http.MethodPost, "/authorize", "authorize-login", "Log in on the page of GET",
+	add(http.MethodPost, "/authorize", "authorize-login", "Log in on the page that GET returned",
 		form([]string{"username", "password"}, map[string]string{"username": "the email address", "password": ""}), query, login(), failures...)
 	add(http.MethodGet, "/jwks", "jwks", "The public keys that tokens are signed with",
 		nil, nil, map[string]*huma.Response{"200": answer("JSON Web Key Set", "application/json", &huma.Schema{Type: huma.TypeObject,

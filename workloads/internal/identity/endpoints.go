@@ -27,13 +27,12 @@ const (
 	maxForm = 32 << 10 // bytes
 )
 
-// Anonymous are the paths at which a bearer token is not looked at: an expired one must not stand in the way of a
-// new one.
+// Anonymous lists the paths at which a bearer token is ignored: an expired one must not prevent getting a new one.
 var Anonymous = []string{prefix + "/token", prefix + "/revoke", prefix + "/authorize", prefix + "/jwks"}
 
 var grantTypes = []string{"password", "refresh_token", "authorization_code"}
 
-// token answers POST /token.
+// token serves POST /token.
 func (s *Service) token(w http.ResponseWriter, r *http.Request) {
 	ctx := r.Context()
 	if err := s.form(w, r); err != nil {
@@ -79,8 +78,8 @@ func (s *Service) nameOf(ctx context.Context, id string) string {
 	return u.Email
 }
 
-// notLoggedIn records a failed login and the second use of a refresh token, which ends its session also when both
-// came at a time.
+// notLoggedIn records a failed login and the reuse of a refresh token, which ends its session also if both were used
+// concurrently.
 func (s *Service) notLoggedIn(ctx context.Context, r *http.Request, request fosite.AccessRequester, err error) error {
 	event := audit.Event{Action: "login", Outcome: audit.Denied, UserAgent: r.UserAgent()}
 	switch {
@@ -113,7 +112,7 @@ func isLocked(err error) bool {
 	return locked
 }
 
-// revoke answers POST /revoke after RFC 7009.
+// revoke serves POST /revoke as in RFC 7009.
 func (s *Service) revoke(w http.ResponseWriter, r *http.Request) {
 	err := s.form(w, r)
 	if err == nil && r.PostForm.Get("token") == "" {
@@ -129,7 +128,7 @@ func (s *Service) revoke(w http.ResponseWriter, r *http.Request) {
 	s.provider.WriteRevocationResponse(r.Context(), w, nil)
 }
 
-// form reads the parameters of the body, each given once, and puts the default client in when none is named.
+// form reads the parameters of the body, each once, and adds the default client if none is named.
 func (s *Service) form(w http.ResponseWriter, r *http.Request) error {
 	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/x-www-form-urlencoded" {
 		return fosite.ErrInvalidRequest.WithHint("The body must be application/x-www-form-urlencoded.")
@@ -143,7 +142,7 @@ func (s *Service) form(w http.ResponseWriter, r *http.Request) error {
 	}
 	for _, values := range r.PostForm {
 		if len(values) > 1 {
-			return fosite.ErrInvalidRequest.WithHint("A parameter is given twice.")
+			return fosite.ErrInvalidRequest.WithHint("A parameter is duplicated.")
 		}
 	}
 	if _, _, basic := r.BasicAuth(); !basic && r.PostForm.Get("client_id") == "" {
@@ -152,7 +151,7 @@ func (s *Service) form(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// oauthError answers as RFC 6749, section 5.2, says; a full queue and a locked account as 503 and 429, with
+// oauthError responds as in RFC 6749, section 5.2; to a full queue and a locked account with 503 and 429, and
 // Retry-After. It never repeats what the client sent.
 func (s *Service) oauthError(w http.ResponseWriter, r *http.Request, err error) {
 	header := w.Header()
@@ -162,7 +161,7 @@ func (s *Service) oauthError(w http.ResponseWriter, r *http.Request, err error) 
 	header.Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	body, marshalErr := json.Marshal(map[string]string{"error": code, "error_description": description})
-	if marshalErr != nil { // plain texts: it cannot
+	if marshalErr != nil { // cannot happen with plain texts
 		return
 	}
 	_, _ = w.Write(append(body, '\n'))
@@ -176,7 +175,7 @@ func (s *Service) oauthAnswer(header http.Header, r *http.Request, err error) (s
 	}
 	if errors.Is(err, errBusy) {
 		header.Set("Retry-After", "2")
-		return http.StatusServiceUnavailable, unavailable, "Too many logins at a time. Try again."
+		return http.StatusServiceUnavailable, unavailable, "Too many concurrent logins. Try again."
 	}
 	if ours, ok := errors.AsType[*problem.Error](err); ok { // the audit log is full, the body too large
 		for name, values := range ours.Headers {
@@ -189,7 +188,7 @@ func (s *Service) oauthAnswer(header http.Header, r *http.Request, err error) (s
 	}
 	e, known := errors.AsType[*fosite.RFC6749Error](err)
 	if !known || e.CodeField >= http.StatusInternalServerError {
-		// Mostly the database, which comes back.
+		// Mostly the database, which will recover.
 		server.Fail(r.Context(), err)
 		s.log.ErrorContext(r.Context(), "an OAuth request failed", "error", cause(err), slog.String("requestID", server.RequestID(r.Context())))
 		header.Set("Retry-After", "5")
@@ -201,7 +200,7 @@ func (s *Service) oauthAnswer(header http.Header, r *http.Request, err error) (s
 	return e.CodeField, e.ErrorField, describe(e)
 }
 
-// describe leaves a hint out that may quote the request.
+// describe omits a hint that may quote the request.
 func describe(e *fosite.RFC6749Error) string {
 	if e.HintField == "" || strings.ContainsAny(e.HintField, `'"`) {
 		return e.DescriptionField
@@ -209,7 +208,7 @@ func describe(e *fosite.RFC6749Error) string {
 	return e.DescriptionField + " " + e.HintField
 }
 
-// cause unwraps fosite's errors, whose own text says little.
+// cause unwraps fosite's errors, whose own text is too general.
 func cause(err error) string {
 	if e, ok := errors.AsType[*fosite.RFC6749Error](err); ok && e.Unwrap() != nil {
 		return fmt.Sprintf("%s: %v", e.ErrorField, e.Unwrap())
@@ -217,7 +216,7 @@ func cause(err error) string {
 	return err.Error()
 }
 
-// jwks answers GET /jwks: the public keys, none with HS256 alone.
+// jwks serves GET /jwks: the public keys, of which there are none with only HS256.
 func (s *Service) jwks(w http.ResponseWriter, r *http.Request) {
 	body, err := json.Marshal(s.ring.public)
 	if err != nil {

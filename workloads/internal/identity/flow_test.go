@@ -23,14 +23,14 @@ func TestRegisterTokenMe(t *testing.T) {
 		t.Errorf("expires in %d s, want 24 h", tokens.ExpiresIn)
 	}
 	r.wants("me", r.call(http.MethodGet, "/me", tokens.AccessToken, ""), 200, u.ID.String())
-	r.wants("nobody", r.call(http.MethodGet, "/me", "", ""), 401)
+	r.wants("anonymous", r.call(http.MethodGet, "/me", "", ""), 401)
 	r.wants("any case", r.password(" ADA@example.COM ", adaPassword), 200)
 	r.wants("taken", r.call(http.MethodPost, "/register", "", `{"email":"ADA@example.com","password":"`+adaPassword+`"}`), 409)
 	r.wants("wrong password", r.password(adaEmail, "canary-no"), 400, "invalid_grant")
 	r.wants("unknown user", r.password("nobody@example.com", "canary-no"), 400, "invalid_grant")
 	known, unknown := r.password(adaEmail, "canary-no"), r.password("nobody@example.com", "canary-no")
 	if known.body != unknown.body || known.status != unknown.status {
-		t.Errorf("a known user's answer differs: %s and %s", known.body, unknown.body)
+		t.Errorf("a known user's response differs: %s and %s", known.body, unknown.body)
 	}
 	for _, want := range []struct {
 		action, outcome, object string
@@ -57,7 +57,7 @@ func TestClosedRegistration(t *testing.T) {
 	r.wants("a user", r.call(http.MethodPost, "/register", ada.AccessToken, strings.Replace(body, "ada", "eve", 1)), 403)
 }
 
-// TestMassAssignment: what a user may not set is refused, and nothing is made or changed.
+// TestMassAssignment checks that a field that users may not set is refused, and nothing is created or changed.
 func TestMassAssignment(t *testing.T) {
 	r := one(t)
 	u, tokens := r.ada()
@@ -67,7 +67,7 @@ func TestMassAssignment(t *testing.T) {
 		r.wants("register with "+extra, a, 422)
 		r.wants("me with "+extra, r.call(http.MethodPut, "/me", tokens.AccessToken, `{"name":"Eve",`+extra+`}`), 422)
 	}
-	r.wants("eve was not made", r.password("eve@example.com", "canary-Eve-1!"), 400)
+	r.wants("eve was not created", r.password("eve@example.com", "canary-Eve-1!"), 400)
 	me := r.user(r.call(http.MethodGet, "/me", tokens.AccessToken, ""))
 	if me.Name != "Ada" || me.ID != u.ID || len(me.Grants) != 0 {
 		t.Errorf("changed to %+v", me)
@@ -94,7 +94,7 @@ func TestPasswordRules(t *testing.T) {
 	}
 }
 
-// TestLongPassword: bcrypt looks at 72 bytes only; a longer text that begins alike is another password.
+// TestLongPassword: bcrypt uses only 72 bytes; a longer text with the same start is another password.
 func TestLongPassword(t *testing.T) {
 	r := one(t)
 	password := strings.Repeat("cAnary1!", 9)
@@ -114,8 +114,8 @@ func TestChangePassword(t *testing.T) {
 	r.wants("a weak one", put(`{"password":"canary","oldPassword":"`+adaPassword+`"}`), 422)
 	r.wants("none", put(`{"oldPassword":"`+adaPassword+`"}`), 422)
 	r.wants("the right one", put(`{"password":"canary-New-1!","oldPassword":"`+adaPassword+`"}`), 200, "Countess")
-	r.wants("this session goes on", r.call(http.MethodGet, "/me", here.AccessToken, ""), 200)
-	r.wants("the other ended", r.call(http.MethodGet, "/me", there.AccessToken, ""), 401)
+	r.wants("this session continues", r.call(http.MethodGet, "/me", here.AccessToken, ""), 200)
+	r.wants("the other session ended", r.call(http.MethodGet, "/me", there.AccessToken, ""), 401)
 	r.wants("its refresh token too", r.refreshWith(there.RefreshToken), 400)
 	r.wants("the old password", r.password(adaEmail, adaPassword), 400)
 	r.wants("the new password", r.password(adaEmail, "canary-New-1!"), 200)
@@ -124,7 +124,7 @@ func TestChangePassword(t *testing.T) {
 	}
 }
 
-// TestFirstAdministratorOnce: replicas that start together make one, and later starts none.
+// TestFirstAdministratorOnce checks that replicas that start together create one, and later starts none.
 func TestFirstAdministratorOnce(t *testing.T) {
 	c := database(t, servers.Postgres(t).Data())
 	var group sync.WaitGroup
@@ -177,7 +177,7 @@ func TestSettingsAreRefused(t *testing.T) {
 	}
 }
 
-// TestFullAuditLog: what cannot be recorded does not happen.
+// TestFullAuditLog checks that an operation that cannot be recorded does not happen.
 func TestFullAuditLog(t *testing.T) {
 	r := one(t)
 	u, tokens := r.ada()
@@ -197,14 +197,14 @@ func TestFullAuditLog(t *testing.T) {
 		}
 	}
 	r.events.setFull(false)
-	r.wants("eve was not made", r.password("eve@example.com", "canary-Eve-1!"), 400)
+	r.wants("eve was not created", r.password("eve@example.com", "canary-Eve-1!"), 400)
 	me := r.user(r.call(http.MethodGet, "/me", tokens.AccessToken, ""))
 	if me.Name != "Ada" || len(me.Grants) != 0 {
 		t.Errorf("changed to %+v", me)
 	}
 }
 
-// TestDocument: everything is in the OpenAPI document, with the answers that it gives.
+// TestDocument checks that the OpenAPI document has all endpoints and their responses.
 func TestDocument(t *testing.T) {
 	r := one(t)
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, r.url+"/openapi.json", nil)

@@ -16,7 +16,7 @@ import (
 	"github.com/itechsmart/operator/internal/backend/backendtest/servers"
 )
 
-// withoutDatabase returns a service for what needs none.
+// withoutDatabase returns a service for tests that need no database.
 func withoutDatabase(t testing.TB) *Service {
 	t.Helper()
 	clients, err := newClients(settings().Clients)
@@ -28,7 +28,8 @@ func withoutDatabase(t testing.TB) *Service {
 	return s
 }
 
-// FuzzAuthorize: whatever the parameters are, a client is sent to its own address alone, and the page holds nothing of them.
+// FuzzAuthorize checks that a client is only redirected to its own address, whatever the parameters, and the page repeats
+// none of them.
 func FuzzAuthorize(f *testing.F) {
 	back := url.QueryEscape(callback)
 	for _, seed := range []string{
@@ -58,7 +59,7 @@ func FuzzAuthorize(f *testing.F) {
 	})
 }
 
-// FuzzToken: whatever is posted to the endpoints of tokens is answered as OAuth says, and never gets a token.
+// FuzzToken checks that the token endpoints respond as OAuth specifies to any input, and never issue a token.
 func FuzzToken(f *testing.F) {
 	for _, seed := range []string{
 		"", "grant_type=password&username=a&password=b", "grant_type=refresh_token&refresh_token=x", "grant_type=client_credentials", "grant_type=password&grant_type=password", "grant_type=%00", "%zz", "a;b=c",
@@ -85,7 +86,7 @@ func FuzzToken(f *testing.F) {
 	})
 }
 
-// FuzzEmail: an address has one form, of visible ASCII, that is its own form again.
+// FuzzEmail checks that an address is normalized to visible ASCII, and that normalizing again does not change it.
 func FuzzEmail(f *testing.F) {
 	for _, seed := range []string{"", "ada@example.com", " ADA@Example.com ", "Ada <ada@example.com>", "a@b@c", `"a b"@example.com`, "a/b@example.com", "*@example.com", "a@[127.0.0.1]", "ä@example.com", "a@example.com\r\nx", strings.Repeat("a", 400) + "@example.com"} {
 		f.Add(seed)
@@ -94,13 +95,13 @@ func FuzzEmail(f *testing.F) {
 		email, ok := normalEmail(text)
 		if !ok {
 			if email != "" {
-				t.Fatalf("%q is refused, and gives %q", text, email)
+				t.Fatalf("%q is refused, but returns %q", text, email)
 			}
 			return
 		}
 		again, ok := normalEmail(email)
 		if !ok || again != email || strings.ContainsFunc(email, func(r rune) bool { return r > unicode.MaxASCII || !unicode.IsPrint(r) || unicode.IsUpper(r) }) {
-			t.Fatalf("%q gives %q, and that %q", text, email, again)
+			t.Fatalf("%q becomes %q, and that %q", text, email, again)
 		}
 	})
 }

@@ -28,15 +28,15 @@ func TestGrants(t *testing.T) {
 	id, admin := u.ID.String(), r.admin()
 	editor := auth.Grant{Product: "vault", Namespace: "team-a", Role: auth.RoleEditor}
 
-	r.wants("nobody", r.grant("", id, editor), 401)
+	r.wants("anonymous", r.grant("", id, editor), 401)
 	r.wants("herself", r.grant(ada.AccessToken, id, root), 403)
 	r.wants("herself, less", r.grant(ada.AccessToken, id, editor), 403)
-	r.wants("nobody lists", r.call(http.MethodGet, "/users", "", ""), 401)
+	r.wants("anonymous list", r.call(http.MethodGet, "/users", "", ""), 401)
 	r.wants("a user lists", r.call(http.MethodGet, "/users", ada.AccessToken, ""), 403)
 	r.wants("the administrator lists", r.call(http.MethodGet, "/users", admin.AccessToken, ""), 200, adaEmail, adminEmail)
 
 	r.wants("the administrator", r.grant(admin.AccessToken, id, editor, editor), 200, `"role":"editor"`)
-	// The token that she has already says it, on this replica at once.
+	// Her existing token has the grant at once, on this replica.
 	p, err := r.Authenticate(t.Context(), ada.AccessToken)
 	if err != nil || p.RoleOn("vault", "team-a") != auth.RoleEditor || p.RoleOn("vault", "team-b") != auth.RoleNone || len(p.Grants) != 1 {
 		t.Errorf("%+v %v", p, err)
@@ -54,7 +54,7 @@ func TestGrants(t *testing.T) {
 	}
 }
 
-// TestAnotherTenant: who administers one namespace reaches no other, neither to give nor to take nor to see.
+// TestAnotherTenant checks that an administrator of one namespace can neither grant, revoke nor see anything of another.
 func TestAnotherTenant(t *testing.T) {
 	r := one(t)
 	u, ada := r.ada()
@@ -74,8 +74,8 @@ func TestAnotherTenant(t *testing.T) {
 	} {
 		r.wants(name, r.grant(ada.AccessToken, u.ID.String(), mine, g), 403)
 	}
-	r.wants("within her own", r.grant(ada.AccessToken, other.ID.String(), viewer), 200, `"role":"viewer"`)
-	r.wants("none of hers", r.grant(ada.AccessToken, other.ID.String()), 200, `"grants":[]`)
+	r.wants("within her own namespace", r.grant(ada.AccessToken, other.ID.String(), viewer), 200, `"role":"viewer"`)
+	r.wants("outside her namespace", r.grant(ada.AccessToken, other.ID.String()), 200, `"grants":[]`)
 	list := r.call(http.MethodGet, "/users", ada.AccessToken, "")
 	r.wants("the list", list, 200, "team-a")
 	if strings.Contains(list.body, "team-b") {
@@ -111,7 +111,7 @@ func TestGrantsAreChecked(t *testing.T) {
 	r.wants("null", r.call(http.MethodPut, "/users/"+u.ID.String()+"/grants", root, `{"grants":null}`), 422)
 }
 
-// TestLastAdministrator: two administrators who take each other's rights away at a time leave one.
+// TestLastAdministrator checks that of two administrators who revoke each other's grants concurrently one remains.
 func TestLastAdministrator(t *testing.T) {
 	r := one(t)
 	u, ada := r.ada()

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package identity manages the users of a Platform: registration, login,
-// tokens and grants, in one schema that all its products share.
+// Package identity manages the users of a Platform: registration, login, tokens and grants, in one schema that all its
+// products share.
 //
 //	id, err := identity.New(ctx, pool, settings.Auth, audit, identity.Options{Product: "echo", Namespace: namespace, …})
 //	id.Register(rest, mux)
@@ -39,7 +39,7 @@ const (
 	defaultRefreshTTL = 30 * 24 * time.Hour
 )
 
-// Options configure a Service.
+// Options of a Service, besides its settings.
 type Options struct {
 	// Product and Namespace are the service's: ServiceAccounts get their roles there, and audit events name them.
 	Product, Namespace string
@@ -48,13 +48,13 @@ type Options struct {
 	Log      *slog.Logger
 	// Registry gets the metrics; nil: none.
 	Registry prometheus.Registerer
-	// IssuerClient reaches the issuers of the settings; nil: one of its own.
+	// IssuerClient connects to the issuers of the settings; nil: one of its own.
 	IssuerClient *http.Client
-	// HashCost is bcrypt's, 12 when zero. Tests lower it.
+	// HashCost is bcrypt's, 12 if zero. Tests lower it.
 	HashCost int
 }
 
-// Service knows the users.
+// Service manages the users.
 type Service struct {
 	options  Options
 	settings config.Auth
@@ -79,8 +79,8 @@ type Service struct {
 
 var _ auth.Authenticator = (*Service)(nil)
 
-// New brings the schema up to date, makes the first administrator when there is no user, and keeps revocations up
-// to date until ctx ends or Close is called. The error names the setting that is wrong, or wraps the database's.
+// New migrates the schema, creates the first administrator if there is no user, and keeps revocations up to date until
+// ctx ends or Close is called. The error names the invalid setting, or wraps the database's.
 func New(ctx context.Context, pool *pgxpool.Pool, settings config.Auth, recorder audit.Recorder, o Options) (*Service, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -125,10 +125,10 @@ func New(ctx context.Context, pool *pgxpool.Pool, settings config.Auth, recorder
 	return s, nil
 }
 
-// prepare reads and writes what must be there before the first request.
+// prepare reads and writes what must exist before the first request.
 func (s *Service) prepare(ctx context.Context) error {
 	if err := s.firstAdministrator(ctx); err != nil {
-		return fmt.Errorf("make the first administrator: %w", err)
+		return fmt.Errorf("create the first administrator: %w", err)
 	}
 	if err := s.changes.refresh(ctx); err != nil {
 		return err
@@ -159,7 +159,7 @@ func (s *Service) firstAdministrator(ctx context.Context) error {
 	}
 	email, ok := normalEmail(first.Email)
 	if !ok {
-		return errors.New("auth.administrator.email: is no email address")
+		return errors.New("auth.administrator.email: is not an email address")
 	}
 	if err := checkPassword(s.settings.Password, "auth.administrator.password", first.Password); err != nil {
 		return err
@@ -168,20 +168,20 @@ func (s *Service) firstAdministrator(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	made, err := s.users.bootstrap(ctx, email, hash)
-	if err == nil && made {
-		s.log.InfoContext(ctx, "made the first administrator")
+	created, err := s.users.bootstrap(ctx, email, hash)
+	if err == nil && created {
+		s.log.InfoContext(ctx, "created the first administrator")
 		err = s.record(ctx, audit.Event{User: "system", Action: "user.bootstrap", Object: "user/" + email, Outcome: audit.Allowed})
 	}
 	return err
 }
 
-// Authenticate tells whose a bearer token is: one of ours, without the database, another issuer's, or a ServiceAccount's.
-// auth.ErrInvalidToken, auth.ErrUnavailable.
+// Authenticate returns the principal of a bearer token: one of ours, without the database, another issuer's, or a
+// ServiceAccount's. auth.ErrInvalidToken, auth.ErrUnavailable.
 func (s *Service) Authenticate(ctx context.Context, bearer string) (*auth.Principal, error) {
 	token, err := s.verify(bearer)
 	if err != nil {
-		if other := s.issuers.of(bearer); other != nil {
+		if other := s.issuers.find(bearer); other != nil {
 			return other.authenticate(ctx, bearer)
 		}
 		if s.options.Reviewer == nil || len(s.settings.ServiceAccounts) == 0 {
@@ -196,9 +196,9 @@ func (s *Service) Authenticate(ctx context.Context, bearer string) (*auth.Princi
 	return &auth.Principal{Kind: auth.KindUser, ID: token.Subject, Name: token.Name, Grants: grants, Session: token.Session}, nil
 }
 
-// login checks a password and gives the user's id. errNoUser, errBusy, *lockedError.
+// login checks a password and returns the user's id. errNoUser, errBusy, *lockedError.
 func (s *Service) login(ctx context.Context, username, password string) (string, error) {
-	email, ok := normalEmail(username) // empty when it is none: nobody's, which takes the same way as any other
+	email, ok := normalEmail(username) // empty if invalid: no user's, which takes the same path as any other
 	account := email
 	if !ok {
 		account = strings.ToLower(username)
@@ -224,7 +224,7 @@ func (s *Service) login(ctx context.Context, username, password string) (string,
 	return id, s.lockout.succeed(ctx, account, failures)
 }
 
-// record adds to an event what is known of the request. What is not recorded is not done.
+// record adds the request's data to an event. An operation that is not recorded must not happen.
 func (s *Service) record(ctx context.Context, e audit.Event) error {
 	e.Time, e.Product, e.Namespace, e.RequestID = s.now().UTC(), s.options.Product, s.options.Namespace, server.RequestID(ctx)
 	if ip := server.ClientIP(ctx); ip.IsValid() {
@@ -238,7 +238,7 @@ func (s *Service) record(ctx context.Context, e audit.Event) error {
 	}
 	err := s.audit.Record(ctx, e)
 	if errors.Is(err, audit.ErrFull) {
-		return api.Unavailable(5*time.Second, "the audit log takes no more; try again later")
+		return api.Unavailable(5*time.Second, "the audit log is full; try again later")
 	}
 	if err != nil {
 		return fmt.Errorf("record %s: %w", e.Action, err)
@@ -251,13 +251,13 @@ const (
 	purgeBatch = 1000
 )
 
-// purge deletes what serves nobody any more.
+// purge deletes expired rows.
 func (s *Service) purge(ctx context.Context) {
 	ticker := time.NewTicker(purgeEvery)
 	defer ticker.Stop()
 	for {
 		if err := s.purgeOnce(ctx); err != nil && ctx.Err() == nil {
-			s.log.WarnContext(ctx, "expired tokens stay for now", "error", err)
+			s.log.WarnContext(ctx, "expired tokens were not deleted", "error", err)
 		}
 		select {
 		case <-ctx.Done():

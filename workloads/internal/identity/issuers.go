@@ -19,27 +19,28 @@ import (
 )
 
 const (
-	// issuerPause is between two questions to an issuer: tokens of unknown keys must not make us ask without end.
+	// issuerPause is the minimum time between two requests to an issuer: tokens of unknown keys must not cause endless
+	// requests.
 	issuerPause   = 5 * time.Second
 	issuerTimeout = 5 * time.Second
-	// maxIssuerAnswer bounds what an issuer answers, in bytes.
+	// maxIssuerAnswer limits an issuer's response, in bytes.
 	maxIssuerAnswer = 1 << 20
 )
 
-// errAskedJustNow means that the issuer was asked a moment ago.
-var errAskedJustNow = errors.New("the issuer was asked a moment ago")
+// errRequestedJustNow means that a request to the issuer was sent a moment ago.
+var errRequestedJustNow = errors.New("a request to the issuer was sent a moment ago")
 
-// issuers are the others whose tokens are taken, by their iss.
+// issuers are the other accepted issuers of tokens, by their iss.
 type issuers map[string]*tokenIssuer
 
-// tokenIssuer knows another party's keys, which it asks for when they are needed first.
+// tokenIssuer holds another issuer's keys, which it fetches on first use.
 type tokenIssuer struct {
 	settings  config.Issuer
-	namespace string // that the grants are on
+	namespace string // of the grants
 	client    *http.Client
 
 	mu       sync.Mutex
-	verifier *oidc.IDTokenVerifier // nil: not asked yet
+	verifier *oidc.IDTokenVerifier // nil: not discovered yet
 }
 
 func newIssuers(settings []config.Issuer, namespace string, client *http.Client) (issuers, error) {
@@ -51,15 +52,15 @@ func newIssuers(settings []config.Issuer, namespace string, client *http.Client)
 		field := fmt.Sprintf("auth.issuers[%d]", i)
 		switch {
 		case !strings.HasPrefix(s.URL, "https://"):
-			return nil, fmt.Errorf("%s.url: does not begin with https://", field)
+			return nil, fmt.Errorf("%s.url: does not start with https://", field)
 		case all[s.URL] != nil:
-			return nil, fmt.Errorf("%s.url: is there already", field)
+			return nil, fmt.Errorf("%s.url: is duplicated", field)
 		case s.Audience == "":
 			return nil, fmt.Errorf("%s.audience: is empty", field)
 		}
 		for j, c := range s.Callers {
 			if len(c.Claims) == 0 || !knownRole(auth.Role(c.Role)) {
-				return nil, fmt.Errorf("%s.callers[%d]: has no claims, or a role that is none of viewer, editor and admin", field, j)
+				return nil, fmt.Errorf("%s.callers[%d]: has no claims, or a role that is not one of viewer, editor and admin", field, j)
 			}
 		}
 		own := *client
@@ -69,8 +70,8 @@ func newIssuers(settings []config.Issuer, namespace string, client *http.Client)
 	return all, nil
 }
 
-// of returns the issuer that a token names, if it is one of these.
-func (all issuers) of(token string) *tokenIssuer {
+// find returns the issuer that a token names, if it is one of these.
+func (all issuers) find(token string) *tokenIssuer {
 	if len(all) == 0 {
 		return nil
 	}
@@ -81,14 +82,14 @@ func (all issuers) of(token string) *tokenIssuer {
 	return all[u.Issuer]
 }
 
-// authenticate verifies a token, and finds who calls with it. auth.ErrInvalidToken, auth.ErrUnavailable.
+// authenticate verifies a token, and returns its caller. auth.ErrInvalidToken, auth.ErrUnavailable.
 func (i *tokenIssuer) authenticate(ctx context.Context, token string) (*auth.Principal, error) {
 	verifier, err := i.ready(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("%w: discover the keys of %s: %w", auth.ErrUnavailable, i.settings.URL, err)
 	}
 	verified, err := verifier.Verify(ctx, token)
-	// The library tells by its text alone that keys could not be had.
+	// Only the error's text shows that the library could not fetch keys.
 	if err != nil && strings.Contains(err.Error(), "fetching keys") {
 		return nil, fmt.Errorf("%w: %w", auth.ErrUnavailable, err)
 	}
@@ -105,17 +106,17 @@ func (i *tokenIssuer) authenticate(ctx context.Context, token string) (*auth.Pri
 				Grants: []auth.Grant{{Product: "*", Namespace: i.namespace, Role: auth.Role(c.Role)}}}, nil
 		}
 	}
-	return nil, fmt.Errorf("%w: its claims are no caller's", auth.ErrInvalidToken)
+	return nil, fmt.Errorf("%w: its claims match no caller", auth.ErrInvalidToken)
 }
 
-// ready discovers where the issuer's keys are, once.
+// ready discovers the address of the issuer's keys, once.
 func (i *tokenIssuer) ready(ctx context.Context) (*oidc.IDTokenVerifier, error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if i.verifier != nil {
 		return i.verifier, nil
 	}
-	// The keys are asked for later as well, on behalf of other requests.
+	// The keys are also fetched later, on behalf of other requests.
 	provider, err := oidc.NewProvider(oidc.ClientContext(context.WithoutCancel(ctx), i.client), i.settings.URL)
 	if err != nil {
 		return nil, err
@@ -127,7 +128,7 @@ func (i *tokenIssuer) ready(ctx context.Context) (*oidc.IDTokenVerifier, error) 
 	return i.verifier, nil
 }
 
-// fits reports whether claims have all that is wanted. A claim that is a list fits when one of its texts does.
+// fits reports whether claims have all the wanted values. A claim that is a list matches if one of its texts does.
 func fits(wanted map[string]string, claims map[string]any) bool {
 	for name, pattern := range wanted {
 		found := false
@@ -147,7 +148,7 @@ func fits(wanted map[string]string, claims map[string]any) bool {
 	return true
 }
 
-// matches compares a text with a pattern whose stars are any run of characters.
+// matches compares a text with a pattern whose stars match any run of characters.
 func matches(pattern, text string) bool {
 	parts := strings.Split(pattern, "*")
 	text, ok := strings.CutPrefix(text, parts[0])
@@ -165,8 +166,8 @@ func matches(pattern, text string) bool {
 	return strings.HasSuffix(text, parts[last])
 }
 
-// sparing lets a request through now and then, with a bounded answer. Discovery and the keys are two addresses, and each has
-// its own pause.
+// sparing limits the rate of requests and the size of their responses. Discovery and the keys are two addresses, each
+// with its own pause.
 type sparing struct {
 	next http.RoundTripper
 	mu   sync.Mutex
@@ -186,7 +187,7 @@ func (s *sparing) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	s.mu.Unlock()
 	if soon {
-		return nil, errAskedJustNow
+		return nil, errRequestedJustNow
 	}
 	next := s.next
 	if next == nil {

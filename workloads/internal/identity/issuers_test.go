@@ -21,18 +21,18 @@ import (
 	"github.com/itechsmart/operator/workloads/internal/auth"
 )
 
-// ciSystem signs tokens, and tells its keys as OpenID Connect has it.
+// ciSystem signs tokens, and publishes its keys like OpenID Connect.
 type ciSystem struct {
 	*httptest.Server
-	asked atomic.Int64
-	down  atomic.Bool
+	requests atomic.Int64
+	down     atomic.Bool
 }
 
 func newCI(t *testing.T) *ciSystem {
 	t.Helper()
 	ci := &ciSystem{}
 	ci.Server = httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		ci.asked.Add(1)
+		ci.requests.Add(1)
 		if ci.down.Load() {
 			w.WriteHeader(http.StatusBadGateway)
 			return
@@ -76,28 +76,28 @@ func TestIssuers(t *testing.T) {
 		return forge(t, jose.RS256, key, map[string]any{"kid": id}, ci.claims(change))
 	}
 	good := sign(rsaKey(), "ci-1", nil)
-	p, err := all.of(good).authenticate(t.Context(), good)
+	p, err := all.find(good).authenticate(t.Context(), good)
 	if err != nil || p.Kind != auth.KindClient || p.Name != "main" || p.ID != ci.URL+"#repo:acme/shop" || p.RoleOn("vault", "team-a") != auth.RoleEditor || p.RoleOn("vault", "team-b") != auth.RoleNone {
 		t.Fatalf("%+v %v", p, err)
 	}
 	grouped := sign(rsaKey(), "ci-1", map[string]any{"ref": "refs/heads/topic", "groups": []string{"people", "builders"}})
-	if p, err := all.of(grouped).authenticate(t.Context(), grouped); err != nil || p.Name != "any" || p.RoleOn("vault", "team-a") != auth.RoleViewer {
+	if p, err := all.find(grouped).authenticate(t.Context(), grouped); err != nil || p.Name != "any" || p.RoleOn("vault", "team-a") != auth.RoleViewer {
 		t.Errorf("a claim that is a list: %+v %v", p, err)
 	}
-	before := ci.asked.Load()
+	before := ci.requests.Load()
 	unsigned := segment(t, map[string]any{"alg": "none"}) + "." + segment(t, ci.claims(nil)) + "."
 	for name, token := range map[string]string{
 		"another audience":           sign(rsaKey(), "ci-1", map[string]any{"aud": "elsewhere"}),
 		"expired":                    sign(rsaKey(), "ci-1", map[string]any{"exp": time.Now().Add(-time.Hour).Unix()}),
 		"not yet valid":              sign(rsaKey(), "ci-1", map[string]any{"nbf": time.Now().Add(time.Hour).Unix()}),
-		"nobody's claims":            sign(rsaKey(), "ci-1", map[string]any{"sub": "repo:evil/acme/"}),
+		"unknown claims":             sign(rsaKey(), "ci-1", map[string]any{"sub": "repo:evil/acme/"}),
 		"a claim of other type":      sign(rsaKey(), "ci-1", map[string]any{"ref": 7}),
 		"a stranger's key":           sign(stranger, "ci-1", nil),
 		"no signature":               unsigned,
 		"the public key as a secret": forge(t, jose.HS256, []byte(strings.Repeat("public", 8)), map[string]any{"kid": "ci-1"}, ci.claims(nil)),
 	} {
-		p, err := all.of(token).authenticate(t.Context(), token)
-		// A signature that fits no key may be of one that is new, and the issuer was perhaps asked a moment ago.
+		p, err := all.find(token).authenticate(t.Context(), token)
+		// An unknown key may be a new one, and the issuer may have been asked a moment ago.
 		unknown := name == "a stranger's key" && errors.Is(err, auth.ErrUnavailable)
 		if !unknown && !errors.Is(err, auth.ErrInvalidToken) {
 			t.Errorf("%s: %+v %v", name, p, err)
@@ -105,20 +105,20 @@ func TestIssuers(t *testing.T) {
 	}
 	for range 50 {
 		token := sign(rsaKey(), "made-up", nil)
-		if _, err := all.of(token).authenticate(t.Context(), token); err == nil {
+		if _, err := all.find(token).authenticate(t.Context(), token); err == nil {
 			t.Fatal("an unknown key verifies")
 		}
 	}
-	if asked := ci.asked.Load() - before; asked > 10 {
-		t.Errorf("tokens of unknown keys made us ask %d times", asked)
+	if n := ci.requests.Load() - before; n > 10 {
+		t.Errorf("tokens of unknown keys caused %d requests", n)
 	}
-	if all.of(sign(rsaKey(), "ci-1", map[string]any{"iss": "https://other.example.com"})) != nil || all.of("a.b.c") != nil {
-		t.Error("an issuer that nobody named")
+	if all.find(sign(rsaKey(), "ci-1", map[string]any{"iss": "https://other.example.com"})) != nil || all.find("a.b.c") != nil {
+		t.Error("an issuer that is not configured")
 	}
 }
 
-// An issuer that is unavailable is no reason to call its tokens invalid; what is known of it continues.
-func TestIssuerIsAway(t *testing.T) {
+// An unavailable issuer does not make its tokens invalid; the known keys remain in use.
+func TestIssuerUnavailable(t *testing.T) {
 	ci := newCI(t)
 	all, err := newIssuers(ci.settings(), "team-a", ci.Client())
 	if err != nil {
@@ -126,7 +126,7 @@ func TestIssuerIsAway(t *testing.T) {
 	}
 	token := forge(t, jose.RS256, rsaKey(), map[string]any{"kid": "ci-1"}, ci.claims(nil))
 	ci.down.Store(true)
-	if _, err := all.of(token).authenticate(t.Context(), token); !errors.Is(err, auth.ErrUnavailable) {
+	if _, err := all.find(token).authenticate(t.Context(), token); !errors.Is(err, auth.ErrUnavailable) {
 		t.Errorf("%v", err)
 	}
 	fresh, err := newIssuers(ci.settings(), "team-a", ci.Client())
@@ -134,12 +134,12 @@ func TestIssuerIsAway(t *testing.T) {
 		t.Fatal(err)
 	}
 	ci.down.Store(false)
-	if _, err := fresh.of(token).authenticate(t.Context(), token); err != nil {
+	if _, err := fresh.find(token).authenticate(t.Context(), token); err != nil {
 		t.Fatal(err)
 	}
 	ci.down.Store(true)
-	if _, err := fresh.of(token).authenticate(t.Context(), token); err != nil {
-		t.Errorf("its keys are forgotten: %v", err)
+	if _, err := fresh.find(token).authenticate(t.Context(), token); err != nil {
+		t.Errorf("its keys were discarded: %v", err)
 	}
 }
 
@@ -168,7 +168,7 @@ func FuzzMatches(f *testing.F) {
 	f.Add("", "")
 	f.Fuzz(func(t *testing.T, pattern, text string) {
 		if strings.ToValidUTF8(pattern+text, "") != pattern+text {
-			return // regular expressions are of text
+			return // regular expressions match text
 		}
 		same := regexp.MustCompile("(?s)^" + strings.ReplaceAll(regexp.QuoteMeta(pattern), `\*`, ".*") + "$")
 		if got, want := matches(pattern, text), same.MatchString(text); got != want {

@@ -23,7 +23,7 @@ const (
 	minHMACKey = 32   // bytes
 	minRSAKey  = 2048 // bits
 	leeway     = 5 * time.Second
-	// tokenType is RFC 9068's: no other JWT of the same keys passes for an access token.
+	// tokenType is RFC 9068's: no other JWT of the same keys is accepted as an access token.
 	tokenType = "at+jwt"
 )
 
@@ -54,7 +54,7 @@ type verifyKey struct {
 	key       any // []byte or *rsa.PublicKey
 }
 
-// newKeyring refuses weak, unknown and doubly named keys; its errors hold no key.
+// newKeyring refuses weak, unknown and duplicate keys; its errors contain no key.
 func newKeyring(issuer string, keys []config.Key) (*keyring, error) {
 	if issuer == "" {
 		return nil, errors.New("auth.issuer: is empty")
@@ -69,7 +69,7 @@ func newKeyring(issuer string, keys []config.Key) (*keyring, error) {
 			return nil, fmt.Errorf("%s.id: has other characters than letters, digits, '.', '_' and '-', or over 64", field)
 		}
 		if _, twice := ring.keys[k.ID]; twice {
-			return nil, fmt.Errorf("%s.id: %s is there already", field, k.ID)
+			return nil, fmt.Errorf("%s.id: %s is duplicated", field, k.ID)
 		}
 		if err := ring.add(k, i == 0); err != nil {
 			return nil, fmt.Errorf("%s: %w", field, err)
@@ -115,20 +115,20 @@ func (r *keyring) add(k config.Key, signs bool) error {
 func parseRSA(text string) (*rsa.PrivateKey, error) {
 	block, _ := pem.Decode([]byte(text))
 	if block == nil {
-		return nil, errors.New("is no PEM")
+		return nil, errors.New("is not PEM")
 	}
 	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
 	if err != nil {
-		return nil, errors.New("is no PKCS #8 key")
+		return nil, errors.New("is not a PKCS #8 key")
 	}
 	key, ok := parsed.(*rsa.PrivateKey)
 	if !ok || key.N.BitLen() < minRSAKey {
-		return nil, fmt.Errorf("is no RSA key of at least %d bits", minRSAKey)
+		return nil, fmt.Errorf("is not an RSA key of at least %d bits", minRSAKey)
 	}
 	return key, nil
 }
 
-// sign makes an access token of claims, to which it adds issuer and audience.
+// sign returns an access token of claims, to which it adds issuer and audience.
 func (r *keyring) sign(c claims) (string, error) {
 	c.Issuer, c.Audience = r.issuer, jwt.Audience{r.issuer}
 	token, err := jwt.Signed(r.signer).Claims(c).Serialize()
@@ -143,23 +143,23 @@ func (r *keyring) verify(token string, now time.Time) (*claims, error) {
 	invalid := func(why string) (*claims, error) { return nil, fmt.Errorf("%w: %s", auth.ErrInvalidToken, why) }
 	parsed, err := jwt.ParseSigned(token, algorithms)
 	if err != nil || len(parsed.Headers) != 1 {
-		return invalid("it is no JWT of an algorithm in use")
+		return invalid("it is not a JWT of an algorithm in use")
 	}
 	header := parsed.Headers[0]
 	key, known := r.keys[header.KeyID]
-	// A key verifies its own algorithm alone: a public key is never taken for a secret.
+	// A key verifies only its own algorithm: a public key is never used as a secret.
 	if !known || string(key.algorithm) != header.Algorithm {
 		return invalid("its key is unknown")
 	}
 	if kind, _ := header.ExtraHeaders[jose.HeaderType].(string); kind != tokenType {
-		return invalid("it is no access token")
+		return invalid("it is not an access token")
 	}
 	var c claims
 	if err := parsed.Claims(key.key, &c); err != nil {
 		return invalid("its signature is wrong")
 	}
 	if c.Expiry == nil || c.IssuedAt == nil || c.Subject == "" || c.Session == "" {
-		return invalid("it lacks a claim")
+		return invalid("a claim is missing")
 	}
 	expected := jwt.Expected{Issuer: r.issuer, AnyAudience: jwt.Audience{r.issuer}, Time: now}
 	if err := c.ValidateWithLeeway(expected, leeway); err != nil {

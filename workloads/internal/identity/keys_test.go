@@ -58,7 +58,7 @@ func someClaims(now time.Time) claims {
 	}
 }
 
-// forge signs any header and any claims as an attacker would who has the key.
+// forge signs any header and any claims, like an attacker who has the key.
 func forge(t testing.TB, algorithm jose.SignatureAlgorithm, key any, header map[string]any, payload map[string]any) string {
 	t.Helper()
 	options := &jose.SignerOptions{}
@@ -85,7 +85,7 @@ func segment(t testing.TB, v any) string {
 	return base64.RawURLEncoding.EncodeToString(data)
 }
 
-// badTokens returns tokens that must all be rejected, for a ring of k1 (HS256) and r1 (RS256).
+// badTokens returns tokens that must all be refused, for a ring of k1 (HS256) and r1 (RS256).
 func badTokens(t testing.TB, good string) map[string]string {
 	t.Helper()
 	now := time.Now().Unix()
@@ -157,7 +157,7 @@ func TestBadTokens(t *testing.T) {
 	}
 }
 
-// TestBadTokensOverHTTP: each is 401, and quick.
+// TestBadTokensOverHTTP checks that each gets a 401, quickly.
 func TestBadTokensOverHTTP(t *testing.T) {
 	a := settings()
 	a.Keys = append(a.Keys, rsaConfig(t, "r1"))
@@ -172,7 +172,7 @@ func TestBadTokensOverHTTP(t *testing.T) {
 		}
 	}
 	r.wants("the good one", r.call(http.MethodGet, "/me", good, ""), 200)
-	// Where tokens are made an old one does no harm.
+	// An old token does no harm where tokens are issued.
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, r.url+prefix+"/jwks", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -181,7 +181,7 @@ func TestBadTokensOverHTTP(t *testing.T) {
 	r.wants("jwks", r.send(request), 200)
 }
 
-// TestKeyRotation: the first key signs, older ones still verify, and dropped ones no longer.
+// TestKeyRotation checks that the first key signs, older ones still verify, and removed ones no longer do.
 func TestKeyRotation(t *testing.T) {
 	now := time.Now()
 	before := ring(t, hmacKey("k1"))
@@ -214,7 +214,7 @@ func TestKeyRotation(t *testing.T) {
 	}
 }
 
-// TestJWKS: others verify with what is published, and no secret is in it.
+// TestJWKS checks that others can verify with the published keys, and that they contain no secret.
 func TestJWKS(t *testing.T) {
 	a := settings()
 	a.Keys = []config.Key{rsaConfig(t, "r1"), hmacKey("k1")}
@@ -262,7 +262,7 @@ func FuzzVerify(f *testing.F) {
 	})
 }
 
-// TestVerifiedTokens: a remembered token still expires and is still revoked, and the memory has a bound.
+// TestVerifiedTokens checks that a cached token still expires and is still revoked, and that the cache is bounded.
 func TestVerifiedTokens(t *testing.T) {
 	c := &clock{}
 	c.at.Store(time.Now().UnixNano())
@@ -286,7 +286,7 @@ func TestVerifiedTokens(t *testing.T) {
 		}
 	}
 	if len(s.verified.tokens) != 2 {
-		t.Errorf("%d tokens are remembered", len(s.verified.tokens))
+		t.Errorf("%d tokens are cached", len(s.verified.tokens))
 	}
 	s.changes.revoke("s-2")
 	if _, err := s.Authenticate(t.Context(), revoked); !errors.Is(err, auth.ErrInvalidToken) {
@@ -300,11 +300,11 @@ func TestVerifiedTokens(t *testing.T) {
 		s.verified.put([32]byte{byte(i), byte(i >> 8), 1}, &claims{})
 	}
 	if len(s.verified.tokens) > maxVerified {
-		t.Errorf("%d tokens are remembered", len(s.verified.tokens))
+		t.Errorf("%d tokens are cached", len(s.verified.tokens))
 	}
 }
 
-// benchmarkAuthenticate has a token come for the first time, or again.
+// benchmarkAuthenticate authenticates a token for the first time, or again.
 func benchmarkAuthenticate(b *testing.B, key config.Key, again bool) {
 	s := &Service{ring: ring(b, key), verified: newVerified(), changes: newChanges(nil, time.Hour, nil), now: time.Now}
 	for range 10_000 {

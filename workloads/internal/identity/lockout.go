@@ -19,19 +19,19 @@ import (
 )
 
 const (
-	// freeFailures are without a pause; each one more doubles it, from a second up to maxPause.
+	// freeFailures have no pause; each further one doubles it, from a second up to maxPause.
 	freeFailures = 5
 	maxPause     = 5 * time.Minute
-	// failureMemory is after how long without a failure the count begins again.
+	// failureMemory is the time without a failure after which the count starts over.
 	failureMemory = 30 * time.Minute
 )
 
-// lockedError: the account has to wait.
+// lockedError means that the account has to wait.
 type lockedError struct{ wait time.Duration }
 
 func (e *lockedError) Error() string { return "too many failed logins" }
 
-// answer returns 429 with the time to wait.
+// answer returns a 429 with the time to wait.
 func (e *lockedError) answer() error {
 	p := problem.New(http.StatusTooManyRequests, "locked", "too many failed logins; try again later")
 	p.Headers = http.Header{"Retry-After": {strconv.Itoa(seconds(e.wait))}}
@@ -43,13 +43,13 @@ func seconds(d time.Duration) int { return max(1, int((d+time.Second-1)/time.Sec
 // lockout slows guessing down, per address that is tried, known or not. All replicas count together.
 type lockout struct{ pool *pgxpool.Pool }
 
-// hidden returns how an account is stored: what was typed may be a password in the wrong field.
+// hidden returns the stored form of an account: the input may be a password in the wrong field.
 func hidden(account string) string {
 	sum := sha256.Sum256([]byte(account))
 	return hex.EncodeToString(sum[:])
 }
 
-// check returns a *lockedError while the account has to wait; failures is how many came before.
+// check returns a *lockedError while the account has to wait; failures is the number of previous ones.
 func (l lockout) check(ctx context.Context, account string) (failures int, err error) {
 	var wait float64
 	err = l.pool.QueryRow(ctx, `SELECT failures, extract(epoch FROM locked_until - now())::float8 FROM login_failures
@@ -81,13 +81,13 @@ func (l lockout) fail(ctx context.Context, account string) error {
 	return nil
 }
 
-// succeed forgets the failures.
+// succeed resets the failures.
 func (l lockout) succeed(ctx context.Context, account string, failures int) error {
 	if failures == 0 {
 		return nil
 	}
 	if _, err := l.pool.Exec(ctx, "DELETE FROM login_failures WHERE account = $1", hidden(account)); err != nil {
-		return fmt.Errorf("forget failed logins: %w", err)
+		return fmt.Errorf("reset failed logins: %w", err)
 	}
 	return nil
 }

@@ -22,21 +22,21 @@ import (
 )
 
 const (
-	// DefaultClient is the public client of requests to /token and /revoke that name none: people and scripts with
-	// a password.
+	// DefaultClient is the public client of requests to /token and /revoke that name none: people and scripts with a
+	// password.
 	DefaultClient = "itechsmart"
 
 	codeTTL = time.Minute
 )
 
-// strategy makes the tokens: JWTs for access, random texts for all else.
+// strategy generates the tokens: JWTs for access, random texts for all others.
 type strategy struct {
 	ring  *keyring
 	users users
 	now   func() time.Time
 }
 
-// random returns a token of 260 bits and what is stored of it.
+// random returns a token of 260 bits and its stored form.
 func random() (token, signature string, err error) {
 	token = rand.Text() + rand.Text()
 	return token, hashed(token), nil
@@ -47,7 +47,7 @@ func hashed(token string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// AccessTokenSignature returns the id of the token's session; empty for what is no token of ours.
+// AccessTokenSignature returns the id of the token's session; empty if it is not a token of ours.
 func (s *strategy) AccessTokenSignature(_ context.Context, token string) string {
 	c, err := s.ring.verify(token, s.now())
 	if err != nil {
@@ -56,7 +56,7 @@ func (s *strategy) AccessTokenSignature(_ context.Context, token string) string 
 	return c.Session
 }
 
-// GenerateAccessToken signs what the user is and may do now.
+// GenerateAccessToken signs the user's identity and current grants.
 func (s *strategy) GenerateAccessToken(ctx context.Context, r fosite.Requester) (token, signature string, err error) {
 	user, err := s.users.get(ctx, r.GetSession().GetSubject())
 	if err != nil {
@@ -89,7 +89,7 @@ func (s *strategy) GenerateRefreshToken(context.Context, fosite.Requester) (stri
 	return random()
 }
 
-// ValidateRefreshToken has nothing to add: the store finds a token by its hash, and none that expired.
+// ValidateRefreshToken has nothing to add: the store finds a token by its hash, and no expired one.
 func (s *strategy) ValidateRefreshToken(context.Context, fosite.Requester, string) error { return nil }
 
 // AuthorizeCodeSignature implements oauth2.AuthorizeCodeStrategy.
@@ -102,7 +102,7 @@ func (s *strategy) GenerateAuthorizeCode(context.Context, fosite.Requester) (str
 	return random()
 }
 
-// ValidateAuthorizeCode works as ValidateRefreshToken does.
+// ValidateAuthorizeCode is like ValidateRefreshToken.
 func (s *strategy) ValidateAuthorizeCode(context.Context, fosite.Requester, string) error { return nil }
 
 // secrets checks clients' secrets in the same bounded pool as passwords.
@@ -123,11 +123,11 @@ func (s secrets) Hash(ctx context.Context, data []byte) ([]byte, error) {
 	return []byte(hash), err
 }
 
-// newProvider assembles fosite of exactly the grants that are offered. PKCE is asked of every client.
+// newProvider builds fosite with exactly the grants that are offered. PKCE is required for every client.
 func newProvider(store *oauthStore, tokens *strategy, hasher *hasher, access, refresh time.Duration) fosite.OAuth2Provider {
 	settings := &fosite.Config{
 		AccessTokenLifespan: access, RefreshTokenLifespan: refresh, AuthorizeCodeLifespan: codeTTL,
-		RefreshTokenScopes: []string{}, // a refresh token comes with every login
+		RefreshTokenScopes: []string{}, // every login returns a refresh token
 		EnforcePKCE:        true, EnforcePKCEForPublicClients: true,
 		ScopeStrategy: fosite.ExactScopeStrategy, AudienceMatchingStrategy: fosite.ExactAudienceMatchingStrategy,
 		ClientSecretsHasher: secrets{hasher},
@@ -155,7 +155,7 @@ func newProvider(store *oauthStore, tokens *strategy, hasher *hasher, access, re
 	return fosite.NewOAuth2Provider(store, settings)
 }
 
-// newClients returns the default client, which has passwords, and those of the settings, which have codes.
+// newClients returns the default client, which uses passwords, and those of the settings, which use codes.
 func newClients(list []config.Client) (map[string]*fosite.DefaultClient, error) {
 	clients := map[string]*fosite.DefaultClient{
 		DefaultClient: {ID: DefaultClient, Public: true, GrantTypes: fosite.Arguments{"password", "refresh_token"}},
@@ -163,14 +163,14 @@ func newClients(list []config.Client) (map[string]*fosite.DefaultClient, error) 
 	for i, c := range list {
 		field := fmt.Sprintf("auth.clients[%d]", i)
 		if c.ID == "" || clients[c.ID] != nil {
-			return nil, fmt.Errorf("%s.id: is empty or there already", field)
+			return nil, fmt.Errorf("%s.id: is empty or duplicated", field)
 		}
 		if len(c.RedirectURIs) == 0 {
 			return nil, fmt.Errorf("%s.redirectURIs: is empty", field)
 		}
 		if c.SecretHash != "" {
 			if cost, err := bcrypt.Cost([]byte(c.SecretHash)); err != nil || cost > 14 {
-				return nil, fmt.Errorf("%s.secretHash: is no bcrypt hash of a cost up to 14", field)
+				return nil, fmt.Errorf("%s.secretHash: is not a bcrypt hash of a cost up to 14", field)
 			}
 		}
 		clients[c.ID] = &fosite.DefaultClient{

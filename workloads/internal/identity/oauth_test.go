@@ -38,11 +38,11 @@ func TestRefreshRotates(t *testing.T) {
 	r.wants("another session", r.call(http.MethodGet, "/me", other.AccessToken, ""), 200)
 	r.wants("its refresh token", r.refreshWith(other.RefreshToken), 200)
 	if r.events.count("token.reuse", audit.Denied, "") == 0 {
-		t.Error("the reuse is not recorded")
+		t.Error("the reuse was not recorded")
 	}
 }
 
-// TestRefreshRace: of many uses at a time one at most gets tokens, and the family ends.
+// TestRefreshRace checks that of concurrent uses at most one gets tokens, and the family ends.
 func TestRefreshRace(t *testing.T) {
 	r := one(t)
 	_, first := r.ada()
@@ -125,7 +125,7 @@ func challenge() string {
 	return base64.RawURLEncoding.EncodeToString(sum[:])
 }
 
-// login goes through the page: its query, changed by pairs ("" leaves a parameter out), and a password.
+// login uses the page: its query, changed by pairs ("" omits a parameter), and a password.
 func (r *replica) login(password string, pairs ...string) answer {
 	r.t.Helper()
 	query := url.Values{"response_type": {"code"}, "client_id": {"app"}, "redirect_uri": {callback}, "state": {"some-state"},
@@ -175,7 +175,7 @@ func TestAuthorizationCode(t *testing.T) {
 	refreshed := r.tokens(r.post("/token", "grant_type", "refresh_token", "refresh_token", tokens.RefreshToken, "client_id", "app"))
 	r.wants("another client's refresh", r.refreshWith(refreshed.RefreshToken), 400, "invalid_grant")
 
-	// A code that is used twice ends the session that the first use made.
+	// A code that is used twice ends the session that the first use created.
 	r.wants("the code again", r.exchange(code, "code_verifier", verifier), 400, "invalid_grant")
 	r.wants("the session", r.call(http.MethodGet, "/me", refreshed.AccessToken, ""), 401)
 }

@@ -16,12 +16,12 @@ import (
 	"github.com/ory/fosite"
 )
 
-// oauthStore keeps what fosite has to remember. Access tokens are not stored: their session is.
+// oauthStore is fosite's storage. Access tokens are not stored: their session is.
 type oauthStore struct {
 	pool    *pgxpool.Pool
 	clients map[string]*fosite.DefaultClient
 	changes *changes
-	// login checks a password and gives the user's id.
+	// login checks a password and returns the user's id.
 	login func(ctx context.Context, username, password string) (string, error)
 }
 
@@ -42,7 +42,7 @@ func freeze(r fosite.Requester) ([]byte, error) {
 	return json.Marshal(stored{r.GetID(), r.GetRequestedAt(), r.GetClient().GetID(), r.GetRequestForm(), session})
 }
 
-// thaw fills session, when there is one, as fosite's handlers expect.
+// thaw fills session, if there is one, as fosite's handlers expect.
 func (s *oauthStore) thaw(data []byte, session fosite.Session) (*fosite.Request, error) {
 	var was stored
 	if err := json.Unmarshal(data, &was); err != nil {
@@ -55,11 +55,11 @@ func (s *oauthStore) thaw(data []byte, session fosite.Session) (*fosite.Request,
 	if was.Session == nil {
 		return nil, errors.New("a stored request has no session")
 	}
-	was.Session.Username = was.ID // for the audit log, when fosite drops the rest
+	was.Session.Username = was.ID // for the audit log, if fosite drops the rest
 	r := fosite.NewRequest()
 	r.ID, r.RequestedAt, r.Client, r.Form, r.Session = was.ID, was.RequestedAt, client, was.Form, was.Session
 	if given, ok := session.(*fosite.DefaultSession); ok && given != nil {
-		// Codes are read twice: what was decided in between stays.
+		// Codes are read twice: decisions made in between are kept.
 		for kind, at := range given.ExpiresAt {
 			was.Session.SetExpiresAt(kind, at)
 		}
@@ -109,7 +109,7 @@ func (s *oauthStore) GetClient(_ context.Context, id string) (fosite.Client, err
 	return nil, fosite.ErrNotFound
 }
 
-// ClientAssertionJWTValid implements fosite.ClientManager: no client proves itself by a JWT.
+// ClientAssertionJWTValid implements fosite.ClientManager: no client authenticates by a JWT.
 func (s *oauthStore) ClientAssertionJWTValid(context.Context, string) error {
 	return fosite.ErrJTIKnown
 }
@@ -128,7 +128,7 @@ func (s *oauthStore) Authenticate(ctx context.Context, name, secret string) (str
 	return id, err
 }
 
-// CreateAccessTokenSession makes the session that the token names, or prolongs it.
+// CreateAccessTokenSession creates the session that the token names, or extends it.
 func (s *oauthStore) CreateAccessTokenSession(ctx context.Context, _ string, r fosite.Requester) error {
 	expires := r.GetSession().GetExpiresAt(fosite.RefreshToken)
 	if access := r.GetSession().GetExpiresAt(fosite.AccessToken); access.After(expires) {
@@ -140,7 +140,7 @@ func (s *oauthStore) CreateAccessTokenSession(ctx context.Context, _ string, r f
 	return err
 }
 
-// GetAccessTokenSession finds the session by its id, which is what our strategy takes for a token's signature.
+// GetAccessTokenSession finds the session by its id, which our strategy uses as a token's signature.
 func (s *oauthStore) GetAccessTokenSession(ctx context.Context, signature string, _ fosite.Session) (fosite.Requester, error) {
 	if signature == "" {
 		return nil, fosite.ErrNotFound
@@ -172,7 +172,7 @@ func (s *oauthStore) CreateRefreshTokenSession(ctx context.Context, signature, _
 	return err
 }
 
-// GetRefreshTokenSession answers ErrInactiveToken, with the request, for a token that was used or revoked.
+// GetRefreshTokenSession returns ErrInactiveToken, with the request, for a token that was used or revoked.
 func (s *oauthStore) GetRefreshTokenSession(ctx context.Context, signature string, session fosite.Session) (fosite.Requester, error) {
 	var data []byte
 	var inactive bool
@@ -194,11 +194,11 @@ func (s *oauthStore) GetRefreshTokenSession(ctx context.Context, signature strin
 	return r, nil
 }
 
-// DeleteRefreshTokenSession keeps the token: its next use is to be noticed as well.
+// DeleteRefreshTokenSession keeps the token, so that its next use is detected.
 func (s *oauthStore) DeleteRefreshTokenSession(context.Context, string) error { return nil }
 
-// RotateRefreshToken marks a token as used; ErrInactiveToken when another request was faster, or the session ended.
-// The session's row is locked: requests of one session take turns.
+// RotateRefreshToken marks a token as used; ErrInactiveToken if another request was faster, or the session ended. The
+// session's row is locked, so that requests of one session take turns.
 func (s *oauthStore) RotateRefreshToken(ctx context.Context, session, signature string) error {
 	var alive bool
 	err := s.sql(ctx).QueryRow(ctx, "SELECT revoked_at IS NULL FROM sessions WHERE id = $1 FOR UPDATE", session).Scan(&alive)
@@ -259,7 +259,7 @@ func (s *oauthStore) GetAuthorizeCodeSession(ctx context.Context, signature stri
 	return r, nil
 }
 
-// InvalidateAuthorizeCodeSession lets a code be used once, also when two use it at a time.
+// InvalidateAuthorizeCodeSession lets a code be used only once, also concurrently.
 func (s *oauthStore) InvalidateAuthorizeCodeSession(ctx context.Context, signature string) error {
 	tag, err := s.sql(ctx).Exec(ctx, "UPDATE authorization_codes SET used_at = now() WHERE signature = $1 AND used_at IS NULL", signature)
 	if err == nil && tag.RowsAffected() == 0 {
@@ -268,7 +268,7 @@ func (s *oauthStore) InvalidateAuthorizeCodeSession(ctx context.Context, signatu
 	return err
 }
 
-// CreatePKCERequestSession keeps the challenge beside the code.
+// CreatePKCERequestSession stores the challenge with the code.
 func (s *oauthStore) CreatePKCERequestSession(ctx context.Context, signature string, r fosite.Requester) error {
 	data, err := freeze(r)
 	if err == nil {
@@ -290,7 +290,7 @@ func (s *oauthStore) GetPKCERequestSession(ctx context.Context, signature string
 	return s.thaw(data, nil)
 }
 
-// DeletePKCERequestSession leaves one attempt with a verifier.
+// DeletePKCERequestSession allows one attempt with a verifier.
 func (s *oauthStore) DeletePKCERequestSession(ctx context.Context, signature string) error {
 	_, err := s.sql(ctx).Exec(ctx, "UPDATE authorization_codes SET pkce = NULL WHERE signature = $1", signature)
 	return err

@@ -19,12 +19,12 @@ import (
 	"github.com/itechsmart/operator/workloads/internal/db"
 )
 
-// Register adds the operations to rest, and OAuth's endpoints, which are no operations of huma's, to mux.
+// Register adds the operations to rest, and OAuth's endpoints, which are not operations of huma, to mux.
 func (s *Service) Register(rest huma.API, mux *http.ServeMux) {
 	tags := []string{"identity"}
 	public := []map[string][]string{{}}
 	huma.Register(rest, huma.Operation{OperationID: "register", Method: http.MethodPost, Path: prefix + "/register", Tags: tags,
-		Summary: "Make a user", Description: "Open to everybody when the Platform says so, otherwise to administrators.",
+		Summary: "Make a user", Description: "Open to everyone if the Platform allows it, otherwise to administrators.",
 		DefaultStatus: http.StatusCreated, Security: public}, s.register)
 	huma.Register(rest, huma.Operation{OperationID: "get-me", Method: http.MethodGet, Path: prefix + "/me", Tags: tags,
 		Summary: "Read one's own user"}, s.me)
@@ -51,7 +51,7 @@ type userAnswer struct{ Body User }
 type registration struct {
 	Body struct {
 		Email    string `json:"email" doc:"the login; its case does not matter"`
-		Password string `json:"password" doc:"at most 72 bytes; the Platform says what it must have"`
+		Password string `json:"password" doc:"at most 72 bytes; the Platform sets further rules"`
 		Name     string `json:"name,omitempty" doc:"for people"`
 	}
 }
@@ -64,7 +64,7 @@ func (s *Service) register(ctx context.Context, in *registration) (*userAnswer, 
 	}
 	email, ok := normalEmail(in.Body.Email)
 	if !ok {
-		return nil, api.Invalid("body.email", "is no email address")
+		return nil, api.Invalid("body.email", "is not an email address")
 	}
 	if err := checkName(in.Body.Name); err != nil {
 		return nil, err
@@ -72,7 +72,7 @@ func (s *Service) register(ctx context.Context, in *registration) (*userAnswer, 
 	if err := checkPassword(s.settings.Password, "body.password", in.Body.Password); err != nil {
 		return nil, err
 	}
-	// Also for an address that is taken: the time does not tell it apart.
+	// Also for an address that is taken, so that the time does not reveal it.
 	hash, err := s.hasher.hash(ctx, in.Body.Password)
 	if err != nil {
 		return nil, failed("hash the password", err)
@@ -91,7 +91,7 @@ func (s *Service) register(ctx context.Context, in *registration) (*userAnswer, 
 		if err := s.record(ctx, event); err != nil {
 			return nil, err
 		}
-		return nil, api.Conflict("a user has this email address")
+		return nil, api.Conflict("this email address is taken")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("make a user: %w", err)
@@ -99,7 +99,7 @@ func (s *Service) register(ctx context.Context, in *registration) (*userAnswer, 
 	return &userAnswer{user}, nil
 }
 
-// failed returns the answer to what may go wrong with a password.
+// failed returns the response to an error about a password.
 func failed(what string, err error) error {
 	if locked, ok := errors.AsType[*lockedError](err); ok {
 		return locked.answer()
@@ -110,7 +110,7 @@ func failed(what string, err error) error {
 	return fmt.Errorf("%s: %w", what, err)
 }
 
-// caller returns the user who calls; ServiceAccounts have no user.
+// caller returns the calling user; ServiceAccounts have no user.
 func (s *Service) caller(ctx context.Context) (User, error) {
 	p := auth.From(ctx)
 	if p == nil {
@@ -121,7 +121,7 @@ func (s *Service) caller(ctx context.Context) (User, error) {
 	}
 	u, err := s.users.get(ctx, p.ID)
 	if errors.Is(err, errNoUser) {
-		return User{}, auth.Unauthenticated("the user is gone")
+		return User{}, auth.Unauthenticated("the user no longer exists")
 	}
 	if err != nil {
 		return User{}, fmt.Errorf("read the user: %w", err)
@@ -175,7 +175,7 @@ func (s *Service) putMe(ctx context.Context, in *profile) (*userAnswer, error) {
 	return &userAnswer{u}, nil
 }
 
-// changePassword asks for the old one, as a login does, and ends every other session.
+// changePassword checks the old one, like a login, and ends every other session.
 func (s *Service) changePassword(ctx context.Context, u User, name string, in *profile) (User, error) {
 	if err := checkPassword(s.settings.Password, "body.password", in.Body.Password); err != nil {
 		return User{}, err
@@ -237,7 +237,7 @@ func (s *Service) listUsers(ctx context.Context, in *struct{ api.Page }) (*userL
 		out.Body.Items = list[:in.Limit]
 		out.Body.Next = s.cursors.Encode(scope, list[in.Limit-1].Email)
 	}
-	// Whoever administers one namespace learns nothing of the others.
+	// An administrator of one namespace must not see grants on others.
 	for i := range out.Body.Items {
 		u := &out.Body.Items[i]
 		u.Grants = slices.DeleteFunc(u.Grants, func(g auth.Grant) bool { return !administers(p, g) })
@@ -287,7 +287,7 @@ func (s *Service) putGrants(ctx context.Context, in *grantsInput) (*userAnswer, 
 	case errors.Is(err, errNoUser):
 		return nil, api.NotFound("user")
 	case errors.Is(err, errLastAdministrator):
-		return nil, api.Conflict("this is the last administrator: make another one first")
+		return nil, api.Conflict("this is the last administrator: create another one first")
 	case err != nil:
 		return nil, fmt.Errorf("set the grants: %w", err)
 	}
@@ -303,12 +303,12 @@ func checkGrant(field string, g auth.Grant) error {
 		}
 	}
 	if !knownRole(g.Role) {
-		return api.Invalid(field+".role", "is none of viewer, editor and admin")
+		return api.Invalid(field+".role", "is not one of viewer, editor and admin")
 	}
 	return nil
 }
 
-// isLabel tells a DNS label, which names of products and namespaces are.
+// isLabel reports whether text is a DNS label, as names of products and namespaces are.
 func isLabel(text string) bool {
 	return len(text) > 0 && len(text) <= 63 && text[0] != '-' && text[len(text)-1] != '-' &&
 		!strings.ContainsFunc(text, func(r rune) bool { return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-' })

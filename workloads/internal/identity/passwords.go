@@ -24,18 +24,18 @@ const (
 	hashCost = 12 // some 240 ms
 	// queueLength is how many passwords may wait: at two workers and 240 ms each the last one waits 8 s.
 	queueLength = 64
-	// maxPassword is bcrypt's: it would not look at what follows.
+	// maxPassword is bcrypt's limit: it ignores what follows.
 	maxPassword = 72 // bytes
 )
 
-// errBusy: too many passwords wait already.
+// errBusy means that too many passwords are waiting.
 var errBusy = errors.New("too many logins wait")
 
 // hasher runs bcrypt on a bounded number of processors with a bounded queue.
 type hasher struct {
 	cost  int
 	jobs  chan func()
-	dummy []byte // of a password that nobody has
+	dummy []byte // of no user's password
 	done  sync.WaitGroup
 	quit  chan struct{}
 }
@@ -72,19 +72,19 @@ func (h *hasher) work() {
 	}
 }
 
-// close ends the workers; what waits is answered by its context or by errBusy.
+// close ends the workers; waiting calls return by their context or errBusy.
 func (h *hasher) close() {
 	close(h.quit)
 	h.done.Wait()
 }
 
-// run waits for a worker; errBusy at once when the queue is full.
+// run waits for a worker; errBusy at once if the queue is full.
 func (h *hasher) run(ctx context.Context, job func()) error {
 	finished := make(chan struct{})
 	select {
 	case h.jobs <- func() {
 		defer close(finished)
-		if ctx.Err() == nil { // nobody waits any more otherwise
+		if ctx.Err() == nil { // otherwise the caller no longer waits
 			job()
 		}
 	}:
@@ -101,7 +101,7 @@ func (h *hasher) run(ctx context.Context, job func()) error {
 	}
 }
 
-// hash returns bcrypt's of a password that the rules accept.
+// hash returns the bcrypt hash of a password that the rules accept.
 func (h *hasher) hash(ctx context.Context, password string) (string, error) {
 	var out []byte
 	var failed error
@@ -109,13 +109,13 @@ func (h *hasher) hash(ctx context.Context, password string) (string, error) {
 		return "", err
 	}
 	if failed != nil {
-		return "", errors.New("bcrypt failed") // its message could tell the length
+		return "", errors.New("bcrypt failed") // its message could reveal the length
 	}
 	return string(out), nil
 }
 
-// matches compares a password with a hash. Without a hash it takes as long, and says no: the time does not tell
-// whether a user exists.
+// matches compares a password with a hash. Without a hash it takes as long, and returns false, so that the time does not
+// reveal whether a user exists.
 func (h *hasher) matches(ctx context.Context, hash, password string) (bool, error) {
 	compare := []byte(hash)
 	if hash == "" || len(password) > maxPassword {
@@ -129,7 +129,7 @@ func (h *hasher) matches(ctx context.Context, hash, password string) (bool, erro
 	return same && hash != "", nil
 }
 
-// checkPassword answers 422 with the rule that the password breaks, never with the password.
+// checkPassword returns a 422 with the rule that the password breaks, never with the password.
 func checkPassword(rules config.Password, field, password string) error {
 	least := rules.MinLength
 	if least == 0 {
@@ -156,9 +156,9 @@ func checkPassword(rules config.Password, field, password string) error {
 	return nil
 }
 
-// busy returns the answer to errBusy.
+// busy returns the response to errBusy.
 func busy() error {
-	e := problem.New(http.StatusServiceUnavailable, "busy", "too many logins at a time; try again")
+	e := problem.New(http.StatusServiceUnavailable, "busy", "too many concurrent logins; try again")
 	e.Headers = http.Header{"Retry-After": {"2"}}
 	return e
 }

@@ -44,7 +44,7 @@ func TestFullQueue(t *testing.T) {
 			t.Errorf("%s: no Retry-After", what)
 		}
 	}
-	// Tokens need no bcrypt: who is in stays in.
+	// Tokens need no bcrypt: sessions continue.
 	r.wants("me", r.call(http.MethodGet, "/me", tokens.AccessToken, ""), 200)
 	r.wants("refresh", r.refreshWith(tokens.RefreshToken), 200)
 	release()
@@ -87,8 +87,8 @@ func TestHasher(t *testing.T) {
 	}
 }
 
-// TestUnknownUserTakesAsLong: bcrypt dominates either way; without the dummy hash the answer would be a thousand
-// times faster. The bound is wide because the machine may be busy with other things.
+// TestUnknownUserTakesAsLong: bcrypt dominates either way; without the dummy hash the response would be a thousand times
+// faster. The limit is wide because the machine may be busy.
 func TestUnknownUserTakesAsLong(t *testing.T) {
 	h, err := newHasher(6, 1, 4)
 	if err != nil {
@@ -111,7 +111,7 @@ func TestUnknownUserTakesAsLong(t *testing.T) {
 		known, unknown = append(known, timed(hash)), append(unknown, timed(""))
 	}
 	if slices.Min(unknown) < slices.Min(known)/4 {
-		t.Errorf("an unknown user is told in %s, a known one in %s", slices.Min(unknown), slices.Min(known))
+		t.Errorf("an unknown user is refused in %s, a known one in %s", slices.Min(unknown), slices.Min(known))
 	}
 }
 
@@ -130,7 +130,7 @@ func TestLockout(t *testing.T) {
 	}
 	r.wants("the right password waits too", r.password(adaEmail, adaPassword), 429)
 	r.wants("on the page as well", r.login(adaPassword), 429)
-	// One failure more doubles the pause, whatever the replica.
+	// Another failure doubles the pause, on any replica.
 	elapse := func() {
 		t.Helper()
 		if _, err := r.users.pool.Exec(t.Context(), "UPDATE login_failures SET locked_until = now()"); err != nil {
@@ -153,7 +153,7 @@ func TestLockout(t *testing.T) {
 	if r.events.count("login", audit.Denied, "user/"+adaEmail) < freeFailures || r.events.count("login", audit.Denied, "user/unknown") < freeFailures {
 		t.Error("failed logins are not recorded")
 	}
-	// The pause has a bound, and old failures do not count.
+	// The pause is bounded, and old failures do not count.
 	if _, err := r.users.pool.Exec(t.Context(), "UPDATE login_failures SET failures = 900, locked_until = now()"); err != nil {
 		t.Fatal(err)
 	}

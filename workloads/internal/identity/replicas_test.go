@@ -11,7 +11,7 @@ import (
 	"github.com/itechsmart/operator/workloads/internal/auth"
 )
 
-// TestReplicas: a login on one holds on the other, and so does what is taken away, within seconds.
+// TestReplicas checks that a login on one is valid on the other, and so are revocations, within seconds.
 func TestReplicas(t *testing.T) {
 	c := database(t, servers.Postgres(t).Data())
 	here, there := start(t, c, settings(), Options{}), start(t, c, settings(), Options{})
@@ -30,14 +30,15 @@ func TestReplicas(t *testing.T) {
 		_, err := here.Authenticate(t.Context(), refreshed.AccessToken)
 		return errors.Is(err, auth.ErrInvalidToken)
 	})
-	// A replica that starts later knows as well.
+	// A replica that starts later has them too.
 	late := start(t, c, settings(), Options{})
 	if _, err := late.Authenticate(t.Context(), ada.AccessToken); !errors.Is(err, auth.ErrInvalidToken) {
 		t.Errorf("a late replica: %v", err)
 	}
 }
 
-// TestWithoutDatabase: who is in stays in; who wants in is told to come again, and it works once it is back.
+// TestWithoutDatabase checks that sessions continue, that logins get a Retry-After, and that they work once the database
+// is back.
 func TestWithoutDatabase(t *testing.T) {
 	postgres := servers.StartPostgres(t)
 	r := start(t, database(t, postgres.Binding.Data()), settings(), Options{})

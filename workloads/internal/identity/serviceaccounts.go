@@ -18,8 +18,8 @@ import (
 	"github.com/itechsmart/operator/workloads/internal/auth"
 )
 
-// TokenReviewer asks the Kubernetes API whose a ServiceAccount's token is. Errors wrap auth.ErrInvalidToken; any
-// other means that the API did not answer.
+// TokenReviewer verifies a ServiceAccount's token by the Kubernetes API. Errors wrap auth.ErrInvalidToken; any other
+// means that the API did not respond.
 type TokenReviewer interface {
 	Review(ctx context.Context, token, audience string) (namespace, name string, err error)
 }
@@ -27,8 +27,8 @@ type TokenReviewer interface {
 const (
 	goodFor = 60 * time.Second
 	badFor  = 10 * time.Second
-	// staleFor is how long an answer that was good still holds while the API server does not answer: a service
-	// serves without it.
+	// staleFor is how long a positive answer remains valid while the API server does not respond, because a service must
+	// serve without it.
 	staleFor = 15 * time.Minute
 	askAgain = 5 * time.Second
 
@@ -41,8 +41,8 @@ const (
 // accounts authenticates ServiceAccounts.
 type accounts struct {
 	reviewer  TokenReviewer
-	issuer    string // the audience that tokens are for
-	namespace string // that the grants are on
+	issuer    string // the audience of the tokens
+	namespace string // of the grants
 	roles     []config.ServiceAccount
 	now       func() time.Time
 	slots     chan struct{}
@@ -51,13 +51,13 @@ type accounts struct {
 	answers map[[sha256.Size]byte]*review
 }
 
-// review is one answer, or the wait for it.
+// review is one answer, or a request in progress.
 type review struct {
-	done      chan struct{} // closed when the rest is there
+	done      chan struct{} // closed once the other fields are set
 	principal *auth.Principal
 	err       error
-	confirmed time.Time // when the API server said so
-	until     time.Time // how long the answer holds
+	confirmed time.Time // when the API server confirmed it
+	until     time.Time // how long the answer is valid
 	expires   time.Time // the token's own
 }
 
@@ -68,7 +68,7 @@ func newAccounts(reviewer TokenReviewer, issuer, namespace string, roles []confi
 			return nil, fmt.Errorf("auth.serviceAccounts[%d].name: is neither namespace/name nor namespace/*", i)
 		}
 		if !knownRole(auth.Role(r.Role)) {
-			return nil, fmt.Errorf("auth.serviceAccounts[%d].role: is none of viewer, editor and admin", i)
+			return nil, fmt.Errorf("auth.serviceAccounts[%d].role: is not one of viewer, editor and admin", i)
 		}
 	}
 	return &accounts{reviewer: reviewer, issuer: issuer, namespace: namespace, roles: roles, now: now,
@@ -79,7 +79,7 @@ func knownRole(r auth.Role) bool {
 	return slices.Contains([]auth.Role{auth.RoleViewer, auth.RoleEditor, auth.RoleAdmin}, r)
 }
 
-// role returns the highest that the settings give.
+// role returns the highest role of the settings.
 func (a *accounts) role(namespace, name string) auth.Role {
 	best := auth.RoleNone
 	for _, r := range a.roles {
@@ -90,7 +90,8 @@ func (a *accounts) role(namespace, name string) auth.Role {
 	return best
 }
 
-// unverified has the claims of a token before verification. They only select the verifier, and keep invalid tokens from the API server.
+// unverified holds the unverified claims of a token. They only select the authenticator, and keep hopeless tokens from
+// the API server.
 type unverified struct {
 	Issuer   string          `json:"iss"`
 	Subject  string          `json:"sub"`
@@ -122,11 +123,11 @@ func (a *accounts) claimed(token string) (unverified, bool) {
 	return u, ours && a.role(namespace, name) != auth.RoleNone && u.Expiry > float64(a.now().Unix())
 }
 
-// authenticate asks the API server, or remembers what it said. auth.ErrInvalidToken, auth.ErrUnavailable.
+// authenticate asks the API server, or uses a cached answer. auth.ErrInvalidToken, auth.ErrUnavailable.
 func (a *accounts) authenticate(ctx context.Context, token string) (*auth.Principal, error) {
 	claimed, plausible := a.claimed(token)
 	if !plausible {
-		return nil, fmt.Errorf("%w: it is nobody's who may call", auth.ErrInvalidToken)
+		return nil, fmt.Errorf("%w: its account may not call", auth.ErrInvalidToken)
 	}
 	key := sha256.Sum256([]byte(token))
 	now := a.now()
@@ -163,7 +164,7 @@ func (r *review) answered() bool {
 	}
 }
 
-// ask fills r in, once for all who wait.
+// ask fills in r, once for all waiting callers.
 func (a *accounts) ask(ctx context.Context, token string, r, last *review) {
 	defer close(r.done)
 	ctx, cancel := context.WithTimeout(ctx, reviewTimeout)
@@ -189,14 +190,14 @@ func (a *accounts) ask(ctx context.Context, token string, r, last *review) {
 	case errors.Is(err, auth.ErrInvalidToken):
 		r.err, r.until = err, now.Add(badFor)
 	case last != nil && last.err == nil && now.Before(last.confirmed.Add(staleFor)):
-		// The API server is unavailable: what it said last holds on for now.
+		// The API server is unavailable: its last answer remains valid for now.
 		r.principal, r.confirmed, r.until = last.principal, last.confirmed, now.Add(askAgain)
 	default:
 		r.err, r.until = fmt.Errorf("%w: review the token: %w", auth.ErrUnavailable, err), now.Add(time.Second)
 	}
 }
 
-// makeRoom drops what holds no more, and when that is not enough, anything that is no wait.
+// makeRoom drops expired answers, and if that is not enough, any others that are not in progress.
 func (a *accounts) makeRoom(now time.Time) {
 	if len(a.answers) < maxReviews {
 		return

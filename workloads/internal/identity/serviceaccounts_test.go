@@ -19,13 +19,13 @@ import (
 	"github.com/itechsmart/operator/workloads/internal/auth"
 )
 
-// apiServer reviews tokens: those that it knows are good.
+// apiServer reviews tokens: those in known are valid.
 type apiServer struct {
 	mu    sync.Mutex
 	known map[string]string // token to namespace/name
 	down  bool
 	calls atomic.Int64
-	gate  chan struct{} // closed: answers at once
+	gate  chan struct{} // closed: responds at once
 }
 
 func (a *apiServer) Review(_ context.Context, token, audience string) (namespace, name string, err error) {
@@ -63,7 +63,7 @@ func accountToken(t testing.TB, namespace, name, id string) string {
 		"sub": accountPrefix + namespace + ":" + name, "exp": time.Now().Add(time.Hour).Unix(), "jti": id})
 }
 
-// clock is set by hand.
+// clock is set by tests.
 type clock struct{ at atomic.Int64 }
 
 func (c *clock) now() time.Time          { return time.Unix(0, c.at.Load()) }
@@ -100,7 +100,7 @@ func TestServiceAccounts(t *testing.T) {
 			t.Errorf("%s: %+v %v", who, p, err)
 		}
 	}
-	// What a token says of itself does not count: the API server does.
+	// A token's own claims do not count: the API server's answer does.
 	lying := accountToken(t, "system", "manager", "2")
 	server.set(false, lying, "team-b/thief")
 	if p, err := a.authenticate(t.Context(), lying); !errors.Is(err, auth.ErrInvalidToken) {
@@ -117,11 +117,11 @@ func TestServiceAccounts(t *testing.T) {
 		}
 	}
 	if server.calls.Load() != before {
-		t.Error("the API server was asked about hopeless tokens")
+		t.Error("hopeless tokens were sent to the API server")
 	}
 }
 
-func TestReviewsAreRemembered(t *testing.T) {
+func TestReviewsAreCached(t *testing.T) {
 	a, server, c := newTestAccounts(t)
 	good, bad := accountToken(t, "team-a", "app", "good"), accountToken(t, "team-a", "app", "bad")
 	server.set(false, good, "team-a/app")
@@ -147,7 +147,8 @@ func TestReviewsAreRemembered(t *testing.T) {
 	c.advance(61 * time.Second)
 	ask(good, auth.ErrInvalidToken, 1)
 
-	// While the API server is unavailable a good answer holds, for a while and until the token's own end; a bad one does not turn good.
+	// While the API server is unavailable a positive answer stays valid, for a while and until the token expires; a
+	// negative one does not change.
 	server.set(true, good, "team-a/app")
 	c.advance(11 * time.Second)
 	ask(good, auth.ErrUnavailable, 1)
@@ -171,7 +172,8 @@ func TestReviewsAreRemembered(t *testing.T) {
 	ask(good, auth.ErrInvalidToken, 0)
 }
 
-// TestOneReviewForMany: callers who come with one token at a time wait for one answer, and who gives up does not spoil it.
+// TestOneReviewForMany checks that concurrent callers with one token wait for one answer, and that one who stops waiting
+// does not affect the others.
 func TestOneReviewForMany(t *testing.T) {
 	a, server, _ := newTestAccounts(t)
 	server.gate = make(chan struct{})
@@ -183,7 +185,7 @@ func TestOneReviewForMany(t *testing.T) {
 	eventually(t, "the review is under way", func() bool { return server.calls.Load() == 1 })
 	leave()
 	if err := <-first; !errors.Is(err, auth.ErrUnavailable) {
-		t.Errorf("who gave up: %v", err)
+		t.Errorf("the cancelled caller: %v", err)
 	}
 	var group sync.WaitGroup
 	for range 20 {
@@ -211,11 +213,11 @@ func TestReviewsAreBounded(t *testing.T) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if len(a.answers) > maxReviews {
-		t.Errorf("%d answers are kept", len(a.answers))
+		t.Errorf("%d answers are cached", len(a.answers))
 	}
 }
 
-// TestServiceAccountOverHTTP: it may do what its role allows, and has no profile.
+// TestServiceAccountOverHTTP checks that it may do what its role allows, and has no profile.
 func TestServiceAccountOverHTTP(t *testing.T) {
 	server := &apiServer{known: map[string]string{}, gate: make(chan struct{})}
 	close(server.gate)
@@ -229,5 +231,5 @@ func TestServiceAccountOverHTTP(t *testing.T) {
 	r.wants("another", r.call("GET", "/users", accountToken(t, "system", "manager", "2"), ""), 401)
 	server.set(true, "", "x")
 	r.wants("in an outage", r.call("GET", "/users", accountToken(t, "system", "manager", "3"), ""), 503)
-	r.wants("who was there before", r.call("GET", "/users", token, ""), 200)
+	r.wants("a caller from before", r.call("GET", "/users", token, ""), 200)
 }

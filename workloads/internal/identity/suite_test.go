@@ -40,7 +40,7 @@ const (
 	callback      = "https://app.example.com/callback"
 )
 
-// events is an audit log in memory.
+// events is an in-memory audit log.
 type events struct {
 	mu   sync.Mutex
 	list []audit.Event
@@ -63,7 +63,7 @@ func (e *events) setFull(full bool) {
 	e.full = full
 }
 
-// count returns how many events there are of an action with an outcome about an object; empty: any.
+// count returns the number of events of an action with an outcome about an object; empty: any.
 func (e *events) count(action, outcome, object string) int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -76,7 +76,7 @@ func (e *events) count(action, outcome, object string) int {
 	return n
 }
 
-// lockedBuffer is a log that many write.
+// lockedBuffer is a log with concurrent writers.
 type lockedBuffer struct {
 	mu   sync.Mutex
 	data bytes.Buffer
@@ -159,7 +159,7 @@ func start(t testing.TB, c config.Database, a config.Auth, o Options) *replica {
 		r.Close()
 		for _, secret := range []string{adminPassword, adaPassword, "canary"} {
 			if strings.Contains(r.log.String(), secret) {
-				t.Errorf("the log shows a password: %s", r.log)
+				t.Errorf("the log contains a password: %s", r.log)
 			}
 		}
 	})
@@ -172,7 +172,7 @@ func one(t testing.TB) *replica {
 	return start(t, database(t, servers.Postgres(t).Data()), settings(), Options{})
 }
 
-// answer is a response that was read.
+// answer is a response, read.
 type answer struct {
 	status int
 	header http.Header
@@ -200,7 +200,7 @@ func (r *replica) send(request *http.Request) answer {
 		r.t.Fatal(err)
 	}
 	if strings.Contains(string(body), "canary") {
-		r.t.Errorf("an answer shows a password: %s", body)
+		r.t.Errorf("a response contains a password: %s", body)
 	}
 	return answer{response.StatusCode, response.Header, string(body)}
 }
@@ -268,7 +268,7 @@ func (r *replica) refreshWith(token string) answer {
 
 func (r *replica) admin() tokenSet { return r.tokens(r.password(adminEmail, adminPassword)) }
 
-// ada registers her, and logs her in.
+// ada registers ada, and logs her in.
 func (r *replica) ada() (User, tokenSet) {
 	r.t.Helper()
 	a := r.call(http.MethodPost, "/register", "", `{"email":"`+adaEmail+`","password":"`+adaPassword+`","name":"Ada"}`)

@@ -22,7 +22,7 @@ import (
 	"github.com/itechsmart/operator/workloads/internal/db"
 )
 
-// errNoUser: there is no such user.
+// errNoUser means that there is no such user.
 var errNoUser = errors.New("no such user")
 
 // User is a user without secrets.
@@ -41,7 +41,7 @@ const (
 	maxGrants = 100
 )
 
-// normalEmail returns the one form of an address that is stored and looked for.
+// normalEmail returns the normal form of an address, which is stored and looked up.
 func normalEmail(text string) (string, bool) {
 	text = strings.TrimSpace(text)
 	if len(text) > maxEmail || strings.ContainsFunc(text, func(r rune) bool {
@@ -64,7 +64,7 @@ func checkName(name string) error {
 	return nil
 }
 
-// users is the table of them.
+// users is the table of users.
 type users struct{ pool *pgxpool.Pool }
 
 const userColumns = "id, email, name, grants, created_at, updated_at"
@@ -83,7 +83,7 @@ type queryer interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
-// insert makes a user; db.IsUnique tells that the address is taken.
+// insertUser creates a user; db.IsUnique reports whether the address is taken.
 func insertUser(ctx context.Context, q queryer, email, name, hash string, grants []auth.Grant) (User, error) {
 	if grants == nil {
 		grants = []auth.Grant{}
@@ -109,7 +109,7 @@ func (s users) password(ctx context.Context, email string) (id, hash string, err
 	return id, hash, err
 }
 
-// list gives at most limit users whose address follows after.
+// list returns at most limit users whose address follows after.
 func (s users) list(ctx context.Context, after string, limit int) ([]User, error) {
 	rows, err := s.pool.Query(ctx, "SELECT "+userColumns+" FROM users WHERE email > $1 ORDER BY email LIMIT $2", after, limit)
 	if err != nil {
@@ -118,12 +118,13 @@ func (s users) list(ctx context.Context, after string, limit int) ([]User, error
 	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (User, error) { return scanUser(row) })
 }
 
-// rename changes the name, which tokens do not carry.
+// rename changes the name, which is not part of tokens.
 func (s users) rename(ctx context.Context, id, name string) (User, error) {
 	return scanUser(s.pool.QueryRow(ctx, "UPDATE users SET name = $2, updated_at = now() WHERE id = $1 RETURNING "+userColumns, id, name))
 }
 
-// change sets a new password and ends every session but keep's, all at once. errNoUser when the hash is no longer old.
+// change sets a new password and ends every session except keep, in one transaction. errNoUser if the hash is no longer
+// old.
 func (s users) change(ctx context.Context, id, old, hash, name, keep string) (u User, ended []string, err error) {
 	err = db.InTx(ctx, s.pool, func(tx pgx.Tx) error {
 		var failed error
@@ -143,7 +144,7 @@ func (s users) change(ctx context.Context, id, old, hash, name, keep string) (u 
 	return u, ended, err
 }
 
-// errLastAdministrator: somebody must be left who may do everything.
+// errLastAdministrator: there must always be an administrator of everything.
 var errLastAdministrator = errors.New("this is the last administrator")
 
 // setGrants lets edit decide on new grants while the user's row is locked.
@@ -153,7 +154,7 @@ func (s users) setGrants(ctx context.Context, id string, edit func(old []auth.Gr
 		return User{}, time.Time{}, errNoUser
 	}
 	err = db.InTx(ctx, s.pool, func(tx pgx.Tx) error {
-		// One at a time: else two administrators could take each other's rights away.
+		// One at a time, so that two administrators cannot revoke each other's grants.
 		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock(hashtextextended(current_schema() || '/grants', 0))"); err != nil {
 			return err
 		}
@@ -165,7 +166,7 @@ func (s users) setGrants(ctx context.Context, id string, edit func(old []auth.Gr
 		if err != nil {
 			return err
 		}
-		// clock_timestamp: the lock may have been waited for since the transaction began.
+		// clock_timestamp: the transaction may have waited for the lock.
 		row := tx.QueryRow(ctx, `UPDATE users SET grants = $2, updated_at = now(), changed_at = clock_timestamp()
 			WHERE id = $1 RETURNING changed_at`, parsed, grants)
 		if err := row.Scan(&changedAt); err != nil {
@@ -194,10 +195,10 @@ func isRoot(grants []auth.Grant) bool {
 	return (&auth.Principal{Grants: grants}).RoleOn("*", "*") == auth.RoleAdmin
 }
 
-// bootstrap makes the first administrator when there is no user. Replicas that start together make one.
-func (s users) bootstrap(ctx context.Context, email, hash string) (made bool, err error) {
+// bootstrap creates the first administrator if there is no user. Replicas that start together create one.
+func (s users) bootstrap(ctx context.Context, email, hash string) (created bool, err error) {
 	err = db.InTx(ctx, s.pool, func(tx pgx.Tx) error {
-		made = false
+		created = false
 		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock(hashtextextended(current_schema() || '/bootstrap', 0))"); err != nil {
 			return err
 		}
@@ -208,10 +209,10 @@ func (s users) bootstrap(ctx context.Context, email, hash string) (made bool, er
 		if _, err := insertUser(ctx, tx, email, "", hash, []auth.Grant{root}); err != nil {
 			return err
 		}
-		made = true
+		created = true
 		return nil
 	})
-	return made, err
+	return created, err
 }
 
 // empty reports whether there is no user yet.

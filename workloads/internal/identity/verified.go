@@ -8,11 +8,11 @@ import (
 	"time"
 )
 
-// maxVerified is how many tokens are remembered: some 10 MB.
+// maxVerified is how many tokens are cached: some 10 MB.
 const maxVerified = 10_000
 
-// verified remembers tokens whose signature was checked, by their hash: a request after the first costs a
-// thirtieth. Whether they expired or were revoked is asked each time.
+// verified caches tokens whose signature was checked, by their hash: later requests cost a thirtieth. Expiry and
+// revocation are checked each time.
 type verified struct {
 	mu     sync.RWMutex
 	tokens map[[sha256.Size]byte]*claims
@@ -30,7 +30,7 @@ func (v *verified) get(key [sha256.Size]byte, now time.Time) *claims {
 	return c
 }
 
-// put makes room by dropping any others: they are only checked once more.
+// put makes room by dropping arbitrary others: they are only verified again.
 func (v *verified) put(key [sha256.Size]byte, c *claims) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -43,7 +43,7 @@ func (v *verified) put(key [sha256.Size]byte, c *claims) {
 	v.tokens[key] = c
 }
 
-// verify returns the keyring's, remembered.
+// verify is the keyring's, cached.
 func (s *Service) verify(token string) (*claims, error) {
 	key, now := sha256.Sum256([]byte(token)), s.now()
 	if c := s.verified.get(key, now); c != nil {

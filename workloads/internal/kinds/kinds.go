@@ -24,14 +24,14 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 )
 
-// requestTimeout bounds every write and every live read.
+// requestTimeout limits every write and every live read.
 const requestTimeout = 10 * time.Second
 
-// Options configure a Store.
+// Options of a Store.
 type Options struct {
 	// Config connects to the API server: rest.InClusterConfig.
 	Config *rest.Config
-	// Scheme knows the kinds.
+	// Scheme contains the kinds.
 	Scheme *runtime.Scheme
 	// Namespace is the service's own: nothing else is watched.
 	Namespace string
@@ -50,13 +50,13 @@ type Store struct {
 	running   atomic.Bool
 }
 
-// watch is one kind.
+// watch is one watched kind.
 type watch struct {
 	kind     schema.GroupVersionKind
 	informer cache.Informer
 }
 
-// Open prepares a Store, without a request to the API server.
+// Open returns a Store, without a request to the API server.
 func Open(ctx context.Context, o Options) (*Store, error) {
 	if o.Namespace == "" {
 		return nil, errors.New("resources: no namespace")
@@ -74,7 +74,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		Scheme: o.Scheme, Mapper: mapper,
 		DefaultNamespaces: map[string]cache.Config{o.Namespace: {}},
 		DefaultWatchErrorHandler: func(ctx context.Context, _ *toolscache.Reflector, err error) {
-			o.Log.WarnContext(ctx, "the API server does not answer; serving what was seen last", "error", err)
+			o.Log.WarnContext(ctx, "the API server does not respond; serving the last known state", "error", err)
 		},
 	})
 	if err != nil {
@@ -107,7 +107,7 @@ func mapping(scheme *runtime.Scheme, objects []client.Object) (meta.RESTMapper, 
 			return nil, nil, fmt.Errorf("resources: %w", err)
 		}
 		mapper.Add(kind, meta.RESTScopeNamespace)
-		// The cache asks for the scope of lists by their own kind.
+		// The cache looks up the scope of lists by their own kind.
 		mapper.Add(kind.GroupVersion().WithKind(kind.Kind+"List"), meta.RESTScopeNamespace)
 		kinds = append(kinds, kind)
 	}
@@ -157,7 +157,7 @@ func (s *Store) Client() client.Client { return s.client }
 // Namespace returns the namespace of the resources.
 func (s *Store) Namespace() string { return s.namespace }
 
-// List returns copies of all resources of a kind as last seen; none before they were listed once. It never waits.
+// List returns copies of all resources of a kind as last seen; none before they were first listed. It never waits.
 func List[T client.Object](ctx context.Context, s *Store) ([]T, error) {
 	if s == nil {
 		return nil, nil
@@ -173,7 +173,7 @@ func List[T client.Object](ctx context.Context, s *Store) ([]T, error) {
 	}
 	list, ok := object.(client.ObjectList)
 	if !ok {
-		return nil, fmt.Errorf("resources: %s is no list", listKind.Kind)
+		return nil, fmt.Errorf("resources: %s is not a list", listKind.Kind)
 	}
 	if err := s.cache.List(ctx, list, client.InNamespace(s.namespace)); err != nil {
 		return nil, fmt.Errorf("resources: list %s: %w", kind.Kind, err)

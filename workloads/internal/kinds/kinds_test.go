@@ -49,7 +49,7 @@ func run(m *testing.M) int {
 	}
 	env := &envtest.Environment{BinaryAssetsDirectory: assets}
 	if cluster, err = env.Start(); err != nil {
-		fmt.Fprintln(os.Stderr, "start the API server (`make envtest` lays it):", err)
+		fmt.Fprintln(os.Stderr, "start the API server (`make envtest` installs it):", err)
 		return 1
 	}
 	cluster.QPS, cluster.Burst = -1, -1
@@ -63,7 +63,7 @@ func run(m *testing.M) int {
 	return code
 }
 
-// road is the way to the API server, which can be cut.
+// road is the connection to the API server, which can be cut.
 type road struct {
 	listener net.Listener
 	target   string
@@ -72,7 +72,7 @@ type road struct {
 	conns    map[net.Conn]bool
 }
 
-// newRoad gives a configuration that reaches the API server over it.
+// newRoad returns a configuration that connects to the API server through it.
 func newRoad(t *testing.T) (*road, *rest.Config) {
 	t.Helper()
 	target, err := url.Parse(cluster.Host)
@@ -130,7 +130,7 @@ func (r *road) keep(conns ...net.Conn) bool {
 	return true
 }
 
-// cut ends all connections and lets none through until mend.
+// cut ends all connections and refuses new ones until mend.
 func (r *road) cut() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -181,7 +181,7 @@ func open(t *testing.T, settings *rest.Config, namespace string) *Store {
 	return s
 }
 
-// value returns the named resource's as last seen; empty: there is none.
+// value returns the named resource's value as last seen; empty: there is none.
 func value(t *testing.T, s *Store, name string) string {
 	t.Helper()
 	object, found, err := Get[*corev1.ConfigMap](t.Context(), s, name)
@@ -222,12 +222,12 @@ func TestFollowsItsNamespace(t *testing.T) {
 	}
 	list[0].Data["value"] = "changed by the caller"
 	if got := value(t, s, "a"); got != "1" {
-		t.Errorf("a caller changed what is kept: %s", got)
+		t.Errorf("a caller changed the cache: %s", got)
 	}
 	if got := value(t, s, "b"); got != "" {
 		t.Errorf("b is %s", got)
 	}
-	// A change is seen within a second, told to who asked, and a write goes to the API server.
+	// A change is seen within a second and reported to its subscriber, and a write goes to the API server.
 	var calls atomic.Int64
 	if err := OnChange[*corev1.ConfigMap](t.Context(), s, func() { calls.Add(1) }); err != nil {
 		t.Fatal(err)
@@ -245,7 +245,7 @@ func TestFollowsItsNamespace(t *testing.T) {
 	eventually(t, 5*time.Second, "the deletion is seen", func() bool { return value(t, s, "b") == "" && calls.Load() > before })
 }
 
-// TestServesWithoutAPIServer: what was seen stays, writes fail within a bound, and it catches up by itself.
+// TestServesWithoutAPIServer checks that the cache remains, writes fail in time, and that it catches up by itself.
 func TestServesWithoutAPIServer(t *testing.T) {
 	ns := namespace(t)
 	if err := write(t, direct, ns, "a", "1"); err != nil {
@@ -273,7 +273,7 @@ func TestServesWithoutAPIServer(t *testing.T) {
 	eventually(t, 60*time.Second, "it catches up", func() bool { return value(t, s, "a") == "2" })
 }
 
-// TestStartsWithoutAPIServer: nothing waits, the view is empty, and fills once the API server answers.
+// TestStartsWithoutAPIServer checks that nothing waits, and that the empty cache fills once the API server responds.
 func TestStartsWithoutAPIServer(t *testing.T) {
 	ns := namespace(t)
 	if err := write(t, direct, ns, "a", "1"); err != nil {
@@ -317,11 +317,11 @@ func TestOpenRefuses(t *testing.T) {
 		t.Error("it gets what it does not watch")
 	}
 	if err := OnChange[*corev1.Secret](t.Context(), s, func() {}); err == nil {
-		t.Error("it tells of what it does not watch")
+		t.Error("it reports changes of what it does not watch")
 	}
 }
 
-// TestMapping: the API server's names of our kinds are known without asking.
+// TestMapping checks that the mapping of our kinds agrees with the API server's, without discovery.
 func TestMapping(t *testing.T) {
 	for kind, want := range map[string]string{"Secret": "secrets", "AccessPolicy": "accesspolicies", "NotificationChannel": "notificationchannels"} {
 		if plural, _ := meta.UnsafeGuessKindToResource(schema.GroupVersionKind{Group: "vault.itechsmart.dev", Version: "v1alpha1", Kind: kind}); plural.Resource != want {
@@ -371,7 +371,7 @@ func TestReview(t *testing.T) {
 	if err := direct.Delete(t.Context(), account); err != nil {
 		t.Fatal(err)
 	}
-	// The API server itself remembers a token for some seconds.
+	// The API server itself caches a token for some seconds.
 	eventually(t, 60*time.Second, "a deleted ServiceAccount's token is refused", func() bool {
 		_, _, err := reviewer.Review(t.Context(), good, audience)
 		return errors.Is(err, auth.ErrInvalidToken)

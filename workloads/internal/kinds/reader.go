@@ -44,7 +44,7 @@ func (r *Reader) Run(ctx context.Context, objects ...client.Object) error {
 	return nil
 }
 
-// Read reads now; it does nothing while the store is not synced.
+// Read reads now; it does nothing before the store is synced.
 func (r *Reader) Read(ctx context.Context) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -60,7 +60,7 @@ func (r *Reader) Read(ctx context.Context) {
 	r.once.Do(func() { close(r.seen) })
 }
 
-// WaitSeen waits for the first read; false when ctx ends before.
+// WaitSeen waits for the first read; it returns false if ctx ends before.
 func (r *Reader) WaitSeen(ctx context.Context) bool {
 	select {
 	case <-r.seen:

@@ -21,7 +21,7 @@ import (
 // tokenreviews.authentication.k8s.io.
 type Reviewer struct{ client client.Client }
 
-// NewReviewer prepares a Reviewer, without a request to the API server.
+// NewReviewer returns a Reviewer, without a request to the API server.
 func NewReviewer(config *rest.Config) (*Reviewer, error) {
 	scheme := runtime.NewScheme()
 	if err := authenticationv1.AddToScheme(scheme); err != nil {
@@ -43,8 +43,8 @@ func NewReviewer(config *rest.Config) (*Reviewer, error) {
 	return &Reviewer{c}, nil
 }
 
-// Review returns the ServiceAccount of a token for the audience, or auth.ErrInvalidToken. Any other error means that the API
-// server could not be asked.
+// Review returns the ServiceAccount of a token for the audience, or auth.ErrInvalidToken. Any other error means that the
+// API server could not be reached.
 func (r *Reviewer) Review(ctx context.Context, token, audience string) (namespace, name string, err error) {
 	review := &authenticationv1.TokenReview{Spec: authenticationv1.TokenReviewSpec{Token: token, Audiences: []string{audience}}}
 	err = r.client.Create(ctx, review)
@@ -60,7 +60,7 @@ func (r *Reviewer) Review(ctx context.Context, token, audience string) (namespac
 	account, found := strings.CutPrefix(review.Status.User.Username, "system:serviceaccount:")
 	namespace, name, split := strings.Cut(account, ":")
 	if !found || !split {
-		return "", "", fmt.Errorf("token review: %w: it is no ServiceAccount's", auth.ErrInvalidToken)
+		return "", "", fmt.Errorf("token review: %w: it does not belong to a ServiceAccount", auth.ErrInvalidToken)
 	}
 	return namespace, name, nil
 }

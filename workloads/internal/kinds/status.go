@@ -17,10 +17,10 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// ApplyStatus applies fields of a resource's status, a struct or a map that is written as JSON, by server-side apply as owner,
-// with force. The resource needs no more than its name and UID. Fields that owner applied before and omits now are removed;
-// fields of other owners stay. The error is the API server's: NotFound when the resource is gone, Conflict when another
-// resource has its name.
+// ApplyStatus applies fields of a resource's status, a struct or a map that is marshalled to JSON, by server-side apply
+// as owner, with force. The resource needs only its name and UID. Fields that owner applied before and omits now are
+// removed; fields of other owners stay. The error is that of the API server: NotFound if the resource is gone, Conflict
+// if another resource has its name.
 func (s *Store) ApplyStatus(ctx context.Context, object client.Object, owner string, status any) error {
 	w, ok := s.kinds[reflect.TypeOf(object)]
 	if !ok {
@@ -38,7 +38,7 @@ func (s *Store) ApplyStatus(ctx context.Context, object client.Object, owner str
 	}
 	into, ok := reflect.New(reflect.TypeOf(object).Elem()).Interface().(client.Object)
 	if !ok {
-		return fmt.Errorf("resources: %T is no resource", object)
+		return fmt.Errorf("resources: %T is not a resource", object)
 	}
 	into.SetName(object.GetName())
 	into.SetNamespace(s.namespace)
@@ -52,7 +52,8 @@ func (s *Store) ApplyStatus(ctx context.Context, object client.Object, owner str
 	return nil
 }
 
-// another reports whether the API server refused because a resource with another UID has the name, which it calls invalid.
+// another reports whether the API server refused because a resource with another UID has the name, which it calls
+// invalid.
 func another(err error) bool {
 	var status apierrors.APIStatus
 	if !apierrors.IsInvalid(err) || !errors.As(err, &status) || status.Status().Details == nil {

@@ -13,7 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// TestApplyStatus: an owner's fields are what it wrote last, and those of others stay.
+// TestApplyStatus checks that an owner's fields are what it wrote last, and that those of others stay.
 func TestApplyStatus(t *testing.T) {
 	ns := namespace(t)
 	s, err := Open(t.Context(), Options{Config: cluster, Scheme: scheme.Scheme, Namespace: ns, Kinds: []client.Object{&corev1.Pod{}}, Log: slog.New(slog.DiscardHandler)})
@@ -54,9 +54,9 @@ func TestApplyStatus(t *testing.T) {
 		t.Errorf("got %v of a resource that has another UID, want a conflict", err)
 	}
 	if err := s.ApplyStatus(t.Context(), &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "b"}}, "one", fields{}); !apierrors.IsNotFound(err) {
-		t.Errorf("got %v of a resource that is not there", err)
+		t.Errorf("got %v of a missing resource", err)
 	}
 	if err := s.ApplyStatus(t.Context(), &corev1.Node{}, "one", fields{}); err == nil {
-		t.Error("a kind that is not watched is written")
+		t.Error("a kind that is not watched was written")
 	}
 }

@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package live tells clients what happens while it happens: WebSockets that go
-// one way, a JSON value per message. Who calls is known before, as for any
-// request; a browser gives its token as a subprotocol, "bearer.<token>", beside
-// Protocol.
+// Package live streams events to clients: one-way WebSockets with a JSON value per message. The caller is authenticated
+// as for any request; a browser sends its token as a subprotocol, "bearer.<token>", next to Protocol.
 //
 //	streams := live.New(live.Options{Origins: c.CORS.Origins, Draining: parts.Draining, Log: log})
-//	if err := streams.Check(request); err != nil { … } // an answer
+//	if err := streams.Check(request); err != nil { … } // the response
 //	streams.Serve(writer, request, func(ctx context.Context, send live.Send) error { … })
 package live
 
@@ -31,29 +29,29 @@ import (
 	"github.com/itechsmart/operator/workloads/internal/auth"
 )
 
-// Protocol is the subprotocol that is agreed on. Who sends a token as a subprotocol must offer it too, for the answer must
-// not hold the token.
+// Protocol is the agreed subprotocol. A client that sends a token as a subprotocol must offer it too, because the
+// response must not contain the token.
 const Protocol = "itechsmart.v1"
 
-// What holds when Options say nothing.
+// Defaults of Options.
 const (
 	DefaultMax   = 1000
 	DefaultPing  = 30 * time.Second
 	DefaultWrite = 10 * time.Second
 
-	// maxRead bounds what a client may send, which is nothing but control frames.
+	// maxRead limits what a client may send, which is only control frames.
 	maxRead = 1 << 10
 )
 
-// Options configure Streams. All but Draining have defaults.
+// Options of Streams. All but Draining have a default.
 type Options struct {
-	// Origins are the web origins that may connect beside the service's own.
+	// Origins are the web origins that may connect, besides the service's own.
 	Origins []string
-	// Max is how many are open at a time.
+	// Max is the maximum number of open streams.
 	Max int
-	// Ping is how often a client must prove that it is there; Write is how long it may take to do so, or to receive a message.
+	// Ping is how often a client is pinged; Write is how long it may take to respond, or to receive a message.
 	Ping, Write time.Duration
-	// Draining is closed when the service ends: then all are closed.
+	// Draining is closed when the service ends, which closes all streams.
 	Draining <-chan struct{}
 	Log      *slog.Logger
 }
@@ -65,10 +63,10 @@ type Streams struct {
 	open    sync.WaitGroup
 }
 
-// Send sends one message. It waits for a slow client, for Options.Write at most: nothing piles up in memory.
+// Send sends one message. It waits for a slow client, at most Options.Write, so that nothing accumulates in memory.
 type Send func(message any) error
 
-// New prepares streams.
+// New returns streams.
 func New(o Options) *Streams {
 	o.Max, o.Ping, o.Write = cmp.Or(o.Max, DefaultMax), cmp.Or(o.Ping, DefaultPing), cmp.Or(o.Write, DefaultWrite)
 	if o.Log == nil {
@@ -77,13 +75,14 @@ func New(o Options) *Streams {
 	return &Streams{options: o, slots: make(chan struct{}, o.Max)}
 }
 
-// Open returns how many are open.
+// Open returns the number of open streams.
 func (s *Streams) Open() int { return len(s.slots) }
 
-// Wait returns when all are closed; call it when no request comes any more.
+// Wait returns once all are closed; call it when there are no more requests.
 func (s *Streams) Wait() { s.open.Wait() }
 
-// Check returns the answer to a request that is no upgrade to a WebSocket that may be: 426, 400, 403 or 503; nil: it may.
+// Check returns the response to a request that is not an acceptable upgrade to a WebSocket: 426, 400, 403 or 503; nil: it
+// is.
 func (s *Streams) Check(r *http.Request) error {
 	switch key, err := base64.StdEncoding.DecodeString(strings.TrimSpace(r.Header.Get("Sec-WebSocket-Key"))); {
 	case !has(r.Header, "Connection", "upgrade") || !has(r.Header, "Upgrade", "websocket"):
@@ -95,15 +94,15 @@ func (s *Streams) Check(r *http.Request) error {
 		e.Headers = http.Header{"Upgrade": {"websocket"}, "Connection": {"Upgrade"}, "Sec-Websocket-Version": {"13"}}
 		return e
 	case err != nil || len(key) != 16 || len(r.Header.Values("Sec-WebSocket-Key")) != 1:
-		return malformed("header.Sec-WebSocket-Key", "it must be the base64 of 16 bytes, once")
+		return malformed("header.Sec-WebSocket-Key", "must be the base64 of 16 bytes, once")
 	case offersToken(r) && !has(r.Header, "Sec-WebSocket-Protocol", Protocol):
-		return malformed("header.Sec-WebSocket-Protocol", "beside the token it must offer "+Protocol)
+		return malformed("header.Sec-WebSocket-Protocol", "next to the token it must offer "+Protocol)
 	case !s.known(r):
 		return problem.New(http.StatusForbidden, "origin", "this origin may not connect")
 	}
 	select {
 	case <-s.options.Draining:
-		return unavailable("the service ends; connect again, to another replica")
+		return unavailable("the service is shutting down; connect again, to another replica")
 	default:
 		return nil
 	}
@@ -119,7 +118,7 @@ func unavailable(message string) error {
 	return e
 }
 
-// has reports whether a header that is a list holds a token, in any case.
+// has reports whether a list header contains a token, ignoring case.
 func has(h http.Header, name, token string) bool {
 	for _, line := range h.Values(name) {
 		for part := range strings.SplitSeq(line, ",") {
@@ -150,19 +149,19 @@ func (s *Streams) known(r *http.Request) bool {
 	return err == nil && u.Host != "" && strings.EqualFold(u.Host, r.Host)
 }
 
-// Why a stream ends.
+// Reasons why a stream ends.
 var (
-	errDraining = errors.New("the service ends")
+	errDraining = errors.New("the service is shutting down")
 	errTalks    = errors.New("the client has sent a message")
 )
 
-// Serve answers a request that Check has let through: tell sends what exists, until it returns, the client goes or is too
-// slow, or the service ends; its ctx is done then. When tell returns nil the client sees a normal closure.
-func (s *Streams) Serve(w http.ResponseWriter, r *http.Request, tell func(ctx context.Context, send Send) error) {
+// Serve handles a request that Check has accepted: stream sends messages, until it returns, the client disconnects or is
+// too slow, or the service ends; its ctx is done then. If stream returns nil the client sees a normal closure.
+func (s *Streams) Serve(w http.ResponseWriter, r *http.Request, stream func(ctx context.Context, send Send) error) {
 	select {
 	case s.slots <- struct{}{}:
 	default:
-		problem.Write(w, r, unavailable("as many clients listen as may at one time; try again later"))
+		problem.Write(w, r, unavailable("too many clients are connected; try again later"))
 		return
 	}
 	s.open.Add(1)
@@ -172,25 +171,25 @@ func (s *Streams) Serve(w http.ResponseWriter, r *http.Request, tell func(ctx co
 	}()
 	conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{Protocol}, InsecureSkipVerify: true}) // Check knows the origins
 	if err != nil {
-		s.options.Log.DebugContext(r.Context(), "no WebSocket came to be", "error", err)
+		s.options.Log.DebugContext(r.Context(), "a WebSocket could not be opened", "error", err)
 		return
 	}
 	conn.SetReadLimit(maxRead)
-	// A request that was taken over by a WebSocket does not end with its connection.
+	// The context of a hijacked request does not end with its connection.
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(r.Context()))
 	defer cancel(nil)
 	var beside sync.WaitGroup
 	beside.Go(func() { listen(ctx, cancel, conn) })
-	beside.Go(func() { s.keep(ctx, cancel, conn) })
-	err = tell(ctx, func(message any) error { return s.send(ctx, conn, message) })
+	beside.Go(func() { s.keepAlive(ctx, cancel, conn) })
+	err = stream(ctx, func(message any) error { return s.send(ctx, conn, message) })
 	cause := context.Cause(ctx)
 	cancel(nil)
 	s.close(conn, err, cause)
 	beside.Wait()
 }
 
-// listen reads, which answers control frames and tells that the client has gone. It ends with the connection: a context that
-// is done would cut that. The library's CloseRead would hold a client that talks for 15 s.
+// listen reads, which answers control frames and detects that the client has disconnected. It ends with the connection: a
+// context that is done would cut that. The library's CloseRead would hold a client that sends for 15 s.
 func listen(ctx context.Context, cancel context.CancelCauseFunc, conn *websocket.Conn) {
 	_, _, err := conn.Read(context.WithoutCancel(ctx))
 	if err == nil {
@@ -199,8 +198,8 @@ func listen(ctx context.Context, cancel context.CancelCauseFunc, conn *websocket
 	cancel(err)
 }
 
-// keep pings the client, and ends the stream when it does not answer or the service ends.
-func (s *Streams) keep(ctx context.Context, cancel context.CancelCauseFunc, conn *websocket.Conn) {
+// keepAlive pings the client, and ends the stream if it does not respond or the service ends.
+func (s *Streams) keepAlive(ctx context.Context, cancel context.CancelCauseFunc, conn *websocket.Conn) {
 	ticker := time.NewTicker(s.options.Ping)
 	defer ticker.Stop()
 	for {
@@ -232,15 +231,15 @@ func (s *Streams) send(ctx context.Context, conn *websocket.Conn, message any) e
 	return conn.Write(limited, websocket.MessageText, data)
 }
 
-// close says why, as far as the client can still hear it.
+// close sends the reason, if the client can still receive it.
 func (s *Streams) close(conn *websocket.Conn, err, cause error) {
 	code, reason := websocket.StatusNormalClosure, ""
 	switch {
 	case errors.Is(cause, errDraining):
-		code, reason = websocket.StatusGoingAway, "the service ends; connect again"
+		code, reason = websocket.StatusGoingAway, "the service is shutting down; connect again"
 	case errors.Is(cause, errTalks):
-		code, reason = websocket.StatusPolicyViolation, "there is nothing to be said here"
-	case cause != nil: // the client has gone, or does not answer
+		code, reason = websocket.StatusPolicyViolation, "messages are not accepted"
+	case cause != nil: // the client has disconnected, or does not respond
 		_ = conn.CloseNow()
 		return
 	case err != nil:

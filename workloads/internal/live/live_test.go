@@ -16,7 +16,7 @@ import (
 	"github.com/itechsmart/operator/workloads/internal/server"
 )
 
-// long is how long a test waits for what must happen.
+// long limits waits in tests.
 const long = 30 * time.Second
 
 // serving is a server with all middleware, whose every path is a stream.
@@ -25,12 +25,12 @@ type serving struct {
 	streams *Streams
 	url     string
 	stop    context.CancelFunc
-	ended   chan error // of each tell
+	ended   chan error // of each stream function
 }
 
 func serve(t *testing.T, o Options, tell func(ctx context.Context, send Send) error) *serving {
 	t.Helper()
-	// The timeouts of requests end no stream.
+	// The timeouts of requests must not end a stream.
 	s := server.New(server.Options{Name: "test", Addr: "127.0.0.1:0", DrainDelay: -1, ReadTimeout: 100 * time.Millisecond, WriteTimeout: 100 * time.Millisecond})
 	o.Draining = s.Draining()
 	r := &serving{t: t, streams: New(o), ended: make(chan error, 10)}
@@ -81,14 +81,14 @@ func (r *serving) dial(o *websocket.DialOptions) (*websocket.Conn, int) {
 	return conn, answer.StatusCode
 }
 
-// end returns the error that a stream's tell ended with.
+// end returns the error that a stream function ended with.
 func (r *serving) end() error {
 	r.t.Helper()
 	select {
 	case err := <-r.ended:
 		return err
 	case <-time.After(long):
-		r.t.Fatal("the stream does not end")
+		r.t.Fatal("the stream did not end")
 		return nil
 	}
 }
@@ -98,7 +98,7 @@ func until(ctx context.Context, _ Send) error {
 	return ctx.Err()
 }
 
-// TestOutlivesRequests: a stream goes on beyond the timeouts of requests, and its end is seen.
+// TestOutlivesRequests checks that a stream continues beyond the timeouts of requests, and that its end is detected.
 func TestOutlivesRequests(t *testing.T) {
 	pings := make(chan struct{}, 100)
 	goOn := make(chan struct{})
@@ -140,19 +140,19 @@ func TestOutlivesRequests(t *testing.T) {
 }
 
 func TestEnds(t *testing.T) {
-	t.Run("a client that goes", func(t *testing.T) {
+	t.Run("a client that disconnects", func(t *testing.T) {
 		r := serve(t, Options{}, until)
 		conn, _ := r.dial(nil)
 		_ = conn.CloseNow()
 		if err := r.end(); err == nil {
-			t.Error("nobody noticed")
+			t.Error("the end was not detected")
 		}
 	})
-	t.Run("a client that does not answer", func(t *testing.T) {
+	t.Run("a client that does not respond", func(t *testing.T) {
 		r := serve(t, Options{Ping: 20 * time.Millisecond, Write: 20 * time.Millisecond}, until)
-		r.dial(nil) // who does not read does not answer
+		r.dial(nil) // a client that does not read does not respond
 		if err := r.end(); err == nil {
-			t.Error("nobody noticed")
+			t.Error("the end was not detected")
 		}
 	})
 	t.Run("a client that does not read", func(t *testing.T) {
@@ -170,17 +170,17 @@ func TestEnds(t *testing.T) {
 			t.Errorf("after %d messages: %v", sent, err)
 		}
 	})
-	t.Run("a client that talks", func(t *testing.T) {
+	t.Run("a client that sends", func(t *testing.T) {
 		r := serve(t, Options{}, until)
 		conn, _ := r.dial(nil)
 		if err := conn.Write(t.Context(), websocket.MessageText, []byte("hello")); err != nil {
 			t.Fatal(err)
 		}
 		if _, _, err := conn.Read(t.Context()); websocket.CloseStatus(err) != websocket.StatusPolicyViolation {
-			t.Errorf("it is told %v", err)
+			t.Errorf("it received %v", err)
 		}
 		if err := r.end(); err == nil {
-			t.Error("nobody noticed")
+			t.Error("the end was not detected")
 		}
 	})
 	t.Run("an error", func(t *testing.T) {
@@ -188,7 +188,7 @@ func TestEnds(t *testing.T) {
 		conn, _ := r.dial(nil)
 		_, _, err := conn.Read(t.Context())
 		if websocket.CloseStatus(err) != websocket.StatusInternalError || strings.Contains(err.Error(), "canary") {
-			t.Errorf("it is told %v", err)
+			t.Errorf("it received %v", err)
 		}
 	})
 	t.Run("the service", func(t *testing.T) {
@@ -196,7 +196,7 @@ func TestEnds(t *testing.T) {
 		conn, _ := r.dial(nil)
 		r.stop()
 		if _, _, err := conn.Read(t.Context()); websocket.CloseStatus(err) != websocket.StatusGoingAway {
-			t.Errorf("it is told %v", err)
+			t.Errorf("it received %v", err)
 		}
 	})
 }

@@ -25,7 +25,7 @@ func Main(p Product, version string) {
 	kubeconfig := flag.String("kubeconfig", "", "kubeconfig; when empty, the Pod's ServiceAccount, and outside a Pod no Kubernetes")
 	flag.StringVar(&process.Addr, "listen", fmt.Sprintf(":%d", config.Port), "address of REST")
 	flag.StringVar(&process.MetricsAddr, "metrics-listen", fmt.Sprintf(":%d", config.MetricsPort), "address of the metrics; none when empty")
-	flag.StringVar(&process.SpillDir, "spill", config.SpillDir+"/audit", "directory of audit events that the database has not taken yet")
+	flag.StringVar(&process.SpillDir, "spill", config.SpillDir+"/audit", "directory of audit events that the database has not stored yet")
 	showVersion := flag.Bool("version", false, "print the version and exit")
 	flag.Parse()
 	if *showVersion {

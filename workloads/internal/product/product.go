@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package product runs a product service on the kit, from its configuration to the end of its drain: pools, migrations, audit
-// log, resources, identity, rate limits, idempotency and REST. A product adds what only it has.
+// Package product runs a product service on the kit, from its configuration to the end of its drain: pools, migrations,
+// audit log, resources, identity, rate limits, idempotency and REST. A product adds its own part.
 package product
 
 import (
@@ -27,7 +27,7 @@ import (
 	"github.com/itechsmart/operator/workloads/internal/server"
 )
 
-// Product is the part of a service that differs between products.
+// Product is a product's own part.
 type Product struct {
 	// Name in the configuration and in grants; Title is for people.
 	Name, Title string
@@ -36,15 +36,15 @@ type Product struct {
 	// AddToScheme registers Kinds, the resources to watch, one empty object each.
 	AddToScheme func(*runtime.Scheme) error
 	Kinds       []client.Object
-	// Configure decodes the product's own part of the configuration (config.Settings), and returns the keys that it does not
-	// know. It is called before LargeBodies and Assemble; nil: there is no such part.
+	// Configure decodes the product's own part of the configuration (config.Settings), and returns unknown keys. It is
+	// called before LargeBodies and Assemble; nil: there is no such part.
 	Configure func(*config.Service) (unknown []string, err error)
 	// LargeBodies returns the routes whose bodies are streams, with their limits in bytes; may be nil.
 	LargeBodies func() map[string]int64
-	// OwnIdempotency are the routes ("POST /api/v1/runs") whose handlers implement Idempotency-Key themselves, such as by the
-	// key of what they create.
+	// OwnIdempotency lists the routes ("POST /api/v1/runs") whose handlers implement Idempotency-Key themselves, such as
+	// by the key of what they create.
 	OwnIdempotency []string
-	// Assemble creates the service. Its background work ends with life; parts.Closer registers what to close. When the
+	// Assemble creates the service. Its background work ends with life; parts.Closer registers what to close. If the
 	// database is unavailable, it is called again; any other error ends the process.
 	Assemble func(life context.Context, parts *Parts) (Service, error)
 }
@@ -90,28 +90,28 @@ func (p *Parts) Trail(answer func(error) error) *auditlog.Trail {
 // syncTimeout is how long a start waits for the API server before the service starts without its resources.
 const syncTimeout = 10 * time.Second
 
-// AwaitResources waits with seen, for a limited time, until the resources are known. When the API server does not answer in
-// time, it logs what that means for callers. Its error is that life has ended.
+// AwaitResources waits with seen, for a limited time, until the resources are known. If the API server does not respond
+// in time, it logs what that means for callers. It returns an error only if life has ended.
 func (p *Parts) AwaitResources(life context.Context, seen func(context.Context) bool, meanwhile string) error {
 	limited, cancel := context.WithTimeout(life, syncTimeout)
 	defer cancel()
 	if !seen(limited) && life.Err() == nil {
-		p.Log.Warn("the API server does not answer: starting without the resources", "meanwhile", meanwhile)
+		p.Log.Warn("the API server does not respond: starting without the resources", "meanwhile", meanwhile)
 	}
 	return life.Err()
 }
 
-// Process is one service, from its configuration to its end.
+// Process is one run of a service, from its configuration to its end.
 type Process struct {
 	Product Product
 	Config  *config.Service
-	// Unknown are the keys in the configuration's file that this version does not know.
+	// Unknown lists the keys in the configuration file that this version does not know.
 	Unknown []string
 	// Kubernetes connects to the API server; nil: there is none.
 	Kubernetes *rest.Config
 	// Addr and MetricsAddr are the addresses to listen on; SpillDir is this process's own.
 	Addr, MetricsAddr, SpillDir string
-	// Lines receives the audit log's JSON lines, Log everything else. HashCost of passwords is 12 when zero.
+	// Lines receives the audit log's JSON lines, Log everything else. HashCost of passwords is 12 if zero.
 	Lines    io.Writer
 	Log      *slog.Logger
 	HashCost int

@@ -28,7 +28,7 @@ import (
 
 func TestMain(m *testing.M) { servers.Main(m) }
 
-// greeter is the least product.
+// greeter is a minimal product.
 type greeter struct{}
 
 func (greeter) Register(rest huma.API) {
@@ -67,8 +67,8 @@ func process(t *testing.T, assemble func(context.Context, *Parts) (Service, erro
 	}, listening
 }
 
-// A start that the database breaks off is made again, what it had opened is closed before, and the end closes the rest.
-func TestStartsAgain(t *testing.T) {
+// A start that fails because of the database is retried after closing what it had opened, and the end closes the rest.
+func TestStartIsRetried(t *testing.T) {
 	var steps []string // of one goroutine at a time: the start's, then the end's
 	tries := 0
 	p, listening := process(t, func(_ context.Context, parts *Parts) (Service, error) {
@@ -106,7 +106,7 @@ func TestStartsAgain(t *testing.T) {
 	}
 }
 
-// What no later start can mend ends the process with its cause.
+// An error that no retry can fix ends the process.
 func TestWrongConfigurationEnds(t *testing.T) {
 	wrong := errors.New("greeting: no such language")
 	p, _ := process(t, func(context.Context, *Parts) (Service, error) { return nil, wrong })
@@ -115,7 +115,8 @@ func TestWrongConfigurationEnds(t *testing.T) {
 	}
 }
 
-// Keys that this version does not know are logged once, by their paths, and end nothing; a part of the wrong type does.
+// Keys that this version does not know are logged once, by their paths, and do not end the process; a part of the wrong
+// type does.
 func TestUnknownKeys(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, config.FileName), []byte(`{"product":"greeter","newer":"canary","settings":{"text":"hello","newest":"canary"}}`), 0o600); err != nil {
@@ -147,11 +148,11 @@ func TestUnknownKeys(t *testing.T) {
 	}
 	p.Config.Settings = json.RawMessage(`{"text":1}`)
 	if err := p.configure(); err == nil {
-		t.Error("a wrong type is accepted")
+		t.Error("a wrong type was accepted")
 	}
 }
 
-// A start waits for the resources for a limited time alone, and says what their lack means.
+// A start waits for the resources for a limited time, and logs the consequence.
 func TestAwaitResources(t *testing.T) {
 	var logged strings.Builder
 	parts := &Parts{Log: slog.New(slog.NewTextHandler(&logged, nil))}
@@ -207,6 +208,6 @@ func TestOtherProductsConfiguration(t *testing.T) {
 	}
 	p := Process{Product: Product{Name: "greeter"}, Log: server.NewLogger("error")}
 	if err := p.load(dir, ""); err == nil || !strings.Contains(err.Error(), `"vault"`) {
-		t.Errorf("%v, want that the configuration is another product's", err)
+		t.Errorf("%v, want an error about another product's configuration", err)
 	}
 }

@@ -32,7 +32,7 @@ import (
 )
 
 const (
-	// drainAudit is how long the end waits for the database to take the spilled audit events.
+	// drainAudit is how long the shutdown waits for the database to store the spilled audit events.
 	drainAudit = 10 * time.Second
 
 	firstStart, lastStart = 250 * time.Millisecond, 5 * time.Second
@@ -80,7 +80,7 @@ func (p *Process) Run(ctx context.Context) error {
 		p.Listening(address.String(), fmt.Sprint(metrics))
 	}
 
-	// What the service depends on outlives the requests in flight.
+	// The service's dependencies outlive the requests in flight.
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer func() {
 		for i := len(p.closers) - 1; i >= 0; i-- {
@@ -152,7 +152,7 @@ func (p *Process) start(ctx, life context.Context, pool, users *pgxpool.Pool) er
 	}
 }
 
-// assemble creates the service and mounts it. When it fails, it closes what it opened.
+// assemble creates the service and mounts it. If it fails, it closes what it opened.
 func (p *Process) assemble(life context.Context, pool, users *pgxpool.Pool) (err error) {
 	before := len(p.closers)
 	defer func() {
@@ -206,7 +206,7 @@ func (p *Process) largeBodies() map[string]int64 {
 	return p.Product.LargeBodies()
 }
 
-// openAudit opens the log, and registers to close it.
+// openAudit opens the log, and registers its closing.
 func (p *Process) openAudit(life context.Context, pool *pgxpool.Pool) (*audit.Log, error) {
 	key, err := p.auditKey()
 	if err != nil {
@@ -233,7 +233,7 @@ func (p *Process) openAudit(life context.Context, pool *pgxpool.Pool) (*audit.Lo
 	return log, nil
 }
 
-// auditKey returns the configured key, or one derived from the key of tokens.
+// auditKey returns the configured key, or one derived from the token key.
 func (p *Process) auditKey() (ed25519.PrivateKey, error) {
 	seed, err := base64.StdEncoding.DecodeString(p.Config.Audit.Key)
 	if p.Config.Audit.Key == "" {
@@ -254,7 +254,8 @@ func (p *Process) derive(purpose string) ([]byte, error) {
 	return hkdf.Key(sha256.New, []byte(keys[0].Secret), []byte(p.Config.Namespace+"/"+p.Config.Platform), "itechsmart "+p.Product.Name+" "+purpose, 32)
 }
 
-// openResources starts to watch the product's kinds, and prepares the review of tokens. Without an API server there is neither.
+// openResources starts watching the product's kinds, and prepares the review of tokens. Without an API server there is
+// neither.
 func (p *Process) openResources(life context.Context) (*kinds.Store, identity.TokenReviewer, error) {
 	if p.Kubernetes == nil {
 		return nil, nil, nil

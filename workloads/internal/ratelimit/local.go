@@ -9,7 +9,7 @@ import (
 
 const (
 	shards = 64
-	// candidates is how many buckets of a full shard are looked at for the one that is dropped.
+	// candidates is how many buckets of a full shard are compared to find one to drop.
 	candidates = 8
 )
 
@@ -22,7 +22,7 @@ type local struct {
 
 type shard struct {
 	mu     sync.Mutex
-	fullAt map[string]int64 // microseconds; a bucket that is full has no entry
+	fullAt map[string]int64 // microseconds; a full bucket has no entry
 }
 
 func newLocal(limit int) *local {
@@ -46,8 +46,8 @@ func (l *local) take(key string, b bucket, now int64) decision {
 	return d
 }
 
-// drop makes room: full buckets among a few candidates go, or else the one that is full first, for it forgets least.
-// A map is walked from a random place.
+// drop makes room: full buckets among a few candidates are dropped, or else the one that is full first, because it loses
+// least. A map is walked from a random place.
 func (s *shard) drop(now int64) {
 	seen, dropped, first := 0, false, ""
 	for key, fullAt := range s.fullAt {
@@ -66,7 +66,7 @@ func (s *shard) drop(now int64) {
 	}
 }
 
-// size returns how many buckets there are.
+// size returns the number of buckets.
 func (l *local) size() int {
 	n := 0
 	for i := range l.shards {

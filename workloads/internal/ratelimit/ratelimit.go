@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package ratelimit gives every user, and every address that sends no token, a
-// token bucket: in the process alone, or in Redis for all replicas together.
+// Package ratelimit gives every user, and every address that sends no token, a token bucket: in the process alone, or in
+// Redis for all replicas together.
 //
-// A bucket is kept as one number, the time at which it is full again (the
-// generic cell rate algorithm): taking a token moves it by the time that a
-// token takes to come back, and there is none while that lies further ahead
-// than a whole bucket.
+// A bucket is stored as one number, the time at which it is full again (the generic cell rate algorithm): taking a token
+// moves it by the refill time of one token, and there is none if that is further ahead than a whole bucket.
 package ratelimit
 
 import (
@@ -29,23 +27,23 @@ import (
 	"github.com/itechsmart/operator/workloads/internal/server"
 )
 
-// What holds when nothing else is said.
+// Defaults.
 const (
 	DefaultPerMinute  = 100
 	DefaultMaxBuckets = 1 << 17
 
-	// storeTimeout bounds what Redis may add to a request; storePause is how long it is left alone after it failed.
+	// storeTimeout limits the time Redis may add to a request; storePause is how long it is not used after a failure.
 	storeTimeout = 100 * time.Millisecond
 	storePause   = time.Second
 )
 
-// Options configure a Limiter.
+// Options of a Limiter, besides the limits.
 type Options struct {
 	// Prefix of the keys in Redis, which every replica of a service shares: "itechsmart/team-a/main/echo".
 	Prefix   string
 	Log      *slog.Logger
 	Registry *prometheus.Registry
-	// MaxBuckets bounds the local buckets, about 100 bytes each.
+	// MaxBuckets limits the local buckets, about 100 bytes each.
 	MaxBuckets int
 	// Exempt principals have no limit: the manager's ServiceAccount.
 	Exempt func(*auth.Principal) bool
@@ -67,16 +65,16 @@ type Limiter struct {
 	count  *prometheus.CounterVec
 }
 
-// bucket is how fast tokens come back, and how many there are.
+// bucket describes the refill rate and the size of buckets.
 type bucket struct {
 	interval time.Duration // per token
 	burst    int64
 }
 
-// full returns how long an empty bucket takes to be full.
+// full returns how long an empty bucket takes to refill.
 func (b bucket) full() time.Duration { return time.Duration(b.burst) * b.interval }
 
-// decision about a request.
+// decision is the result for a request.
 type decision struct {
 	allowed   bool
 	remaining int64         // tokens left
@@ -84,7 +82,8 @@ type decision struct {
 	retry     time.Duration // until there is a token
 }
 
-// decide takes from a bucket that is full at fullAt, now, both in microseconds, and returns the decision and the new fullAt.
+// decide takes a token from a bucket that is full at fullAt, now, both in microseconds, and returns the decision and the
+// new fullAt.
 func (b bucket) decide(fullAt, now int64) (d decision, next int64) {
 	interval, whole := b.interval.Microseconds(), b.full().Microseconds()
 	fullAt = max(fullAt, now)
@@ -97,13 +96,13 @@ func (b bucket) decide(fullAt, now int64) (d decision, next int64) {
 
 func micros(n int64) time.Duration { return time.Duration(n) * time.Microsecond }
 
-// New makes a limiter; client nil: local buckets only.
+// New returns a limiter; client nil: only local buckets.
 func New(client *redis.Client, c config.RateLimit, o Options) (*Limiter, error) {
 	l := &Limiter{failOpen: c.FailOpen, exempt: o.Exempt, log: o.Log, now: o.Now}
 	perMinute := cmp.Or(c.RequestsPerMinute, DefaultPerMinute)
 	if burst := cmp.Or(c.Burst, perMinute); perMinute > 0 {
 		if burst < 1 {
-			return nil, errors.New("rateLimit.burst: it must be at least 1")
+			return nil, errors.New("rateLimit.burst: must be at least 1")
 		}
 		l.bucket = bucket{interval: max(time.Minute/time.Duration(perMinute), time.Microsecond), burst: int64(burst)}
 	}
@@ -129,7 +128,7 @@ func New(client *redis.Client, c config.RateLimit, o Options) (*Limiter, error) 
 	return l, nil
 }
 
-// Middleware counts each request on its user's bucket, or its address's without a user. It comes after
+// Middleware takes a token for each request from its user's bucket, or its address's without a user. It follows
 // authentication. Over the limit: 429, with Retry-After.
 func (l *Limiter) Middleware(next http.Handler) http.Handler {
 	if l.bucket.burst == 0 {
@@ -178,7 +177,7 @@ func key(ctx context.Context, p *auth.Principal) string {
 	return "a/" + Network(server.ClientIP(ctx))
 }
 
-// Network returns what counts as one address: of IPv6 the /64 that one customer has.
+// Network returns the network that counts as one address: for IPv6 the /64 of one customer.
 func Network(addr netip.Addr) string {
 	if addr.Is6() {
 		if prefix, err := addr.Prefix(64); err == nil {
@@ -188,7 +187,7 @@ func Network(addr netip.Addr) string {
 	return addr.String()
 }
 
-// errStore says that Redis was asked without success, or is left alone after it failed.
+// errStore means that Redis failed, or is not used after a failure.
 var errStore = errors.New("the store of the rate limit failed")
 
 func (l *Limiter) take(ctx context.Context, key string) (decision, error) {
@@ -206,7 +205,7 @@ func (l *Limiter) take(ctx context.Context, key string) (decision, error) {
 	return l.local.take(key, l.bucket, l.now().UnixMicro()), nil
 }
 
-// takeShared asks Redis, unless it failed a moment ago: then one request at a time finds out whether it is back.
+// takeShared uses Redis, unless it failed a moment ago: then one request at a time checks whether it is back.
 func (l *Limiter) takeShared(ctx context.Context, key string) (decision, error) {
 	until := l.paused.Load()
 	if now := time.Now().UnixNano(); until != 0 && (now < until || !l.paused.CompareAndSwap(until, now+int64(storePause))) {

@@ -32,7 +32,7 @@ import (
 
 func TestMain(m *testing.M) { servers.Main(m) }
 
-// clock is moved by hand.
+// clock is set by tests.
 type clock struct{ micros atomic.Int64 }
 
 func newClock() *clock {
@@ -54,7 +54,7 @@ func client(t testing.TB, b backend.Binding) *goredis.Client {
 	return c
 }
 
-// service returns the limiter behind the server that finds addresses; user in X-User stands for authentication.
+// service returns the limiter behind the server that determines addresses; the header X-User replaces authentication.
 func service(t testing.TB, l *Limiter) func(headers ...string) *httptest.ResponseRecorder {
 	t.Helper()
 	s := server.New(server.Options{Name: "test", Log: slog.New(slog.DiscardHandler), TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}})
@@ -122,7 +122,7 @@ func TestLocal(t *testing.T) {
 		t.Errorf("another user: %d of 10 passed, want 5", n)
 	}
 	if n := allowed(do, 10); n != 5 {
-		t.Errorf("nobody: %d of 10 passed, want 5", n)
+		t.Errorf("anonymous: %d of 10 passed, want 5", n)
 	}
 	c.advance(3 * time.Second)
 	if n := allowed(do, 10, "X-User", "a"); n != 3 {
@@ -144,7 +144,7 @@ func TestDefaults(t *testing.T) {
 		t.Errorf("without a limit %d of 500 passed", n)
 	}
 	if _, err := New(nil, config.RateLimit{Burst: -1}, Options{}); err == nil {
-		t.Error("a negative burst was taken")
+		t.Error("a negative burst was accepted")
 	}
 	exempt := func(p *auth.Principal) bool { return p.ID == "manager" }
 	do = service(t, limiter(t, nil, config.RateLimit{RequestsPerMinute: 1}, Options{Exempt: exempt}))
@@ -162,7 +162,7 @@ func TestForgedAddress(t *testing.T) {
 	if passed != 5 {
 		t.Errorf("with forged addresses %d passed, want 5", passed)
 	}
-	// Behind a trusted proxy what the client claims stands first.
+	// Behind a trusted proxy the client's claim comes first.
 	passed = 0
 	for i := range 50 {
 		passed += allowed(do, 1, "peer", "10.0.0.1:1", "X-Forwarded-For", fmt.Sprintf("198.51.100.%d, 192.0.2.1", i))
@@ -193,7 +193,7 @@ func TestLocalIsBounded(t *testing.T) {
 	runtime.GC()
 	runtime.ReadMemStats(&after)
 	if n := l.size(); n > limit {
-		t.Errorf("%d buckets, at most %d", n, limit)
+		t.Errorf("%d buckets, want at most %d", n, limit)
 	}
 	if grown := int64(after.HeapAlloc) - int64(before.HeapAlloc); grown > 4<<20 {
 		t.Errorf("the heap grew by %d bytes", grown)
@@ -203,7 +203,7 @@ func TestLocalIsBounded(t *testing.T) {
 
 func TestShared(t *testing.T) {
 	b := servers.Redis(t)
-	limit := config.RateLimit{RequestsPerMinute: 6, Burst: 20} // one token in ten seconds: the test is quicker
+	limit := config.RateLimit{RequestsPerMinute: 6, Burst: 20} // one token in ten seconds: the test is faster
 	prefix := Options{Prefix: t.Name()}
 	replicas := []func(...string) *httptest.ResponseRecorder{
 		service(t, limiter(t, client(t, b), limit, prefix)), service(t, limiter(t, client(t, b), limit, prefix)),
@@ -224,14 +224,14 @@ func TestShared(t *testing.T) {
 	if n := allowed(replicas[1], 1, "X-User", "b"); n != 1 {
 		t.Error("another user is limited")
 	}
-	// The key goes by itself.
+	// The key expires by itself.
 	ttl, err := client(t, b).PTTL(t.Context(), t.Name()+"/ratelimit/u/User/a").Result()
 	if err != nil || ttl <= 0 || ttl > 201*time.Second {
 		t.Errorf("the key lives %s, %v", ttl, err)
 	}
 }
 
-// TestSharedDecides as the local bucket does.
+// TestSharedDecides checks that Redis decides as the local bucket does.
 func TestSharedDecides(t *testing.T) {
 	c := client(t, servers.Redis(t))
 	s := &shared{client: c, prefix: t.Name()}
@@ -276,7 +276,7 @@ func TestRedisFails(t *testing.T) {
 			deadline := time.Now().Add(20 * time.Second)
 			for do("X-User", "late"); l.paused.Load() != 0; do("X-User", "late") {
 				if time.Now().After(deadline) {
-					t.Fatal("Redis is back, and is not used")
+					t.Fatal("Redis is back, but not used")
 				}
 				time.Sleep(5 * time.Millisecond) // the polling interval
 			}
@@ -285,15 +285,15 @@ func TestRedisFails(t *testing.T) {
 			}
 			keys, err := client(t, s.Binding).Exists(t.Context(), "/ratelimit/u/User/later").Result()
 			if err != nil || keys != 1 {
-				t.Errorf("with Redis back the bucket is not there: %d, %v", keys, err)
+				t.Errorf("with Redis back the bucket is missing: %d, %v", keys, err)
 			}
 		})
 	}
 }
 
-// TestRedisHangs: a store that answers nothing delays one request a second, by storeTimeout.
+// TestRedisHangs checks that a store that never responds delays one request a second, by storeTimeout.
 func TestRedisHangs(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0") // the kernel accepts, and nobody reads
+	listener, err := net.Listen("tcp", "127.0.0.1:0") // the kernel accepts, but nothing reads
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,8 +17,8 @@ import (
 
 const dialTimeout = 10 * time.Second
 
-// OpenRedis returns a client of a binding's server, without a connection yet. Key database is the number of the database, 0
-// when empty.
+// OpenRedis returns a client of a binding's server, without connecting yet. Key database is the number of the database, 0
+// if empty.
 func OpenRedis(b map[string]string) (*redis.Client, error) {
 	if err := binding.Require(b, "host", "port"); err != nil {
 		return nil, err

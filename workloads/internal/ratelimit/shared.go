@@ -9,8 +9,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// takeScript is bucket.decide on Redis's clock, in one step. A number of Lua holds 53 bits: microseconds until the
-// year 2255. The key goes when its bucket is full.
+// takeScript is bucket.decide on Redis's clock, in one step. A Lua number has 53 bits: microseconds until the year 2255.
+// The key expires when its bucket is full.
 var takeScript = redis.NewScript(`
 local interval, burst = tonumber(ARGV[1]), tonumber(ARGV[2])
 local time = redis.call('TIME')

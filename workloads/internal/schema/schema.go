@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package schema checks JSON against a JSON Schema, and names the fields at fault without quoting what they hold.
+// Package schema validates JSON against a JSON Schema, and names the invalid fields without quoting their values.
 package schema
 
 import (
@@ -16,7 +16,7 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6/kind"
 )
 
-// FieldError says what is wrong with one field of a configuration.
+// FieldError describes one invalid field of a configuration.
 type FieldError struct {
 	// Path is the field: sinks[0].config.table.
 	Path    string `json:"path"`
@@ -41,8 +41,8 @@ type Schema struct {
 // Document returns the schema itself, decoded. It must not be changed.
 func (s *Schema) Document() any { return s.document }
 
-// Compile reads a schema. References to other documents are refused. formats are additional ones that its strings
-// may have beyond those of JSON Schema, each with its check.
+// Compile compiles a schema. References to other documents are refused. formats adds formats of strings to those of JSON
+// Schema, each with its check.
 func Compile(schema json.RawMessage, formats map[string]func(string) error) (*Schema, error) {
 	document, err := jsonschema.UnmarshalJSON(bytes.NewReader(schema))
 	if err != nil {
@@ -66,7 +66,7 @@ func Compile(schema json.RawMessage, formats map[string]func(string) error) (*Sc
 	return &Schema{compiled: compiled, document: document, formats: formats}, nil
 }
 
-// noLoader keeps a schema from reading files or URLs.
+// noLoader prevents a schema from reading files or URLs.
 type noLoader struct{}
 
 func (noLoader) Load(string) (any, error) {
@@ -82,9 +82,8 @@ func onStrings(check func(string) error) func(any) error {
 	}
 }
 
-// Check validates a JSON document (nothing counts as an empty object) and names the
-// fields at fault by their path below base. Messages quote the schema, and of the
-// document only names of fields.
+// Check validates a JSON document (an empty one counts as an empty object) and names the invalid fields by their path
+// below base. Messages quote the schema, and of the document only names of fields.
 func (s *Schema) Check(value json.RawMessage, base string) []FieldError {
 	document, err := jsonschema.UnmarshalJSON(bytes.NewReader(OrEmpty(value)))
 	if err != nil {
@@ -109,7 +108,7 @@ func (s *Schema) CheckTree(tree any, base string) []FieldError {
 	return out
 }
 
-// leaves collects the errors that have no cause below them.
+// leaves collects the errors without a cause of their own.
 func (s *Schema) leaves(e *jsonschema.ValidationError, base string, out *[]FieldError) {
 	location := e.InstanceLocation
 	if exact, ok := byKeyword(e.SchemaURL); ok {
@@ -120,7 +119,7 @@ func (s *Schema) leaves(e *jsonschema.ValidationError, base string, out *[]Field
 		path = JoinPath(path, part)
 	}
 	if k, ok := e.ErrorKind.(*kind.PropertyNames); ok {
-		// The causes tell about the name as if it were a document of its own.
+		// The causes describe the name as if it were a document of its own.
 		for _, cause := range e.Causes {
 			s.leaves(&jsonschema.ValidationError{ErrorKind: cause.ErrorKind, Causes: cause.Causes}, JoinPath(path, k.Property), out)
 		}
@@ -146,8 +145,8 @@ func (s *Schema) leaves(e *jsonschema.ValidationError, base string, out *[]Field
 	}
 }
 
-// byKeyword tells the place of a propertyNames error from its schema's: the validator (6.0.3) hands
-// out a location there whose memory it goes on using. It works where the schema has fixed names only.
+// byKeyword derives the location of a propertyNames error from its schema's: the location of the validator (6.0.3) shares
+// memory that it reuses. It works only where the schema has fixed names.
 func byKeyword(url string) ([]string, bool) {
 	_, pointer, _ := strings.Cut(url, "#/")
 	parts := strings.Split(pointer, "/")
@@ -165,7 +164,7 @@ func byKeyword(url string) ([]string, bool) {
 	return out, true
 }
 
-// message words a violation without the value that is at fault.
+// message describes a violation without the invalid value.
 func (s *Schema) message(k jsonschema.ErrorKind) string {
 	switch k := k.(type) {
 	case *kind.Type:
@@ -232,8 +231,7 @@ func JoinPath(path, part string) string {
 	return path + "." + part
 }
 
-// Defaults fills in the schema's defaults for fields that are absent, in the objects
-// that are present.
+// Defaults fills in the schema's defaults for absent fields, in the objects that are present.
 func (s *Schema) Defaults(value json.RawMessage) (json.RawMessage, error) {
 	document, err := jsonschema.UnmarshalJSON(bytes.NewReader(OrEmpty(value)))
 	if err != nil {
@@ -272,7 +270,7 @@ func fill(schema, value any) any {
 	return value
 }
 
-// OrEmpty returns a JSON document, and an empty object for nothing and for null.
+// OrEmpty returns a JSON document, or an empty object for nothing and for null.
 func OrEmpty(value json.RawMessage) json.RawMessage {
 	if trimmed := bytes.TrimSpace(value); len(trimmed) == 0 || bytes.Equal(trimmed, []byte("null")) {
 		return json.RawMessage("{}")

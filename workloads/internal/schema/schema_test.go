@@ -45,6 +45,6 @@ func TestCheckNamesTheFieldAndQuotesNothing(t *testing.T) {
 		t.Error(string(full), err)
 	}
 	if _, err := schema.Compile(json.RawMessage(`{"$ref": "file:///etc/hostname"}`), nil); err == nil {
-		t.Error("a reference to a file is followed")
+		t.Error("a reference to a file was followed")
 	}
 }

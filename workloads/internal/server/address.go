@@ -8,10 +8,10 @@ import (
 	"strings"
 )
 
-// maxHops bounds how many proxies of X-Forwarded-For are looked at.
+// maxHops limits how many proxies of X-Forwarded-For are checked.
 const maxHops = 32
 
-// proxies are the addresses whose X-Forwarded-* headers are believed.
+// proxies are the addresses whose X-Forwarded-* headers are trusted.
 type proxies []netip.Prefix
 
 func (p proxies) trust(addr netip.Addr) bool {
@@ -23,10 +23,9 @@ func (p proxies) trust(addr netip.Addr) bool {
 	return false
 }
 
-// client finds who sent a request, and whether over HTTPS. X-Forwarded-For is
-// read from its end: every trusted proxy appended the peer that it saw, so the
-// first address that is no trusted proxy is the client; what stands before it
-// is what the client claims.
+// client returns the sender of a request, and whether it used HTTPS. X-Forwarded-For is read from its end: every trusted
+// proxy appended its peer, so the first address that is not a trusted proxy is the client; what precedes it is the
+// client's claim.
 func (p proxies) client(r *http.Request) (addr netip.Addr, https bool) {
 	addr, https = parseAddr(r.RemoteAddr), r.TLS != nil
 	if !addr.IsValid() || !p.trust(addr) {
@@ -62,7 +61,7 @@ func cutLast(list string) (rest, last string, more bool) {
 	return "", list, false
 }
 
-// parseAddr reads an address with or without a port: the zero Addr when it is neither.
+// parseAddr parses an address with or without a port; it returns the zero Addr for anything else.
 func parseAddr(text string) netip.Addr {
 	if withPort, err := netip.ParseAddrPort(text); err == nil {
 		return withPort.Addr().Unmap().WithZone("")

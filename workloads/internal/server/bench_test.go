@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// BenchmarkChain is what the server adds to a request: everything around a handler that does nothing, the access log
-// included.
+// BenchmarkChain measures what the server adds to a request: everything around a handler that does nothing, including the
+// access log.
 func BenchmarkChain(b *testing.B) {
 	s := New(Options{Name: "bench", Log: slog.New(contextual{slog.NewJSONHandler(io.Discard, nil)}), TrustedProxies: local})
 	mux := http.NewServeMux()

@@ -16,8 +16,8 @@ import (
 	"github.com/itechsmart/operator/workloads/config"
 )
 
-// TestRollingUpdate replaces replicas one by one under load, as a Deployment does: a new one comes first, and an old one
-// gets requests until the balancer has heard that it is not ready. No request may fail.
+// TestRollingUpdate replaces replicas one by one under load, as a Deployment does: a new one starts first, and an old one
+// gets requests until the balancer has seen that it is not ready. No request may fail.
 func TestRollingUpdate(t *testing.T) {
 	var answered, writes atomic.Int64
 	start := func() *running {
@@ -31,7 +31,7 @@ func TestRollingUpdate(t *testing.T) {
 				w.WriteHeader(http.StatusBadRequest)
 				return
 			}
-			time.Sleep(5 * time.Millisecond) // what a database takes: requests are in flight at every moment
+			time.Sleep(5 * time.Millisecond) // as long as a database: requests are in flight at every moment
 			writes.Add(1)
 		})
 		s.Mount(Routes(mux))
@@ -59,7 +59,7 @@ func TestRollingUpdate(t *testing.T) {
 	progress := func(n int64) {
 		t.Helper()
 		target := answered.Load() + n
-		eventually(t, "requests go on", func() bool { return answered.Load() >= target })
+		eventually(t, "requests continue", func() bool { return answered.Load() >= target })
 	}
 	progress(200)
 	for _, old := range balancer.all() {
@@ -86,7 +86,7 @@ func TestRollingUpdate(t *testing.T) {
 }
 
 func post(client *http.Client, url string) error {
-	// A reader of unknown kind: the client cannot send it again by itself.
+	// A reader of unknown type, which the client cannot send again by itself.
 	req, err := http.NewRequest(http.MethodPost, url, io.MultiReader(strings.NewReader("data")))
 	if err != nil {
 		return err
@@ -105,7 +105,7 @@ func post(client *http.Client, url string) error {
 	return nil
 }
 
-// balancer gives requests to the replicas that said they are ready when last asked.
+// balancer sends requests to the replicas that were ready when last polled.
 type balancer struct {
 	mu       sync.Mutex
 	replicas []*running
@@ -157,7 +157,7 @@ func (b *balancer) pick() string {
 	return "http://127.0.0.1:1" // none is ready, which fails the test
 }
 
-// watch asks for readiness every 50 ms: a replica gets requests for so long after it said no.
+// watch polls readiness every 50 ms: for that long a replica gets requests after it was no longer ready.
 func (b *balancer) watch(ctx context.Context) {
 	ticker := time.NewTicker(50 * time.Millisecond)
 	defer ticker.Stop()
@@ -214,7 +214,7 @@ func TestDrain(t *testing.T) {
 	if late.status != http.StatusOK {
 		t.Errorf("a late request: %d", late.status)
 	}
-	eventually(t, "it takes no more connections", func() bool {
+	eventually(t, "it accepts no more connections", func() bool {
 		resp, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Get(r.url + "/late")
 		if err == nil {
 			resp.Body.Close()

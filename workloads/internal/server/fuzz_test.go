@@ -12,8 +12,8 @@ import (
 	"unicode/utf8"
 )
 
-// FuzzForwarded: without a trusted peer the headers say nothing; with one the client is the last address that is no proxy,
-// whatever stands before it.
+// FuzzForwarded checks that without a trusted peer the headers are ignored, and that with one the client is the last
+// address that is not a proxy, whatever precedes it.
 func FuzzForwarded(f *testing.F) {
 	for _, seed := range []string{
 		"", "1.2.3.4", "6.6.6.6, 1.2.3.4", "1.2.3.4, 10.0.0.2", "10.0.0.3, 10.0.0.2", "unknown", "1.2.3.4:5678", "[2001:db8::1]:5678", "[2001:db8::1]", "::ffff:1.2.3.4",
@@ -34,20 +34,21 @@ func FuzzForwarded(f *testing.F) {
 			return
 		}
 		if got.Zone() != "" || got.Is4In6() {
-			t.Fatalf("%q gives %s: one client has two forms", header, got)
+			t.Fatalf("%q returns %s: one client has two forms", header, got)
 		}
 		r.Header.Set("X-Forwarded-For", "192.0.2.1, "+header)
 		if before, _ := trusted.client(r); before != got && !trusted.trust(got) {
-			t.Fatalf("%q gives %s, with an address before it %s", header, got, before)
+			t.Fatalf("%q returns %s, with an address before it %s", header, got, before)
 		}
 		r.Header.Set("X-Forwarded-For", header+", 198.51.100.7")
 		if last, _ := trusted.client(r); last != netip.MustParseAddr("198.51.100.7") {
-			t.Fatalf("the client that the proxy saw is taken for %s", last)
+			t.Fatalf("the client that the proxy saw is reported as %s", last)
 		}
 	})
 }
 
-// FuzzRequest: what reaches a handler is a clean path, a query and headers that logs and a database can hold.
+// FuzzRequest checks that a request that reaches a handler has a clean path, a query and headers that logs and a database
+// can store.
 func FuzzRequest(f *testing.F) {
 	for _, seed := range [][4]string{
 		{"/things/1", "a=b", "curl", "id-1"}, {"/a/../ip", "", "", ""}, {"//ip", "", "", ""}, {"//", "", "", ""}, {"/a%2F..%2Fb", "", "", ""}, {"/a%00", "", "", ""}, {"/%0d%0aSet-Cookie:x", "", "", ""},
@@ -79,7 +80,7 @@ func FuzzRequest(f *testing.F) {
 		if err != nil || parsed.Host != "" || parsed.Scheme != "" {
 			return
 		}
-		// As net/http reads a request's line: Parse would resolve the dots.
+		// As net/http parses the request line: Parse would resolve the dots.
 		if r.URL.Path, err = url.PathUnescape(path); err != nil {
 			return
 		}

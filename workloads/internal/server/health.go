@@ -19,7 +19,7 @@ const (
 	StatusUp       = "up"
 	StatusDown     = "down"
 	StatusUnknown  = "unknown"  // not checked yet
-	StatusDegraded = "degraded" // of a service: something that it can do without is down
+	StatusDegraded = "degraded" // of a service: an optional dependency is down
 )
 
 // Health is the response of /health.
@@ -32,10 +32,10 @@ type Health struct {
 type Dependency struct {
 	Status   string `json:"status"`
 	Required bool   `json:"required"`
-	// LatencyMS is how long the check took, in milliseconds; of one that runs still, how long it has run.
+	// LatencyMS is how long the check took, in milliseconds; for a running one, how long it has run.
 	LatencyMS float64    `json:"latencyMs"`
 	CheckedAt *time.Time `json:"checkedAt,omitempty"`
-	// Reason is "error" or "timeout"; the log tells the rest.
+	// Reason is "error" or "timeout"; the log has the details.
 	Reason string `json:"reason,omitempty"`
 }
 
@@ -64,7 +64,7 @@ func (h *health) add(name string, check func(context.Context) error, required bo
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, d := range h.list {
-		if d.name == name { // a start that is tried again
+		if d.name == name { // a retried start
 			d.check = check
 			return
 		}
@@ -100,8 +100,8 @@ func (h *health) watch(ctx context.Context, d *dependency) {
 	}
 }
 
-// checkOnce runs a check, and tells at its deadline that it failed even when it does not heed its context. The next one
-// starts when it has ended.
+// checkOnce runs a check, and reports a failure at its deadline even if it ignores its context. The next one starts once
+// it has ended.
 func (h *health) checkOnce(ctx context.Context, d *dependency) {
 	limited, cancel := context.WithTimeout(ctx, h.every)
 	defer cancel()
@@ -124,7 +124,7 @@ func (h *health) checkOnce(ctx context.Context, d *dependency) {
 }
 
 func (h *health) record(ctx context.Context, d *dependency, start time.Time, err error) {
-	if ctx.Err() != nil { // the server ends, which says nothing about the dependency
+	if ctx.Err() != nil { // the server is shutting down, which does not concern the dependency
 		return
 	}
 	now := time.Now().UTC()
@@ -155,7 +155,7 @@ func (h *health) record(ctx context.Context, d *dependency, start time.Time, err
 	}
 }
 
-// report returns the state of all, and 503 when a required one is not up.
+// report returns the state of all, and 503 if a required one is not up.
 func (h *health) report() (int, Health) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -175,7 +175,7 @@ func (h *health) report() (int, Health) {
 
 func writeJSON(w http.ResponseWriter, status int, body any) {
 	data, err := json.Marshal(body)
-	if err != nil { // maps and structs of texts and numbers: it cannot
+	if err != nil { // cannot happen with maps and structs of texts and numbers
 		status, data = http.StatusInternalServerError, []byte(`{"status":"down"}`)
 	}
 	w.Header().Set("Content-Type", "application/json")

@@ -19,7 +19,7 @@ func (s *Server) limits(next http.Handler) http.Handler {
 		limit := s.bodyLimit(r)
 		if err := s.refuse(r, limit); err != nil {
 			if r.ContentLength != 0 {
-				// What is still on its way is not worth reading.
+				// The rest of the request is not worth reading.
 				w.Header()["Connection"] = []string{"close"}
 			}
 			problem.Write(w, r, err)
@@ -32,7 +32,7 @@ func (s *Server) limits(next http.Handler) http.Handler {
 	})
 }
 
-// bodyLimit returns how large the body of a request may be.
+// bodyLimit returns the maximum size of the request's body.
 func (s *Server) bodyLimit(r *http.Request) int64 {
 	if r.ContentLength >= 0 && r.ContentLength <= s.options.MaxBodyBytes {
 		return s.options.MaxBodyBytes
@@ -42,7 +42,7 @@ func (s *Server) bodyLimit(r *http.Request) int64 {
 }
 
 func (s *Server) refuse(r *http.Request, limit int64) error {
-	// A body is never decompressed: what it would grow to is unknown.
+	// A body is never decompressed: its decompressed size is unknown.
 	if encoding := r.Header.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
 		e := problem.New(http.StatusUnsupportedMediaType, "content_encoding", "a request's body must not be encoded")
 		e.Headers = http.Header{"Accept-Encoding": {"identity"}} // RFC 7694
@@ -52,12 +52,12 @@ func (s *Server) refuse(r *http.Request, limit int64) error {
 		return problem.TooLarge(limit)
 	}
 	if p := r.URL.EscapedPath(); p != "" && p != "*" && !clean(p) || !text(r.URL.Path) {
-		return problem.New(http.StatusBadRequest, "invalid_path", "the path holds an empty segment, a dot segment, a control character or broken UTF-8")
+		return problem.New(http.StatusBadRequest, "invalid_path", "the path has an empty segment, a dot segment, a control character or broken UTF-8")
 	}
 	if !textQuery(r.URL.RawQuery) {
-		return problem.New(http.StatusBadRequest, "invalid_query", "the query holds a control character, broken UTF-8 or a broken escape")
+		return problem.New(http.StatusBadRequest, "invalid_query", "the query has a control character, broken UTF-8 or a broken escape")
 	}
-	// These reach logs and the audit log, which hold text.
+	// These are written to logs and the audit log, which hold text.
 	for _, name := range []string{"User-Agent", "Referer"} {
 		if value := r.Header.Get(name); !utf8.ValidString(value) {
 			r.Header.Set(name, strings.ToValidUTF8(value, "?"))
@@ -66,7 +66,7 @@ func (s *Server) refuse(r *http.Request, limit int64) error {
 	return nil
 }
 
-// text reports whether a database would store it: UTF-8 without control characters.
+// text reports whether a database can store it: UTF-8 without control characters.
 func text(s string) bool {
 	for i := range len(s) {
 		if s[i] < ' ' || s[i] == 0x7f {
@@ -76,7 +76,7 @@ func text(s string) bool {
 	return utf8.ValidString(s)
 }
 
-// textQuery returns text of a query, which may hold line ends and tabs in its values.
+// textQuery is text for a query, which may have line ends and tabs in its values.
 func textQuery(query string) bool {
 	if !strings.ContainsRune(query, '%') {
 		return text(query)
@@ -85,7 +85,7 @@ func textQuery(query string) bool {
 	return err == nil && utf8.ValidString(decoded) && !strings.ContainsRune(decoded, 0)
 }
 
-// clean reports whether a path, still escaped, is the one that it stands for.
+// clean reports whether a path, still escaped, is in its canonical form.
 func clean(p string) bool {
 	if p[0] != '/' {
 		return false
@@ -94,7 +94,7 @@ func clean(p string) bool {
 	return cleaned == p || (cleaned != "/" && p[len(p)-1] == '/' && cleaned == p[:len(p)-1])
 }
 
-// raw returns net/http's own writer below what wraps it, which MaxBytesReader tells to close the connection.
+// raw returns net/http's own writer below its wrappers, which MaxBytesReader needs to close the connection.
 func raw(w http.ResponseWriter) http.ResponseWriter {
 	for {
 		wrapped, ok := w.(interface{ Unwrap() http.ResponseWriter })
@@ -105,7 +105,7 @@ func raw(w http.ResponseWriter) http.ResponseWriter {
 	}
 }
 
-// The values of security headers, shared between requests: nobody changes them in place.
+// The values of security headers, shared between requests: they must not be changed in place.
 var (
 	noSniff      = []string{"nosniff"}
 	noStore      = []string{"no-store"}
@@ -118,7 +118,7 @@ var (
 	withCredence = []string{"true"}
 )
 
-// secured sets the headers that keep a browser from doing more than asked. A handler may overwrite them.
+// secured sets the headers that restrict a browser. A handler may overwrite them.
 func secured(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
@@ -129,7 +129,7 @@ func secured(next http.Handler) http.Handler {
 		h["X-Frame-Options"] = deny
 		h["Cross-Origin-Opener-Policy"] = sameOrigin
 		h["Cross-Origin-Resource-Policy"] = sameOrigin
-		if info := of(r.Context()); info != nil && info.https {
+		if info := requestFrom(r.Context()); info != nil && info.https {
 			h["Strict-Transport-Security"] = strictlyTLS
 		}
 		next.ServeHTTP(w, r)

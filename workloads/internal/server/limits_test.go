@@ -21,7 +21,7 @@ import (
 	"github.com/itechsmart/operator/workloads/config"
 )
 
-// raw sends bytes and reads one answer; nil when the server closed without one.
+// send writes bytes and reads one response; nil if the server closed without one.
 func send(t *testing.T, r *running, text string, body io.Reader) *http.Response {
 	t.Helper()
 	conn, err := net.Dial("tcp", strings.TrimPrefix(r.url, "http://"))
@@ -36,7 +36,7 @@ func send(t *testing.T, r *running, text string, body io.Reader) *http.Response 
 		t.Fatal(err)
 	}
 	if body != nil {
-		// The server may refuse before it has all.
+		// The server may refuse before it has read everything.
 		go func() { _, _ = io.Copy(conn, body) }()
 	}
 	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
@@ -115,7 +115,7 @@ func TestBadInput(t *testing.T) {
 	}
 }
 
-// A route with a stream may have more than the others; a path that only looks like its own may not.
+// A route with a stream may allow more than the others; a path that only looks like it may not.
 func TestLargeBodies(t *testing.T) {
 	o := options(&logs{})
 	o.MaxBodyBytes, o.LargeBodies = 1000, map[string]int64{"PUT /files/{name}/content": 5000}
@@ -139,20 +139,20 @@ func TestLargeBodies(t *testing.T) {
 		"one segment":        {"PUT", "/files/a%2Fcontent", 1001, 413},
 		"within the general": {"PUT", "/files/a", 1000, 200},
 	} {
-		for _, told := range []bool{true, false} {
+		for _, announced := range []bool{true, false} {
 			head := fmt.Sprintf("Content-Length: %d\r\n\r\n%s", c.size, strings.Repeat("x", c.size))
-			if !told {
+			if !announced {
 				head = fmt.Sprintf("Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n", c.size, strings.Repeat("x", c.size))
 			}
 			resp := send(t, r, c.method+" "+c.path+" HTTP/1.1\r\nHost: a\r\n"+head, nil)
 			if resp == nil || resp.StatusCode != c.status {
-				t.Errorf("%s, length told: %v: %v, want %d", name, told, resp, c.status)
+				t.Errorf("%s, length sent: %v: %v, want %d", name, announced, resp, c.status)
 			}
 		}
 	}
 }
 
-// heap returns how many bytes are allocated and not yet free.
+// heap returns the number of allocated bytes that are not freed yet.
 func heap() uint64 {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
@@ -172,7 +172,7 @@ func TestSlowHeaders(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			start := time.Now()
-			// It closes, or refuses: send fails when it does neither.
+			// It closes, or refuses: send fails if it does neither.
 			if resp := send(t, r, text, nil); resp != nil && (resp.StatusCode < 400 || resp.StatusCode > 499) {
 				t.Errorf("status %d", resp.StatusCode)
 			}
@@ -244,20 +244,20 @@ func TestOrigins(t *testing.T) {
 		status         int
 		allowed        string
 	}{
-		"preflight":                 {"OPTIONS", "https://console.example.com", []string{"Access-Control-Request-Method", "POST"}, 204, "https://console.example.com"},
-		"preflight from elsewhere":  {"OPTIONS", "https://evil.example", []string{"Access-Control-Request-Method", "POST"}, 403, ""},
-		"a suffix":                  {"OPTIONS", "https://console.example.com.evil.example", []string{"Access-Control-Request-Method", "POST"}, 403, ""},
-		"another scheme":            {"OPTIONS", "http://console.example.com", []string{"Access-Control-Request-Method", "POST"}, 403, ""},
-		"write":                     {"POST", "https://console.example.com", []string{"Cookie", "a=b", "Sec-Fetch-Site", "same-site"}, 201, "https://console.example.com"},
-		"write from elsewhere":      {"POST", "https://evil.example", []string{"Cookie", "a=b"}, 403, ""},
-		"write from nowhere":        {"POST", "null", []string{"Cookie", "a=b"}, 403, ""},
-		"write, as a browser tells": {"POST", "", []string{"Cookie", "a=b", "Sec-Fetch-Site", "cross-site"}, 403, ""},
-		"a sibling's site":          {"POST", "", []string{"Cookie", "a=b", "Sec-Fetch-Site", "same-site"}, 403, ""},
-		"write of our own page":     {"POST", "", []string{"Cookie", "a=b", "Sec-Fetch-Site", "same-origin"}, 201, ""},
-		"write without a browser":   {"POST", "", []string{"Cookie", "a=b"}, 201, ""},
-		"write with a token":        {"POST", "https://other.example", []string{"Authorization", "Bearer a"}, 201, ""},
-		"login from elsewhere":      {"POST", "https://evil.example", nil, 403, ""},
-		"read from elsewhere":       {"GET", "https://evil.example", []string{"Cookie", "a=b"}, 405, ""},
+		"preflight":                      {"OPTIONS", "https://console.example.com", []string{"Access-Control-Request-Method", "POST"}, 204, "https://console.example.com"},
+		"preflight from another site":    {"OPTIONS", "https://evil.example", []string{"Access-Control-Request-Method", "POST"}, 403, ""},
+		"a suffix":                       {"OPTIONS", "https://console.example.com.evil.example", []string{"Access-Control-Request-Method", "POST"}, 403, ""},
+		"another scheme":                 {"OPTIONS", "http://console.example.com", []string{"Access-Control-Request-Method", "POST"}, 403, ""},
+		"write":                          {"POST", "https://console.example.com", []string{"Cookie", "a=b", "Sec-Fetch-Site", "same-site"}, 201, "https://console.example.com"},
+		"write from another site":        {"POST", "https://evil.example", []string{"Cookie", "a=b"}, 403, ""},
+		"write without a site":           {"POST", "null", []string{"Cookie", "a=b"}, 403, ""},
+		"write, as a browser reports it": {"POST", "", []string{"Cookie", "a=b", "Sec-Fetch-Site", "cross-site"}, 403, ""},
+		"a sibling's site":               {"POST", "", []string{"Cookie", "a=b", "Sec-Fetch-Site", "same-site"}, 403, ""},
+		"write of our own page":          {"POST", "", []string{"Cookie", "a=b", "Sec-Fetch-Site", "same-origin"}, 201, ""},
+		"write without a browser":        {"POST", "", []string{"Cookie", "a=b"}, 201, ""},
+		"write with a token":             {"POST", "https://other.example", []string{"Authorization", "Bearer a"}, 201, ""},
+		"login from another site":        {"POST", "https://evil.example", nil, 403, ""},
+		"read from another site":         {"GET", "https://evil.example", []string{"Cookie", "a=b"}, 405, ""},
 	} {
 		headers := c.headers
 		if c.origin != "" {

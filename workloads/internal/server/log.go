@@ -13,14 +13,14 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// maxText bounds what a client chooses in a log line, in bytes.
+// maxText limits a client's input in a log line, in bytes.
 const maxText = 256
 
-// request is the state of a request in flight.
+// request is the server's state of a request in flight.
 type request struct {
 	id     string
 	client netip.Addr
-	https  bool // from the client's view
+	https  bool // as seen by the client
 
 	mu    sync.Mutex
 	route string
@@ -30,23 +30,23 @@ type request struct {
 
 type requestKey struct{}
 
-func of(ctx context.Context) *request {
+func requestFrom(ctx context.Context) *request {
 	r, _ := ctx.Value(requestKey{}).(*request)
 	return r
 }
 
-// RequestID returns the id of the request that a context belongs to; empty outside of one.
+// RequestID returns the id of a context's request; empty outside a request.
 func RequestID(ctx context.Context) string {
-	if r := of(ctx); r != nil {
+	if r := requestFrom(ctx); r != nil {
 		return r.id
 	}
 	return ""
 }
 
-// ClientIP returns the address of the client: the peer's, or what X-Forwarded-For
-// says when the peer is a trusted proxy. It is the zero Addr outside of a request.
+// ClientIP returns the address of the client: the peer's, or that of X-Forwarded-For if the peer is a trusted proxy. It
+// is the zero Addr outside a request.
 func ClientIP(ctx context.Context) netip.Addr {
-	if r := of(ctx); r != nil {
+	if r := requestFrom(ctx); r != nil {
 		return r.client
 	}
 	return netip.Addr{}
@@ -54,34 +54,33 @@ func ClientIP(ctx context.Context) netip.Addr {
 
 // SetRoute names the route of a request, for metrics and logs: "GET /api/v1/secrets/{path}".
 func SetRoute(ctx context.Context, pattern string) {
-	if r := of(ctx); r != nil {
+	if r := requestFrom(ctx); r != nil {
 		r.mu.Lock()
 		r.route = pattern
 		r.mu.Unlock()
 	}
 }
 
-// Annotate adds to the request's line in the access log. The values must be no secrets.
+// Annotate adds to the request's line in the access log. The values must not be secrets.
 func Annotate(ctx context.Context, attrs ...slog.Attr) {
-	if r := of(ctx); r != nil {
+	if r := requestFrom(ctx); r != nil {
 		r.mu.Lock()
 		r.attrs = append(r.attrs, attrs...)
 		r.mu.Unlock()
 	}
 }
 
-// Fail tells the access log why a request failed; the client never sees it.
+// Fail adds the cause of a failure to the access log; the client never sees it.
 func Fail(ctx context.Context, err error) {
-	if r := of(ctx); r != nil {
+	if r := requestFrom(ctx); r != nil {
 		r.mu.Lock()
 		r.err = err
 		r.mu.Unlock()
 	}
 }
 
-// NewLogger writes JSON lines to the standard error. A line that is written
-// with the context of a request has its id, and its trace's when there is one.
-// An unknown level is info.
+// NewLogger returns a logger of JSON lines to the standard error. A line with the context of a request has its id, and
+// that of its trace if there is one. An unknown level is info.
 func NewLogger(level string) *slog.Logger {
 	var threshold slog.Level
 	if err := threshold.UnmarshalText([]byte(level)); err != nil {
@@ -90,7 +89,7 @@ func NewLogger(level string) *slog.Logger {
 	return slog.New(contextual{slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: threshold})})
 }
 
-// contextual adds what the context knows.
+// contextual adds the attributes of the context.
 type contextual struct{ slog.Handler }
 
 func (c contextual) Handle(ctx context.Context, record slog.Record) error {
@@ -111,7 +110,7 @@ func (c contextual) WithGroup(name string) slog.Handler {
 	return contextual{c.Handler.WithGroup(name)}
 }
 
-// requestID takes the client's id when it is well formed, and makes one otherwise.
+// requestID returns the client's id if it is well formed, otherwise a new one.
 func requestID(given string) string {
 	if wellFormed(given) {
 		return given
@@ -133,7 +132,7 @@ func wellFormed(id string) bool {
 	return true
 }
 
-// clip bounds a text that a client chose.
+// clip truncates a client's text.
 func clip(text string) string {
 	if len(text) > maxText {
 		return text[:maxText]

@@ -12,7 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 )
 
-// unmatched is the route of requests that no pattern matched: a client must not choose a label's value.
+// unmatched is the route of requests that match no pattern: a client must not choose a label's value.
 const unmatched = "unmatched"
 
 type metrics struct {
@@ -30,7 +30,7 @@ func newMetrics(registry *prometheus.Registry) (*metrics, error) {
 			Buckets: []float64{.001, .0025, .005, .01, .02, .05, .1, .25, .5, 1, 2.5, 10},
 		}, []string{"route", "method", "code"}),
 		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "http_server_requests_in_flight", Help: "Requests that are being answered.",
+			Name: "http_server_requests_in_flight", Help: "Requests in flight.",
 		}),
 		panics: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "http_server_panics_total", Help: "Requests whose handler panicked.",
@@ -44,7 +44,7 @@ func newMetrics(registry *prometheus.Registry) (*metrics, error) {
 			return nil, err
 		}
 	}
-	// The caller's registry may have these already.
+	// The caller's registry may already have these.
 	for _, c := range []prometheus.Collector{collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})} {
 		if err := registry.Register(c); err != nil {
 			if _, ok := errors.AsType[prometheus.AlreadyRegisteredError](err); !ok {

@@ -18,7 +18,7 @@ import (
 	"github.com/itechsmart/operator/workloads/internal/api/problem"
 )
 
-// observe returns the outer middleware: it knows the request, and tells about it.
+// observe is the outermost middleware: it records each request in metrics, log and trace.
 func (s *Server) observe(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
@@ -27,21 +27,21 @@ func (s *Server) observe(next http.Handler) http.Handler {
 		r = r.WithContext(context.WithValue(r.Context(), requestKey{}, info))
 		w.Header()["X-Request-Id"] = []string{info.id}
 		if s.draining() {
-			// The client opens its next connection, which reaches another replica.
+			// The client's next connection then reaches another replica.
 			w.Header()["Connection"] = []string{"close"}
 		}
 		out := &response{ResponseWriter: w}
 		s.metrics.inFlight.Inc()
 		defer func() {
 			s.metrics.inFlight.Dec()
-			s.told(r, info, out, start)
+			s.finish(r, info, out, start)
 		}()
 		defer s.recovered(out, r)
 		next.ServeHTTP(out, r)
 	})
 }
 
-// recovered answers 500 for a panic, or cuts the connection when the answer has begun.
+// recovered responds with 500 to a panic, or closes the connection if the response has begun.
 func (s *Server) recovered(w *response, r *http.Request) {
 	cause := recover()
 	if cause == nil {
@@ -51,15 +51,15 @@ func (s *Server) recovered(w *response, r *http.Request) {
 		panic(cause)
 	}
 	s.metrics.panics.Inc()
-	// The value of a panic may hold what the client sent: its type and the stack say enough.
+	// The value of a panic may contain the client's input: its type and the stack are enough.
 	s.log.ErrorContext(r.Context(), "a handler panicked", "type", fmt.Sprintf("%T", cause), "value", clip(panicText(cause)), "stack", string(debug.Stack()))
 	if w.status != 0 {
 		panic(http.ErrAbortHandler)
 	}
-	problem.Write(w, r, problem.New(http.StatusInternalServerError, "internal", "an internal error; the log tells more under the request's id"))
+	problem.Write(w, r, problem.New(http.StatusInternalServerError, "internal", "an internal error; the log has the details under the request's id"))
 }
 
-// panicText returns the text of the runtime's own errors; any other value may hold anything.
+// panicText returns the text of the runtime's own errors; any other value may contain anything.
 func panicText(cause any) string {
 	if err, ok := cause.(runtime.Error); ok {
 		return err.Error()
@@ -67,11 +67,11 @@ func panicText(cause any) string {
 	return ""
 }
 
-// told writes the request's metrics, line and span.
-func (s *Server) told(r *http.Request, info *request, w *response, start time.Time) {
+// finish writes the request's metrics, log line and span.
+func (s *Server) finish(r *http.Request, info *request, w *response, start time.Time) {
 	took := time.Since(start)
 	status := w.status
-	if status == 0 { // a handler that wrote nothing answered 200
+	if status == 0 { // a handler that wrote nothing responded with 200
 		status = http.StatusOK
 	}
 	info.mu.Lock()
@@ -88,7 +88,7 @@ func (s *Server) told(r *http.Request, info *request, w *response, start time.Ti
 	level := slog.LevelInfo
 	switch {
 	case info.probe() && status >= 500:
-		level = slog.LevelWarn // it starts, drains or waits for something: nobody's request failed
+		level = slog.LevelWarn // it starts, drains or waits: no request failed
 	case info.probe():
 		level = slog.LevelDebug
 	case status >= 500:
@@ -99,7 +99,7 @@ func (s *Server) told(r *http.Request, info *request, w *response, start time.Ti
 	}
 	attrs := make([]slog.Attr, 0, 12)
 	attrs = append(attrs, slog.String("method", clip(r.Method)), slog.String("route", info.route),
-		// The query is left out: it may hold a code or a token.
+		// Without the query, which may contain a code or a token.
 		slog.String("path", clip(r.URL.EscapedPath())), slog.Int("status", status), slog.Int64("bytes", w.bytes),
 		slog.Float64("ms", float64(took.Microseconds())/1000), slog.String("ip", info.client.String()),
 		slog.String("userAgent", clip(r.UserAgent())))
@@ -110,12 +110,12 @@ func (s *Server) told(r *http.Request, info *request, w *response, start time.Ti
 	s.log.LogAttrs(ctx, level, "request", attrs...)
 }
 
-// probe reports whether it was one of the server's own paths, which are asked every few seconds.
+// probe reports whether the path is one of the server's own, which are polled every few seconds.
 func (r *request) probe() bool {
 	return r.route == routeHealth || r.route == routeLive || r.route == routeReady
 }
 
-// response remembers what was answered.
+// response records the response.
 type response struct {
 	http.ResponseWriter
 	status int
@@ -140,10 +140,10 @@ func (w *response) Write(data []byte) (int, error) {
 	return n, err
 }
 
-// Unwrap lets http.ResponseController reach flushing, hijacking and deadlines.
+// Unwrap lets http.ResponseController use flushing, hijacking and deadlines.
 func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// Flush implements http.Flusher, which some libraries ask for without a ResponseController.
+// Flush implements http.Flusher, which some libraries use without a ResponseController.
 func (w *response) Flush() {
 	if w.status == 0 {
 		w.status = http.StatusOK

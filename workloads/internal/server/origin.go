@@ -22,13 +22,12 @@ var (
 	exposedHeaders = []string{"ETag, Idempotency-Replayed, Location, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, Retry-After, X-Request-Id"}
 )
 
-// crossOrigin answers preflights, tells browsers which origins may read, and
-// refuses writes that another site makes a browser send.
+// crossOrigin answers preflights, sends browsers the allowed origins, and refuses writes that another site makes a
+// browser send.
 //
-// The last is net/http's CrossOriginProtection (Sec-Fetch-Site, and Origin
-// against Host where that is missing), which needs no token. It holds for
-// requests without an Authorization header, for a browser adds cookies by
-// itself but never that header.
+// The last is net/http's CrossOriginProtection (Sec-Fetch-Site, and Origin against Host where that is missing), which
+// needs no token. It applies to requests without an Authorization header, because a browser adds cookies by itself but
+// never that header.
 func crossOrigin(c config.CORS) (func(http.Handler) http.Handler, error) {
 	protection := http.NewCrossOriginProtection()
 	for _, origin := range c.Origins {
@@ -75,11 +74,11 @@ func crossOrigin(c config.CORS) (func(http.Handler) http.Handler, error) {
 	}, nil
 }
 
-// checkOrigin refuses what is no exact origin: with credentials "*" would let every site in.
+// checkOrigin refuses anything but an exact origin: with credentials "*" would admit every site.
 func checkOrigin(origin string) error {
 	u, err := url.Parse(origin)
 	if err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Host == "" || origin != u.Scheme+"://"+u.Host {
-		return fmt.Errorf("cors.origins: %q is no exact origin such as https://console.example.com", origin)
+		return fmt.Errorf("cors.origins: %q is not an exact origin such as https://console.example.com", origin)
 	}
 	return nil
 }

@@ -15,7 +15,7 @@ const (
 	routeReady  = "GET " + config.ReadyPath
 )
 
-// dispatch answers the server's own paths, and gives the rest to what is mounted.
+// dispatch serves the server's own paths, and passes the rest to the mounted handler.
 func (s *Server) dispatch() http.Handler {
 	own := http.NewServeMux()
 	own.HandleFunc(routeHealth, func(w http.ResponseWriter, _ *http.Request) {
@@ -51,18 +51,18 @@ func (s *Server) dispatch() http.Handler {
 	})
 }
 
-// Routes returns a mux whose matched pattern is the route in metrics and logs, whatever stands between it and the server,
-// and whose 404 and 405 are answers like all others.
+// Routes returns a handler of a mux whose matched pattern is the route in metrics and logs, whatever is between it and
+// the server, and whose 404 and 405 have the common form of errors.
 func Routes(mux *http.ServeMux) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		routed := &routing{ResponseWriter: w, request: r}
-		// Also when the handler panics.
+		// Also if the handler panics.
 		defer func() { SetRoute(r.Context(), r.Pattern) }()
 		mux.ServeHTTP(routed, r)
 	})
 }
 
-// routing replaces the texts that a ServeMux answers when no pattern matches.
+// routing replaces a ServeMux's responses when no pattern matches.
 type routing struct {
 	http.ResponseWriter
 	request  *http.Request
@@ -77,7 +77,7 @@ func (w *routing) WriteHeader(status int) {
 			w.replace(problem.New(status, "not_found", "there is nothing at this path"))
 			return
 		case http.StatusMethodNotAllowed:
-			w.replace(problem.New(status, "method_not_allowed", "the path does not know this method; header Allow tells which it knows"))
+			w.replace(problem.New(status, "method_not_allowed", "the path does not support this method; header Allow lists those it supports"))
 			return
 		}
 	}

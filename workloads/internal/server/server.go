@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package server runs a product service's HTTP server: its life cycle, health,
-// metrics, logs, traces, and the limits that hold for every request.
+// Package server runs a product service's HTTP server: its life cycle, health, metrics, logs, traces, and the limits for
+// every request.
 //
 //	s := server.New(server.Options{Name: "echo", Addr: ":8080", MetricsAddr: ":9090", Log: log})
 //	s.Check("database", pool.Ping)
 //	s.Mount(auth.Middleware(identity)(limits.Middleware(server.Routes(mux))), mux)
-//	err := s.Run(ctx) // until ctx ends, then in order
+//	err := s.Run(ctx) // until ctx ends, then drains
 package server
 
 import (
@@ -29,7 +29,7 @@ import (
 	"github.com/itechsmart/operator/workloads/config"
 )
 
-// What holds when Options say nothing.
+// Defaults of Options.
 const (
 	DefaultDrainDelay   = 5 * time.Second
 	DefaultDrainTimeout = 20 * time.Second
@@ -43,7 +43,7 @@ const (
 	maxHeader   = 32 << 10
 )
 
-// Options configure a server. All but the name and the address have defaults.
+// Options of a Server. Everything but the name and the address has a default.
 type Options struct {
 	// Name is the product's: the service's name in traces.
 	Name string
@@ -52,27 +52,27 @@ type Options struct {
 	Log               *slog.Logger
 	// Registry holds the metrics; Go's and the process's are added.
 	Registry *prometheus.Registry
-	// Pprof serves /debug/pprof beside the metrics.
+	// Pprof serves /debug/pprof next to the metrics.
 	Pprof bool
-	// DrainDelay is how long the server still takes requests after it said that it is not ready: as long as it takes
-	// every load balancer to hear of it. DrainTimeout is how long requests in flight may then take. A negative
-	// DrainDelay is none.
+	// DrainDelay is how long the server still accepts requests after it reported that it is not ready: as long as every
+	// load balancer takes to notice. DrainTimeout is how long requests in flight may then take. A negative DrainDelay
+	// means none.
 	DrainDelay, DrainTimeout time.Duration
-	// MaxBodyBytes bounds a request's body, for all routes; a route may have less.
+	// MaxBodyBytes limits a request's body, on all routes; a route may have a lower limit.
 	MaxBodyBytes int64
-	// LargeBodies are routes that may have more, by their pattern ("PUT /api/v1/secrets/{path}/content"): their handlers
-	// read the body as a stream, in a time that they bound themselves.
+	// LargeBodies are routes with a higher limit, by their pattern ("PUT /api/v1/secrets/{path}/content"): their handlers
+	// read the body as a stream, within a time limit of their own.
 	LargeBodies map[string]int64
-	// TrustedProxies are believed in X-Forwarded-For and X-Forwarded-Proto.
+	// TrustedProxies are trusted in X-Forwarded-For and X-Forwarded-Proto.
 	TrustedProxies []netip.Prefix
-	// Tracing says where spans go; nil: nowhere, unless OTEL_* variables say it.
+	// Tracing configures where spans are sent; nil: nowhere, unless OTEL_* variables are set.
 	Tracing *config.Tracing
 	// CORS lists the web origins that may call.
 	CORS config.CORS
-	// CheckEvery is how often each dependency is checked; a check may take as long.
+	// CheckEvery is how often each dependency is checked; also the timeout of a check.
 	CheckEvery time.Duration
-	// ReadHeaderTimeout, ReadTimeout and WriteTimeout bound a request's headers, all of it, and its answer. A handler
-	// that streams moves them with http.ResponseController.
+	// ReadHeaderTimeout, ReadTimeout and WriteTimeout limit a request's headers, all of it, and its response. A handler
+	// that streams extends them with http.ResponseController.
 	ReadHeaderTimeout, ReadTimeout, WriteTimeout time.Duration
 }
 
@@ -83,7 +83,7 @@ type Server struct {
 	proxies proxies
 	metrics *metrics
 	health  *health
-	err     error // of New, told by Run
+	err     error // of New, returned by Run
 
 	large *http.ServeMux // the patterns of LargeBodies
 
@@ -96,7 +96,7 @@ type Server struct {
 	main, secondary net.Listener
 }
 
-// New prepares a server. What is wrong with the options is Run's error.
+// New returns a server. Invalid options are reported by Run.
 func New(o Options) *Server {
 	o.DrainDelay = cmp.Or(o.DrainDelay, DefaultDrainDelay)
 	o.DrainTimeout = cmp.Or(o.DrainTimeout, DefaultDrainTimeout)
@@ -130,7 +130,7 @@ func New(o Options) *Server {
 	return s
 }
 
-// Mount gives the server what answers all paths but its own (/health, /livez, /readyz). The muxes below it, if given,
+// Mount sets the handler of all paths except the server's own (/health, /livez, /readyz). The muxes below it, if given,
 // name the route of requests that something before them answered: 401, 429.
 func (s *Server) Mount(h http.Handler, muxes ...*http.ServeMux) {
 	s.mounted.Store(&mounted{handler: h, muxes: muxes})
@@ -154,13 +154,13 @@ func (m *mounted) route(r *http.Request) string {
 	return ""
 }
 
-// Check adds a dependency that the service cannot do without: /health is 503 while the check fails. It runs in the
-// background, alone, and counts as failed when it takes longer than CheckEvery.
+// Check adds a required dependency: /health is 503 while the check fails. It runs in the background, on its own, and
+// counts as failed if it takes longer than CheckEvery.
 func (s *Server) Check(name string, check func(context.Context) error) {
 	s.addCheck(name, check, true)
 }
 
-// CheckOptional adds a dependency that the service can do without: /health tells of it and stays 200.
+// CheckOptional adds an optional dependency: /health reports it and stays 200.
 func (s *Server) CheckOptional(name string, check func(context.Context) error) {
 	s.addCheck(name, check, false)
 }
@@ -171,10 +171,10 @@ func (s *Server) addCheck(name string, check func(context.Context) error, requir
 	}
 }
 
-// Ready sets what /readyz asks besides: nil when requests may come. The answer must be quick.
+// Ready sets a further check of /readyz: nil if the service can handle requests. It must be fast.
 func (s *Server) Ready(check func() error) { s.ready = check }
 
-// Draining is closed when the server begins to stop: what streams without end ends then.
+// Draining is closed when the server starts to shut down, so that endless streams end.
 func (s *Server) Draining() <-chan struct{} { return s.drain }
 
 func (s *Server) draining() bool {
@@ -186,10 +186,10 @@ func (s *Server) draining() bool {
 	}
 }
 
-// Handler returns all that the server does with a request, for tests without a listener.
+// Handler returns the server's handler, for tests without a listener.
 func (s *Server) Handler() http.Handler { return s.handler }
 
-// Listen opens the ports, which Run does otherwise, and tells the addresses; metrics is nil without a MetricsAddr.
+// Listen opens the ports, which Run does otherwise, and returns the addresses; metrics is nil without a MetricsAddr.
 func (s *Server) Listen() (requests, metrics net.Addr, err error) {
 	s.listen.Do(func() {
 		if s.err != nil {
@@ -213,8 +213,8 @@ func (s *Server) Listen() (requests, metrics net.Addr, err error) {
 	return s.main.Addr(), metrics, nil
 }
 
-// Run serves until ctx ends. Then the server says that it is not ready, goes on for DrainDelay, takes no more
-// connections, and waits up to DrainTimeout for the requests in flight: nil when all of them were answered.
+// Run serves until ctx ends. Then the server reports that it is not ready, continues for DrainDelay, accepts no more
+// connections, and waits up to DrainTimeout for the requests in flight: nil if all of them were completed.
 func (s *Server) Run(ctx context.Context) error {
 	if _, _, err := s.Listen(); err != nil {
 		return fmt.Errorf("server: %w", err)
@@ -293,7 +293,7 @@ func (s *Server) adminMux() http.Handler {
 	return mux
 }
 
-// Why /readyz refuses.
+// Reasons why /readyz refuses.
 var (
 	errDraining   = errors.New("draining")
 	errNotMounted = errors.New("starting")

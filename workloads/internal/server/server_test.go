@@ -44,14 +44,14 @@ func TestRequests(t *testing.T) {
 	if p := fetch(t, http.MethodGet, r.url+"/panic", ""); p.status != http.StatusInternalServerError || strings.Contains(p.body, "canary") || !strings.Contains(p.body, `"code":"internal"`) {
 		t.Errorf("a panic: %d %s", p.status, p.body)
 	}
-	// A connection of its own: on one that was used before, the client would try again.
+	// A connection of its own: on a used one, the client would retry.
 	half, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Get(r.url + "/half")
 	if err == nil {
 		_, err = io.ReadAll(half.Body)
 		half.Body.Close()
 	}
 	if err == nil {
-		t.Error("an answer that broke off looks complete")
+		t.Error("a truncated response looks complete")
 	}
 	fetch(t, http.MethodGet, r.url+"/nowhere/canary", "")
 	fetch(t, "BREW", r.url+"/things/7", "")
@@ -73,7 +73,7 @@ func TestRequests(t *testing.T) {
 		}
 	}
 	if strings.Contains(log.String(), "token=") || strings.Contains(log.String(), `"canary"`) {
-		t.Error("the log holds a query, or the value of a panic")
+		t.Error("the log contains a query, or the value of a panic")
 	}
 	metrics := fetch(t, http.MethodGet, r.metrics+"/metrics", "").body
 	for _, want := range []string{
@@ -88,17 +88,17 @@ func TestRequests(t *testing.T) {
 		}
 	}
 	if strings.Contains(metrics, "canary") || strings.Contains(metrics, "BREW") {
-		t.Error("a label holds what a client chose")
+		t.Error("a label contains a client's input")
 	}
 	if p := fetch(t, http.MethodGet, r.metrics+"/debug/pprof/", ""); p.status != http.StatusNotFound {
 		t.Errorf("pprof is on: %d", p.status)
 	}
 	if p := fetch(t, http.MethodGet, r.url+"/metrics", ""); p.status != http.StatusNotFound {
-		t.Errorf("metrics are served to everybody: %d", p.status)
+		t.Errorf("metrics are served to everyone: %d", p.status)
 	}
 }
 
-// TestRouteOfRefused: what a middleware answers counts at the route that it guards.
+// TestRouteOfRefused checks that a response of a middleware counts for the route that it guards.
 func TestRouteOfRefused(t *testing.T) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /things/{id}", func(http.ResponseWriter, *http.Request) {})
@@ -115,7 +115,7 @@ func TestRouteOfRefused(t *testing.T) {
 	}
 }
 
-func TestPprofWhenAsked(t *testing.T) {
+func TestPprofWhenEnabled(t *testing.T) {
 	o := options(&logs{})
 	o.Pprof = true
 	r := run(t, New(o))
@@ -123,7 +123,7 @@ func TestPprofWhenAsked(t *testing.T) {
 		t.Errorf("pprof: %d", p.status)
 	}
 	if p := fetch(t, http.MethodGet, r.url+"/debug/pprof/", ""); p.status == http.StatusOK {
-		t.Error("pprof is served to everybody")
+		t.Error("pprof is served to everyone")
 	}
 }
 
@@ -137,14 +137,14 @@ func askHealth(t *testing.T, r *running) (int, Health, time.Duration) {
 		t.Fatalf("%v in %s", err, g.body)
 	}
 	if strings.Contains(g.body, "hunter2") {
-		t.Errorf("health tells an error's text: %s", g.body)
+		t.Errorf("health contains an error's text: %s", g.body)
 	}
 	return g.status, h, took
 }
 
-// TestHealthOfLatecomers: a check that comes while the server runs is made as well, and the second of a name takes the
-// place of the first.
-func TestHealthOfLatecomers(t *testing.T) {
+// TestHealthOfLaterChecks checks that a check can be added while the server runs, and that a second one of a name replaces
+// the first.
+func TestHealthOfLaterChecks(t *testing.T) {
 	o := options(&logs{})
 	o.CheckEvery = 20 * time.Millisecond
 	s := New(o)
@@ -160,7 +160,7 @@ func TestHealthOfLatecomers(t *testing.T) {
 	s.CheckOptional("queue", func(context.Context) error { return errors.New("hunter2") })
 	eventually(t, "the late check fails", status(StatusDown))
 	s.CheckOptional("queue", func(context.Context) error { return nil })
-	eventually(t, "the one in its place succeeds", status(StatusUp))
+	eventually(t, "its replacement succeeds", status(StatusUp))
 }
 
 func TestHealth(t *testing.T) {
@@ -195,7 +195,7 @@ func TestHealth(t *testing.T) {
 			return code == status && h.Status == overall && h.Dependencies["database"].Status == database && h.Dependencies["cache"].Status == cache
 		})
 	}
-	reaches("all up, but one that hangs", 200, StatusDegraded, StatusUp, StatusUp)
+	reaches("all up, except one that hangs", 200, StatusDegraded, StatusUp, StatusUp)
 	eventually(t, "a check that hangs is down", func() bool {
 		_, h, _ := askHealth(t, r)
 		return h.Dependencies["stuck"].Status == StatusDown && h.Dependencies["stuck"].Reason == "timeout"
@@ -214,11 +214,11 @@ func TestHealth(t *testing.T) {
 		t.Errorf("the database: %+v", d)
 	}
 	if m := fetch(t, http.MethodGet, r.metrics+"/metrics", "").body; !strings.Contains(m, `dependency_up{dependency="database"} 1`) || !strings.Contains(m, `dependency_up{dependency="cache"} 0`) {
-		t.Error("metrics do not tell which dependency is up")
+		t.Error("metrics do not report which dependency is up")
 	}
 }
 
-// TestHealthIsQuick: with every check hanging, the answer still comes within 100 ms.
+// TestHealthIsQuick checks that the response takes at most 100 ms even if every check hangs.
 func TestHealthIsQuick(t *testing.T) {
 	o := options(&logs{})
 	s := New(o)
@@ -234,7 +234,7 @@ func TestHealthIsQuick(t *testing.T) {
 		}
 	}
 	if best > 100*time.Millisecond {
-		t.Errorf("the quickest answer took %s", best)
+		t.Errorf("the fastest response took %s", best)
 	}
 }
 

@@ -36,7 +36,7 @@ func (l *logs) logger() *slog.Logger {
 	return slog.New(contextual{slog.NewJSONHandler(l, &slog.HandlerOptions{Level: slog.LevelDebug})})
 }
 
-// running is a server that runs, and how it is stopped.
+// running is a running server, with what stops it.
 type running struct {
 	*Server
 	url, metrics string

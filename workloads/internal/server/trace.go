@@ -21,12 +21,12 @@ import (
 	"github.com/itechsmart/operator/workloads/config"
 )
 
-// flushTimeout is how long the last spans may take to leave.
+// flushTimeout is how long sending the last spans may take.
 const flushTimeout = 3 * time.Second
 
-// traced wraps a handler in spans when the options, or OTEL_EXPORTER_OTLP_ENDPOINT or its variant for traces, name a collector;
-// every other OTEL_* variable holds as well. Without one nothing is recorded. A collector that cannot be reached costs spans, not
-// requests.
+// traced wraps a handler in spans if the options, or OTEL_EXPORTER_OTLP_ENDPOINT or its variant for traces, name a
+// collector; every other OTEL_* variable applies as well. Without one nothing is recorded. An unavailable collector loses
+// spans, not requests.
 func (s *Server) traced(ctx context.Context, handler http.Handler) (traced http.Handler, stop func()) {
 	var to []otlptracehttp.Option
 	var how []trace.TracerProviderOption
@@ -42,7 +42,7 @@ func (s *Server) traced(ctx context.Context, handler http.Handler) (traced http.
 		s.log.Error("traces are off: the exporter cannot start", "error", err)
 		return handler, func() {}
 	}
-	// OTEL_RESOURCE_ATTRIBUTES and OTEL_SERVICE_NAME come last: they win.
+	// OTEL_RESOURCE_ATTRIBUTES and OTEL_SERVICE_NAME come last and take precedence.
 	attributes, err := resource.New(ctx, resource.WithAttributes(attribute.String("service.name", s.options.Name)), resource.WithTelemetrySDK(), resource.WithFromEnv())
 	if err != nil {
 		s.log.Warn("some attributes of traces are missing", "error", err)
@@ -50,7 +50,7 @@ func (s *Server) traced(ctx context.Context, handler http.Handler) (traced http.
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { s.log.Warn("traces", "error", err) }))
 	provider := trace.NewTracerProvider(append(how, trace.WithBatcher(exporter), trace.WithResource(attributes))...)
 	propagator := propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{})
-	// Clients of databases and brokers ask for the process's provider.
+	// Clients of databases and brokers use the process's provider.
 	otel.SetTracerProvider(provider)
 	otel.SetTextMapPropagator(propagator)
 	wrapped := otelhttp.NewHandler(handler, s.options.Name,

@@ -15,10 +15,10 @@ import (
 )
 
 func TestTraces(t *testing.T) {
-	t.Run("by the environment", func(t *testing.T) {
+	t.Run("from the environment", func(t *testing.T) {
 		testTraces(t, func(endpoint string, _ *Options) { t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint) })
 	})
-	t.Run("by the options", func(t *testing.T) {
+	t.Run("from the options", func(t *testing.T) {
 		testTraces(t, func(endpoint string, o *Options) {
 			o.Tracing = &config.Tracing{Endpoint: endpoint + "/", SamplePercent: 1}
 		})
@@ -64,7 +64,7 @@ func testTraces(t *testing.T, configure func(endpoint string, o *Options)) {
 	}
 	for _, not := range []string{"canary", config.HealthPath} {
 		if strings.Contains(text, not) {
-			t.Errorf("the spans hold %s", not)
+			t.Errorf("the spans contain %s", not)
 		}
 	}
 	if !strings.Contains(log.String(), `"traceID":"`+parent+`"`) {

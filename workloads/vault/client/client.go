@@ -23,23 +23,23 @@ import (
 )
 
 const (
-	// maxAnswer bounds an answer: a value in base64, or a page of a list.
+	// maxAnswer limits a response: a value in base64, or a page of a list.
 	maxAnswer = 8 << 20
-	// requestTimeout bounds one request, its repetitions included.
+	// requestTimeout limits one request, including retries.
 	requestTimeout = 30 * time.Second
 )
 
-// Options say how to reach one Vault.
+// Options configure a Client.
 type Options struct {
 	// Endpoint is http(s)://host:port.
 	Endpoint string
-	// Token gives the bearer token; nil: TokenFromFile(TokenFile).
+	// Token returns the bearer token; nil: TokenFromFile(TokenFile).
 	Token Token
 	// HTTP is shared by the clients of several Vaults; nil: one of its own.
 	HTTP *http.Client
 }
 
-// HTTPClient makes an http.Client for Options: it follows no redirect, which would carry the token elsewhere.
+// HTTPClient returns an http.Client for Options: it follows no redirect, which would send the token elsewhere.
 func HTTPClient() *http.Client {
 	return &http.Client{
 		Timeout: requestTimeout,
@@ -58,7 +58,7 @@ type client struct {
 	http  *retryablehttp.Client
 }
 
-// New prepares a client, with no round trip yet; ErrInvalid when the endpoint is none.
+// New returns a client without connecting; ErrInvalid if the endpoint is not a URL.
 func New(options Options) (Client, error) {
 	if err := validEndpoint(options.Endpoint); err != nil {
 		return nil, err
@@ -73,14 +73,14 @@ func New(options Options) (Client, error) {
 		base: strings.TrimSuffix(options.Endpoint, "/") + "/api/v1", token: options.Token,
 		http: &retryablehttp.Client{
 			HTTPClient: options.HTTP, RetryMax: 2, RetryWaitMin: 100 * time.Millisecond, RetryWaitMax: time.Second,
-			Backoff: retryablehttp.DefaultBackoff, CheckRetry: again, ErrorHandler: retryablehttp.PassthroughErrorHandler,
+			Backoff: retryablehttp.DefaultBackoff, CheckRetry: shouldRetry, ErrorHandler: retryablehttp.PassthroughErrorHandler,
 		},
 	}, nil
 }
 
-// again repeats what the network, a proxy or a server that restarts did not answer. 503 and 429 are the service's own answers: whoever
-// called knows better when to come back.
-func again(ctx context.Context, response *http.Response, err error) (bool, error) {
+// shouldRetry retries what the network, a proxy or a restarting server did not answer. 503 and 429 come from the service
+// itself: the caller knows better when to retry.
+func shouldRetry(ctx context.Context, response *http.Response, err error) (bool, error) {
 	switch {
 	case ctx.Err() != nil:
 		return false, ctx.Err()
@@ -109,7 +109,7 @@ func versionPath(p string, version int64, more string) string {
 	return secretPath(p, "/versions/", strconv.FormatInt(version, 10), more)
 }
 
-// do sends a request, and reads the envelope's data into out; nil: nothing is wanted.
+// do sends a request, and reads the envelope's data into out; nil discards it.
 func (c *client) do(ctx context.Context, what call, out any) error {
 	request, err := c.request(ctx, what)
 	if err != nil {
@@ -125,7 +125,7 @@ func (c *client) do(ctx context.Context, what call, out any) error {
 		return failed(what.op, nil, err)
 	}
 	if len(data) > maxAnswer {
-		return failed(what.op, backend.ErrInvalid, fmt.Errorf("the answer has more than %d bytes", maxAnswer))
+		return failed(what.op, backend.ErrInvalid, fmt.Errorf("the response has more than %d bytes", maxAnswer))
 	}
 	if response.StatusCode < 200 || response.StatusCode > 299 {
 		return refused(what.op, response.StatusCode, data)
@@ -138,11 +138,11 @@ func (c *client) do(ctx context.Context, what call, out any) error {
 		Data    json.RawMessage `json:"data"`
 	}
 	if err := json.Unmarshal(data, &envelope); err != nil || !envelope.Success || len(envelope.Data) == 0 {
-		return failed(what.op, backend.ErrUnavailable, errors.New("the answer is not an envelope of the Vault service: does something else listen there?"))
+		return failed(what.op, backend.ErrUnavailable, errors.New("the response is not from the Vault service: is something else listening there?"))
 	}
 	if err := json.Unmarshal(envelope.Data, out); err != nil {
-		// The decoder's words could quote a value.
-		return failed(what.op, backend.ErrUnavailable, errors.New("the answer's data does not have the expected fields"))
+		// The decoder's error could quote a value.
+		return failed(what.op, backend.ErrUnavailable, errors.New("the response data does not have the expected fields"))
 	}
 	return nil
 }
@@ -156,7 +156,7 @@ func (c *client) request(ctx context.Context, what call) (*retryablehttp.Request
 	if what.body != nil {
 		data, err := json.Marshal(what.body)
 		if err != nil {
-			return nil, failed(what.op, backend.ErrInvalid, errors.New("the request cannot be written as JSON"))
+			return nil, failed(what.op, backend.ErrInvalid, errors.New("the request cannot be encoded as JSON"))
 		}
 		body = bytes.NewReader(data)
 	}
@@ -169,7 +169,7 @@ func (c *client) request(ctx context.Context, what call) (*retryablehttp.Request
 		request.Header.Set("Content-Type", "application/json")
 	}
 	if what.method == http.MethodPost {
-		// One key for all repetitions of the request: the service does it once.
+		// All retries of the request share one key: the service does it once.
 		request.Header.Set("Idempotency-Key", uuid.NewString())
 	}
 	if !what.open {
@@ -187,7 +187,7 @@ func failed(op string, kind, cause error) error {
 	return backend.Binding{}.Error("vault: "+op, kind, cause)
 }
 
-// refused turns an error's envelope into a sentinel with the service's own words.
+// refused turns an error envelope into a sentinel with the service's message.
 func refused(op string, status int, data []byte) error {
 	var envelope struct {
 		Error struct {
@@ -195,15 +195,15 @@ func refused(op string, status int, data []byte) error {
 			Message string `json:"message"`
 		} `json:"error"`
 	}
-	said := http.StatusText(status)
+	message := http.StatusText(status)
 	if json.Unmarshal(data, &envelope) == nil && envelope.Error.Message != "" {
-		said = envelope.Error.Message
+		message = envelope.Error.Message
 	}
 	const longest = 500
-	if len(said) > longest {
-		said = strings.ToValidUTF8(said[:longest], "") + "…"
+	if len(message) > longest {
+		message = strings.ToValidUTF8(message[:longest], "") + "…"
 	}
-	return failed(op, kindOf(status, envelope.Error.Code), fmt.Errorf("%s (HTTP %d)", said, status))
+	return failed(op, kindOf(status, envelope.Error.Code), fmt.Errorf("%s (HTTP %d)", message, status))
 }
 
 func kindOf(status int, code string) error {

@@ -18,28 +18,29 @@ import (
 	"github.com/itechsmart/operator/internal/backend"
 )
 
-// Fake is the Vault of one namespace, in memory. It embeds backend.Faults: Fail makes a method fail, Calls counts. Safe
-// for concurrent use.
+// Fake is an in-memory Vault of one namespace. It embeds backend.Faults: Fail makes a method fail, Calls counts. Safe for
+// concurrent use.
 type Fake struct {
 	backend.Faults
 
 	// Now is the clock; time.Now when nil.
 	Now func() time.Time
-	// Changed is called, without locks, after a new version was stored; may be nil. The service annotates its resource then.
+	// Changed is called, without locks, after a new version was stored, where the service annotates its resource; may be
+	// nil.
 	Changed func(path string, version int64)
 
 	namespace string
 	mu        sync.Mutex
 	secrets   map[string]*fakeSecret
 	mac       []byte
-	keys      int // of root keys
+	keys      int // number of root keys
 	sealed    bool
 }
 
 type fakeSecret struct {
 	typ        string
 	created    time.Time
-	versions   []fakeVersion // of version 1 first
+	versions   []fakeVersion // from version 1
 	keyID      string
 	sourceHash string
 	rotation   string
@@ -68,7 +69,7 @@ func (f *Fake) now() time.Time {
 
 func (f *Fake) keyID() string { return fmt.Sprintf("root-%d", f.keys) }
 
-// enter counts the call, and refuses what the service refuses of every request.
+// enter counts the call, and refuses what the service refuses in every request.
 func (f *Fake) enter(ctx context.Context, method, path string) error {
 	if err := f.Enter(ctx, method); err != nil {
 		return err
@@ -86,7 +87,8 @@ func (f *Fake) find(path string) (*fakeSecret, error) {
 	return nil, missing("secret " + path)
 }
 
-// version returns a version of a secret, 0 for the newest that is neither deleted nor destroyed; the caller holds the lock.
+// version returns a version of a secret, 0 for the newest that is neither deleted nor destroyed; the caller holds the
+// lock.
 func (f *Fake) version(path string, number int64) (*fakeSecret, *fakeVersion, error) {
 	found, err := f.find(path)
 	if err != nil {
@@ -248,7 +250,7 @@ func (f *Fake) Diff(ctx context.Context, path string, from, to int64) ([]FieldDi
 		return nil, err
 	}
 	if a.State != StateLive || b.State != StateLive {
-		return nil, missing("a version that is deleted")
+		return nil, missing("a deleted version")
 	}
 	fields := map[string]bool{}
 	for _, v := range []Value{a.value, b.value} {

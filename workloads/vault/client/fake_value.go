@@ -19,7 +19,7 @@ import (
 	"github.com/itechsmart/operator/internal/backend"
 )
 
-// validate checks a value's fields by its type, and tells when a certificate expires.
+// validate checks a value's fields by its type, and returns when a certificate expires.
 func validate(typ string, value Value) (*time.Time, error) {
 	required, optional := Fields(typ)
 	if required == nil {
@@ -45,7 +45,7 @@ func validate(typ string, value Value) (*time.Time, error) {
 	}
 	pair, err := tls.X509KeyPair(value[FieldCertificate], value[FieldPrivateKey])
 	if err != nil {
-		return nil, fmt.Errorf("vault: value: %s and %s are no PEM key pair: %w", FieldCertificate, FieldPrivateKey, backend.ErrInvalid)
+		return nil, fmt.Errorf("vault: value: %s and %s are not a PEM key pair: %w", FieldCertificate, FieldPrivateKey, backend.ErrInvalid)
 	}
 	expires := pair.Leaf.NotAfter
 	return &expires, nil
@@ -56,7 +56,7 @@ const (
 	letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 )
 
-// charsets that random values are drawn from.
+// charsets are the characters of random values.
 var charsets = map[string]string{
 	"": digits + letters, "alphanumeric": digits + letters, "alphabetic": letters, "numeric": digits, "hex": digits + "abcdef",
 	"printable": digits + letters + "!#$%&()*+,-./:;<=>?@[]^_{|}~",
@@ -82,7 +82,7 @@ func generate(typ string, g Generate) (Value, error) {
 	return Value{MainField(typ): out}, nil
 }
 
-// issue makes a certificate; the caller holds the lock.
+// issue issues a certificate; the caller holds the lock.
 func (f *Fake) issue(typ string, i Issue) (Value, *time.Time, error) {
 	if typ != TypeCertificate {
 		return nil, nil, fmt.Errorf("vault: type %s cannot be issued: %w", typ, backend.ErrInvalid)
@@ -125,7 +125,7 @@ func (f *Fake) sign(template *x509.Certificate, key *ecdsa.PrivateKey, caPath st
 		}
 		pair, err := tls.X509KeyPair(ca.value[FieldCertificate], ca.value[FieldPrivateKey])
 		if err != nil || !pair.Leaf.IsCA {
-			return nil, nil, fmt.Errorf("vault: %s is no certificate that may sign: %w", caPath, backend.ErrInvalid)
+			return nil, nil, fmt.Errorf("vault: %s is not a certificate that may sign: %w", caPath, backend.ErrInvalid)
 		}
 		parent, signer = pair.Leaf, pair.PrivateKey
 		out[FieldCA] = ca.value[FieldCertificate]

@@ -13,7 +13,7 @@ import (
 	"github.com/itechsmart/operator/internal/backend"
 )
 
-// fakeController is the author of applied versions in the fake.
+// fakeController is the author of applied versions.
 const fakeController = "controller"
 
 // Apply implements Client.
@@ -56,7 +56,7 @@ func (f *Fake) apply(path string, declared Apply) (Applied, func(), error) {
 	return Applied{Secret: f.describe(path, stored), Changed: true}, notify, nil
 }
 
-// valueOf returns the value that a declaration says: exactly one of its sources.
+// valueOf returns the value of a declaration: from exactly one of its sources.
 func (f *Fake) valueOf(declared Apply) (Value, *time.Time, error) {
 	given := 0
 	for _, is := range []bool{declared.Sealed != "", len(declared.Value) > 0, declared.Generate != nil, declared.Issue != nil} {
@@ -80,7 +80,7 @@ func (f *Fake) valueOf(declared Apply) (Value, *time.Time, error) {
 	}
 }
 
-// sealedValue is the content of the fake's sealed values; real ones are encrypted.
+// sealedValue is the content of the fake's sealed values; the real ones are encrypted.
 type sealedValue struct {
 	Namespace, Name string
 	Value           Value
@@ -88,7 +88,7 @@ type sealedValue struct {
 
 const sealedPrefix = "fake:"
 
-// SealFake makes a sealed value that Fake opens, and the service does not.
+// SealFake returns a sealed value that Fake opens, but not the service.
 func SealFake(namespace, name string, value Value) string {
 	// Marshalling plain fields cannot fail.
 	data, _ := json.Marshal(sealedValue{Namespace: namespace, Name: name, Value: value})
@@ -96,7 +96,7 @@ func SealFake(namespace, name string, value Value) string {
 }
 
 func (f *Fake) open(name, sealed string) (Value, error) {
-	refused := fmt.Errorf("vault: the sealed value does not open: it was sealed to another key, namespace or name, or changed since: %w", backend.ErrInvalid)
+	refused := fmt.Errorf("vault: the sealed value does not open: it was sealed to another key, namespace or name, or modified: %w", backend.ErrInvalid)
 	text, ok := strings.CutPrefix(sealed, sealedPrefix)
 	data, err := base64.StdEncoding.DecodeString(text)
 	var content sealedValue
@@ -126,7 +126,7 @@ func (f *Fake) Put(ctx context.Context, path string, value Write) (Secret, error
 	})
 }
 
-// PutLarge stores a File of so many bytes, over MaxValueBytes, as a stream to the service would.
+// PutLarge stores a File of the given size, over MaxValueBytes, as a stream to the service would.
 func (f *Fake) PutLarge(path string, size int64) error {
 	f.mu.Lock()
 	stored, notify, err := f.add(path, TypeFile, Value{FieldFile: {}}, nil, nil, "user")
@@ -170,8 +170,8 @@ func (f *Fake) write(ctx context.Context, method, path string, value Write, chec
 	return out, err
 }
 
-// again stores a new version of what exists, as make says.
-func (f *Fake) again(ctx context.Context, method, path string, make func(*fakeSecret) (Value, *time.Time, error)) (Secret, error) {
+// addVersion stores a new version of an existing secret, with the value that make returns.
+func (f *Fake) addVersion(ctx context.Context, method, path string, make func(*fakeSecret) (Value, *time.Time, error)) (Secret, error) {
 	if err := f.enter(ctx, method, path); err != nil {
 		return Secret{}, err
 	}
@@ -201,7 +201,7 @@ func (f *Fake) again(ctx context.Context, method, path string, make func(*fakeSe
 
 // Rotate implements Client.
 func (f *Fake) Rotate(ctx context.Context, path string) (Secret, error) {
-	return f.again(ctx, "Rotate", path, func(s *fakeSecret) (Value, *time.Time, error) {
+	return f.addVersion(ctx, "Rotate", path, func(s *fakeSecret) (Value, *time.Time, error) {
 		switch {
 		case s.generate != nil:
 			value, err := generate(s.typ, *s.generate)
@@ -216,7 +216,7 @@ func (f *Fake) Rotate(ctx context.Context, path string) (Secret, error) {
 
 // Rollback implements Client.
 func (f *Fake) Rollback(ctx context.Context, path string, version int64) (Secret, error) {
-	return f.again(ctx, "Rollback", path, func(*fakeSecret) (Value, *time.Time, error) {
+	return f.addVersion(ctx, "Rollback", path, func(*fakeSecret) (Value, *time.Time, error) {
 		_, v, err := f.version(path, version)
 		if err != nil {
 			return nil, nil, err
@@ -332,7 +332,7 @@ func (f *Fake) Seal(ctx context.Context) error {
 	return nil
 }
 
-// Rewrap implements Client: it is done at once.
+// Rewrap implements Client: it completes at once.
 func (f *Fake) Rewrap(ctx context.Context) error {
 	if err := f.Enter(ctx, "Rewrap"); err != nil {
 		return err

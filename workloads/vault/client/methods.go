@@ -9,7 +9,7 @@ import (
 	"strconv"
 )
 
-// get, post and the like are requests whose answer is one T.
+// get, post and so on send a request and return the response as a T.
 func get[T any](ctx context.Context, c *client, op, path string, query url.Values) (T, error) {
 	var out T
 	err := c.do(ctx, call{op: op, method: http.MethodGet, path: path, query: query}, &out)

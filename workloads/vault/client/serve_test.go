@@ -13,7 +13,7 @@ import (
 	vault "github.com/itechsmart/operator/workloads/vault/client"
 )
 
-// serve returns the contract's REST over a fake: what the client is tested with where the service is not there.
+// serve implements the REST contract over a fake, to test the client without the service.
 func serve(fake *vault.Fake) http.Handler {
 	mux := http.NewServeMux()
 	handle := func(pattern string, status int, f func(*http.Request) (any, error)) {
@@ -110,7 +110,7 @@ func number(text string) int64 {
 	return n
 }
 
-// read refuses what no field takes, as the service does.
+// read refuses unknown fields, as the service does.
 func read[T any](r *http.Request) (T, error) {
 	var out T
 	decoder := json.NewDecoder(io.LimitReader(r.Body, 4<<20))

@@ -14,26 +14,26 @@ import (
 	"github.com/itechsmart/operator/internal/backend"
 )
 
-// Errors beside those of package backend, which they wrap.
+// Errors besides those of package backend, which they wrap.
 var (
-	// ErrSealed: the Vault holds no root key, and neither reads nor stores a value until it is unsealed.
+	// ErrSealed: the Vault has no root key, and cannot read or store a value until it is unsealed.
 	ErrSealed = fmt.Errorf("the vault is sealed: %w", backend.ErrUnavailable)
-	// ErrStale: somebody wrote a version that the writer did not know of.
+	// ErrStale: another writer added a version that this one does not know of.
 	ErrStale = fmt.Errorf("check-and-set failed: %w", backend.ErrInvalid)
-	// ErrStreamed: the value is a File over 1 MiB, which no Read gives.
+	// ErrStreamed: the value is a File over 1 MiB, which Read does not return.
 	ErrStreamed = fmt.Errorf("the file is too large to be read as a whole: %w", backend.ErrInvalid)
 )
 
-// TokenFile is the path of a Pod's ServiceAccount token with the Vault's audience.
+// TokenFile is the path of a Pod's ServiceAccount token for the Vault's audience.
 const TokenFile = "/var/run/secrets/itechsmart/token"
 
 // MaxPath is the maximum length of a path in characters.
 const MaxPath = 253
 
-// path matches a valid path.
+// path matches the path of a secret.
 var path = regexp.MustCompile(`^[a-z0-9]([a-z0-9._-]*[a-z0-9])?(/[a-z0-9]([a-z0-9._-]*[a-z0-9])?)*$`)
 
-// ValidPath is ErrInvalid for what is no path of a secret.
+// ValidPath returns ErrInvalid unless p is a valid path of a secret.
 func ValidPath(p string) error {
 	if len(p) > MaxPath || !path.MatchString(p) {
 		return fmt.Errorf("a path has at most %d lower-case letters, digits, '.', '_', '-' and '/', and each of its segments begins and ends with a letter or digit: %w",
@@ -42,7 +42,7 @@ func ValidPath(p string) error {
 	return nil
 }
 
-// MainField returns the field of a value that stands for all of it: "" for an unknown type.
+// MainField returns the field that is the value proper: "" for an unknown type.
 func MainField(typ string) string {
 	switch typ {
 	case TypeText:
@@ -58,7 +58,7 @@ func MainField(typ string) string {
 	}
 }
 
-// Fields returns the fields that a value of the type must have and may have.
+// Fields returns the required and optional fields of a value of the type.
 func Fields(typ string) (required, optional []string) {
 	switch typ {
 	case TypeText:
@@ -77,26 +77,26 @@ func Fields(typ string) (required, optional []string) {
 // String never shows a value, so that a stray %v leaks nothing.
 func (v Value) String() string { return fmt.Sprintf("value of %d fields", len(v)) }
 
-// GoString keeps %#v as silent as String.
+// GoString makes %#v as safe as %v.
 func (v Value) GoString() string { return v.String() }
 
-// List selects secrets. The zero value is all, in pages of the service's size.
+// List selects secrets. The zero value selects all, in pages of the service's size.
 type List struct {
 	Prefix, Type, Cursor string
 	Limit                int
 }
 
-// Client uses one Vault. Methods wrap a sentinel of package backend: ErrNotFound, ErrExists, ErrInvalid (ErrStale is
-// one), ErrAuth, ErrUnavailable (ErrSealed is one). Safe for concurrent use.
+// Client talks to one Vault. Methods wrap a sentinel of package backend: ErrNotFound, ErrExists, ErrInvalid (also
+// ErrStale), ErrAuth, ErrUnavailable (also ErrSealed). Safe for concurrent use.
 type Client interface {
-	// Apply makes the stored value as a resource declares it. It may be repeated: without a new SourceHash or Rotation
-	// nothing changes.
+	// Apply stores the value that a resource declares. It is idempotent: without a new SourceHash or Rotation nothing
+	// changes.
 	Apply(ctx context.Context, path string, declared Apply) (Applied, error)
-	// Secret is the metadata of a secret.
+	// Secret returns a secret without its value.
 	Secret(ctx context.Context, path string) (Secret, error)
-	// Secrets lists what is known of secrets.
+	// Secrets lists secrets without their values.
 	Secrets(ctx context.Context, list List) (Page[Secret], error)
-	// Read is a version with its value; version 0 is the newest.
+	// Read returns a version with its value; version 0 is the newest.
 	Read(ctx context.Context, path string, version int64) (Read, error)
 	// Versions lists the versions of a secret, the newest first.
 	Versions(ctx context.Context, path, cursor string) (Page[Version], error)
@@ -104,36 +104,36 @@ type Client interface {
 	Create(ctx context.Context, path string, value Write) (Secret, error)
 	// Put stores a new version of a secret; ErrStale when CheckAndSet is not the newest version.
 	Put(ctx context.Context, path string, value Write) (Secret, error)
-	// Diff tells which fields differ between two versions, without values.
+	// Diff returns which fields differ between two versions, without values.
 	Diff(ctx context.Context, path string, from, to int64) ([]FieldDiff, error)
-	// Rotate makes a new version of what was generated or issued; ErrInvalid for other secrets.
+	// Rotate adds a new version of a generated or issued secret; ErrInvalid for other secrets.
 	Rotate(ctx context.Context, path string) (Secret, error)
-	// Rollback makes a new version with the value of an old one.
+	// Rollback adds a new version with the value of an old one.
 	Rollback(ctx context.Context, path string, version int64) (Secret, error)
-	// Delete hides all versions, or removes them forever.
+	// Delete hides all versions, or removes them permanently.
 	Delete(ctx context.Context, path string, destroy bool) error
-	// DeleteVersion hides one version, UndeleteVersion shows it again, DestroyVersion removes its value forever.
+	// DeleteVersion hides one version, UndeleteVersion restores it, DestroyVersion removes its value permanently.
 	DeleteVersion(ctx context.Context, path string, version int64) error
 	UndeleteVersion(ctx context.Context, path string, version int64) error
 	DestroyVersion(ctx context.Context, path string, version int64) error
-	// SealStatus reports whether values can be read, and how far a re-wrap is. It needs no token.
+	// SealStatus reports whether values can be read, and the progress of a re-wrap. It needs no token.
 	SealStatus(ctx context.Context) (SealStatus, error)
-	// SealingKey is the public key that values are sealed to. It needs no token.
+	// SealingKey returns the public key that values are sealed to. It needs no token.
 	SealingKey(ctx context.Context) (SealingKey, error)
-	// Unseal gives one share of the root key.
+	// Unseal submits one share of the root key.
 	Unseal(ctx context.Context, share string) (SealStatus, error)
-	// Seal forgets the root key.
+	// Seal discards the root key.
 	Seal(ctx context.Context) error
-	// Rewrap begins to wrap all data keys by the newest root key; SealStatus tells how far it is.
+	// Rewrap starts wrapping all data keys by the newest root key; SealStatus reports the progress.
 	Rewrap(ctx context.Context) error
-	// RotateKey makes a new root key, by which later values are wrapped.
+	// RotateKey creates a new root key, which wraps the keys of later values.
 	RotateKey(ctx context.Context) error
 }
 
-// Token gives the bearer token of the next request.
+// Token returns the bearer token of the next request.
 type Token func(context.Context) (string, error)
 
-// TokenFromFile reads the file again for every request, since kubelet replaces it.
+// TokenFromFile reads the file again for every request, because kubelet replaces it.
 func TokenFromFile(name string) Token {
 	return func(context.Context) (string, error) {
 		file, err := os.Open(name)

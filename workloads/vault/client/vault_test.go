@@ -31,7 +31,7 @@ func TestFake(t *testing.T) {
 	})
 }
 
-// TestClient runs the suite through the client and a server that serves the fake as the contract says.
+// TestClient runs the suite through the client and a server that serves the fake according to the contract.
 func TestClient(t *testing.T) {
 	clienttest.Run(t, func(t testing.TB) clienttest.UnderTest {
 		server := httptest.NewServer(serve(vault.NewFake("tenant")))
@@ -49,17 +49,17 @@ func open(t testing.TB, endpoint string) vault.Client {
 	return client
 }
 
-// answering returns a server that always answers the same, and counts.
-func answering(t *testing.T, status int, body string) (endpoint string, asked *atomic.Int32) {
+// answering returns a server that always sends the same response, and counts requests.
+func answering(t *testing.T, status int, body string) (endpoint string, requests *atomic.Int32) {
 	t.Helper()
-	asked = &atomic.Int32{}
+	requests = &atomic.Int32{}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		asked.Add(1)
+		requests.Add(1)
 		w.WriteHeader(status)
 		fmt.Fprint(w, body)
 	}))
 	t.Cleanup(server.Close)
-	return server.URL, asked
+	return server.URL, requests
 }
 
 func TestErrors(t *testing.T) {
@@ -70,7 +70,7 @@ func TestErrors(t *testing.T) {
 		status int
 		body   string
 		want   error
-		says   string
+		text   string
 		times  int32
 	}{
 		"401":             {401, refusal("unauthorized", "token expired"), backend.ErrAuth, "token expired", 1},
@@ -85,29 +85,29 @@ func TestErrors(t *testing.T) {
 		"503 sealed":      {503, refusal("sealed", "unseal first"), vault.ErrSealed, "", 1},
 		"503":             {503, refusal("audit_full", "the audit log is full"), backend.ErrUnavailable, "audit log", 1},
 		"redirect":        {302, "", backend.ErrUnavailable, "", 1},
-		"no envelope":     {200, `{"a":1}`, backend.ErrUnavailable, "envelope", 1},
-		"no JSON":         {200, `hello`, backend.ErrUnavailable, "envelope", 1},
+		"no envelope":     {200, `{"a":1}`, backend.ErrUnavailable, "not from the Vault service", 1},
+		"no JSON":         {200, `hello`, backend.ErrUnavailable, "not from the Vault service", 1},
 		"another shape":   {200, `{"success":true,"data":{"version":"canary"}}`, backend.ErrUnavailable, "expected fields", 1},
 		"endless answer":  {200, strings.Repeat("x", 9<<20), backend.ErrInvalid, "bytes", 1},
 		"endless message": {400, refusal("invalid", strings.Repeat("y", 5000)), backend.ErrInvalid, "…", 1},
 	} {
 		t.Run(name, func(t *testing.T) {
-			endpoint, asked := answering(t, test.status, test.body)
+			endpoint, requests := answering(t, test.status, test.body)
 			_, err := open(t, endpoint).Secret(backendtest.Context(t), "a")
-			if !errors.Is(err, test.want) || !strings.Contains(err.Error(), test.says) {
-				t.Fatalf("got %v, want %v that says %q", err, test.want, test.says)
+			if !errors.Is(err, test.want) || !strings.Contains(err.Error(), test.text) {
+				t.Fatalf("got %v, want %v containing %q", err, test.want, test.text)
 			}
 			if len(err.Error()) > 1000 || strings.Contains(err.Error(), "canary") {
-				t.Errorf("the error is too long or shows a value: %.80s", err)
+				t.Errorf("the error is too long or contains a value: %.80s", err)
 			}
-			if asked.Load() != test.times {
-				t.Errorf("asked %d times, want %d", asked.Load(), test.times)
+			if requests.Load() != test.times {
+				t.Errorf("%d requests, want %d", requests.Load(), test.times)
 			}
 		})
 	}
 }
 
-func TestNobodyListens(t *testing.T) {
+func TestConnectionRefused(t *testing.T) {
 	server := httptest.NewServer(http.NotFoundHandler())
 	endpoint := server.URL
 	server.Close()
@@ -117,7 +117,7 @@ func TestNobodyListens(t *testing.T) {
 	}
 }
 
-func TestTokenIsReadAnew(t *testing.T) {
+func TestTokenIsReread(t *testing.T) {
 	fake := vault.NewFake("tenant")
 	var seen atomic.Value
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -141,7 +141,7 @@ func TestTokenIsReadAnew(t *testing.T) {
 			t.Fatal(err)
 		}
 		if seen.Load() != "Bearer "+token {
-			t.Errorf("the request does not bear the token of the file")
+			t.Errorf("the request does not carry the token of the file")
 		}
 	}
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
@@ -155,7 +155,7 @@ func TestTokenIsReadAnew(t *testing.T) {
 	}
 }
 
-// TestIdempotency: a request that is repeated has one key, two requests have two.
+// TestIdempotency checks that retries of a request share one key, and two requests have two.
 func TestIdempotency(t *testing.T) {
 	var keys []string
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -170,7 +170,7 @@ func TestIdempotency(t *testing.T) {
 	}
 	server.Close()
 	if len(keys) != 6 || keys[0] == "" || keys[0] != keys[2] || keys[0] == keys[3] || keys[3] != keys[5] {
-		t.Errorf("keys %v, want three times one and three times another", keys)
+		t.Errorf("keys %v, want two keys, three times each", keys)
 	}
 }
 
@@ -182,7 +182,7 @@ func TestSlowServer(t *testing.T) {
 	defer cancel()
 	_, err := open(t, server.URL).SealStatus(ctx)
 	if !errors.Is(err, backend.ErrUnavailable) || !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("got %v, want a deadline that is exceeded", err)
+		t.Errorf("got %v, want context.DeadlineExceeded", err)
 	}
 }
 
@@ -193,7 +193,7 @@ func TestNew(t *testing.T) {
 			t.Errorf("%q: %v, want ErrInvalid", endpoint, err)
 		}
 		if err != nil && strings.Contains(err.Error(), "password") {
-			t.Error("the error shows a password")
+			t.Error("the error contains a password")
 		}
 	}
 }
@@ -216,7 +216,7 @@ func TestSealed(t *testing.T) {
 	}
 }
 
-// A file over 1 MiB is known, and read by nobody as a whole.
+// A file over 1 MiB is listed, but cannot be read as a whole.
 func TestLargeFile(t *testing.T) {
 	fake := vault.NewFake("tenant")
 	server := httptest.NewServer(serve(fake))
@@ -234,11 +234,11 @@ func TestLargeFile(t *testing.T) {
 	}
 }
 
-func TestValuesStaySilent(t *testing.T) {
+func TestValuesAreNotPrinted(t *testing.T) {
 	value := vault.Value{vault.FieldText: []byte("canary")}
 	for _, text := range []string{fmt.Sprint(value), fmt.Sprintf("%+v %#v", vault.Read{Value: value}, vault.Write{Value: value})} {
 		if strings.Contains(text, "canary") || strings.Contains(text, "99 97 110") {
-			t.Errorf("a value shows itself: %s", text)
+			t.Errorf("a formatted value contains its content: %s", text)
 		}
 	}
 }

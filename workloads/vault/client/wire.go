@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package client is the client of the Vault service's REST API, which the
-// service and its command line share the wire types of.
+// Package client is the client of the Vault service's REST API. The service and its command line share its wire types.
 package client
 
 import "time"
@@ -14,8 +13,9 @@ const (
 	TypeAPIKey      = "APIKey"
 )
 
-// Keys of a value, by type: Text has FieldText; File has FieldFile and may have FieldFilename; Certificate has FieldCertificate and
-// FieldPrivateKey and may have FieldCA; APIKey has FieldKey and may have FieldID. They are the keys of the core Secret as well.
+// Keys of a value, by type: Text has FieldText; File has FieldFile and may have FieldFilename; Certificate has
+// FieldCertificate and FieldPrivateKey and may have FieldCA; APIKey has FieldKey and may have FieldID. The core Secret
+// has the same keys.
 const (
 	FieldText        = "text"
 	FieldFile        = "file"
@@ -28,16 +28,16 @@ const (
 )
 
 const (
-	// MaxValueBytes bounds a value, all fields together. A File may be larger when its content comes as a stream.
+	// MaxValueBytes limits a value, all fields together. A File may be larger if its content is streamed.
 	MaxValueBytes = 1 << 20
-	// CodeStreamed is the error's code when the value of a File is too large to be read as a whole.
+	// CodeStreamed is the error code for a File whose value is too large to be read as a whole.
 	CodeStreamed = "streamed"
 )
 
 // Value is a secret's content: base64 in JSON.
 type Value map[string][]byte
 
-// Secret is the metadata of a secret.
+// Secret describes a secret without its value.
 type Secret struct {
 	Namespace string            `json:"namespace"`
 	Path      string            `json:"path"`
@@ -80,24 +80,24 @@ type Read struct {
 	Value Value  `json:"value"`
 }
 
-// Write makes a new version.
+// Write is a new version.
 type Write struct {
 	Type  string `json:"type" enum:"Text,File,Certificate,APIKey"`
 	Value Value  `json:"value"`
-	// CheckAndSet is the newest version that the writer knows of, 0 for none; nil: not checked.
+	// CheckAndSet is the newest version that the writer knows, 0 for none; nil: not checked.
 	CheckAndSet *int64            `json:"checkAndSet,omitempty"`
 	Metadata    map[string]string `json:"metadata,omitempty"`
 	ExpiresAt   *time.Time        `json:"expiresAt,omitempty"`
 }
 
-// Generate makes a value: of Text and of APIKey.
+// Generate describes a random value: of Text and of APIKey.
 type Generate struct {
 	Length  int    `json:"length,omitempty"`  // 32 when zero
 	Charset string `json:"charset,omitempty"` // alphanumeric (default), alphabetic, numeric, hex, printable
 	Prefix  string `json:"prefix,omitempty"`
 }
 
-// Issue makes a certificate: self-signed, or signed by a CA that another secret of type Certificate holds.
+// Issue describes a certificate to issue: self-signed, or signed by a CA, which is another secret of type Certificate.
 type Issue struct {
 	CommonName  string   `json:"commonName,omitempty"`
 	DNSNames    []string `json:"dnsNames,omitempty"`
@@ -108,29 +108,29 @@ type Issue struct {
 }
 
 // Apply is the controller's request: the value that a resource declares. It is idempotent: without a new SourceHash or
-// Rotation no version is made.
+// Rotation no version is added.
 type Apply struct {
 	Type     string    `json:"type" enum:"Text,File,Certificate,APIKey"`
 	Sealed   string    `json:"sealed,omitempty"`
 	Value    Value     `json:"value,omitempty"`
 	Generate *Generate `json:"generate,omitempty"`
 	Issue    *Issue    `json:"issue,omitempty"`
-	// Name of the resource. A sealed value is bound to it and to the namespace.
+	// Name is the resource's name; with the namespace, a sealed value is bound to it.
 	Name string `json:"name"`
-	// SourceHash reports whether the declaration changed since the last Apply.
+	// SourceHash changes when the declaration does.
 	SourceHash string `json:"sourceHash"`
-	// Rotation is a token of the controller's: a new one makes a new version of what is generated or issued.
+	// Rotation is a token of the controller: a new one adds a version of what is generated or issued.
 	Rotation string            `json:"rotation,omitempty"`
 	Metadata map[string]string `json:"metadata,omitempty"`
 }
 
-// Applied is the answer: the newest version, and whether it was made just now.
+// Applied is the response: the newest version, and whether it was added by this request.
 type Applied struct {
 	Secret
 	Changed bool `json:"changed"`
 }
 
-// FieldDiff tells how one field differs between two versions, without its value.
+// FieldDiff describes how one field differs between two versions, without its value.
 type FieldDiff struct {
 	Field  string `json:"field"`
 	Change string `json:"change" enum:"added,removed,changed,same"`
@@ -139,14 +139,14 @@ type FieldDiff struct {
 	To   string `json:"to,omitempty"`
 }
 
-// SealStatus reports whether values can be read, and how far a re-wrap is.
+// SealStatus reports whether values can be read, and the progress of a re-wrap.
 type SealStatus struct {
 	Sealed    bool   `json:"sealed"`
-	Reason    string `json:"reason,omitempty" doc:"why it is sealed, when it should have unsealed itself"`
+	Reason    string `json:"reason,omitempty" doc:"why it is sealed, although it unseals itself"`
 	KeyID     string `json:"keyID,omitempty" doc:"the root key in use"`
 	Threshold int    `json:"threshold,omitempty" doc:"shares that are needed to unseal"`
-	Progress  int    `json:"progress,omitempty" doc:"shares that were given"`
-	// Stale is how many data keys are still wrapped by an older key; Total how many there are.
+	Progress  int    `json:"progress,omitempty" doc:"shares submitted so far"`
+	// Stale counts the data keys that are still wrapped by an older key; Total counts all.
 	Stale int64 `json:"stale"`
 	Total int64 `json:"total"`
 }
@@ -161,6 +161,6 @@ type SealingKey struct {
 // Page is one page of a list.
 type Page[T any] struct {
 	Items []T `json:"items"`
-	// Next is the cursor of the next page; empty: this was the last.
+	// Next is the cursor of the next page; empty on the last page.
 	Next string `json:"next,omitempty"`
 }

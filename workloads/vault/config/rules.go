@@ -4,8 +4,7 @@ package config
 
 import "github.com/itechsmart/operator/workloads/internal/auth"
 
-// CheckCondition returns what is wrong with the CEL expression of an access rule; the service evaluates the same. An empty
-// one always holds.
+// CheckCondition validates the CEL expression of an access rule, which the service evaluates. An empty one always holds.
 func CheckCondition(when string) error { return auth.CheckCondition(when) }
 
 // CheckPath returns what is wrong with the path of a rule; the service matches the same.

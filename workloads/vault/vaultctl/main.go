@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command vaultctl seals values for Git, uses secrets of a Vault over REST, and
-// verifies an exported audit log. It needs no kubectl and no cluster.
+// Command vaultctl seals values for Git, uses secrets of a Vault over REST, and verifies an exported audit log. It needs
+// no kubectl and no cluster.
 package main
 
 import (

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command images builds the container images without a registry or docker, and makes the same
-// servers runnable on this machine.
+// Command images builds the container images without a registry or docker, and makes the same servers runnable on this
+// machine.
 package main
 
 import (
@@ -33,7 +33,7 @@ func main() {
 	}
 }
 
-// module is the line by which the root of the repository is known.
+// module is the line that identifies the root of the repository.
 const module = "module github.com/itechsmart/operator"
 
 type flags struct {
@@ -48,7 +48,7 @@ func command() *cobra.Command {
 		Use: "images", Short: "Container images without a registry, and the same servers natively",
 		SilenceUsage: true, SilenceErrors: true,
 	}
-	root.PersistentFlags().StringVar(&f.root, "root", "", "root of the repository (default: searched upwards from here)")
+	root.PersistentFlags().StringVar(&f.root, "root", "", "root of the repository (default: found upwards from here)")
 	buildCmd := &cobra.Command{
 		Use: "build [NAME…]", Short: "Write the tarballs of the images, all of them without a name",
 		Long: "Writes OUT/NAME.tar, which docker load and ctr images import read. The same inputs give the same\n" +
@@ -57,8 +57,8 @@ func command() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error { return f.build(cmd.Context(), cmd.OutOrStdout(), args) },
 	}
 	buildCmd.Flags().StringVar(&f.out, "out", ".local/images", "where the tarballs go, relative to the root")
-	buildCmd.Flags().BoolVar(&f.force, "force", false, "build even what has not changed")
-	buildCmd.Flags().IntVar(&f.jobs, "jobs", 2, "images built at once")
+	buildCmd.Flags().BoolVar(&f.force, "force", false, "also build what has not changed")
+	buildCmd.Flags().IntVar(&f.jobs, "jobs", 2, "images built concurrently")
 	list := &cobra.Command{
 		Use: "list", Short: "List the images", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -60,7 +60,7 @@ type Env struct {
 	kafka, clickhouse sync.Mutex // over the native servers' files
 }
 
-// NewEnv makes the folders.
+// NewEnv creates the folders.
 func NewEnv(root, out string, log io.Writer) (*Env, error) {
 	local := filepath.Join(root, ".local")
 	env := &Env{Root: root, Out: out, Servers: filepath.Join(local, "servers"), Cache: filepath.Join(local, "images", "cache"), Log: log}
@@ -74,14 +74,14 @@ func NewEnv(root, out string, log io.Writer) (*Env, error) {
 		return nil, err
 	}
 	env.Temp = temp
-	// mmdebstrap may work as another user.
+	// mmdebstrap may run as another user.
 	return env, os.Chmod(temp, 0o1777) //nolint:gosec // G302: like /tmp
 }
 
 // Close removes what the run leaves behind.
 func (e *Env) Close() error { return os.RemoveAll(e.Temp) }
 
-// run runs a command; its output shows only if it fails.
+// run runs a command; its output is shown only if it fails.
 func (e *Env) run(ctx context.Context, dir string, environ []string, command string, args ...string) error {
 	cmd := exec.CommandContext(ctx, command, args...)
 	cmd.Dir = dir
@@ -98,18 +98,18 @@ func (e *Env) run(ctx context.Context, dir string, environ []string, command str
 type Image struct {
 	Name string // of the tarball
 	Ref  string // that the tarball registers
-	// inputs makes ready what the image is made of and names it; equal texts, equal images.
+	// inputs prepares what the image is built from and returns a description of it; equal texts mean equal images.
 	inputs func(ctx context.Context, env *Env) (string, error)
 	// fill writes the one layer.
 	fill   func(ctx context.Context, env *Env, w *layerWriter) error
 	config v1.Config
-	// program is the package of a program of ours that must be compiled first, or empty.
+	// program is the package of our own program that must be compiled first, or empty.
 	program string
 	ours    bool // a program of the operator
 }
 
-// Build writes the tarballs of images, at most jobs at a time; one that fails does not keep the others from being built.
-// Results are in the order of images, those that failed without a name.
+// Build writes the tarballs of images, at most jobs at a time; one that fails does not prevent the others. Results are in
+// the order of images, those that failed without a name.
 func Build(ctx context.Context, env *Env, images []Image, force bool, jobs int) ([]Result, []error) {
 	results, errs := make([]Result, len(images)), make([]error, len(images))
 	write := func(wanted func(Image) bool) {
@@ -126,7 +126,7 @@ func Build(ctx context.Context, env *Env, images []Image, force bool, jobs int) 
 		_ = group.Wait()
 	}
 	isProgram := func(i Image) bool { return i.program != "" }
-	// Servers wait for downloads, programs for the processor: the two go side by side.
+	// Servers wait for downloads, programs for the processor: they are built concurrently.
 	var servers errgroup.Group
 	servers.Go(func() error {
 		write(func(i Image) bool { return !isProgram(i) })
@@ -157,10 +157,10 @@ type Result struct {
 	Digest string        `json:"digest"` // of the manifest
 	Size   int64         `json:"size"`   // of the tarball in bytes
 	Took   time.Duration `json:"-"`
-	Kept   bool          `json:"-"` // the tarball was there already
+	Kept   bool          `json:"-"` // the tarball already existed
 }
 
-// Build writes an image's tarball, unless there is one of the same inputs.
+// Build writes an image's tarball, unless one of the same inputs exists.
 func (i Image) Build(ctx context.Context, env *Env, force bool) (Result, error) {
 	started := time.Now()
 	inputs, err := i.hash(ctx, env)
@@ -213,7 +213,7 @@ func readRecord(file string) (Result, error) {
 	return r, json.Unmarshal(content, &r)
 }
 
-// write makes the image and its tarball.
+// write writes the image and its tarball.
 func (i Image) write(ctx context.Context, env *Env, file string) (Result, error) {
 	w, err := newLayer(env.Temp)
 	if err != nil {
@@ -249,7 +249,7 @@ func (i Image) write(ctx context.Context, env *Env, file string) (Result, error)
 	if err != nil {
 		return Result{}, err
 	}
-	// A reader never sees half of a tarball.
+	// A reader never sees a partial tarball.
 	part := file + ".part"
 	if err := errors.Join(tarball.WriteToFile(part, tag, img), os.Rename(part, file)); err != nil {
 		return Result{}, err

@@ -60,7 +60,7 @@ func TestBuild(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := validate.Image(img); err != nil {
-		t.Errorf("the tarball is not sound: %v", err)
+		t.Errorf("the tarball is invalid: %v", err)
 	}
 	if sum, _ := img.Digest(); sum.String() != first.Digest {
 		t.Errorf("digest %s, of the tarball %s", first.Digest, sum)
@@ -73,13 +73,13 @@ func TestBuild(t *testing.T) {
 	if err != nil || !again.Kept || again.Digest != first.Digest {
 		t.Errorf("the same inputs: %+v, %v", again, err)
 	}
-	time.Sleep(time.Second) // a layer that holds the time would differ now
+	time.Sleep(time.Second) // a layer that contains the time would differ now
 	forced, err := example(&text).Build(ctx, env, true)
 	if err != nil || forced.Kept || forced.Digest != first.Digest {
 		t.Errorf("by force: %+v, %v", forced, err)
 	}
 	if after, _ := os.ReadFile(file); !bytes.Equal(before, after) {
-		t.Error("the same inputs give another tarball")
+		t.Error("the same inputs resulted in another tarball")
 	}
 	text = "two"
 	if other, err := example(&text).Build(ctx, env, false); err != nil || other.Kept || other.Digest == first.Digest {
@@ -89,7 +89,7 @@ func TestBuild(t *testing.T) {
 		t.Fatal(err)
 	}
 	if mended, err := example(&text).Build(ctx, env, false); err != nil || mended.Kept {
-		t.Errorf("a damaged tarball is kept: %+v, %v", mended, err)
+		t.Errorf("a damaged tarball was kept: %+v, %v", mended, err)
 	}
 	entries, _ := os.ReadDir(env.Out)
 	if len(entries) != 2 {
@@ -110,7 +110,7 @@ func TestLayer(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := w.entry(tar.Header{Name: "pipe", Typeflag: tar.TypeFifo}, nil); err == nil {
-		t.Error("a pipe is taken")
+		t.Error("a pipe was accepted")
 	}
 	l, err := w.close()
 	if err != nil {

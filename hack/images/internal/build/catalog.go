@@ -17,25 +17,25 @@ import (
 	images "github.com/itechsmart/operator/hack/images"
 )
 
-// repository is the prefix of all images; no registry holds them.
+// repository is the prefix of all images; no registry serves them.
 const repository = "docker.io/itechsmart/"
 
 // debianPath is PATH in the images of Debian packages.
 const debianPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-// All returns every image: the operator's programs, then what they run on.
+// All returns every image: the operator's programs, then the servers they run on.
 func All(ctx context.Context, root string) ([]Image, error) {
 	images, err := ours(ctx, root)
 	return append(images, quickstart(), postgres(), redis(), rabbitmq(), kafka(), clickhouse()), err
 }
 
-// Programs and Others name two halves of the images wherever an image may be named.
+// Programs and Others name the two halves of the images wherever an image may be named.
 const (
 	Programs = "programs" // the operator's own
 	Others   = "others"
 )
 
-// Find returns the images of the names, or all without a name.
+// Find returns the named images, or all without a name.
 func Find(all []Image, names []string) ([]Image, error) {
 	if len(names) == 0 {
 		return all, nil
@@ -66,7 +66,7 @@ func (i Image) half() string {
 	return Others
 }
 
-// files puts the files of one of this module's folders under a folder of the image.
+// files adds the files of one of this module's folders to a folder of the image.
 func files(w *layerWriter, from, to string) error {
 	return fs.WalkDir(images.Files, from, func(name string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
@@ -132,7 +132,7 @@ func postgres() Image {
 	return server("postgres", "15", debian{
 		Packages: []string{"postgresql-15", "bash", "dash", "coreutils", "findutils", "grep", "sed", "libc-bin", "libnss-wrapper", "tzdata"},
 		Drop: []string{
-			// Just-in-time compilation brings 130 MB of LLVM; without the library it is off.
+			// Just-in-time compilation needs 130 MB of LLVM; without the library it is off.
 			"usr/lib/postgresql/15/lib/bitcode/", "usr/lib/postgresql/15/lib/llvmjit*", "usr/lib/x86_64-linux-gnu/libLLVM*", "usr/lib/llvm-14/",
 			"usr/lib/x86_64-linux-gnu/libz3*", "usr/lib/x86_64-linux-gnu/perl", "usr/share/perl", "usr/lib/perl", "usr/bin/perl*", "etc/perl/",
 			"usr/share/postgresql-common/", "usr/bin/pg_*", "etc/postgresql-common/", "usr/share/postgresql/15/man/",
@@ -171,7 +171,7 @@ func rabbitmq() Image {
 		Users: []user{{"rabbitmq", id, "/var/lib/rabbitmq"}},
 	}, v1.Config{
 		User: "999:999", Cmd: []string{"rabbitmq-server"},
-		// Debian's own programs in /usr/sbin insist on root or on its user; the scripts beneath do not.
+		// Debian's own programs in /usr/sbin insist on root or on its user; the scripts they call do not.
 		Env: []string{
 			"PATH=/usr/lib/rabbitmq/bin:" + debianPath, "HOME=/var/lib/rabbitmq", "RABBITMQ_DATA_DIR=/var/lib/rabbitmq", "RABBITMQ_LOGS=-",
 			"RABBITMQ_LOG_BASE=/var/lib/rabbitmq/log", "RABBITMQ_PID_FILE=/var/lib/rabbitmq/rabbitmq.pid", "LANG=C.UTF-8", "LC_ALL=C.UTF-8",

@@ -17,7 +17,7 @@ var chdb = npmPackage{
 	integrity: "sha512-XP97mMqnc5tZpKQywR8N7cLTsHNiTmHr30pC5mzo3jWmukjKn2IBa60c2B/gWUNcuFjOMjWoorQICCqBVj5wpw==",
 }
 
-// clickhouseFiles makes the server ready in its native folder: the library and the program.
+// clickhouseFiles prepares the server in its native folder: the library and the program.
 func clickhouseFiles(ctx context.Context, env *Env) (program, library string, err error) {
 	env.clickhouse.Lock()
 	defer env.clickhouse.Unlock()
@@ -29,13 +29,13 @@ func clickhouseFiles(ctx context.Context, env *Env) (program, library string, er
 	if err := chdb.fetch(ctx, env, "package/libchdb.so", library, 0o755); err != nil {
 		return "", "", err
 	}
-	// The Go build cache makes this quick when nothing has changed.
+	// The Go build cache makes this fast if nothing has changed.
 	err = env.run(ctx, filepath.Join(env.Root, "hack", "images", "clickhouse-server"), []string{"CGO_ENABLED=1", "GOFLAGS=", "GOWORK=off"},
 		"go", "build", "-trimpath", "-buildvcs=false", "-gcflags=all=-dwarf=false", "-ldflags=-s -w -buildid=", "-o", program+".part", ".")
 	if err != nil {
 		return "", "", err
 	}
-	// A running server keeps its file.
+	// A running server keeps its old file.
 	return program, library, os.Rename(program+".part", program)
 }
 

@@ -15,12 +15,11 @@ import (
 	"strings"
 )
 
-// debian is a root file system of Debian packages. They are unpacked and not configured: what
-// their scripts would do (users, alternatives, keys made on the spot) differs from build to build,
-// and the few results that a server needs are added by hand.
+// debian is a root file system of Debian packages. They are unpacked but not configured: the results of their scripts
+// (users, alternatives, generated keys) differ between builds, and the few that a server needs are added explicitly.
 type debian struct {
-	Packages []string // their dependencies come along
-	Drop     []string // path prefixes, or patterns if they hold a *, beside those of dropAlways
+	Packages []string // their dependencies are included
+	Drop     []string // path prefixes, or patterns if they contain a *, besides those of dropAlways
 	Users    []user
 }
 
@@ -31,10 +30,10 @@ type user struct {
 	Home string
 }
 
-// suite is the Debian release, which is also the one whose glibc our own programs link.
+// suite is the Debian release, whose glibc our own programs also link.
 const suite = "bookworm"
 
-// dropAlways is in no image: documentation, translations, what only the package manager reads.
+// dropAlways is in no image: documentation, translations, files only for the package manager.
 var dropAlways = []string{
 	"dev/", "proc/", "sys/", "run/", "tmp/", "boot/", "usr/share/doc/", "usr/share/man/", "usr/share/info/", "usr/share/locale/",
 	"usr/share/lintian/", "usr/share/bug/", "usr/share/doc-base/", "usr/share/i18n/", "usr/share/perl5/Debconf/", "usr/share/debconf/",
@@ -111,7 +110,7 @@ func (d debian) filter(in io.Reader, w *layerWriter) error {
 				return fmt.Errorf("%s is a hard link of %s, which is dropped", name, h.Linkname)
 			}
 		case tar.TypeReg:
-			// Nothing needs set-user-id programs, and no one of these users could use them.
+			// Nothing needs set-user-id programs, and none of these users could use them.
 			h.Mode &^= 0o6000
 		}
 		if err := w.entry(*h, reader); err != nil {
@@ -120,7 +119,7 @@ func (d debian) filter(in io.Reader, w *layerWriter) error {
 	}
 }
 
-// accounts adds the users, the empty directories that every image has, and names.
+// accounts adds the users, the empty directories of every image, and names.
 func (d debian) accounts(w *layerWriter) error {
 	passwd, group := "root:x:0:0:root:/root:/bin/sh\n", "root:x:0:\n"
 	for _, u := range append(d.Users, user{"nobody", 65534, "/nonexistent"}) {

@@ -44,7 +44,7 @@ func kafkaTool(class string) []byte {
 	return fmt.Appendf(nil, "#!/bin/sh\nexec \"$(dirname -- \"$0\")/kafka-run-class.sh\" %s \"$@\"\n", class)
 }
 
-// kafkaJars resolves the jars of pom.xml into the folder of the native server, once a pom.
+// kafkaJars downloads the jars of pom.xml into the folder of the native server, once per pom.
 func kafkaJars(ctx context.Context, env *Env) (dir string, err error) {
 	env.kafka.Lock()
 	defer env.kafka.Unlock()

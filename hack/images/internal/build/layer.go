@@ -25,7 +25,7 @@ import (
 // epoch is the time of every file in every image.
 var epoch = time.Unix(1735689600, 0).UTC() // 2025-01-01
 
-// layer is a gzip'd tar in a file, its digests known from when it was written.
+// layer is a gzip'd tar in a file, with its digests computed while it was written.
 type layer struct {
 	file           string
 	digest, diffID v1.Hash
@@ -57,8 +57,8 @@ func (l *layer) Uncompressed() (_ io.ReadCloser, e error) {
 	}{z, f}, nil
 }
 
-// layerWriter writes a layer whose bytes depend on nothing but its entries and their order: no
-// time, no name of an owner, no file system's order.
+// layerWriter writes a layer whose bytes depend only on its entries and their order, not on time, owner names or the file
+// system's order.
 type layerWriter struct {
 	file *os.File
 	buf  *bufio.Writer
@@ -76,7 +76,7 @@ func newLayer(dir string) (*layerWriter, error) {
 	}
 	w := &layerWriter{file: f, diff: sha256.New(), sum: sha256.New(), dirs: map[string]bool{"": true}}
 	w.buf = bufio.NewWriterSize(io.MultiWriter(f, w.sum), 1<<20)
-	// Fast: layers are loaded on this machine, not sent.
+	// Fast: layers are loaded on this machine, not sent over a network.
 	if w.gz, err = gzip.NewWriterLevel(w.buf, gzip.BestSpeed); err != nil {
 		return nil, err
 	}
@@ -84,14 +84,13 @@ func newLayer(dir string) (*layerWriter, error) {
 	return w, nil
 }
 
-// clean gives a path as it stands in a layer: without a leading slash, "" for the root.
+// clean returns a path as stored in a layer: without a leading slash, "" for the root.
 func clean(name string) string {
 	name = strings.TrimPrefix(path.Clean("/"+name), "/")
 	return name
 }
 
-// entry writes one file, directory or link; content is as long as h.Size. Parents that are
-// missing are made.
+// entry writes one file, directory or link; content is as long as h.Size. Missing parents are added.
 func (w *layerWriter) entry(h tar.Header, content io.Reader) error {
 	name := clean(h.Name)
 	if name == "" {
@@ -112,7 +111,7 @@ func (w *layerWriter) entry(h tar.Header, content io.Reader) error {
 		out.Linkname = clean(h.Linkname)
 	case tar.TypeReg, tar.TypeSymlink:
 	default:
-		return fmt.Errorf("%s: a file of type %q has no place in an image", name, h.Typeflag)
+		return fmt.Errorf("%s: a file of type %q is not supported in an image", name, h.Typeflag)
 	}
 	if err := w.tar.WriteHeader(&out); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
@@ -160,7 +159,7 @@ func (w *layerWriter) copy(name string, mode int64, from string) error {
 	return w.entry(tar.Header{Name: name, Typeflag: tar.TypeReg, Mode: mode, Size: info.Size()}, f)
 }
 
-// close ends the layer.
+// close finishes the layer.
 func (w *layerWriter) close() (*layer, error) {
 	err := errors.Join(w.tar.Close(), w.gz.Close(), w.buf.Flush())
 	info, statErr := w.file.Stat()
@@ -171,7 +170,7 @@ func (w *layerWriter) close() (*layer, error) {
 	return &layer{file: w.file.Name(), digest: digest(w.sum), diffID: digest(w.diff), size: info.Size()}, nil
 }
 
-// abort gives the layer up.
+// abort discards the layer.
 func (w *layerWriter) abort() {
 	_ = w.file.Close()
 	_ = os.Remove(w.file.Name())

@@ -21,7 +21,7 @@ type npmPackage struct {
 	name, integrity string
 }
 
-// fetch gets one file of the package, once a version.
+// fetch downloads one file of the package, once per version.
 func (p npmPackage) fetch(ctx context.Context, env *Env, member, file string, mode os.FileMode) error {
 	mark := file + ".integrity"
 	if have, err := os.ReadFile(mark); err == nil && string(have) == p.integrity {
@@ -47,7 +47,7 @@ func (p npmPackage) fetch(ctx context.Context, env *Env, member, file string, mo
 	return os.WriteFile(mark, []byte(p.integrity), 0o644) //nolint:gosec // G306: for everybody
 }
 
-// unpack takes one file out of the package, whose integrity is checked on the way.
+// unpack extracts one file of the package, and checks the package's integrity.
 func (p npmPackage) unpack(pkg, member, file string, mode os.FileMode) error {
 	f, err := os.Open(pkg)
 	if err != nil {

@@ -41,12 +41,12 @@ func ours(ctx context.Context, root string) ([]Image, error) {
 // static is the environment of Go programs without C.
 var static = []string{"CGO_ENABLED=0", "GOFLAGS=", "GOWORK=off"}
 
-// goRun runs a program with the flags of hack/gobuild, so that the standard library is not compiled for others.
+// goRun runs a program with the flags of hack/gobuild, so that the standard library is not compiled with others.
 var goRun = []string{"run", "-trimpath", "-gcflags=all=-dwarf=false"}
 
 func (e *Env) programs() string { return filepath.Join(e.Cache, "programs") }
 
-// program returns a static program of the main module, alone in its image. CA roots and time zones are in the binary.
+// program returns an image of only a static program of the main module. CA roots and time zones are in the binary.
 func program(name, pkg string) Image {
 	binary := func(env *Env) string { return filepath.Join(env.programs(), name) }
 	return Image{
@@ -59,9 +59,9 @@ func program(name, pkg string) Image {
 	}
 }
 
-// compile builds the programs of images together, so that what they share is compiled once. Their version stays "dev", as
-// in the tag: with the commit in it, every commit would change every image and restart all Pods, also those of unchanged
-// programs.
+// compile builds the programs of images together, so that shared packages are compiled once. Their version stays "dev",
+// as in the tag: with the commit in it, every commit would change every image and restart all Pods, also those of
+// unchanged programs.
 func compile(ctx context.Context, env *Env, images []Image) error {
 	args := append(slices.Clone(goRun), "./hack/gobuild", "-platform", "linux/amd64", "-o", env.programs())
 	for _, image := range images {

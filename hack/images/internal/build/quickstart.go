@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 )
 
-// vega holds the flights that the quickstart loads: three million, and 200,000 of fewer columns (BSD-3).
+// vega holds the flights that the quickstart loads: three million, and 200,000 with fewer columns (BSD-3).
 var vega = npmPackage{
 	name:      "vega-datasets@3.2.1",
 	integrity: "sha512-lTSwZA6yq6qSU2YZm+6bqILiIvTPPxn4itir7jPGFmHIdPvUfQ9pCzzcrklYywMJgLUbaIeSkZQdiJd6wBxPug==",
@@ -17,7 +17,7 @@ var vega = npmPackage{
 
 var flights = []string{"flights-3m.parquet", "flights-200k.json"}
 
-// flightFiles makes the flights ready in .local/data, for the image and for whoever runs the loader natively.
+// flightFiles prepares the flights in .local/data, for the image and for running the loader natively.
 func flightFiles(ctx context.Context, env *Env) (dir string, err error) {
 	dir = filepath.Join(env.Root, ".local", "data")
 	if err := os.MkdirAll(dir, 0o755); err != nil {

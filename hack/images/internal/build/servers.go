@@ -16,7 +16,7 @@ import (
 	images "github.com/itechsmart/operator/hack/images"
 )
 
-// needs are the programs that come from Debian packages, by a file of theirs.
+// needs maps the programs from Debian packages to one of their files.
 var needs = map[string]string{
 	"/usr/lib/postgresql/15/bin/postgres":      "postgresql-15",
 	"/usr/bin/redis-server":                    "redis-server",
@@ -28,8 +28,8 @@ var needs = map[string]string{
 	"/usr/include/x86_64-linux-gnu/sys/mman.h": "libc6-dev",
 }
 
-// Server is an entry of servers.json. In Command {data} stands for an absolute directory and
-// {port} for the first of Ports ports in a row on 127.0.0.1; it runs in the foreground until SIGTERM.
+// Server is an entry of servers.json. In Command {data} is replaced with an absolute directory and {port} with the first
+// of Ports consecutive ports on 127.0.0.1; it runs in the foreground until SIGTERM.
 type Server struct {
 	Command     []string `json:"command"`
 	Ports       int      `json:"ports"`
@@ -47,8 +47,7 @@ func catalog(serve string) map[string]Server {
 	}
 }
 
-// Servers makes every server runnable on this machine and describes them in servers.json, whose
-// path it returns.
+// Servers makes every server runnable on this machine and describes them in servers.json, whose path it returns.
 func Servers(ctx context.Context, env *Env) (string, error) {
 	if err := install(ctx, env); err != nil {
 		return "", err
@@ -85,7 +84,7 @@ func Servers(ctx context.Context, env *Env) (string, error) {
 	return file, place(file, append(content, '\n'))
 }
 
-// place writes a file in one step, executable if it is a script.
+// place writes a file atomically, executable if it is a script.
 func place(file string, content []byte) error {
 	mode := os.FileMode(0o644)
 	if len(content) > 2 && string(content[:2]) == "#!" {
@@ -98,7 +97,7 @@ func place(file string, content []byte) error {
 	return errors.Join(os.WriteFile(part, content, mode), os.Chmod(part, mode), os.Rename(part, file))
 }
 
-// install gets the packages that are missing, without letting any of them start its server.
+// install installs the missing packages, without letting any of them start its server.
 func install(ctx context.Context, env *Env) error {
 	missing := map[string]bool{}
 	for file, pkg := range needs {
@@ -122,7 +121,7 @@ func install(ctx context.Context, env *Env) error {
 		args = slices.Concat(sudo, []string{"env", "DEBIAN_FRONTEND=noninteractive"}, args)
 		return env.run(ctx, "/", nil, args[0], args[1:]...)
 	}
-	// A policy that forbids all starts, for the time of the installation.
+	// A policy that forbids all starts during the installation.
 	const policy = "/usr/sbin/policy-rc.d"
 	if _, err := os.Stat(policy); errors.Is(err, os.ErrNotExist) {
 		if err := root("sh", "-c", `printf '#!/bin/sh\nexit 101\n' >`+policy+` && chmod 755 `+policy); err != nil {
@@ -133,7 +132,7 @@ func install(ctx context.Context, env *Env) error {
 	if err := root("apt-get", "-q", "-o", "DPkg::Lock::Timeout=300", "update"); err != nil {
 		return err
 	}
-	// PostgreSQL's packages would make a cluster of their own.
+	// PostgreSQL's packages would create a cluster of their own.
 	if missing["postgresql-15"] {
 		if err := root("sh", "-c", "mkdir -p /etc/postgresql-common && [ -e /etc/postgresql-common/createcluster.conf ] || echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.conf"); err != nil {
 			return err

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command addons has the Pods of the local cluster in one static binary: coredns, metrics-server and provisioner
-// (chosen by the first argument).
+// Command addons contains the Pods of the local cluster in one static binary: coredns, metrics-server and provisioner
+// (selected by the first argument).
 package main
 
 import (

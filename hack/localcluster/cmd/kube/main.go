@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command kube is the control plane, the node agent, the client and etcd in one binary. The program is chosen by the
-// base name it is started by (a symlink named kubectl runs kubectl), otherwise by the first argument.
+// Command kube contains the control plane, the node agent, the client and etcd in one binary. The program is selected by
+// the base name of the command (a symlink named kubectl runs kubectl), otherwise by the first argument.
 package main
 
 import (

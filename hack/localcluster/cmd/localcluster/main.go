@@ -29,7 +29,7 @@ func main() {
 	}
 }
 
-// errDown makes status end with exit code 1; the table has said all.
+// errDown makes status exit with code 1; the table has the details.
 var errDown = errors.New("not all components are up")
 
 func command() *cobra.Command {
@@ -41,7 +41,7 @@ func command() *cobra.Command {
 		SilenceErrors: true,
 	}
 	c.PersistentFlags().StringVar(&root, "root", os.Getenv("LOCALCLUSTER_ROOT"),
-		"the checkout (default: LOCALCLUSTER_ROOT, or the nearest directory upwards that holds hack/localcluster)")
+		"the checkout (default: LOCALCLUSTER_ROOT, or the nearest directory upwards that contains hack/localcluster)")
 	find := func() (layout.Layout, error) {
 		dir, err := os.Getwd()
 		if err != nil {
@@ -78,7 +78,7 @@ func buildCommand(find finder) *cobra.Command {
 	return &cobra.Command{
 		Use: "build", Short: "Install missing Debian packages and build the programs", Args: cobra.NoArgs,
 		Long: "Installs the Debian packages that the node needs and builds Kubernetes, etcd, CoreDNS, metrics-server and this\n" +
-			"program to .local/bin. What is newer than its sources is not built again. A first build takes about six minutes\n" +
+			"program to .local/bin. Programs that are newer than their sources are not rebuilt. A first build takes about six minutes\n" +
 			"on two cores.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			l, err := find()
@@ -130,8 +130,8 @@ func statusCommand(find finder) *cobra.Command {
 func upCommand(locked locker) *cobra.Command {
 	var wait time.Duration
 	c := &cobra.Command{
-		Use: "up", Short: "Start what does not run and wait until the cluster works", Args: cobra.NoArgs,
-		Long: "Starts every component that does not run, applies the add-ons, and waits until node, DNS, metrics and volumes\n" +
+		Use: "up", Short: "Start what is not running and wait until the cluster works", Args: cobra.NoArgs,
+		Long: "Starts every component that is not running, applies the add-ons, and waits until node, DNS, metrics and volumes\n" +
 			"work. The administrator's kubeconfig is .local/kubeconfig. Needs root.",
 	}
 	c.RunE = locked(func(ctx context.Context, cl *cluster.Cluster, _ []string) error {
@@ -139,7 +139,7 @@ func upCommand(locked locker) *cobra.Command {
 		defer cancel()
 		return cl.Up(ctx)
 	})
-	c.Flags().DurationVar(&wait, "wait", 5*time.Minute, "how long to wait for all of it")
+	c.Flags().DurationVar(&wait, "wait", 5*time.Minute, "how long to wait for everything")
 	return c
 }
 
@@ -181,9 +181,9 @@ func componentCommands(locked locker) []*cobra.Command {
 	}
 	all := (*cluster.Cluster).KillAll
 	return []*cobra.Command{
-		one("start", "Start a component again and wait until it works", (*cluster.Cluster).Start),
+		one("start", "Restart a component and wait until it works", (*cluster.Cluster).Start),
 		one("stop", "Stop a component", (*cluster.Cluster).Stop),
-		one("kill", "Kill a component (or all) with SIGKILL, as a crash would", func(cl *cluster.Cluster, ctx context.Context, name string) error {
+		one("kill", "Kill a component (or all) with SIGKILL, like a crash", func(cl *cluster.Cluster, ctx context.Context, name string) error {
 			if name == "all" {
 				return all(cl, ctx)
 			}

@@ -18,11 +18,11 @@ import (
 	"github.com/itechsmart/operator/hack/localcluster/internal/layout"
 )
 
-// program is one binary and the names under which the multi-call binary is installed besides.
+// program is one binary and the additional names of the multi-call binary.
 type program struct {
 	name  string
 	links []string
-	// envtest are the links in envtest's assets directory.
+	// envtest lists the links in envtest's assets directory.
 	envtest []string
 	// sources are the directories of the module that it is built from, besides go.mod and go.sum.
 	sources []string
@@ -52,7 +52,7 @@ func versionFlags() string {
 	return strings.Join(flags, " ")
 }
 
-// Programs builds what is missing or older than its sources, and makes the links.
+// Programs builds programs that are missing or older than their sources, and creates the links.
 func Programs(ctx context.Context, l layout.Layout, out io.Writer) error {
 	if err := os.MkdirAll(l.Bin(""), 0o755); err != nil {
 		return err
@@ -84,9 +84,9 @@ func Programs(ctx context.Context, l layout.Layout, out io.Writer) error {
 	return Envtest(l)
 }
 
-// compile builds programs by hack/gobuild, which prints how far it is.
+// compile builds programs with hack/gobuild, which prints its progress.
 func compile(ctx context.Context, l layout.Layout, old []program, out io.Writer) error {
-	// With the flags of hack/gobuild itself the standard library is not compiled for others.
+	// With the flags of hack/gobuild the standard library is not compiled again for others.
 	args := []string{"run", "-trimpath", "-gcflags=all=-dwarf=false", "./hack/gobuild", "-C", l.Module(), "-o", l.Bin(""), "-ldflags", versionFlags()}
 	now := time.Now()
 	for _, p := range old {
@@ -98,7 +98,7 @@ func compile(ctx context.Context, l layout.Layout, old []program, out io.Writer)
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("build the node's programs: %w", err)
 	}
-	// go build leaves alone a program that would not change, but newestSource compares times.
+	// go build does not touch an unchanged program, but newestSource compares times.
 	for _, p := range old {
 		if err := os.Chtimes(l.Bin(p.name), now, now); err != nil {
 			return err
@@ -107,7 +107,7 @@ func compile(ctx context.Context, l layout.Layout, old []program, out io.Writer)
 	return nil
 }
 
-// newestSource returns the time of the latest change to the files and directories of the module, tests left out.
+// newestSource returns the time of the latest change to the files and directories of the module, without tests.
 func newestSource(module string, sources []string) (time.Time, error) {
 	var newest time.Time
 	for _, source := range sources {
@@ -128,7 +128,7 @@ func newestSource(module string, sources []string) (time.Time, error) {
 	return newest, nil
 }
 
-// Envtest makes the assets directory of envtest: links to the multi-call binary, which reads the name it is started by.
+// Envtest creates the assets directory of envtest: links to the multi-call binary, which is selected by its name.
 func Envtest(l layout.Layout) error {
 	if _, err := os.Stat(l.Bin("kube")); err != nil {
 		return fmt.Errorf("%s is missing: run `localcluster build` first", l.Bin("kube"))

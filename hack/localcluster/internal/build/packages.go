@@ -13,7 +13,7 @@ import (
 	"strings"
 )
 
-// packages are the Debian packages of the node, each with a file that tells that it is installed.
+// packages are the Debian packages of the node, each with a file whose presence shows that it is installed.
 var packages = []struct{ name, file string }{
 	{"containerd", "/usr/bin/containerd"},
 	{"runc", "/usr/sbin/runc"},
@@ -24,7 +24,7 @@ var packages = []struct{ name, file string }{
 	{"ipset", "/usr/sbin/ipset"},
 }
 
-// policyFile keeps packages from starting their services while it exists and answers 101.
+// policyFile keeps packages from starting their services while it exists and exits with 101.
 const policyFile = "/usr/sbin/policy-rc.d"
 
 // MissingPackages returns the Debian packages that are not installed.
@@ -69,7 +69,7 @@ func Packages(ctx context.Context, out io.Writer) error {
 		}
 	}
 	if missing := MissingPackages(); len(missing) > 0 {
-		return fmt.Errorf("packages %s are installed but their programs are not where they belong", strings.Join(missing, ", "))
+		return fmt.Errorf("packages %s are installed but their programs are not in the expected place", strings.Join(missing, ", "))
 	}
 	return nil
 }

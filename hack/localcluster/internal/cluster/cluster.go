@@ -26,7 +26,7 @@ type Cluster struct {
 	out     io.Writer
 	cgroups node.Cgroups
 	parts   []component
-	// kubeletStarted says that this call of Up started the kubelet.
+	// kubeletStarted records that this call of Up started the kubelet.
 	kubeletStarted bool
 }
 
@@ -47,15 +47,15 @@ func (c *Cluster) Names() []string {
 func (c *Cluster) find(name string) (component, error) {
 	i := slices.IndexFunc(c.parts, func(p component) bool { return p.name == name })
 	if i < 0 {
-		return component{}, fmt.Errorf("component %q is unknown: it is one of %s", name, strings.Join(c.Names(), ", "))
+		return component{}, fmt.Errorf("component %q is unknown: want one of %s", name, strings.Join(c.Names(), ", "))
 	}
 	return c.parts[i], nil
 }
 
-// Lock keeps other calls for the same checkout waiting until the returned function is called.
+// Lock makes other calls for the same checkout wait until the returned function is called.
 func (c *Cluster) Lock() (unlock func(), err error) {
 	if os.Geteuid() != 0 {
-		return nil, errors.New("the local cluster needs root: it makes network interfaces, cgroups and mounts")
+		return nil, errors.New("the local cluster needs root: it creates network interfaces, cgroups and mounts")
 	}
 	if err := os.MkdirAll(c.l.Local(), 0o755); err != nil {
 		return nil, err
@@ -105,7 +105,7 @@ func (c *Cluster) record(p component) process.Record {
 	return r
 }
 
-// start starts a component unless it runs. It reports whether it did.
+// start starts a component unless it runs, and reports whether it did.
 func (c *Cluster) start(p component) (bool, error) {
 	if c.record(p).Alive() {
 		return false, nil
@@ -113,7 +113,7 @@ func (c *Cluster) start(p component) (bool, error) {
 	for _, port := range p.ports {
 		listener, err := net.Listen("tcp", fmt.Sprintf(":%d", port))
 		if err != nil {
-			return false, fmt.Errorf("%s: port %d is taken by a process that is not part of this cluster: %w", p.name, port, err)
+			return false, fmt.Errorf("%s: port %d is in use by a process outside this cluster: %w", p.name, port, err)
 		}
 		listener.Close()
 	}
@@ -131,7 +131,7 @@ func (c *Cluster) start(p component) (bool, error) {
 	return true, r.Save(c.recordFile(p))
 }
 
-// waitHealthy waits until the component works; it gives up at once when its process ends.
+// waitHealthy waits until the component works; it fails at once if its process exits.
 func (c *Cluster) waitHealthy(ctx context.Context, p component) error {
 	var last error
 	err := poll(ctx, func() bool {
@@ -165,7 +165,7 @@ func poll(ctx context.Context, done func() bool) error {
 	return nil
 }
 
-// Start starts one component again and waits until it works.
+// Start restarts one component and waits until it works.
 func (c *Cluster) Start(ctx context.Context, name string) error {
 	p, err := c.find(name)
 	if err != nil {
@@ -189,7 +189,7 @@ func (c *Cluster) Stop(ctx context.Context, name string) error {
 	return c.record(p).Stop(ctx, 10*time.Second)
 }
 
-// Kill kills one component with SIGKILL, as a crash would.
+// Kill kills one component with SIGKILL, like a crash.
 func (c *Cluster) Kill(ctx context.Context, name string) error {
 	p, err := c.find(name)
 	if err != nil {
@@ -197,12 +197,12 @@ func (c *Cluster) Kill(ctx context.Context, name string) error {
 	}
 	r := c.record(p)
 	if !r.Alive() {
-		return fmt.Errorf("%s does not run", name)
+		return fmt.Errorf("%s is not running", name)
 	}
 	return r.Kill(ctx)
 }
 
-// Status writes a table of the components. It reports whether all of them work.
+// Status writes a table of the components, and reports whether all of them work.
 func (c *Cluster) Status(ctx context.Context, out io.Writer) (bool, error) {
 	all := true
 	fmt.Fprintf(out, "%-24s %-8s %-10s %s\n", "COMPONENT", "PID", "STATE", "URL")

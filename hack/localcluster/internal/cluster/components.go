@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package cluster runs the local cluster: it starts its components, waits for them, loads images, and takes all down.
+// Package cluster runs the local cluster: it starts its components, waits for them, loads images, and removes everything.
 package cluster
 
 import (
@@ -24,7 +24,7 @@ type component struct {
 	name string
 	path string
 	args []string
-	// ports that it listens on, checked before it starts.
+	// ports lists the ports that it listens on, checked before it starts.
 	ports []int
 	// url for people; health returns 200 when it works (containerd has a socket instead).
 	url, health string
@@ -88,7 +88,7 @@ func etcdArgs(l layout.Layout, client string) []string {
 		fmt.Sprintf("--listen-metrics-urls=http://127.0.0.1:%d", layout.EtcdHealth),
 		"--client-cert-auth=true", "--trusted-ca-file=" + l.PKI("etcd-ca.crt"),
 		"--cert-file=" + l.PKI("etcd.crt"), "--key-file=" + l.PKI("etcd.key"),
-		// A development cluster outlives no power failure; kill -9 loses nothing that the kernel holds.
+		// A development cluster does not survive power failures; kill -9 loses nothing that the kernel holds.
 		"--unsafe-no-fsync=true", "--log-level=warn", "--auto-compaction-retention=5m", "--quota-backend-bytes=4294967296",
 	}
 }
@@ -103,7 +103,7 @@ func apiserverArgs(l layout.Layout, etcd string) []string {
 		"--kubelet-client-certificate=" + l.PKI("kube-apiserver-kubelet-client.crt"),
 		"--kubelet-client-key=" + l.PKI("kube-apiserver-kubelet-client.key"),
 		"--kubelet-certificate-authority=" + l.PKI("ca.crt"),
-		// Any other type makes it ask a DNS server for the node's name.
+		// Any other type makes it query a DNS server for the node's name.
 		"--kubelet-preferred-address-types=InternalIP",
 		"--service-account-issuer=https://kubernetes.default.svc." + layout.ClusterDomain,
 		"--service-account-key-file=" + l.PKI("service-account.pub"),
@@ -163,7 +163,7 @@ func leaves() []pki.Leaf {
 	}
 }
 
-// healthy asks the component whether it works.
+// healthy checks whether the component works.
 func (c component) healthy(ctx context.Context, l layout.Layout) error {
 	if c.health == "" {
 		client, err := dialRuntime(l)
@@ -179,7 +179,7 @@ func (c component) healthy(ctx context.Context, l layout.Layout) error {
 		if err != nil {
 			return err
 		}
-		// Controller manager and scheduler make their own certificates at every start; the API server has ours.
+		// Controller manager and scheduler generate their own certificates at every start; the API server has ours.
 		config.InsecureSkipVerify = c.name != "kube-apiserver"
 		transport := &http.Transport{TLSClientConfig: config, DisableKeepAlives: true}
 		client.Transport = transport

@@ -16,9 +16,9 @@ import (
 	"github.com/itechsmart/operator/hack/localcluster/internal/node"
 )
 
-// Down stops everything and takes every trace away: processes, pods, mounts, network, packet filter rules, cgroups,
-// kernel settings and the cluster's state. Images stay as a cache unless purge is set; what was built stays.
-// It does all it can even when a part fails, and returns what failed.
+// Down stops everything and removes every trace: processes, pods, mounts, network, packet filter rules, cgroups, kernel
+// settings and the cluster's state. Images are kept as a cache unless purge is set; built programs are kept. It does as
+// much as it can even if a part fails, and returns what failed.
 func (c *Cluster) Down(ctx context.Context, purge bool) error {
 	var failed []error
 	do := func(what string, err error) {
@@ -46,7 +46,7 @@ func (c *Cluster) Down(ctx context.Context, purge bool) error {
 	do("traces", node.RemoveTraces(c.l.Log("pods"), c.l.ID()))
 	do("kernel settings", node.RestoreKernel(c.kernelRecord()))
 	if len(failed) > 0 {
-		// The state is kept: it tells the next attempt what exists to take away.
+		// The state is kept: it records what the next attempt has to remove.
 		return errors.Join(append(failed, podErr)...)
 	}
 	remove := []string{c.l.State(), c.l.Cluster(), c.l.Kubeconfig()}
@@ -68,8 +68,8 @@ func (c *Cluster) Down(ctx context.Context, purge bool) error {
 
 func (c *Cluster) socketsFile() string { return c.l.Run("shim-sockets") }
 
-// rememberSockets records the sockets of the shims, which lie outside our directories: once containerd has cleaned up
-// after a shim that was killed, nothing else tells of its socket.
+// rememberSockets records the sockets of the shims, which are outside our directories: once containerd has cleaned up
+// after a killed shim, nothing else refers to its socket.
 func (c *Cluster) rememberSockets() error {
 	known := c.knownSockets()
 	for _, socket := range node.ShimSockets(c.l.State("containerd")) {
@@ -91,7 +91,7 @@ func (c *Cluster) knownSockets() []string {
 	return strings.Fields(string(b))
 }
 
-// stopAll stops components, all at once.
+// stopAll stops components concurrently.
 func (c *Cluster) stopAll(ctx context.Context, names ...string) error {
 	errs := make([]error, len(names))
 	var wait sync.WaitGroup
@@ -100,15 +100,15 @@ func (c *Cluster) stopAll(ctx context.Context, names ...string) error {
 		if err != nil {
 			return err
 		}
-		// What they would write while they end is removed next: no reason to wait long.
+		// Their last writes are removed next: no reason to wait long.
 		wait.Go(func() { errs[i] = c.record(p).Stop(ctx, 2*time.Second) })
 	}
 	wait.Wait()
 	return errors.Join(errs...)
 }
 
-// removePods has containerd remove all pods, so that its image store holds no trace of them. containerd is started for
-// it when it does not run.
+// removePods makes containerd remove all pods, so that its image store has no trace of them. containerd is started for it
+// if it does not run.
 func (c *Cluster) removePods(ctx context.Context) error {
 	if _, err := os.Stat(c.l.Config("containerd.toml")); err != nil {
 		return nil
@@ -135,7 +135,7 @@ func (c *Cluster) removePods(ctx context.Context) error {
 	return client.removePods(ctx)
 }
 
-// killRest kills every process in the cluster's cgroups: shims and containers that nobody answers for any more.
+// killRest kills every process in the cluster's cgroups: orphaned shims and containers.
 func (c *Cluster) killRest(ctx context.Context) error {
 	deadline := time.Now().Add(15 * time.Second)
 	left, err := c.cgroups.Kill(func() bool {
@@ -152,7 +152,7 @@ func (c *Cluster) killRest(ctx context.Context) error {
 	return err
 }
 
-// removeCgroups removes the cgroups; the kernel takes a moment to let go of one whose last process has ended.
+// removeCgroups removes the cgroups; the kernel takes a moment to release one whose last process has exited.
 func (c *Cluster) removeCgroups(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
@@ -163,7 +163,7 @@ func (c *Cluster) removeCgroups(ctx context.Context) error {
 	return nil
 }
 
-// KillAll kills all components with SIGKILL, as a crash of everything would.
+// KillAll kills all components with SIGKILL, like a crash of everything.
 func (c *Cluster) KillAll(ctx context.Context) error {
 	var failed []error
 	for _, p := range slices.Backward(c.parts) {

@@ -33,7 +33,7 @@ func (c *Cluster) readLoaded() loaded {
 }
 
 // Load imports image tarballs (docker format or OCI layout) for the kubelet to use. Those whose content was imported
-// before, and whose images are still there, are skipped. Progress goes to out, which may be nil.
+// before, and whose images still exist, are skipped. Progress goes to out, which may be nil.
 func (c *Cluster) Load(ctx context.Context, files []string, out io.Writer) error {
 	if out == nil {
 		out = io.Discard
@@ -44,7 +44,7 @@ func (c *Cluster) Load(ctx context.Context, files []string, out io.Writer) error
 	}
 	defer client.Close()
 	if err := client.ready(ctx); err != nil {
-		return fmt.Errorf("containerd does not answer (run `localcluster up` first): %w", err)
+		return fmt.Errorf("containerd does not respond (run `localcluster up` first): %w", err)
 	}
 	for _, file := range files {
 		begin := time.Now()
@@ -99,7 +99,7 @@ func (c *Cluster) importImage(ctx context.Context, client *runtimeClient, file s
 	if b, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("import %s: %w: %s", file, err, strings.TrimSpace(string(b)))
 	}
-	// containerd tells its Kubernetes side of new images by events, shortly after.
+	// containerd notifies its Kubernetes side of new images by events, shortly after.
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	var missing string
@@ -118,7 +118,7 @@ func (c *Cluster) importImage(ctx context.Context, client *runtimeClient, file s
 		return true
 	})
 	if err != nil {
-		return fmt.Errorf("import %s: image %s does not appear: %w", file, missing, errors.Join(err, last))
+		return fmt.Errorf("import %s: image %s did not appear: %w", file, missing, errors.Join(err, last))
 	}
 	return nil
 }

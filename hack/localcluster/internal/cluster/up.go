@@ -32,7 +32,7 @@ type step struct {
 	run  func(context.Context) (note string, err error)
 }
 
-// Up starts what does not run, and waits until node, DNS, metrics and volumes work.
+// Up starts what is not running, and waits until node, DNS, metrics and volumes work.
 func (c *Cluster) Up(ctx context.Context) error {
 	if missing := build.MissingPackages(); len(missing) > 0 {
 		return fmt.Errorf("packages %s are missing: run `localcluster build` first", strings.Join(missing, ", "))
@@ -94,8 +94,8 @@ func (c *Cluster) bringUp(ctx context.Context, p component) (string, error) {
 	return "", nil
 }
 
-// prepareMachine makes directories, cgroups, network and kernel settings. After a reboot it first clears what containerd
-// keeps of containers that are gone.
+// prepareMachine creates directories, cgroups, network and kernel settings. After a reboot it first clears containerd's
+// state of containers that are gone.
 func (c *Cluster) prepareMachine() error {
 	for _, dir := range []string{
 		c.l.Run(), c.l.Log("pods"), c.l.Volumes(), c.l.ContainerdRoot(), c.l.Images(), c.l.KubeletRoot(),
@@ -205,8 +205,8 @@ func (c *Cluster) applyAddons(ctx context.Context, addons string) error {
 	return err
 }
 
-// waitNode waits until the node is Ready. When the kubelet was started by this call, what an earlier one reported does not
-// count: the node's status or its lease must have been renewed since.
+// waitNode waits until the node is Ready. If the kubelet was started by this call, earlier reports do not count: the
+// node's status or its lease must have been renewed since.
 func (c *Cluster) waitNode(ctx context.Context, since time.Time) error {
 	if c.kubeletStarted {
 		var last error
@@ -216,7 +216,7 @@ func (c *Cluster) waitNode(ctx context.Context, since time.Time) error {
 			return reported
 		})
 		if err != nil {
-			return errors.Join(errors.New("the kubelet does not report"), err, last)
+			return errors.Join(errors.New("the kubelet has not reported"), err, last)
 		}
 	}
 	_, err := c.kubectl(ctx, "", "wait", "--for=condition=Ready", "node/"+layout.NodeName, "--timeout="+remaining(ctx))

@@ -88,7 +88,7 @@ func CNI(l layout.Layout) (string, error) {
 	return string(b) + "\n", err
 }
 
-// Kubelet returns the kubelet's configuration. cgroupRoot is an existing cgroup below which all pods live.
+// Kubelet returns the kubelet's configuration. cgroupRoot is an existing cgroup below which all pods run.
 func Kubelet(l layout.Layout, cgroupRoot string) (string, error) {
 	return marshal(map[string]any{
 		"apiVersion": "kubelet.config.k8s.io/v1beta1", "kind": "KubeletConfiguration",
@@ -129,7 +129,7 @@ func Kubelet(l layout.Layout, cgroupRoot string) (string, error) {
 	})
 }
 
-// KubeProxy returns kube-proxy's configuration: iptables mode, and none of the machine's conntrack limits changed.
+// KubeProxy returns kube-proxy's configuration: iptables mode, without changes to the machine's conntrack limits.
 func KubeProxy(l layout.Layout) (string, error) {
 	return marshal(map[string]any{
 		"apiVersion": "kubeproxy.config.k8s.io/v1alpha1", "kind": "KubeProxyConfiguration",

@@ -109,7 +109,7 @@ func TestManifests(t *testing.T) {
 		}
 		kinds[object.Kind]++
 		if object.Kind == "ConfigMap" && object.Data["Corefile"] != Corefile(true) {
-			t.Errorf("the Corefile changes on its way:\n%s", object.Data["Corefile"])
+			t.Errorf("the Corefile was changed by the YAML:\n%s", object.Data["Corefile"])
 		}
 	}
 	if kinds["Deployment"] != 3 || kinds["StorageClass"] != 1 || kinds["APIService"] != 1 {

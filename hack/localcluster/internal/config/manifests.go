@@ -14,8 +14,8 @@ import (
 //go:embed manifests/*.yaml
 var manifests embed.FS
 
-// Manifests returns the objects of the add-ons, as one YAML stream. image is the reference of the add-ons' image,
-// forward says whether CoreDNS forwards names outside the cluster.
+// Manifests returns the objects of the add-ons, as one YAML stream. image is the reference of the add-ons' image, and
+// forward makes CoreDNS forward names outside the cluster.
 func Manifests(l layout.Layout, image string, forward bool) (string, error) {
 	t, err := template.New("manifests").Funcs(template.FuncMap{
 		"indent": func(n int, s string) string {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package image writes the images of our own static programs, and reads which images a tarball holds.
+// Package image writes the images of our own static programs, and reads the image names of a tarball.
 package image
 
 import (
@@ -26,7 +26,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 )
 
-// repository is the prefix of our own images; no registry answers there.
+// repository is the prefix of our own images; no registry serves them.
 const repository = "localcluster.itechsmart.dev/"
 
 // Digest returns the SHA-256 of a file in hex.
@@ -43,8 +43,8 @@ func Digest(file string) (string, error) {
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
-// Build writes to dir a docker-format tarball of an image that holds nothing but the static program, as its entry
-// point, run as user 65532. The tag is the program's digest. An existing tarball of the same program is kept.
+// Build writes to dir a docker-format tarball of an image that contains only the static program, as its entry point, run
+// as user 65532. The tag is the program's digest. An existing tarball of the same program is kept.
 func Build(program, dir string) (ref, file string, err error) {
 	digest, err := Digest(program)
 	if err != nil {
@@ -113,7 +113,7 @@ func scratch(base string, content []byte) (v1.Image, error) {
 	return mutate.ConfigFile(img, file)
 }
 
-// maxIndex bounds manifest.json and index.json.
+// maxIndex limits manifest.json and index.json.
 const maxIndex = 4 << 20
 
 // References returns the names under which an import of the tarball registers images: those of manifest.json (docker

@@ -46,10 +46,10 @@ func TestBuild(t *testing.T) {
 		t.Fatal(err)
 	}
 	if changed == ref || changedFile == file {
-		t.Error("another program gets the same tag")
+		t.Error("another program has the same tag")
 	}
 	if _, err := os.Stat(file); err == nil {
-		t.Error("the tarball of the old program is kept")
+		t.Error("the tarball of the old program was kept")
 	}
 }
 
@@ -66,7 +66,7 @@ func TestReferences(t *testing.T) {
 			want:  []string{"docker.io/library/redis:8", "registry.example/a/b:1"},
 		},
 		{
-			name: "docker format beside an OCI layout",
+			name: "docker format next to an OCI layout",
 			files: map[string]string{
 				"manifest.json": `[{"RepoTags":["redis:8"]}]`,
 				"./index.json":  `{"manifests":[{"annotations":{"io.containerd.image.name":"docker.io/library/redis:8"}}]}`,
@@ -108,7 +108,7 @@ func TestReferences(t *testing.T) {
 			got, err := References(file)
 			if tt.fails != "" {
 				if err == nil || !strings.Contains(err.Error(), tt.fails) {
-					t.Fatalf("error %v, want one with %q", err, tt.fails)
+					t.Fatalf("error %v, want one containing %q", err, tt.fails)
 				}
 				return
 			}

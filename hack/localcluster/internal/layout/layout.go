@@ -35,16 +35,16 @@ const KubernetesVersion = "v1.37.2"
 // ContainerdNamespace is the containerd namespace in which the kubelet's images and containers live.
 const ContainerdNamespace = "k8s.io"
 
-// maxRoot is the length of a checkout's path up to which Unix sockets below it fit into their 108 bytes.
+// maxRoot is the maximum length of a checkout's path for which Unix sockets below it fit into their 108 bytes.
 const maxRoot = 56
 
 // Layout derives every path from the root of the checkout.
 type Layout struct {
-	// Root is the absolute path of the checkout: the directory that holds hack/localcluster.
+	// Root is the absolute path of the checkout: the directory that contains hack/localcluster.
 	Root string
 }
 
-// Find returns the layout of root, or, when root is empty, of the nearest directory at or above start that holds
+// Find returns the layout of root, or, if root is empty, of the nearest directory at or above start that contains
 // hack/localcluster.
 func Find(root, start string) (Layout, error) {
 	if root != "" {
@@ -53,7 +53,7 @@ func Find(root, start string) (Layout, error) {
 			return Layout{}, fmt.Errorf("root %q: %w", root, err)
 		}
 		if !holdsModule(abs) {
-			return Layout{}, fmt.Errorf("root %q: holds no hack/localcluster", abs)
+			return Layout{}, fmt.Errorf("root %q: does not contain hack/localcluster", abs)
 		}
 		return resolve(abs)
 	}
@@ -66,7 +66,7 @@ func Find(root, start string) (Layout, error) {
 			return resolve(d)
 		}
 		if d == filepath.Dir(d) {
-			return Layout{}, errors.New("no directory from " + dir + " upwards holds hack/localcluster; name the checkout by --root")
+			return Layout{}, errors.New("no directory from " + dir + " upwards contains hack/localcluster; specify the checkout with --root")
 		}
 	}
 }
@@ -84,7 +84,7 @@ func holdsModule(dir string) bool {
 	return err == nil
 }
 
-// ID identifies the cluster of this checkout on the machine: the name of its cgroup and of its CNI network.
+// ID returns the identifier of this checkout's cluster on the machine: the name of its cgroup and of its CNI network.
 func (l Layout) ID() string {
 	sum := sha256.Sum256([]byte(l.Root))
 	return "itechsmart-" + hex.EncodeToString(sum[:4])
@@ -97,7 +97,7 @@ func (l Layout) local(parts ...string) string {
 // Module returns the directory of the nested Go module.
 func (l Layout) Module() string { return filepath.Join(l.Root, "hack", "localcluster") }
 
-// Local returns the directory that holds all that is written.
+// Local returns the directory that everything is written to.
 func (l Layout) Local() string { return l.local() }
 
 // Bin returns the path of a built program.
@@ -109,7 +109,7 @@ func (l Layout) Envtest() string { return l.local("envtest") }
 // Kubeconfig returns the administrator's kubeconfig.
 func (l Layout) Kubeconfig() string { return l.local("kubeconfig") }
 
-// Images holds the tarballs of the cluster's own images.
+// Images returns the directory of the cluster's own image tarballs.
 func (l Layout) Images() string { return l.local("localcluster", "images") }
 
 // ContainerdRoot returns containerd's image store; it outlives the cluster as a cache.
@@ -120,7 +120,7 @@ func (l Layout) Cluster(parts ...string) string {
 	return l.local(append([]string{"cluster"}, parts...)...)
 }
 
-// State returns the directory of what holds Unix sockets: below Cluster where their paths fit, else below /run.
+// State returns the directory of files next to Unix sockets: below Cluster where their paths fit, else below /run.
 func (l Layout) State(parts ...string) string {
 	base := l.Cluster()
 	if len(l.Root) > maxRoot {

@@ -31,7 +31,7 @@ func TestFind(t *testing.T) {
 		{name: "from below", start: deep},
 		{name: "from itself", start: root},
 		{name: "named", root: root, start: "/"},
-		{name: "named by a link: one cluster, not two", root: link, start: "/"},
+		{name: "a link to the root must mean the same cluster", root: link, start: "/"},
 		{name: "elsewhere", start: t.TempDir(), fails: true},
 		{name: "named wrongly", root: deep, start: root, fails: true},
 	}

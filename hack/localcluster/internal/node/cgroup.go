@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package node prepares the machine for the cluster's node and takes every trace away again: cgroups, network,
-// packet filter rules, mounts and kernel settings. It touches nothing that the cluster did not make.
+// Package node prepares the machine for the cluster's node and removes every trace again: cgroups, network, packet filter
+// rules, mounts and kernel settings. It changes nothing that the cluster did not create.
 package node
 
 import (
@@ -19,16 +19,16 @@ import (
 // cgroupMount is the mount point of the hierarchies.
 const cgroupMount = "/sys/fs/cgroup"
 
-// Cgroups is the cgroup of the cluster, of one name in every hierarchy (version 1) or in the only one (version 2).
+// Cgroups is the cgroup of the cluster, with the same name in every hierarchy (version 1) or in the only one (version 2).
 type Cgroups struct{ name string }
 
 // NewCgroups returns the cgroup named name below the root of each hierarchy.
 func NewCgroups(name string) Cgroups { return Cgroups{name: name} }
 
-// Root returns the path below which the kubelet keeps all pods.
+// Root returns the path below which the kubelet puts all pods.
 func (c Cgroups) Root() string { return "/" + c.name }
 
-// hierarchies returns the mount points of the cgroup hierarchies, each once (cpu and cpuacct may be links to one).
+// hierarchies returns the mount points of the cgroup hierarchies, each once (cpu and cpuacct may be links to the same).
 func hierarchies() ([]string, error) {
 	if _, err := os.Stat(filepath.Join(cgroupMount, "cgroup.controllers")); err == nil {
 		return []string{cgroupMount}, nil
@@ -53,7 +53,7 @@ func hierarchies() ([]string, error) {
 	return dirs, nil
 }
 
-// Create makes the cgroup in every hierarchy, and below it the one of the components.
+// Create creates the cgroup in every hierarchy, and below it the one of the components.
 func (c Cgroups) Create() error {
 	dirs, err := hierarchies()
 	if err != nil {
@@ -70,8 +70,8 @@ func (c Cgroups) Create() error {
 	return os.MkdirAll(filepath.Dir(c.ComponentProcs()), 0o755)
 }
 
-// inheritCpuset gives a new cpuset the processors and memory nodes of its parent: it starts with none, in which no
-// process can run.
+// inheritCpuset gives a new cpuset the processors and memory nodes of its parent: it starts without any, and then no
+// process can run in it.
 func inheritCpuset(parent, child string) error {
 	for _, file := range []string{"cpuset.cpus", "cpuset.mems"} {
 		b, err := os.ReadFile(filepath.Join(parent, file))
@@ -88,8 +88,8 @@ func inheritCpuset(parent, child string) error {
 	return nil
 }
 
-// ComponentProcs returns the file that enters a process into the cgroup of the components. It limits nothing: it lets every
-// process that descends from a component (containerd's shims above all) be found again.
+// ComponentProcs returns the file that moves a process into the cgroup of the components. It has no limits: it serves to
+// find every process that descends from a component (above all containerd's shims).
 func (c Cgroups) ComponentProcs() string {
 	for _, hierarchy := range []string{"pids", "systemd"} {
 		dir := filepath.Join(cgroupMount, hierarchy)
@@ -134,8 +134,8 @@ func (c Cgroups) Processes() ([]int, error) {
 	return pids, nil
 }
 
-// Kill kills all processes in the cluster's cgroups, repeatedly for those that are forked meanwhile.
-// It returns the number of processes left.
+// Kill kills all processes in the cluster's cgroups, repeatedly for those forked meanwhile. It returns the number of
+// processes left.
 func (c Cgroups) Kill(wait func() bool) (int, error) {
 	for {
 		pids, err := c.Processes()

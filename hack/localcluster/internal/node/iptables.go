@@ -17,7 +17,7 @@ const (
 	masqueradeChain = "ITECHSMART-POSTROUTING"
 )
 
-// chainPrefixes are the chains that kube-proxy, the kubelet, the CNI plug-ins and we make.
+// chainPrefixes are the prefixes of the chains of kube-proxy, the kubelet, the CNI plug-ins and ours.
 var chainPrefixes = []string{"KUBE-", "CNI-", "ITECHSMART-"}
 
 func ours(chain string) bool {
@@ -29,8 +29,7 @@ func ours(chain string) bool {
 	return false
 }
 
-// ForwardRules returns the iptables-restore input that lets pods forward, and gives their packets to the outside the
-// machine's address.
+// ForwardRules returns the iptables-restore input that lets pods forward, and masquerades their packets to the outside.
 func ForwardRules() string {
 	return strings.Join([]string{
 		"*filter",
@@ -47,8 +46,8 @@ func ForwardRules() string {
 	}, "\n")
 }
 
-// RemovalRules turns the output of iptables-save into the input of iptables-restore --noflush that removes our chains
-// and the rules that jump to them, and nothing else. It is empty when there is nothing to remove.
+// RemovalRules turns the output of iptables-save into the input of iptables-restore --noflush that removes our chains and
+// the rules that jump to them, and nothing else. It is empty if there is nothing to remove.
 func RemovalRules(saved string) string {
 	var out strings.Builder
 	var table string

@@ -13,8 +13,8 @@ import (
 	"syscall"
 )
 
-// MountsBelow returns the mount points at or below the directories, from the content of /proc/self/mountinfo, in
-// the order in which they can be unmounted: the last mounted first.
+// MountsBelow returns the mount points at or below the directories, from the content of /proc/self/mountinfo, in the
+// order in which they can be unmounted: the last mounted first.
 func MountsBelow(mountinfo string, dirs ...string) []string {
 	// The kernel writes space, tab, newline and backslash as octal.
 	unescape := strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
@@ -54,8 +54,8 @@ func Unmount(dirs ...string) error {
 	return errors.New("mounts remain below " + strings.Join(dirs, ", "))
 }
 
-// ShimSockets returns the sockets of the container shims whose bundles lie below containerd's state directory:
-// containerd keeps them in a directory of its own, not below the state.
+// ShimSockets returns the sockets of the container shims whose bundles are below containerd's state directory: containerd
+// keeps them in a directory of its own, not below the state.
 func ShimSockets(containerdState string) []string {
 	var sockets []string
 	files, _ := filepath.Glob(filepath.Join(containerdState, "io.containerd.runtime.v2.task", "*", "*", "address"))
@@ -72,9 +72,9 @@ func ShimSockets(containerdState string) []string {
 // devicePlugins is the directory where every kubelet listens for device plug-ins, independent of its root directory.
 const devicePlugins = "/var/lib/kubelet/device-plugins"
 
-// RemoveTraces removes what the kubelet and the CNI library leave in directories that cannot be configured: links to the
-// logs of our pods below /var/log/containers, results of our network below /var/lib/cni, device plug-in files. Directories that are
-// empty afterwards go too.
+// RemoveTraces removes what the kubelet and the CNI library leave in fixed directories: links to the logs of our pods
+// below /var/log/containers, results of our network below /var/lib/cni, device plug-in files; and directories that are
+// empty afterwards.
 func RemoveTraces(podLogs, network string) error {
 	var failed []error
 	links, _ := filepath.Glob("/var/log/containers/*.log")
@@ -93,7 +93,7 @@ func RemoveTraces(podLogs, network string) error {
 		}
 	}
 	for _, dir := range []string{devicePlugins, filepath.Dir(devicePlugins), "/var/log/containers", "/var/lib/cni/results", "/var/lib/cni", "/run/containerd/s", "/run/containerd"} {
-		// Fails for one that others use, which is as it should be.
+		// Fails for one that others use, as intended.
 		if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTEMPTY) && !errors.Is(err, syscall.EEXIST) {
 			failed = append(failed, err)
 		}

@@ -16,8 +16,8 @@ import (
 	"github.com/itechsmart/operator/hack/localcluster/internal/layout"
 )
 
-// CreateNetwork makes the bridge with the node's address, and routes Services to it so that the machine itself reaches
-// them even without a default route.
+// CreateNetwork creates the bridge with the node's address, and routes Services to it so that the machine itself can
+// reach them even without a default route.
 func CreateNetwork() error {
 	link, err := netlink.LinkByName(layout.Bridge)
 	if err != nil {
@@ -78,8 +78,8 @@ func RemoveNetwork() error {
 	return netlink.LinkDel(bridge)
 }
 
-// wanted are the kernel settings that the node needs.
-var wanted = map[string]string{
+// nodeSettings are the kernel settings that the node needs.
+var nodeSettings = map[string]string{
 	"net/ipv4/ip_forward":                "1",
 	"net/bridge/bridge-nf-call-iptables": "1",
 }
@@ -92,12 +92,12 @@ var changed = []string{
 
 func sysctlPath(key string) string { return filepath.Join("/proc/sys", key) }
 
-// SetKernel records the kernel settings in the file record, unless it exists already, and sets what the node needs.
+// SetKernel records the kernel settings in the file record, unless it exists already, and applies those the node needs.
 func SetKernel(record string) error {
 	if _, err := os.Stat(record); errors.Is(err, os.ErrNotExist) {
 		before := map[string]string{}
 		keys := append([]string{}, changed...)
-		for key := range wanted {
+		for key := range nodeSettings {
 			keys = append(keys, key)
 		}
 		for _, key := range keys {
@@ -113,7 +113,7 @@ func SetKernel(record string) error {
 			return err
 		}
 	}
-	for key, value := range wanted {
+	for key, value := range nodeSettings {
 		if err := os.WriteFile(sysctlPath(key), []byte(value), 0o644); err != nil {
 			return fmt.Errorf("kernel setting %s: %w", key, err)
 		}
@@ -121,7 +121,7 @@ func SetKernel(record string) error {
 	return nil
 }
 
-// RestoreKernel sets the kernel settings back to what record holds; without a record nothing was changed.
+// RestoreKernel resets the kernel settings to those in record; without a record nothing was changed.
 func RestoreKernel(record string) error {
 	b, err := os.ReadFile(record)
 	if errors.Is(err, os.ErrNotExist) {

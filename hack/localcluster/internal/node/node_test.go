@@ -11,7 +11,7 @@ func TestRemovalRules(t *testing.T) {
 	tests := []struct{ name, saved, want string }{
 		{name: "nothing", saved: "", want: ""},
 		{
-			name:  "only what others made",
+			name:  "only chains of others",
 			saved: "# comment\n*nat\n:PREROUTING ACCEPT [0:0]\n:DOCKER - [0:0]\n-A PREROUTING -j DOCKER\n-A DOCKER -m comment --comment \"-j KUBE-X\" -j RETURN\nCOMMIT\n",
 			want:  "",
 		},

@@ -22,7 +22,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// validity of every certificate: a development cluster that lives for days.
+// validity of every certificate: a development cluster is used for days.
 const validity = 365 * 24 * time.Hour
 
 // Leaf describes one certificate.
@@ -36,9 +36,9 @@ type Leaf struct {
 	// DNSNames and IPs make it a serving certificate; without either it identifies a client.
 	DNSNames []string
 	IPs      []net.IP
-	// Client makes a serving certificate one for clients too (etcd needs both).
+	// Client makes a serving certificate valid for clients too (etcd needs both).
 	Client bool
-	// Kubeconfig, if set, is the server URL of a kubeconfig Name.kubeconfig that holds the certificate.
+	// Kubeconfig, if set, is the server URL of a kubeconfig Name.kubeconfig that contains the certificate.
 	Kubeconfig string
 }
 
@@ -48,7 +48,8 @@ type Authority struct {
 	key  *ecdsa.PrivateKey
 }
 
-// Ensure issues what is missing in dir: authorities and leaves; and the key named serviceAccountKey. What is there stays.
+// Ensure issues what is missing in dir: authorities and leaves; and the key named serviceAccountKey. Existing ones are
+// kept.
 func Ensure(dir string, authorities []string, leaves []Leaf, serviceAccountKey string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
@@ -185,7 +186,7 @@ func template(subject pkix.Name) (*x509.Certificate, error) {
 	now := time.Now()
 	return &x509.Certificate{
 		SerialNumber: serial, Subject: subject,
-		// Clocks of virtual machines step back a little now and then.
+		// Clocks of virtual machines step back a little at times.
 		NotBefore: now.Add(-5 * time.Minute), NotAfter: now.Add(validity),
 	}, nil
 }
@@ -217,7 +218,7 @@ func readPEM(path string) ([]byte, error) {
 	return block.Bytes, nil
 }
 
-// WriteKubeconfig writes a kubeconfig to path that holds the leaf certificate of dir, its key and its authority.
+// WriteKubeconfig writes a kubeconfig to path with the leaf certificate of dir, its key and its authority.
 func WriteKubeconfig(dir string, leaf Leaf, path string) error {
 	data := map[string][]byte{}
 	for key, file := range map[string]string{"ca": leaf.Authority + ".crt", "cert": leaf.Name + ".crt", "key": leaf.Name + ".key"} {

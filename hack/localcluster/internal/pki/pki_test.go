@@ -94,16 +94,16 @@ func TestEnsureKeepsWhatIsThere(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !load(t, filepath.Join(dir, "ca.crt")).Equal(ca) || !load(t, filepath.Join(dir, "server.crt")).Equal(server) {
-		t.Error("certificates that were there were issued again")
+		t.Error("existing certificates were issued again")
 	}
 	if err := load(t, filepath.Join(dir, "admin.crt")).CheckSignatureFrom(ca); err != nil {
-		t.Errorf("the certificate that was missing: %v", err)
+		t.Errorf("the missing certificate: %v", err)
 	}
 }
 
 func TestEnsureUnknownAuthority(t *testing.T) {
 	err := Ensure(t.TempDir(), []string{"ca"}, []Leaf{{Name: "x", Authority: "none"}}, "sa")
 	if err == nil {
-		t.Error("a certificate of an unknown authority is issued")
+		t.Error("a certificate of an unknown authority was issued")
 	}
 }

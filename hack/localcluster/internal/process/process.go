@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package process starts detached processes and recognises them again: by process id, start time and boot, so that a
+// Package process starts detached processes and identifies them later: by process id, start time and boot, so that a
 // reused process id is never mistaken for one of ours.
 package process
 
@@ -28,14 +28,14 @@ type Record struct {
 	Args       []string `json:"args"`
 }
 
-// Spec says how to start a process.
+// Spec describes how to start a process.
 type Spec struct {
 	// Path is the program, Args its arguments including the zeroth.
 	Path string
 	Args []string
-	// Log is appended to by standard output and standard error.
+	// Log is the file that standard output and standard error are appended to.
 	Log string
-	// CgroupProcs names cgroup.procs files that the process is entered into.
+	// CgroupProcs lists cgroup.procs files that the process is added to.
 	CgroupProcs []string
 }
 
@@ -47,7 +47,7 @@ func BootID() (string, error) {
 
 // ParseStat returns state and start time (clock ticks since boot) from the content of /proc/PID/stat.
 func ParseStat(stat string) (state byte, startTicks uint64, err error) {
-	// The command, in parentheses, may itself hold spaces and parentheses.
+	// The command, in parentheses, may itself contain spaces and parentheses.
 	end := strings.LastIndexByte(stat, ')')
 	if end < 0 {
 		return 0, 0, errors.New("process status: no command")
@@ -83,7 +83,7 @@ func Identify(pid int) (Record, error) {
 	return Record{PID: pid, StartTicks: ticks, BootID: boot}, nil
 }
 
-// Alive reports whether the very process that was recorded still runs.
+// Alive reports whether exactly the recorded process still runs.
 func (r Record) Alive() bool {
 	if r.PID <= 0 {
 		return false
@@ -92,12 +92,13 @@ func (r Record) Alive() bool {
 	return err == nil && now.StartTicks == r.StartTicks && now.BootID == r.BootID
 }
 
-// Signal sends a signal to the recorded process, and to none that reuses its id. A process that is gone is no error.
+// Signal sends a signal to the recorded process, and never to one that reuses its id. A process that is gone is not an
+// error.
 func (r Record) Signal(sig syscall.Signal) error {
 	if !r.Alive() {
 		return nil
 	}
-	// The descriptor pins the process: should the id be reused between the check and the signal, the second check tells.
+	// The descriptor pins the process: if the id is reused between the check and the signal, the second check detects it.
 	p, err := os.FindProcess(r.PID)
 	if err != nil {
 		return nil
@@ -112,7 +113,7 @@ func (r Record) Signal(sig syscall.Signal) error {
 	return nil
 }
 
-// Stop asks the process to end, kills it after the grace period, and waits until it is gone.
+// Stop terminates the process, kills it after the grace period, and waits until it is gone.
 func (r Record) Stop(ctx context.Context, grace time.Duration) error {
 	if err := r.Signal(syscall.SIGTERM); err != nil {
 		return err
@@ -129,7 +130,7 @@ func (r Record) Kill(ctx context.Context) error {
 		return err
 	}
 	if !r.waitGone(ctx, 10*time.Second) {
-		return fmt.Errorf("process %d does not end after SIGKILL", r.PID)
+		return fmt.Errorf("process %d did not end after SIGKILL", r.PID)
 	}
 	return nil
 }
@@ -187,7 +188,7 @@ func Start(spec Spec) (Record, error) {
 	if err := cmd.Start(); err != nil {
 		return Record{}, err
 	}
-	// Reaps it, should it end while the caller still runs.
+	// Reaps it, if it exits while the caller still runs.
 	go func() { _ = cmd.Wait() }()
 	for _, procs := range spec.CgroupProcs {
 		if err := os.WriteFile(procs, []byte(strconv.Itoa(cmd.Process.Pid)), 0o644); err != nil && !errors.Is(err, syscall.ESRCH) {
@@ -197,13 +198,13 @@ func Start(spec Spec) (Record, error) {
 	}
 	r, err := Identify(cmd.Process.Pid)
 	if err != nil {
-		return Record{}, fmt.Errorf("ended at once; see %s", spec.Log)
+		return Record{}, fmt.Errorf("exited at once; see %s", spec.Log)
 	}
 	r.Args = spec.Args
 	return r, nil
 }
 
-// Tail returns the last lines of a log, at most n, to be shown when a component does not come up.
+// Tail returns the last lines of a log, at most n, for a component that fails to start.
 func Tail(path string, n int) string {
 	b, err := os.ReadFile(path)
 	if err != nil {

@@ -54,7 +54,7 @@ func TestLifecycle(t *testing.T) {
 	other := loaded
 	other.StartTicks++
 	if other.Alive() {
-		t.Error("a process of another start time is taken for ours")
+		t.Error("a process with another start time was mistaken for ours")
 	}
 	if err := other.Kill(t.Context()); err != nil || !loaded.Alive() {
 		t.Errorf("killing a record of another start time: %v, process alive: %v", err, loaded.Alive())
@@ -62,7 +62,7 @@ func TestLifecycle(t *testing.T) {
 	rebooted := loaded
 	rebooted.BootID = "another boot"
 	if rebooted.Alive() {
-		t.Error("a process of another boot is taken for ours")
+		t.Error("a process of another boot was mistaken for ours")
 	}
 	if err := loaded.Stop(t.Context(), 5*time.Second); err != nil {
 		t.Fatal(err)

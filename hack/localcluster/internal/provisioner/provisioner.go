@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package provisioner provisions the default StorageClass of the local cluster: a directory of the node per claim.
+// Package provisioner provisions the default StorageClass of the local cluster: a directory on the node per claim.
 package provisioner
 
 import (
@@ -32,7 +32,7 @@ type Directories struct {
 
 var _ controller.Provisioner = Directories{}
 
-// Provision makes the directory and returns the volume, bound to the node that the scheduler chose.
+// Provision creates the directory and returns the volume, bound to the node that the scheduler chose.
 func (d Directories) Provision(_ context.Context, o controller.ProvisionOptions) (*corev1.PersistentVolume, controller.ProvisioningState, error) {
 	if o.PVC.Spec.Selector != nil {
 		return nil, controller.ProvisioningFinished, errors.New("spec.selector: not supported by this StorageClass")
@@ -48,7 +48,7 @@ func (d Directories) Provision(_ context.Context, o controller.ProvisionOptions)
 	if err := os.Mkdir(path, 0o777); err != nil && !errors.Is(err, os.ErrExist) {
 		return nil, controller.ProvisioningFinished, err
 	}
-	// Any user may write: pods run as users of their own choice. The umask does not apply to chmod.
+	// Any user may write: pods run as users of their choice. The umask does not apply to chmod.
 	if err := os.Chmod(path, 0o777); err != nil {
 		return nil, controller.ProvisioningFinished, err
 	}
@@ -73,7 +73,7 @@ func (d Directories) Provision(_ context.Context, o controller.ProvisionOptions)
 	}, controller.ProvisioningFinished, nil
 }
 
-// Delete removes the directory with all that is in it.
+// Delete removes the directory with its contents.
 func (d Directories) Delete(_ context.Context, pv *corev1.PersistentVolume) error {
 	if pv.Spec.Local == nil {
 		return &controller.IgnoredError{Reason: "not a local volume"}
@@ -107,7 +107,7 @@ func Run(ctx context.Context, args []string) error {
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/readyz", func(w http.ResponseWriter, r *http.Request) {
-		// Ready means that it can do its work: write volumes, and read its StorageClass.
+		// Ready means that it can write volumes, and read its StorageClass.
 		if info, err := os.Stat(*dir); err != nil || !info.IsDir() {
 			http.Error(w, "volume directory is missing", http.StatusServiceUnavailable)
 			return

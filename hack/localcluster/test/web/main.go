@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command web is the workload of the smoke test: it serves a page from a volume, and looks at its surroundings.
+// Command web is the workload of the smoke test: it serves a page from a volume, and inspects its environment.
 package main
 
 import (
@@ -84,7 +84,7 @@ func serve(dir string) error {
 			_ = n * n
 		}
 	}()
-	// Until every kube-proxy knows that the pod ends it keeps answering, as a well-behaved service does.
+	// It keeps serving until every kube-proxy knows that the pod terminates, as a well-behaved service does.
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, syscall.SIGTERM)
 	server := &http.Server{Addr: ":80", Handler: http.FileServer(http.Dir(dir)), ReadHeaderTimeout: 5 * time.Second}

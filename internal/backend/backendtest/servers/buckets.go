@@ -19,8 +19,8 @@ import (
 	"github.com/itechsmart/operator/internal/backend/s3"
 )
 
-// ObjectProtocol returns an object store within the test's own process, which takes
-// any credentials. Requests are real HTTP.
+// ObjectProtocol starts an object store within the test's process, which accepts any credentials. Requests are
+// real HTTP.
 func ObjectProtocol(t testing.TB) backend.Binding {
 	t.Helper()
 	server := httptest.NewServer(gofakes3.New(s3mem.New()).Server())
@@ -33,7 +33,7 @@ func ObjectProtocol(t testing.TB) backend.Binding {
 	return b
 }
 
-// Bucket makes a new bucket in the store of a binding, and returns the binding with its name.
+// Bucket creates a bucket in the store of a binding, and returns the binding with its name.
 func Bucket(t testing.TB, b backend.Binding) backend.Binding {
 	t.Helper()
 	b.Extra = maps.Clone(b.Extra)
@@ -47,7 +47,7 @@ func Bucket(t testing.TB, b backend.Binding) backend.Binding {
 	return b
 }
 
-// makeBucket makes the binding's bucket, unless it is there.
+// makeBucket creates the binding's bucket, unless it exists.
 func makeBucket(ctx context.Context, b backend.Binding) error {
 	client, err := s3.Client(b)
 	if err != nil {

@@ -10,14 +10,13 @@ import (
 	"syscall"
 )
 
-// guardScript reads process groups from its standard input, one a line, the
-// last one counts, 0 is none. At the end of the input, which is the end of the
-// test binary, however it came, it kills that group and removes the data.
+// guardScript reads process groups from its standard input, one a line; the last one counts, 0 is none. At the
+// end of the input, when the test binary has ended in any way, it kills that group and removes the data.
 const guardScript = `
 group=0
 while read -r line; do group=$line; done
 [ "$group" = 0 ] || kill -9 "-$group"
-# Children that still die may write once more.
+# Dying children may still write.
 for try in 1 2 3 4 5; do rm -rf -- "$1" && break; sleep 1; done
 `
 
@@ -27,7 +26,7 @@ type guard struct {
 	pipe *os.File
 }
 
-// newGuard watches over the data directory of a server.
+// newGuard guards the data directory of a server.
 func newGuard(data string) (*guard, error) {
 	read, write, err := os.Pipe()
 	if err != nil {
@@ -45,7 +44,7 @@ func newGuard(data string) (*guard, error) {
 	return &guard{cmd: cmd, pipe: write}, nil
 }
 
-// watch makes group the one to kill.
+// watch sets the group to kill.
 func (g *guard) watch(group int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -54,7 +53,7 @@ func (g *guard) watch(group int) {
 	}
 }
 
-// close lets the guard clean up and waits for it.
+// close makes the guard clean up and waits for it.
 func (g *guard) close() {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -22,11 +22,11 @@ import (
 	"github.com/itechsmart/operator/internal/backend/s3"
 )
 
-// kind describes one system.
+// kind holds what differs between systems.
 type kind struct {
-	name string // as the serve script knows it
+	name string // as known to the serve script
 	stop syscall.Signal
-	// command runs it; nil: the serve script does.
+	// command returns the command to run; nil: the serve script runs it.
 	command func(root, data string, port int) (*exec.Cmd, error)
 	binding func(port int, password string) backend.Binding
 	env     func(backend.Binding) []string
@@ -40,7 +40,7 @@ func binding(system string, port int, password string) backend.Binding {
 	}
 }
 
-// pinger is the interface that all admin clients share.
+// pinger is implemented by every admin client.
 type pinger interface {
 	Ping(context.Context) (string, error)
 	Close() error
@@ -126,7 +126,7 @@ var rabbitmqKind = kind{
 	ping: ping(rabbitmq.New),
 }
 
-// minioKind is an object store of the protocol s3, with a bucket of the name database.
+// minioKind is an S3 object store, with a bucket named database.
 var minioKind = kind{
 	name: "minio",
 	stop: syscall.SIGTERM,
@@ -153,7 +153,7 @@ var minioKind = kind{
 	},
 }
 
-var errMissing = errors.New("run `make servers` to lay the test servers, or set ITECHSMART_SKIP_SERVERS=1 to skip these tests")
+var errMissing = errors.New("run `make servers` to install the test servers, or set ITECHSMART_SKIP_SERVERS=1 to skip these tests")
 
 // checkout returns the directory of the go.mod above the working directory.
 func checkout() (string, error) {
@@ -173,7 +173,7 @@ func checkout() (string, error) {
 	}
 }
 
-// serve runs a server by the script that knows them all.
+// serve returns the command of the script that runs any server.
 func (k kind) serve(root, data string, port int) (*exec.Cmd, error) {
 	if k.command != nil {
 		return k.command(root, data, port)

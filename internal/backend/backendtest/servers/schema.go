@@ -14,14 +14,14 @@ import (
 	"github.com/itechsmart/operator/internal/backend/backendtest"
 )
 
-// Schema makes a schema of the test's own in the shared PostgreSQL.
+// Schema creates a schema of the test's own in the shared PostgreSQL.
 func Schema(t testing.TB) (b backend.Binding, name string) {
 	t.Helper()
 	b = Postgres(t)
 	return b, SchemaOn(t, b)
 }
 
-// SchemaOn makes one on a server.
+// SchemaOn creates one on a server.
 func SchemaOn(t testing.TB, b backend.Binding) (name string) {
 	t.Helper()
 	name = backendtest.Name("schema")

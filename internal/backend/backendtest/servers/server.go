@@ -43,13 +43,13 @@ const (
 	startTimeout = 3 * time.Minute
 	stopTimeout  = 15 * time.Second
 	user         = "itechsmart"
-	// database exists on the servers that know databases.
+	// database exists on the servers that have databases.
 	database = "itechsmart"
 )
 
 // Server is one running server.
 type Server struct {
-	// Binding reaches it; the address stays over Kill and Restart.
+	// Binding reaches it; the address survives Kill and Restart.
 	Binding backend.Binding
 
 	kind kind
@@ -62,8 +62,7 @@ type Server struct {
 	guard *guard
 }
 
-// start makes a data directory and runs a new server, on another port when the
-// first was taken by somebody in the meantime.
+// start creates a data directory and runs a new server, on another port if the first was taken in the meantime.
 func start(k kind) (*Server, error) {
 	root, err := checkout()
 	if err != nil {
@@ -86,7 +85,7 @@ func startOnce(k kind, root string) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Servers that insist on their own user must get in.
+	// Servers that insist on their own user need access.
 	if err := os.Chmod(data, 0o755); err != nil {
 		return nil, err
 	}
@@ -108,7 +107,7 @@ func startOnce(k kind, root string) (*Server, error) {
 
 var errEnded = errors.New("the server ended while it started")
 
-// run starts the program and waits until it answers.
+// run starts the program and waits until it responds.
 func (s *Server) run(root string) error {
 	cmd, err := s.kind.serve(root, filepath.Join(s.data, "data"), s.port)
 	if err != nil {
@@ -145,21 +144,19 @@ func (s *Server) run(root string) error {
 		case <-exit:
 			return fmt.Errorf("%s: %w: %s", s.kind.name, errEnded, s.logTail())
 		case <-ctx.Done():
-			return fmt.Errorf("%s does not answer after %s: %w; its log ends: %s", s.kind.name, startTimeout, err, s.logTail())
+			return fmt.Errorf("%s does not respond after %s: %w; its log ends: %s", s.kind.name, startTimeout, err, s.logTail())
 		case <-time.After(50 * time.Millisecond): // the polling interval
 		}
 	}
 }
 
-// Kill ends the server and its children with SIGKILL, as a crash would, and
-// returns when it is gone.
+// Kill ends the server and its children with SIGKILL, like a crash, and returns once it has exited.
 func (s *Server) Kill() { s.signal(syscall.SIGKILL) }
 
-// Stop ends the server in order and keeps its data; Restart brings it back.
+// Stop shuts the server down and keeps its data; Restart starts it again.
 func (s *Server) Stop() { s.signal(s.kind.stop) }
 
-// Restart runs the server again on the same port and data after Kill or Stop,
-// and returns when it answers.
+// Restart runs the server again on the same port and data after Kill or Stop, and returns once it responds.
 func (s *Server) Restart(t testing.TB) {
 	t.Helper()
 	root, err := checkout()
@@ -172,7 +169,7 @@ func (s *Server) Restart(t testing.TB) {
 	}
 }
 
-// Close stops the server and removes all that it wrote.
+// Close stops the server and removes everything it wrote.
 func (s *Server) Close() {
 	s.Stop()
 	s.guard.close()
@@ -189,7 +186,7 @@ func (s *Server) signal(sig syscall.Signal) {
 	}
 	group := -cmd.Process.Pid
 	if sig != syscall.SIGKILL {
-		// To the leader alone, for it passes the signal on.
+		// Only to the leader, which passes the signal on.
 		_ = cmd.Process.Signal(sig)
 		select {
 		case <-exit:
@@ -198,7 +195,7 @@ func (s *Server) signal(sig syscall.Signal) {
 	}
 	_ = syscall.Kill(group, syscall.SIGKILL)
 	<-exit
-	// Orphans of the group are dying: wait until the last is gone.
+	// Orphans of the group are exiting: wait until the last is gone.
 	for deadline := time.Now().Add(stopTimeout); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		if errors.Is(syscall.Kill(group, 0), syscall.ESRCH) {
 			break
@@ -221,8 +218,8 @@ func (s *Server) logTail() string {
 	return s.Binding.Redact(string(text))
 }
 
-// freePorts finds n free ports in a row and returns the first. They lie below
-// the range that the kernel gives to outgoing connections.
+// freePorts finds n consecutive free ports and returns the first. They are below the range that the kernel uses
+// for outgoing connections.
 func freePorts(n int) (int, error) {
 	var seed [2]byte
 	for range 100 {

@@ -10,7 +10,7 @@ import (
 	"github.com/itechsmart/operator/internal/backend"
 )
 
-// shared is the one server of a kind that a test binary's tests share.
+// shared is a server that the tests of a test binary share.
 type shared struct {
 	kind   kind
 	once   sync.Once
@@ -39,29 +39,29 @@ func Postgres(t testing.TB) backend.Binding { t.Helper(); return sharedPostgres.
 // Redis returns the shared server.
 func Redis(t testing.TB) backend.Binding { t.Helper(); return sharedRedis.get(t) }
 
-// RabbitMQ returns the shared broker, virtual host "/"; key management-port of the
-// binding is its management HTTP API.
+// RabbitMQ returns the shared broker, virtual host "/"; key management-port of the binding is its management
+// HTTP API.
 func RabbitMQ(t testing.TB) backend.Binding { t.Helper(); return sharedRabbitMQ.get(t) }
 
 // MinIO returns the shared object store, of type s3, with bucket "itechsmart".
 func MinIO(t testing.TB) backend.Binding { t.Helper(); return sharedMinIO.get(t) }
 
-// StartKafka runs a broker of the test's own, stopped when the test ends.
+// StartKafka starts a broker of the test's own, stopped when the test ends.
 func StartKafka(t testing.TB) *Server { t.Helper(); return own(t, kafkaKind) }
 
-// StartClickHouse runs a server of the test's own, stopped when the test ends.
+// StartClickHouse starts a server of the test's own, stopped when the test ends.
 func StartClickHouse(t testing.TB) *Server { t.Helper(); return own(t, clickhouseKind) }
 
-// StartPostgres runs a server of the test's own, stopped when the test ends.
+// StartPostgres starts a server of the test's own, stopped when the test ends.
 func StartPostgres(t testing.TB) *Server { t.Helper(); return own(t, postgresKind) }
 
-// StartRedis runs a server of the test's own, stopped when the test ends.
+// StartRedis starts a server of the test's own, stopped when the test ends.
 func StartRedis(t testing.TB) *Server { t.Helper(); return own(t, redisKind) }
 
-// StartRabbitMQ runs a broker of the test's own, stopped when the test ends.
+// StartRabbitMQ starts a broker of the test's own, stopped when the test ends.
 func StartRabbitMQ(t testing.TB) *Server { t.Helper(); return own(t, rabbitmqKind) }
 
-// StartMinIO runs an object store of the test's own, stopped when the test ends.
+// StartMinIO starts an object store of the test's own, stopped when the test ends.
 func StartMinIO(t testing.TB) *Server { t.Helper(); return own(t, minioKind) }
 
 // Main runs a package's tests, stops the shared servers and exits. Call it from
@@ -72,7 +72,7 @@ func Main(m *testing.M) {
 	os.Exit(code)
 }
 
-// Close stops the shared servers, for a TestMain that has more to do.
+// Close stops the shared servers, for a TestMain with more to do.
 func Close() {
 	var group sync.WaitGroup
 	for _, s := range []*shared{sharedKafka, sharedClickHouse, sharedPostgres, sharedRedis, sharedRabbitMQ, sharedMinIO} {

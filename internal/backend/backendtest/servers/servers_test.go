@@ -23,15 +23,15 @@ import (
 
 func TestMain(m *testing.M) { servers.Main(m) }
 
-// helper makes this binary start a server of the kind that it names, tell its address and wait to be killed.
+// helper makes this binary start a server of the named kind, print its address and wait to be killed.
 const helper = "ITECHSMART_TEST_SERVERS_HELPER"
 
-// kinds are the servers whose end is tried: a plain program, and one that brings programs of its own.
+// kinds are the servers whose end is tested: a plain program, and one that starts other programs.
 var kinds = map[string]struct {
 	shared func(testing.TB) backend.Binding
 	own    func(testing.TB) *servers.Server
-	config string // a file of its data that holds the port
-	ports  int    // the last of them is, with RabbitMQ, that of Erlang's port mapper
+	config string // a file in its data that contains the port
+	ports  int    // with RabbitMQ the last is that of Erlang's port mapper
 }{
 	"redis":    {servers.Redis, servers.StartRedis, "data/redis.conf", 1},
 	"rabbitmq": {servers.RabbitMQ, servers.StartRabbitMQ, "data/rabbitmq.conf", 5},
@@ -40,7 +40,7 @@ var kinds = map[string]struct {
 func TestHelper(t *testing.T) {
 	kind, ok := kinds[os.Getenv(helper)]
 	if !ok {
-		t.Skip("runs within TestNothingOutlivesTheBinary")
+		t.Skip("runs within TestNoServerOutlivesTheBinary")
 	}
 	if err := json.NewEncoder(os.Stdout).Encode(map[string]string{"port": kind.shared(t).Port}); err != nil {
 		t.Fatal(err)
@@ -48,7 +48,7 @@ func TestHelper(t *testing.T) {
 	<-t.Context().Done()
 }
 
-func TestNothingOutlivesTheBinary(t *testing.T) {
+func TestNoServerOutlivesTheBinary(t *testing.T) {
 	for name := range kinds {
 		t.Run(name, func(t *testing.T) {
 			command := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestHelper$")
@@ -90,7 +90,7 @@ func TestNothingOutlivesTheBinary(t *testing.T) {
 	}
 }
 
-// dataOf finds the directories of the servers of a kind on a port.
+// dataOf returns the directories of the servers of a kind on a port.
 func dataOf(t *testing.T, kind, port string) []string {
 	t.Helper()
 	configs, err := filepath.Glob("../../../../.local/test/" + kind + "-*/" + kinds[kind].config)
@@ -106,7 +106,7 @@ func dataOf(t *testing.T, kind, port string) []string {
 	return dirs
 }
 
-// listening returns the ports of a server that are in use.
+// listening returns those of a server's ports that accept connections.
 func listening(t *testing.T, kind, port string) []int {
 	t.Helper()
 	first, err := strconv.Atoi(port)
@@ -152,14 +152,14 @@ func TestOwn(t *testing.T) {
 				}
 				s.Restart(t)
 				s.Kill()
-				s.Kill() // again does nothing
+				s.Kill() // a second call does nothing
 				if left := listening(t, name, port); len(left) > 0 {
 					t.Errorf("%v listen after Kill", left)
 				}
 				s.Restart(t)
 				listens(t, name, port)
 				if shared := kind.shared(t); shared.Port == port {
-					t.Error("a test's own server is the shared one")
+					t.Error("a test's own server is the shared server")
 				}
 			})
 			if left := listening(t, name, port); len(left) > 0 || len(dirs) != 1 || exists(dirs[0]) {
@@ -171,7 +171,7 @@ func TestOwn(t *testing.T) {
 
 func TestShared(t *testing.T) {
 	if one, two := servers.Redis(t), servers.Redis(t); one.Address() != two.Address() || one.Password != two.Password {
-		t.Error("two calls gave two servers")
+		t.Error("two calls returned two servers")
 	}
 	if port, err := strconv.Atoi(servers.Redis(t).Port); err != nil || port < 1024 {
 		t.Errorf("port %d, %v", port, err)

@@ -21,10 +21,9 @@ import (
 	"github.com/itechsmart/operator/internal/backend"
 )
 
-// TLS puts a TLS end before the server of a binding and returns the binding
-// that goes through it, with its CA. It ends with the test. A Kafka broker still
-// advertises its plain address, so only what the bootstrap connection does is
-// encrypted there.
+// TLS puts a TLS endpoint in front of the server of a binding and returns a binding with its CA. It ends with
+// the test. A Kafka broker still advertises its plain address, so only the bootstrap connection is encrypted
+// there.
 func TLS(t testing.TB, b backend.Binding) backend.Binding {
 	t.Helper()
 	certificate, ca := selfSigned(t)
@@ -73,7 +72,7 @@ func (p *proxy) serve(l net.Listener) {
 func (p *proxy) pipe(client net.Conn) {
 	defer client.Close() //nolint:errcheck // both ends go
 	if p.postgres {
-		// The client asks first whether it may (SSLRequest).
+		// The client first asks for permission (SSLRequest).
 		if _, err := io.ReadFull(client, make([]byte, 8)); err != nil {
 			return
 		}

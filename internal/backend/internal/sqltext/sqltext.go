@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package sqltext checks pieces of SQL that come from users before they are put
-// into a statement: identifiers, types and expressions that parameters cannot
-// carry in data definition.
+// Package sqltext checks pieces of SQL from users before they become part of a statement: identifiers, types
+// and expressions, for which data definition has no parameters.
 package sqltext
 
 import (
@@ -19,11 +18,11 @@ var (
 	word       = regexp.MustCompile(`([A-Za-z_][A-Za-z0-9_]*)(\s*\()?`)
 )
 
-// maxIdentifier is ClickHouse's practical bound; PostgreSQL's is 63.
+// maxIdentifier is ClickHouse's practical limit; PostgreSQL's is 63.
 const maxIdentifier = 127
 
-// Identifier refuses anything outside [A-Za-z_][A-Za-z0-9_]* or longer than
-// limit bytes (0: 127); what names it in the error. ErrInvalid.
+// Identifier refuses anything outside [A-Za-z_][A-Za-z0-9_]* or longer than limit bytes (0: 127); what names it
+// in the error. ErrInvalid.
 func Identifier(what, name string, limit int) error {
 	if limit == 0 {
 		limit = maxIdentifier
@@ -39,11 +38,10 @@ func Identifier(what, name string, limit int) error {
 	return nil
 }
 
-// Expression refuses what could leave its place in a statement or start another
-// one: unbalanced brackets or quotes, comments, ';', backslashes and '$', a comma
-// outside of brackets (unless list), and the forbidden words outside of quotes,
-// compared without case. A forbidden word in upper case is one anywhere, "F("
-// only as a function, "F*(" as the beginning of a function's name. ErrInvalid.
+// Expression refuses text that could escape its place in a statement or start another one: unbalanced brackets
+// or quotes, comments, ';', backslashes and '$', a comma outside brackets (unless list), and the forbidden
+// words outside quotes, ignoring case. A forbidden word in upper case is forbidden anywhere, "F(" only as a
+// function, "F*(" as the start of a function's name. ErrInvalid.
 func Expression(what, text string, list bool, forbidden ...string) error {
 	bare, err := strip(text, list)
 	if err != nil {
@@ -102,7 +100,7 @@ func strip(text string, list bool) (string, error) {
 		case c == ';', c == '#', previous == '-' && c == '-', previous == '/' && c == '*':
 			return "", fmt.Errorf("%q is not allowed", c)
 		case c == ',' && len(open) == 0 && !list:
-			return "", fmt.Errorf("',' is not allowed outside of brackets")
+			return "", fmt.Errorf("',' is not allowed outside brackets")
 		}
 		named = named && (c == ' ' || c == '\t' || c == '\n')
 		bare.WriteRune(c)
@@ -119,9 +117,8 @@ func strip(text string, list bool) (string, error) {
 
 var spaces = regexp.MustCompile(`\s+`)
 
-// Normalize makes spacing outside of quotes uniform: one space between two
-// words, none beside anything else. Two texts that differ in spacing alone
-// become equal.
+// Normalize makes spacing outside quotes uniform: one space between two words, none elsewhere. Texts that
+// differ only in spacing become equal.
 func Normalize(text string) string {
 	var out strings.Builder
 	for i, part := range splitQuoted(text) {
@@ -132,7 +129,7 @@ func Normalize(text string) string {
 		part = spaces.ReplaceAllString(part, " ")
 		for j, c := range part {
 			if c == ' ' && !(j > 0 && isWord(part[j-1]) && j+1 < len(part) && isWord(part[j+1])) {
-				// Between a word and a quoted part a space means nothing to a comparison.
+				// A space between a word and a quoted part does not matter for a comparison.
 				continue
 			}
 			out.WriteRune(c)
@@ -145,7 +142,7 @@ func isWord(c byte) bool {
 	return c == '_' || c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= 0x80
 }
 
-// splitQuoted cuts the text into parts: the even ones bare, the odd ones quoted.
+// splitQuoted splits the text into parts: the even ones bare, the odd ones quoted.
 func splitQuoted(text string) []string {
 	var parts []string
 	start := 0

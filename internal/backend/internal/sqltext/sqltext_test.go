@@ -18,7 +18,7 @@ func TestIdentifier(t *testing.T) {
 		if err := Identifier("name", name, 8); (err == nil) != valid {
 			t.Errorf("%q: %v", name, err)
 		} else if err != nil && !errors.Is(err, backend.ErrInvalid) {
-			t.Errorf("%q: %v is not ErrInvalid", name, err)
+			t.Errorf("%q: %v, want ErrInvalid", name, err)
 		}
 	}
 }
@@ -36,7 +36,7 @@ func TestExpression(t *testing.T) {
 		if err := Expression("default", text, false, "SELECT", "URL(", "DICT*("); (err == nil) != valid {
 			t.Errorf("%q: %v", text, err)
 		} else if err != nil && !errors.Is(err, backend.ErrInvalid) {
-			t.Errorf("%q: %v is not ErrInvalid", text, err)
+			t.Errorf("%q: %v, want ErrInvalid", text, err)
 		}
 	}
 	if err := Expression("order by", "a, b", true); err != nil {

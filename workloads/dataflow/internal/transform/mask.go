@@ -18,8 +18,8 @@ type MaskConfig struct {
 	Fields    []schema.FieldPath `json:"fields" jsonschema:"required,minItems=1"`
 	Kind      string             `json:"kind,omitempty" jsonschema:"enum=text,enum=email,enum=ip,default=text,description=text masks characters; email the name before the @; ip the host part (IPv4 /24 or IPv6 /48)"`
 	With      string             `json:"with,omitempty" jsonschema:"default=*,minLength=1,description=Replacement of a masked character"`
-	KeepFirst int                `json:"keepFirst,omitempty" jsonschema:"minimum=0,description=Characters to leave at the start"`
-	KeepLast  int                `json:"keepLast,omitempty" jsonschema:"minimum=0,description=Characters to leave at the end"`
+	KeepFirst int                `json:"keepFirst,omitempty" jsonschema:"minimum=0,description=Characters to keep at the start"`
+	KeepLast  int                `json:"keepLast,omitempty" jsonschema:"minimum=0,description=Characters to keep at the end"`
 	Length    int                `json:"length,omitempty" jsonschema:"minimum=0,maximum=1024,description=Length of the masked part; 0 keeps its own, which reveals the value's length"`
 	Pattern   schema.Regexp      `json:"pattern,omitempty" jsonschema:"description=Mask only what matches this regular expression (RE2)"`
 	Missing   Missing            `json:"missing,omitempty" jsonschema:"enum=Error,enum=Skip,default=Skip"`

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// Accepted reports whether an Accept header names application/problem+json, and
-// does not prefer application/json to it. Wildcards get the envelope.
+// Accepted reports whether an Accept header names application/problem+json, and does not prefer application/json to it.
+// Wildcards get the envelope.
 func Accepted(accept string) bool {
 	if len(accept) < len(TypeProblem) { // most requests
 		return false
@@ -26,7 +26,7 @@ func Accepted(accept string) bool {
 	return ours > 0 && ours >= plain
 }
 
-// quality returns the q of a media range's parameters: 1 without one, 0 when it is malformed.
+// quality returns the q of a media range's parameters: 1 without one, 0 if it is malformed.
 func quality(parameters string) float64 {
 	for parameter := range strings.SplitSeq(parameters, ";") {
 		name, value, _ := strings.Cut(strings.TrimSpace(parameter), "=")

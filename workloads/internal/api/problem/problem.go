@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package problem writes the errors of a service: in the envelope
-// {"success":false,"error":{…},"timestamp":…}, or as RFC 9457
-// application/problem+json for clients that accept it. What it answers never
-// holds what the client sent, nor the cause of a failure of ours.
+// Package problem renders errors: in the envelope {"success":false,"error":{…},"timestamp":…}, or as RFC 9457
+// application/problem+json for clients that accept it. A response never contains what the client sent, nor the cause of a
+// failure of ours.
 package problem
 
 import (
@@ -16,20 +15,20 @@ import (
 	"time"
 )
 
-// The content types of answers.
+// The content types of responses.
 const (
 	TypeJSON    = "application/json"
 	TypeProblem = "application/problem+json"
 )
 
-// Detail is one thing that is wrong.
+// Detail is one error.
 type Detail struct {
 	// Field is where: "body.path", "query.limit", "header.If-Match".
 	Field   string `json:"field,omitempty" doc:"where it is: body.path, query.limit"`
 	Message string `json:"message" doc:"what is wrong with it"`
 }
 
-// Error is an answer that is no success. It is an error of package huma as well.
+// Error is an error response. It also implements package huma's error.
 type Error struct {
 	Status  int
 	Code    string
@@ -37,7 +36,7 @@ type Error struct {
 	Details []Detail
 	// Headers go with the answer: Retry-After, WWW-Authenticate.
 	Headers http.Header
-	// Cause is for the log alone.
+	// Cause is only for the log.
 	Cause error
 }
 
@@ -59,11 +58,11 @@ func (e *Error) Unwrap() error { return e.Cause }
 // GetStatus returns the HTTP status.
 func (e *Error) GetStatus() int { return e.Status }
 
-// GetHeaders returns the headers that go with the answer.
+// GetHeaders returns the headers of the response.
 func (e *Error) GetHeaders() http.Header { return e.Headers }
 
-// New returns an error of a status, with a code for programs and a message for
-// people. Each detail is a Detail, or else a text.
+// New returns an error with a status, a code for programs and a message for people. Each detail is a Detail, or else a
+// text.
 func New(status int, code, message string, details ...any) *Error {
 	e := &Error{Status: status, Code: code, Message: message}
 	for _, d := range details {
@@ -79,10 +78,10 @@ func New(status int, code, message string, details ...any) *Error {
 	return e
 }
 
-// StatusClientGone is the status in logs and metrics when the client went away; it is never sent.
+// StatusClientGone is the status in logs and metrics if the client disconnected; it is never sent.
 const StatusClientGone = 499
 
-// From returns the response to an error: an Error as it is, and for anything else an internal error without details.
+// From returns the response to an error: an Error unchanged, and for anything else an internal error without details.
 func From(err error) *Error {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e
@@ -94,7 +93,7 @@ func From(err error) *Error {
 	case errors.Is(err, context.Canceled):
 		return &Error{Status: StatusClientGone, Code: "client_gone", Message: "the client went away", Cause: err}
 	case errors.Is(err, context.DeadlineExceeded):
-		return &Error{Status: http.StatusServiceUnavailable, Code: "timeout", Message: "it took too long; try again", Headers: http.Header{"Retry-After": {"1"}}, Cause: err}
+		return &Error{Status: http.StatusServiceUnavailable, Code: "timeout", Message: "the request timed out; try again", Headers: http.Header{"Retry-After": {"1"}}, Cause: err}
 	}
 	return &Error{Status: http.StatusInternalServerError, Code: "internal", Message: "an internal error; the log has the details under the request's id", Cause: err}
 }
@@ -102,7 +101,7 @@ func From(err error) *Error {
 // TooLarge refuses a body over limit bytes.
 func TooLarge(limit int64) *Error {
 	return New(http.StatusRequestEntityTooLarge, "too_large", fmt.Sprintf("the body is larger than %d bytes", limit),
-		Detail{Field: "body", Message: fmt.Sprintf("it has at most %d bytes", limit)})
+		Detail{Field: "body", Message: fmt.Sprintf("must have at most %d bytes", limit)})
 }
 
 // ErrorEnvelope is the body of an error.
@@ -121,7 +120,7 @@ type ErrorBody struct {
 
 // Problem is the body of an error after RFC 9457.
 type Problem struct {
-	Type   string   `json:"type" doc:"about:blank: the status says what kind it is"`
+	Type   string   `json:"type" doc:"about:blank: the status is the type"`
 	Title  string   `json:"title" doc:"the status in words"`
 	Status int      `json:"status"`
 	Detail string   `json:"detail" doc:"for people"`
@@ -160,7 +159,7 @@ func Write(w http.ResponseWriter, r *http.Request, err error) {
 	header.Del("Content-Length")
 	header.Del("ETag")
 	data, marshalErr := json.Marshal(body)
-	if marshalErr != nil { // plain structs: it cannot
+	if marshalErr != nil { // cannot happen with plain structs
 		data = []byte(`{"success":false}`)
 	}
 	w.WriteHeader(e.Status)

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package producttest runs a whole product service for a test, and calls it
-// over HTTP.
+// Package producttest runs a whole product service for a test, and calls it over HTTP.
 package producttest
 
 import (
@@ -26,7 +25,7 @@ import (
 	"github.com/itechsmart/operator/workloads/internal/product"
 )
 
-// What all services in tests have.
+// Values common to all services in tests.
 const (
 	Base      = api.Base
 	Namespace = "shop"
@@ -36,7 +35,7 @@ const (
 	AdminEmail    = "root@example.com"
 	AdminPassword = "Correct-horse-9"
 
-	password = "Engine-1843" // of all who register
+	password = "Engine-1843" // of all registered users
 )
 
 // Settings returns the configuration of a service on two schemas.
@@ -69,14 +68,14 @@ type Running struct {
 	URL      string
 	Settings *config.Service
 	Logs     *Buffer // logs and audit lines
-	Spill    string  // where the audit log spills to
+	Spill    string  // the directory the audit log spills to
 	Stop     func()
 	Admin    string // a token
 
 	scrape string
 }
 
-// Buffer collects what several goroutines write.
+// Buffer collects the output of several goroutines.
 type Buffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -85,10 +84,10 @@ type Buffer struct {
 // Write implements io.Writer.
 func (b *Buffer) Write(p []byte) (int, error) { b.mu.Lock(); defer b.mu.Unlock(); return b.b.Write(p) }
 
-// String returns all that was written.
+// String returns everything that was written.
 func (b *Buffer) String() string { b.mu.Lock(); defer b.mu.Unlock(); return b.b.String() }
 
-// Start runs a service until the end of the test, or Stop. Its logs are the test's when that fails.
+// Start runs a service until the end of the test, or Stop. Its logs are printed if the test fails.
 func Start(t testing.TB, p product.Product, settings *config.Service, kubernetes *rest.Config) *Running {
 	t.Helper()
 	r := &Running{T: t, Settings: settings, Logs: &Buffer{}, Spill: t.TempDir()}
@@ -196,14 +195,14 @@ func (r *Running) Register(email, role string) string {
 	return r.Login(email, password)
 }
 
-// Response is a response that was read.
+// Response is a response, read.
 type Response struct {
 	Status int
 	Header http.Header
 	Body   []byte
 }
 
-// Call sends a request; body is JSON text, or any value that is marshalled.
+// Call sends a request; body is JSON text, or any value to marshal.
 func (r *Running) Call(token, method, path string, body any, headers ...string) Response {
 	r.T.Helper()
 	out, err := r.Try(token, method, path, body, headers...)
@@ -213,7 +212,7 @@ func (r *Running) Call(token, method, path string, body any, headers ...string) 
 	return out
 }
 
-// Try is Call to a service that may be gone.
+// Try is Call to a service that may be down.
 func (r *Running) Try(token, method, path string, body any, headers ...string) (out Response, err error) {
 	var in io.Reader
 	switch b := body.(type) {
@@ -250,7 +249,7 @@ func (r *Running) Try(token, method, path string, body any, headers ...string) (
 	return out, err
 }
 
-// Must calls, checks the status, and reads the data.
+// Must sends a request, checks the status, and returns the data.
 func Must[T any](r *Running, status int, token, method, path string, body any, headers ...string) T {
 	r.T.Helper()
 	answer := r.Call(token, method, path, body, headers...)
@@ -286,7 +285,7 @@ func (a Response) Refusal(t testing.TB) Refusal {
 		Error   Refusal `json:"error"`
 	}
 	if err := json.Unmarshal(a.Body, &envelope); err != nil || envelope.Success || envelope.Error.Code == "" {
-		t.Fatalf("%d is no error's envelope: %s", a.Status, a.Body)
+		t.Fatalf("%d is not an error envelope: %s", a.Status, a.Body)
 	}
 	return envelope.Error
 }

@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// Schemathesis returns the program, which `make test` installs; without servers the test is skipped.
+// Schemathesis returns the path of the program, which `make test` installs; without servers the test is skipped.
 func Schemathesis(t testing.TB) string {
 	t.Helper()
 	if os.Getenv("ITECHSMART_SKIP_SERVERS") == "1" {
@@ -27,9 +27,9 @@ func Schemathesis(t testing.TB) string {
 	return program
 }
 
-// Conform tries the operations of the OpenAPI document as an administrator, with what the document allows and with what it does
-// not: each answer is one that the document tells, and none is a failure of the service. settings is a file, in which
-// SERVICE_TOKEN is the token.
+// Conform tests the operations of the OpenAPI document as an administrator, with valid and invalid requests: each
+// response must be documented, and none may be a failure of the service. settings is a file, in which SERVICE_TOKEN is
+// the token.
 func (r *Running) Conform(program, settings string, args ...string) {
 	r.T.Helper()
 	settings, err := filepath.Abs(settings)
@@ -38,7 +38,7 @@ func (r *Running) Conform(program, settings string, args ...string) {
 	}
 	cmd := exec.Command(program, append([]string{"--config-file", settings, "run", r.URL + "/openapi.json", "--no-color"}, args...)...)
 	cmd.Dir = r.T.TempDir() // it writes there
-	// The token comes by the environment: arguments are for everybody to see.
+	// The token is passed in the environment: arguments are visible to other users.
 	cmd.Env = append(os.Environ(), "SERVICE_TOKEN="+r.Admin)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out

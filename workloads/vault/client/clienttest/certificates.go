@@ -10,12 +10,12 @@ import (
 	vault "github.com/itechsmart/operator/workloads/vault/client"
 )
 
-// verify checks that a certificate has its key, is signed by the authority's and good for the name.
+// verify checks that a certificate matches its key, is signed by the authority's and valid for the name.
 func verify(t *testing.T, issued, authority vault.Value, name string) {
 	t.Helper()
 	pair, err := tls.X509KeyPair(issued[vault.FieldCertificate], issued[vault.FieldPrivateKey])
 	if err != nil {
-		t.Fatal("the issued certificate and key are no pair")
+		t.Fatal("the issued certificate and key are not a pair")
 	}
 	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM(authority[vault.FieldCertificate]) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package clienttest is the one suite of the Vault's client, for its fake and for the real service.
+// Package clienttest is the test suite of the Vault's client, for its fake and for the real service.
 package clienttest
 
 import (
@@ -17,18 +17,18 @@ import (
 	vault "github.com/itechsmart/operator/workloads/vault/client"
 )
 
-// rewrapTimeout is how long a re-wrap of the suite's few data keys may take.
+// rewrapTimeout limits a re-wrap of the suite's few data keys.
 const rewrapTimeout = time.Minute
 
-// UnderTest is one namespace of one Vault, whose client may do everything.
+// UnderTest is one namespace of one Vault, whose client has all permissions.
 type UnderTest struct {
 	Client    vault.Client
 	Namespace string
-	// Seal makes a sealed value, as `vaultctl seal` does.
+	// Seal returns a sealed value, as `vaultctl seal` does.
 	Seal func(t testing.TB, namespace, name string, value vault.Value) string
 }
 
-// Run is the suite of vault.Client.
+// Run runs the suite of vault.Client.
 func Run(t *testing.T, open func(testing.TB) UnderTest) {
 	v := open(t)
 	for name, test := range map[string]func(*testing.T, UnderTest){
@@ -86,7 +86,7 @@ func testVaultVersions(t *testing.T, v UnderTest) {
 	back, err := c.Rollback(ctx, path, 1)
 	backendtest.Must(t, err)
 	if back.Version != 3 {
-		t.Errorf("a rollback makes version %d, want 3", back.Version)
+		t.Errorf("a rollback added version %d, want 3", back.Version)
 	}
 	reads(t, c, path, 0, "one")
 	_, err = c.Rollback(ctx, path, 9)
@@ -140,7 +140,7 @@ func testVaultDelete(t *testing.T, v UnderTest) {
 	_, err = c.Read(ctx, path, 1)
 	backendtest.WantIs(t, err, backend.ErrNotFound)
 	if err := c.UndeleteVersion(ctx, path, 1); err == nil {
-		t.Error("a destroyed version came back")
+		t.Error("a destroyed version was restored")
 	}
 	backendtest.Must(t, c.Delete(ctx, path, false))
 	_, err = c.Read(ctx, path, 2)
@@ -172,7 +172,7 @@ func testVaultInvalid(t *testing.T, v UnderTest) {
 		_, err := c.Create(ctx, path, write)
 		backendtest.WantIs(t, err, backend.ErrInvalid)
 		if _, err := c.Secret(ctx, path); err == nil {
-			t.Errorf("%s: a refused write left something", name)
+			t.Errorf("%s: a refused write stored something", name)
 		}
 	}
 	path := vaultPath("type")
@@ -186,7 +186,7 @@ func testVaultInvalid(t *testing.T, v UnderTest) {
 	backendtest.WantIs(t, err, backend.ErrNotFound)
 }
 
-// declared returns an Apply with what every one needs.
+// declared returns an Apply with the fields that are always required.
 func declared(apply vault.Apply) vault.Apply {
 	if apply.Name == "" {
 		apply.Name = "resource"
@@ -210,7 +210,7 @@ func testVaultGenerated(t *testing.T, v UnderTest) {
 	key := string(read.Value[vault.FieldKey])
 	random, ok := strings.CutPrefix(key, "sk_")
 	if !ok || len(random) != 40 || strings.Trim(random, "0123456789abcdef") != "" {
-		t.Error("the generated key does not look as declared")
+		t.Error("the generated key is not as declared")
 	}
 	rotated, err := c.Rotate(ctx, path)
 	backendtest.Must(t, err)
@@ -240,13 +240,13 @@ func testVaultIssued(t *testing.T, v UnderTest) {
 	verify(t, read.Value, signer.Value, "a.example.com")
 	_, err = c.Apply(ctx, vaultPath("issued"), declared(vault.Apply{Type: vault.TypeCertificate, Issue: &vault.Issue{CommonName: "a", CAPath: vaultPath("nothing")}}))
 	if err == nil {
-		t.Error("a certificate was signed by nobody")
+		t.Error("a certificate has no signer")
 	}
 }
 
 func testVaultSealed(t *testing.T, v UnderTest) {
 	if v.Seal == nil {
-		t.Skip("nothing seals for this Vault")
+		t.Skip("no way to seal for this Vault")
 	}
 	ctx, c, path := backendtest.Context(t), v.Client, vaultPath("sealed")
 	sealed := v.Seal(t, v.Namespace, "mine", vault.Value{vault.FieldText: []byte("sealed value")})
@@ -281,7 +281,7 @@ func testVaultDeclared(t *testing.T, v UnderTest) {
 	same, err := c.Apply(ctx, path, first)
 	backendtest.Must(t, err)
 	if same.Changed || same.Version != 1 {
-		t.Errorf("the same declaration made version %d", same.Version)
+		t.Errorf("the same declaration added version %d", same.Version)
 	}
 	second := first
 	second.SourceHash, second.Value = rand.Text(), vault.Value{vault.FieldText: []byte("two")}
@@ -313,7 +313,7 @@ func testVaultRotation(t *testing.T, v UnderTest) {
 		got, err := c.Apply(ctx, path, apply)
 		backendtest.Must(t, err)
 		if got.Version != step.version || got.Changed != step.changed {
-			t.Fatalf("rotation %q gives version %d, changed %t; want %d, %t", step.rotation, got.Version, got.Changed, step.version, step.changed)
+			t.Fatalf("rotation %q returns version %d, changed %t; want %d, %t", step.rotation, got.Version, got.Changed, step.version, step.changed)
 		}
 	}
 }
@@ -333,7 +333,7 @@ func testVaultDiff(t *testing.T, v UnderTest) {
 		for _, row := range rows {
 			out[row.Field] = row
 			if strings.Contains(row.From+row.To, "canary") {
-				t.Error("a difference shows a value")
+				t.Error("a diff contains a value")
 			}
 		}
 		return out

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package benchmarks measures Vault's core without its REST service: the cryptography of a value of 256 bytes, and durable
-// writes and reads at the store. What bare SQL of the same size does is measured in the same run.
+// Package benchmarks measures Vault's core without its REST service: the cryptography of a value of 256 bytes, and
+// durable writes and reads at the store. Bare SQL of the same size is measured in the same run for comparison.
 package benchmarks
 
 import (
@@ -31,7 +31,7 @@ func TestMain(m *testing.M) { servers.Main(m) }
 const (
 	valueBytes = 256
 	secrets    = 10_000
-	// clients work at the same time per processor: more than the pool's 20 connections have to wait.
+	// clients is the number of concurrent clients per processor: those above the pool's 20 connections have to wait.
 	clients = 16
 )
 
@@ -43,7 +43,7 @@ var (
 	dataName = keyring.Label{ID: "2f1c1d0e-0000-4000-8000-000000000000", Namespace: "bench", Purpose: keyring.PurposeSecret, Subject: "db/password"}
 )
 
-// BenchmarkUnseal is PBKDF2 at its real cost, once per start.
+// BenchmarkUnseal measures PBKDF2 at its real cost, once per start.
 func BenchmarkUnseal(b *testing.B) {
 	for b.Loop() {
 		root, _, err := keyring.NewRoot([]byte("passphrase"), 1)
@@ -75,7 +75,7 @@ func BenchmarkSeal256(b *testing.B) {
 	}
 }
 
-// BenchmarkOpen256 unwraps the data key, decrypts and decodes one value: what a read costs beside the database.
+// BenchmarkOpen256 unwraps the data key, decrypts and decodes one value: the cost of a read besides the database.
 func BenchmarkOpen256(b *testing.B) {
 	root, wrapped, ciphertext := sealed(b)
 	b.SetBytes(valueBytes)
@@ -117,7 +117,7 @@ func sealed(b *testing.B) (root *keyring.Root, wrapped, ciphertext []byte) {
 	return root, wrapped, ciphertext
 }
 
-// open gives an unsealed vault on a schema of its own, with the service's pool of 20 connections.
+// open returns an unsealed vault on a schema of its own, with the service's pool of 20 connections.
 func open(b *testing.B) (store.Vault, *pgxpool.Pool) {
 	b.Helper()
 	server := servers.Postgres(b)
@@ -158,7 +158,7 @@ func open(b *testing.B) (store.Vault, *pgxpool.Pool) {
 
 func path(n int64) string { return fmt.Sprintf("s/%05d", n) }
 
-// fill makes n secrets.
+// fill creates n secrets.
 func fill(b *testing.B, v store.Vault, n int64) {
 	b.Helper()
 	var next atomic.Int64
@@ -179,8 +179,8 @@ func fill(b *testing.B, v store.Vault, n int64) {
 	}
 }
 
-// together runs an operation by many clients at once, and reports operations per second.
-func together(b *testing.B, operation func(n int64) error) {
+// concurrently runs an operation by many clients at once, and reports operations per second.
+func concurrently(b *testing.B, operation func(n int64) error) {
 	b.Helper()
 	var next atomic.Int64
 	b.SetParallelism(clients)
@@ -197,7 +197,7 @@ func together(b *testing.B, operation func(n int64) error) {
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "op/s")
 }
 
-// BenchmarkDurableWrites makes new versions of 1,000 secrets; "SQL" inserts rows of the same size, one per transaction.
+// BenchmarkDurableWrites adds versions of 1,000 secrets; "SQL" inserts rows of the same size, one per transaction.
 func BenchmarkDurableWrites(b *testing.B) {
 	v, pool := open(b)
 	const spread = 1000
@@ -207,20 +207,20 @@ func BenchmarkDurableWrites(b *testing.B) {
 	}
 	data := bytes.Repeat([]byte("x"), valueBytes+50)
 	b.Run("Put", func(b *testing.B) {
-		together(b, func(n int64) error {
+		concurrently(b, func(n int64) error {
 			_, err := v.Put(b.Context(), path(n%spread), write, "bench")
 			return err
 		})
 	})
 	b.Run("Create", func(b *testing.B) {
 		run := schemas.Add(1)
-		together(b, func(n int64) error {
+		concurrently(b, func(n int64) error {
 			_, err := v.Create(b.Context(), fmt.Sprintf("c%d/%d", run, n), write, "bench")
 			return err
 		})
 	})
 	b.Run("SQL", func(b *testing.B) {
-		together(b, func(int64) error {
+		concurrently(b, func(int64) error {
 			_, err := pool.Exec(b.Context(), `INSERT INTO bare (data) VALUES ($1)`, data)
 			return err
 		})
@@ -235,19 +235,19 @@ func BenchmarkReads(b *testing.B) {
 		b.Fatal(err)
 	}
 	b.Run("Read", func(b *testing.B) {
-		together(b, func(n int64) error {
+		concurrently(b, func(n int64) error {
 			_, err := v.Read(b.Context(), path(n*7919%secrets), 0)
 			return err
 		})
 	})
 	b.Run("SQL", func(b *testing.B) {
-		together(b, func(n int64) error {
+		concurrently(b, func(n int64) error {
 			var data []byte
 			return pool.QueryRow(b.Context(), `SELECT ciphertext FROM versions WHERE secret_id = $1 AND version = 1`, n*7919%secrets+1).Scan(&data)
 		})
 	})
 	b.Run("List100", func(b *testing.B) {
-		together(b, func(n int64) error {
+		concurrently(b, func(n int64) error {
 			_, _, err := v.List(b.Context(), store.ListOptions{After: path(n * 7919 % secrets), Limit: 100})
 			return err
 		})

@@ -19,7 +19,7 @@ import (
 	"github.com/miekg/pkcs11"
 )
 
-// The first byte of what is wrapped says how it was.
+// The first byte of a wrapped secret is the mechanism.
 const (
 	byAES       = 1 // AES-GCM: the nonce, and the ciphertext with its tag
 	byRSASHA256 = 2 // RSA-OAEP with SHA-256
@@ -46,16 +46,16 @@ func (s *session) find(class, keyType uint) ([]pkcs11.ObjectHandle, error) {
 		pkcs11.NewAttribute(pkcs11.CKA_CLASS, class), pkcs11.NewAttribute(pkcs11.CKA_KEY_TYPE, keyType), pkcs11.NewAttribute(pkcs11.CKA_LABEL, s.label),
 	})
 	if err != nil {
-		return nil, failed(ErrModule, "look for key %q: %w", s.label, err)
+		return nil, failed(ErrModule, "find key %q: %w", s.label, err)
 	}
 	found, _, err := s.library.FindObjects(s.handle, 2)
 	if err = errors.Join(err, s.library.FindObjectsFinal(s.handle)); err != nil {
-		return nil, failed(ErrModule, "look for key %q: %w", s.label, err)
+		return nil, failed(ErrModule, "find key %q: %w", s.label, err)
 	}
 	return found, nil
 }
 
-// findKey looks for the one AES or RSA key of the label.
+// findKey finds the one AES or RSA key with the label.
 func (s *session) findKey() error {
 	symmetric, err := s.find(pkcs11.CKO_SECRET_KEY, pkcs11.CKK_AES)
 	if err != nil {
@@ -76,7 +76,7 @@ func (s *session) findKey() error {
 	return nil
 }
 
-// wrap encrypts in the first way that the key opens again.
+// wrap encrypts with the first mechanism that the key can also decrypt.
 func (s *session) wrap(plaintext []byte) ([]byte, error) {
 	ways := []byte{byAES}
 	if s.rsa {
@@ -94,7 +94,7 @@ func (s *session) wrap(plaintext []byte) ([]byte, error) {
 		}
 		failures = append(failures, err)
 	}
-	return nil, failed(ErrKey, "key %q neither encrypts nor decrypts by AES-GCM or RSA-OAEP: %w", s.label, errors.Join(failures...))
+	return nil, failed(ErrKey, "key %q does not encrypt and decrypt by AES-GCM or RSA-OAEP: %w", s.label, errors.Join(failures...))
 }
 
 func (s *session) wrapBy(way byte, plaintext []byte) ([]byte, error) {
@@ -113,7 +113,7 @@ func (s *session) wrapBy(way byte, plaintext []byte) ([]byte, error) {
 	return append([]byte{way}, ciphertext...), err
 }
 
-// encrypt lets the token do it. Some tokens make the nonce themselves, and tell it afterwards.
+// encrypt encrypts in the token. Some tokens choose the nonce themselves, and return it afterwards.
 func (s *session) encrypt(plaintext []byte) ([]byte, error) {
 	nonce := make([]byte, nonceBytes)
 	_, _ = rand.Read(nonce) // never fails
@@ -132,7 +132,8 @@ func (s *session) encrypt(plaintext []byte) ([]byte, error) {
 	return append(append([]byte{byAES}, nonce...), ciphertext...), nil
 }
 
-// public returns the RSA key's public half: of the object of the same label, or of the private key, where most tokens have it.
+// public returns the RSA key's public half: from the object of the same label, or from the private key, where most tokens
+// have it.
 func (s *session) public() (*rsa.PublicKey, error) {
 	from := s.key
 	if found, err := s.find(pkcs11.CKO_PUBLIC_KEY, pkcs11.CKK_RSA); err == nil && len(found) == 1 {
@@ -152,7 +153,7 @@ func (s *session) public() (*rsa.PublicKey, error) {
 	return &rsa.PublicKey{N: new(big.Int).SetBytes(attributes[0].Value), E: int(binary.BigEndian.Uint64(exponent))}, nil
 }
 
-// unwrap decrypts in the token. A key that decrypts at all and refuses this is another one.
+// unwrap decrypts in the token. A key that decrypts other data but refuses this is another key.
 func (s *session) unwrap(wrapped []byte) ([]byte, error) {
 	if len(wrapped) < 1+sha256.Size {
 		return nil, ErrOtherKey

@@ -9,7 +9,7 @@ const Supported = false
 
 type none struct{}
 
-// New gives a Token whose calls say that this build has none.
+// New returns a Token whose calls return ErrUnsupported.
 func New(Options) Token { return none{} }
 
 // Wrap implements Token.

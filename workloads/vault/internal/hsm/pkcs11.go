@@ -15,13 +15,13 @@ import (
 // Supported reports whether this build can use a token.
 const Supported = true
 
-// token opens the library again for each call: an HSM that was unavailable, or a PIN that was changed, needs no restart.
+// token loads the library again for each call: an HSM that was unavailable, or a changed PIN, needs no restart.
 type token struct {
 	options Options
 	mu      sync.Mutex
 }
 
-// New prepares a Token; nothing is loaded yet.
+// New returns a Token; nothing is loaded yet.
 func New(o Options) Token { return &token{options: o} }
 
 // Wrap implements Token.
@@ -48,14 +48,14 @@ func (t *token) Unwrap(wrapped []byte) (secret []byte, err error) {
 	return secret, err
 }
 
-// with runs something in a session whose user is logged in.
+// with runs do in a session whose user is logged in.
 func (t *token) with(do func(*session) error) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	o := t.options
 	library := pkcs11.New(o.Module)
 	if library == nil {
-		return failed(ErrModule, "%s does not load: is it in the image, of its architecture, with all that it needs?", o.Module)
+		return failed(ErrModule, "%s does not load: is it in the image, for its architecture, with its dependencies?", o.Module)
 	}
 	defer library.Destroy()
 	switch err := library.Initialize(); {

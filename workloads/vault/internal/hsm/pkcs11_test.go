@@ -27,7 +27,7 @@ func mustWrap(t *testing.T, o hsm.Options, secret []byte) []byte {
 	return wrapped
 }
 
-// What a key wraps, the same key opens, as often as it is asked, and nothing of the secret is to be seen.
+// The key that wraps a secret opens it any number of times, and the wrapped form reveals nothing.
 func TestWrap(t *testing.T) {
 	secret := []byte("an unseal secret of 32 bytes ...")
 	for name, newKey := range map[string]func(){
@@ -40,7 +40,7 @@ func TestWrap(t *testing.T) {
 			o := options(t)
 			wrapped := mustWrap(t, o, secret)
 			if bytes.Contains(wrapped, secret) || bytes.Equal(wrapped, mustWrap(t, o, secret)) {
-				t.Fatal("it is not encrypted, or not at random")
+				t.Fatal("it is not encrypted, or not randomized")
 			}
 			for range 2 {
 				if got, err := hsm.New(o).Unwrap(wrapped); err != nil || !bytes.Equal(got, secret) {
@@ -64,7 +64,7 @@ func TestWrap(t *testing.T) {
 	}
 }
 
-// Each failure says which it is, names what the configuration names, and never the PIN.
+// Each failure is distinguished, names what the configuration names, and never the PIN.
 func TestFailures(t *testing.T) {
 	hsmtest.NewToken(t, "vault")
 	hsmtest.NewAES(t, "unseal", true)
@@ -76,7 +76,7 @@ func TestFailures(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(*hsm.Options)
 		want   error
-		says   string
+		text   string
 	}{
 		"no library":            {func(o *hsm.Options) { o.Module = "/none.so" }, hsm.ErrModule, "/none.so"},
 		"no token":              {func(o *hsm.Options) { o.TokenLabel = "other" }, hsm.ErrToken, `"other"`},
@@ -88,7 +88,7 @@ func TestFailures(t *testing.T) {
 		o := options(t)
 		c.change(&o)
 		_, err := hsm.New(o).Unwrap(wrapped)
-		if !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.says) || strings.Contains(err.Error(), o.PIN) {
+		if !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.text) || strings.Contains(err.Error(), o.PIN) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -100,7 +100,7 @@ func TestFailures(t *testing.T) {
 	if got, err := hsm.New(options(t)).Unwrap(wrapped); err != nil || string(got) != "secret" {
 		t.Errorf("afterwards: %v", err)
 	}
-	// The same labels in another token are another key.
+	// The same labels in another token mean another key.
 	hsmtest.NewToken(t, "vault")
 	hsmtest.NewAES(t, "unseal", true)
 	if _, err := hsm.New(options(t)).Unwrap(wrapped); !errors.Is(err, hsm.ErrOtherKey) {

@@ -8,15 +8,15 @@ import (
 	"hash"
 )
 
-// Overhead is by how many bytes a ciphertext is longer: the nonce, 96 bits, and the tag, 128.
+// Overhead is how much longer a ciphertext is than its plaintext: the nonce, 96 bits, and the tag, 128.
 const Overhead = 12 + 16
 
-// Chunk is the place of one part of a content: a content that is too large for one ciphertext is sealed in parts, as the
-// STREAM construction does. Each knows its number and whether it is the last, so that none can be moved, left out,
+// Chunk identifies one part of a content: a content that is too large for one ciphertext is sealed in parts, as the
+// STREAM construction does. Each is bound to its number and whether it is the last, so that none can be moved, left out,
 // repeated or cut off.
 type Chunk struct {
 	Binding
-	// Content is the id of one upload: a part of another upload of the same version, which was given up, does not fit.
+	// Content is the id of one upload: a part of another, abandoned upload of the same version does not open.
 	Content string
 	Number  int64 // from 0
 	Last    bool
@@ -35,13 +35,13 @@ func (k *DataKey) SealChunk(c Chunk, plaintext []byte) ([]byte, error) {
 	return k.seal(plaintext, c.bytes())
 }
 
-// OpenChunk decrypts one part at its place; ErrOpen. The caller zeroes the plaintext.
+// OpenChunk decrypts one part; ErrOpen. The caller zeroes the plaintext.
 func (k *DataKey) OpenChunk(c Chunk, ciphertext []byte) ([]byte, error) {
 	return k.open(ciphertext, c.bytes())
 }
 
-// ContentMAC returns the MAC of a field whose content is written to it: for one that is too large to be in memory. It equals no
-// MAC of DataKey.MAC.
+// ContentMAC returns a MAC to write a field's content to, for one that is too large for memory. It never equals a MAC of
+// DataKey.MAC.
 func (k *DataKey) ContentMAC(field string) (hash.Hash, error) {
 	if k.key == nil {
 		return nil, ErrClosed

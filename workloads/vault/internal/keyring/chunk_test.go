@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// A part opens at its place alone: of its content, which another upload for the same version is not, under its number, and
-// as what it is, the last one or not.
+// A part opens only for its content (another upload for the same version does not match), its number, and whether it is
+// the last one.
 func TestChunk(t *testing.T) {
 	key := NewDataKey()
 	defer key.Close()

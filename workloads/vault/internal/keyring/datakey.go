@@ -9,7 +9,7 @@ import (
 	"fmt"
 )
 
-// Binding is the place of a ciphertext. It cannot be decrypted at another place.
+// Binding is the place of a ciphertext: it opens nowhere else.
 type Binding struct {
 	Namespace string
 	Path      string
@@ -28,7 +28,7 @@ const (
 	PurposeSealing = "sealing" // is the private key that sealed values open with
 )
 
-// Label says which data key it is: a wrapped key opens under no other label.
+// Label identifies a data key: a wrapped key opens under no other label.
 type Label struct {
 	ID        string
 	Namespace string
@@ -43,14 +43,14 @@ func (l Label) bytes(root string) []byte {
 // DataKey is a random key of 32 bytes. Close it after use.
 type DataKey struct{ key []byte }
 
-// NewDataKey makes a random one.
+// NewDataKey returns a random key.
 func NewDataKey() *DataKey {
 	k := &DataKey{key: make([]byte, KeyBytes)}
 	_, _ = rand.Read(k.key) // never fails
 	return k
 }
 
-// DataKeyOf takes 32 bytes that something else made, and owns them.
+// DataKeyOf returns a key of 32 existing bytes, and takes ownership of them.
 func DataKeyOf(key []byte) (*DataKey, error) {
 	if len(key) != KeyBytes {
 		return nil, fmt.Errorf("a data key has %d bytes, not %d", KeyBytes, len(key))
@@ -70,7 +70,7 @@ func (r *Root) Wrap(label Label, k *DataKey) ([]byte, error) {
 	return encrypt(aead, k.key, label.bytes(r.id)), nil
 }
 
-// Unwrap opens what Wrap made; ErrOpen.
+// Unwrap opens a wrapped data key; ErrOpen.
 func (r *Root) Unwrap(label Label, wrapped []byte) (*DataKey, error) {
 	aead, err := r.namespace(label.Namespace)
 	if err != nil {
@@ -83,12 +83,12 @@ func (r *Root) Unwrap(label Label, wrapped []byte) (*DataKey, error) {
 	return &DataKey{key: key}, nil
 }
 
-// Seal encrypts a value for one place.
+// Seal encrypts a value for one binding.
 func (k *DataKey) Seal(b Binding, plaintext []byte) ([]byte, error) {
 	return k.seal(plaintext, b.bytes())
 }
 
-// Open decrypts a value at its place; ErrOpen. The caller zeroes the plaintext.
+// Open decrypts a value of a binding; ErrOpen. The caller zeroes the plaintext.
 func (k *DataKey) Open(b Binding, ciphertext []byte) ([]byte, error) {
 	return k.open(ciphertext, b.bytes())
 }
@@ -119,7 +119,7 @@ func (k *DataKey) open(ciphertext, additional []byte) ([]byte, error) {
 	return plaintext, nil
 }
 
-// MAC returns HMAC-SHA256 of fields under this key; no two lists of fields collide.
+// MAC returns the HMAC-SHA256 of fields under this key; no two lists of fields collide.
 func (k *DataKey) MAC(fields ...[]byte) ([]byte, error) {
 	if k.key == nil {
 		return nil, ErrClosed
@@ -131,10 +131,10 @@ func (k *DataKey) MAC(fields ...[]byte) ([]byte, error) {
 	return mac.Sum(nil), nil
 }
 
-// Bytes returns the key itself, still owned by it: for a private key.
+// Bytes returns the key itself, which still owns them: for a private key.
 func (k *DataKey) Bytes() []byte { return k.key }
 
-// Close forgets the key.
+// Close zeroes the key.
 func (k *DataKey) Close() {
 	Zero(k.key)
 	k.key = nil

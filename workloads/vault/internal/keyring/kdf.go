@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package keyring is Vault's cryptography: a passphrase gives the root key (PBKDF2), the root key gives a key per
+// Package keyring is Vault's cryptography: a passphrase derives the root key (PBKDF2), the root key derives a key per
 // namespace (HKDF), which wraps a random data-encryption key per secret (AES-256-GCM), which encrypts values (AES-256-GCM
-// bound to where they stand). It uses the standard library alone, so that Go's FIPS 140-3 mode applies.
+// bound to their place). It uses only the standard library, so that Go's FIPS 140-3 mode applies.
 package keyring
 
 import (
@@ -26,34 +26,34 @@ const (
 	saltBytes = 32
 )
 
-// Sentinel errors; errors.Is decides.
+// Sentinel errors, for errors.Is.
 var (
-	// ErrPassphrase: the check value says that the passphrase (or the secret that shares gave) is another one.
+	// ErrPassphrase: the check value does not match the passphrase (or the secret of the shares).
 	ErrPassphrase = errors.New("wrong passphrase")
-	// ErrOpen: a ciphertext does not open: another key, another place, cut or changed.
+	// ErrOpen: a ciphertext does not open: another key, another place, truncated or modified.
 	ErrOpen = errors.New("ciphertext does not open")
 	// ErrUnknownKey: no key with this id is in the keyring.
 	ErrUnknownKey = errors.New("unknown key id")
-	// ErrClosed: the key was forgotten.
+	// ErrClosed: the key was zeroed.
 	ErrClosed = errors.New("key is closed")
 )
 
-// Params are the stored parameters of one generation of the root key. None is secret.
+// Params are stored for each generation of the root key. None of it is secret.
 type Params struct {
 	ID         string
 	Generation int64 // 1 for the first
 	Salt       []byte
 	Iterations int
-	// Check is an HMAC of the other fields under a key that only the root key gives.
+	// Check is an HMAC of the other fields under a key that is derived from the root key.
 	Check []byte
 }
 
-// NewRoot makes a generation of the root key from a passphrase and a new salt.
+// NewRoot derives a new generation of the root key from a passphrase and a new salt.
 func NewRoot(passphrase []byte, generation int64) (*Root, Params, error) {
 	return NewRootIterations(passphrase, generation, Iterations)
 }
 
-// NewRootIterations is NewRoot with a cost of the caller's, for tests.
+// NewRootIterations is NewRoot with another cost, for tests.
 func NewRootIterations(passphrase []byte, generation int64, iterations int) (*Root, Params, error) {
 	if len(passphrase) == 0 {
 		return nil, Params{}, errors.New("the passphrase is empty")
@@ -87,7 +87,7 @@ func OpenRoot(passphrase []byte, p Params) (*Root, error) {
 }
 
 func derive(passphrase []byte, p Params) (*Root, error) {
-	// The string is a copy that cannot be zeroed: crypto/pbkdf2 takes nothing else.
+	// The string is a copy that cannot be zeroed: crypto/pbkdf2 accepts nothing else.
 	key, err := pbkdf2.Key(sha256.New, string(passphrase), p.Salt, p.Iterations, KeyBytes)
 	if err != nil {
 		return nil, fmt.Errorf("derive root key: %w", err)
@@ -133,7 +133,7 @@ func expand(key []byte, use string, context []byte) ([]byte, error) {
 	return out, nil
 }
 
-// tuple writes fields with their lengths, so that no two tuples are written alike.
+// tuple encodes fields with their lengths, so that no two tuples have the same encoding.
 func tuple(fields ...[]byte) []byte {
 	size := 0
 	for _, f := range fields {
@@ -149,5 +149,5 @@ func tuple(fields ...[]byte) []byte {
 
 func number(n int64) []byte { return binary.BigEndian.AppendUint64(nil, uint64(n)) }
 
-// Zero overwrites secret bytes. Copies that the runtime or a cipher made stay out of reach.
+// Zero overwrites secret bytes. Copies made by the runtime or a cipher cannot be reached.
 func Zero(b []byte) { clear(b) }

@@ -29,7 +29,7 @@ func newTestRoot(t testing.TB, passphrase string, generation int64) (*Root, Para
 	return root, p
 }
 
-// TestDerivation pins the scheme: data that was written once must open forever.
+// TestDerivation pins the scheme: stored data must open in all later versions.
 func TestDerivation(t *testing.T) {
 	p := Params{ID: "root-1-00000000", Generation: 1, Salt: bytes.Repeat([]byte{7}, saltBytes), Iterations: cheap}
 	root, err := derive([]byte("passphrase"), p)
@@ -45,7 +45,7 @@ func TestDerivation(t *testing.T) {
 		t.Errorf("check value %s, want %s", got, want)
 	}
 
-	// The same by the primitives alone.
+	// The same from the primitives.
 	key, err := pbkdf2.Key(sha256.New, "passphrase", p.Salt, p.Iterations, 32)
 	if err != nil {
 		t.Fatal(err)
@@ -103,7 +103,7 @@ func TestRealCost(t *testing.T) {
 	}
 	t.Logf("unseal takes %s", time.Since(began))
 	if _, _, err := NewRoot(nil, 1); err == nil {
-		t.Error("an empty passphrase is taken")
+		t.Error("an empty passphrase was accepted")
 	}
 }
 
@@ -129,7 +129,7 @@ func TestWrongPassphrase(t *testing.T) {
 	}
 }
 
-// TestBindingsDoNotCollide: fields that run into one another are two places.
+// TestBindingsDoNotCollide checks that fields whose concatenations are equal are different places.
 func TestBindingsDoNotCollide(t *testing.T) {
 	seen := map[string]Binding{}
 	for _, ns := range []string{"a", "ab", "abc", ""} {
@@ -138,7 +138,7 @@ func TestBindingsDoNotCollide(t *testing.T) {
 				for _, kind := range []string{"Text", "T", ""} {
 					b := Binding{ns, path, version, kind}
 					if other, ok := seen[string(b.bytes())]; ok {
-						t.Errorf("%v and %v are one", b, other)
+						t.Errorf("%v and %v collide", b, other)
 					}
 					seen[string(b.bytes())] = b
 				}
@@ -147,7 +147,7 @@ func TestBindingsDoNotCollide(t *testing.T) {
 	}
 }
 
-func TestValueOpensAtItsPlaceAlone(t *testing.T) {
+func TestValueOpensOnlyAtItsPlace(t *testing.T) {
 	key := NewDataKey()
 	here := Binding{"team-a", "db/password", 3, "Text"}
 	sealed, err := key.Seal(here, []byte("value"))
@@ -186,7 +186,7 @@ func TestValueOpensAtItsPlaceAlone(t *testing.T) {
 	}
 }
 
-func TestWrappedKeyOpensUnderItsLabelAlone(t *testing.T) {
+func TestWrappedKeyOpensOnlyUnderItsLabel(t *testing.T) {
 	root, p := newTestRoot(t, "passphrase", 1)
 	other, _ := newTestRoot(t, "passphrase", 1) // another salt
 	label := Label{"id", "team-a", PurposeSecret, "a"}
@@ -256,11 +256,11 @@ func TestGenerations(t *testing.T) {
 	if active, err := k.Active(); err != nil || active != two {
 		t.Errorf("the newest is not active: %v", err)
 	}
-	k.Add(reached) // known already
+	k.Add(reached) // already in the keyring
 	if got, err := k.Root(one.ID()); err != nil || got != one {
 		t.Errorf("%v", err)
 	}
-	k.Keep(func(string) bool { return false })
+	k.Retain(func(string) bool { return false })
 	if _, err := k.Root(one.ID()); !errors.Is(err, ErrUnknownKey) {
 		t.Errorf("a retired generation: %v", err)
 	}
@@ -283,7 +283,7 @@ func TestZero(t *testing.T) {
 	root.Close()
 	key.Close()
 	if !bytes.Equal(rootBytes, make([]byte, 32)) || !bytes.Equal(keyBytes, make([]byte, 32)) {
-		t.Error("a closed key's bytes are still there")
+		t.Error("a closed key was not zeroed")
 	}
 }
 
@@ -303,7 +303,7 @@ func TestMAC(t *testing.T) {
 	}
 }
 
-// TestConcurrent is for the race detector: namespaces are derived while the root key is closed.
+// TestConcurrent is for the race detector: namespace keys are derived while the root key is closed.
 func TestConcurrent(t *testing.T) {
 	root, _ := newTestRoot(t, "passphrase", 1)
 	var group sync.WaitGroup

@@ -9,7 +9,7 @@ import (
 	"sync"
 )
 
-// Root is one generation of the root key, in memory alone. It is safe for concurrent use.
+// Root is one generation of the root key, held only in memory. It is safe for concurrent use.
 type Root struct {
 	id         string
 	generation int64
@@ -23,13 +23,13 @@ func newRoot(p Params, key []byte) *Root {
 	return &Root{id: p.ID, generation: p.Generation, key: key, namespaces: map[string]cipher.AEAD{}}
 }
 
-// ID names the generation.
+// ID returns the id of the generation.
 func (r *Root) ID() string { return r.id }
 
-// Generation counts from 1.
+// Generation returns its number, from 1.
 func (r *Root) Generation() int64 { return r.generation }
 
-// Close forgets the key.
+// Close zeroes the key.
 func (r *Root) Close() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -38,7 +38,7 @@ func (r *Root) Close() {
 	clear(r.namespaces)
 }
 
-// WrapRoot encrypts another generation under this one, so that who holds this one can reach it.
+// WrapRoot encrypts another generation under this one, so that it can be reached from this one.
 func (r *Root) WrapRoot(other *Root) ([]byte, error) {
 	aead, err := r.aead("root", nil)
 	if err != nil {
@@ -52,7 +52,7 @@ func (r *Root) WrapRoot(other *Root) ([]byte, error) {
 	return encrypt(aead, other.key, r.rootBinding(other.id, other.generation)), nil
 }
 
-// UnwrapRoot opens what WrapRoot made; ErrOpen, ErrPassphrase when it is not the generation that p tells.
+// UnwrapRoot opens a wrapped generation; ErrOpen, ErrPassphrase if it is not the generation that p describes.
 func (r *Root) UnwrapRoot(wrapped []byte, p Params) (*Root, error) {
 	aead, err := r.aead("root", nil)
 	if err != nil {
@@ -109,7 +109,7 @@ func (r *Root) aead(use string, context []byte) (cipher.AEAD, error) {
 	return newAEAD(key)
 }
 
-// newAEAD returns AES-256-GCM that puts a random nonce of 96 bits before each ciphertext.
+// newAEAD returns AES-256-GCM with a random nonce of 96 bits before each ciphertext.
 func newAEAD(key []byte) (cipher.AEAD, error) {
 	block, err := aes.NewCipher(key)
 	if err != nil {
@@ -122,14 +122,14 @@ func encrypt(aead cipher.AEAD, plaintext, additional []byte) []byte {
 	return aead.Seal(nil, nil, plaintext, additional) //nolint:gosec // the nonce is random, and newAEAD's cipher draws it
 }
 
-// Keyring is the generations of the root key that are in use. It is safe for concurrent use.
+// Keyring holds the generations of the root key that are in use. It is safe for concurrent use.
 type Keyring struct {
 	mu     sync.RWMutex
 	roots  map[string]*Root
 	active *Root
 }
 
-// New makes a keyring of roots, of which the newest generation is active.
+// New returns a keyring of roots; the newest generation is active.
 func New(roots ...*Root) *Keyring {
 	k := &Keyring{roots: map[string]*Root{}}
 	for _, r := range roots {
@@ -138,7 +138,7 @@ func New(roots ...*Root) *Keyring {
 	return k
 }
 
-// Active returns the newest generation; ErrClosed when there is none.
+// Active returns the newest generation; ErrClosed if there is none.
 func (k *Keyring) Active() (*Root, error) {
 	k.mu.RLock()
 	defer k.mu.RUnlock()
@@ -158,7 +158,7 @@ func (k *Keyring) Root(id string) (*Root, error) {
 	return nil, fmt.Errorf("root key %q: %w", id, ErrUnknownKey)
 }
 
-// Add takes a generation in; the newest is active. One that is known already is closed.
+// Add adds a generation; the newest is active. A duplicate is closed.
 func (k *Keyring) Add(r *Root) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -174,8 +174,8 @@ func (k *Keyring) Add(r *Root) {
 	}
 }
 
-// Keep forgets the generations that keep does not name. The active one stays.
-func (k *Keyring) Keep(keep func(id string) bool) {
+// Retain closes the generations for which keep returns false. The active one stays.
+func (k *Keyring) Retain(keep func(id string) bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for id, r := range k.roots {
@@ -186,7 +186,7 @@ func (k *Keyring) Keep(keep func(id string) bool) {
 	}
 }
 
-// Close forgets every key.
+// Close zeroes every key.
 func (k *Keyring) Close() {
 	k.mu.Lock()
 	defer k.mu.Unlock()

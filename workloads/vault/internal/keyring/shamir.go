@@ -16,23 +16,23 @@ import (
 // Shamir's secret sharing over GF(2^8) with AES's polynomial, as draft-mcgrew-tss-03 has it: a polynomial of degree
 // threshold-1 per byte of the secret, whose value at 0 is that byte.
 
-// UnsealSecretBytes is the length of the random secret that shares give instead of a passphrase.
+// UnsealSecretBytes is the length of the random secret that is split into shares, in place of a passphrase.
 const UnsealSecretBytes = 32
 
-// ErrShare tells that a text is no share, or that shares do not belong together.
+// ErrShare means that a text is not a share, or shares do not belong together.
 var ErrShare = errors.New("invalid share")
 
 // Share is one point of the polynomials.
 type Share struct {
-	// Set tells which splitting it comes from; shares of two do not combine.
+	// Set identifies a split; shares of different splits do not combine.
 	Set       [4]byte
 	Threshold int
 	X         byte // 1 to 255
 	Y         []byte
 }
 
-// Split divides a secret into shares, of which any threshold give it back and fewer tell nothing.
-// Threshold is 2 to shares, shares at most 255.
+// Split divides a secret into shares, of which any threshold restore it and fewer reveal nothing. Threshold is 2 to
+// shares, shares at most 255.
 func Split(secret []byte, shares, threshold int) ([]Share, error) {
 	if len(secret) == 0 || threshold < 2 || shares < threshold || shares > 255 {
 		return nil, fmt.Errorf("%d of %d shares of a secret of %d bytes: %w", threshold, shares, len(secret), ErrShare)
@@ -55,8 +55,8 @@ func Split(secret []byte, shares, threshold int) ([]Share, error) {
 	return out, nil
 }
 
-// Combine gives the secret back. Too few or wrong shares of one set give a wrong secret, which only a check value tells;
-// ErrShare when they cannot belong together.
+// Combine restores the secret. Too few or wrong shares of one set return a wrong secret, which only a check value
+// detects; ErrShare if they cannot belong together.
 func Combine(shares []Share) ([]byte, error) {
 	if len(shares) < 2 {
 		return nil, fmt.Errorf("%d shares: %w", len(shares), ErrShare)
@@ -65,9 +65,9 @@ func Combine(shares []Share) ([]byte, error) {
 	for i, s := range shares {
 		switch first := shares[0]; {
 		case s.X == 0 || slices.Contains(xs[:i], s.X):
-			return nil, fmt.Errorf("share %d is there twice: %w", s.X, ErrShare)
+			return nil, fmt.Errorf("share %d is duplicated: %w", s.X, ErrShare)
 		case s.Set != first.Set || s.Threshold != first.Threshold || len(s.Y) != len(first.Y):
-			return nil, fmt.Errorf("shares of two secrets: %w", ErrShare)
+			return nil, fmt.Errorf("shares of different secrets: %w", ErrShare)
 		}
 		xs[i] = s.X
 	}
@@ -112,7 +112,7 @@ func multiply(a, b byte) byte {
 	return product
 }
 
-// invert returns a^254, since a^255 is 1; 0 gives 0.
+// invert returns a^254, since a^255 is 1; 0 for 0.
 func invert(a byte) byte {
 	result := byte(1)
 	for range 7 { // 254 = 0b11111110
@@ -136,15 +136,15 @@ func (s Share) String() string {
 	return sharePrefix + base64.RawURLEncoding.EncodeToString(append(body, sum[:4]...))
 }
 
-// ParseShare reads String's text; ErrShare. The error never holds the text.
+// ParseShare parses String's text; ErrShare. The error never contains the text.
 func ParseShare(text string) (Share, error) {
 	rest, ok := strings.CutPrefix(strings.TrimSpace(text), sharePrefix)
 	if !ok || len(rest) > maxShare || strings.ContainsAny(rest, "\r\n") {
-		return Share{}, fmt.Errorf("it does not begin with %s or is too long: %w", sharePrefix, ErrShare)
+		return Share{}, fmt.Errorf("it does not start with %s or is too long: %w", sharePrefix, ErrShare)
 	}
 	data, err := base64.RawURLEncoding.Strict().DecodeString(rest)
 	if err != nil || len(data) < 4+2+1+4 {
-		return Share{}, fmt.Errorf("it is cut or not base64url: %w", ErrShare)
+		return Share{}, fmt.Errorf("it is truncated or not base64url: %w", ErrShare)
 	}
 	body, checksum := data[:len(data)-4], data[len(data)-4:]
 	sum := sha256.Sum256(body)

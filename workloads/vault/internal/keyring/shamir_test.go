@@ -11,7 +11,8 @@ import (
 	"testing"
 )
 
-// TestField: FIPS 197 gives {57}·{83}={c1} and {57}·{13}={fe}; the rest follows from the field's laws, for all elements.
+// TestField checks FIPS 197's {57}·{83}={c1} and {57}·{13}={fe}; the rest follows from the field's laws, for all
+// elements.
 func TestField(t *testing.T) {
 	for _, c := range [][3]byte{{0x57, 0x83, 0xc1}, {0x57, 0x13, 0xfe}, {0x53, 0xca, 0x01}, {0x02, 0x80, 0x1b}} {
 		if got := multiply(c[0], c[1]); got != c[2] {
@@ -29,11 +30,11 @@ func TestField(t *testing.T) {
 		}
 	}
 	if invert(0) != 0 {
-		t.Error("0 has no inverse, and gives 0")
+		t.Error("0 has no inverse; want 0")
 	}
 }
 
-// long multiplies polynomials and reduces the product, by the book.
+// long multiplies polynomials and reduces the product, the slow way.
 func long(a, b int) byte {
 	product := 0
 	for i := range 8 {
@@ -49,7 +50,7 @@ func long(a, b int) byte {
 	return byte(product)
 }
 
-// TestCombineVector is the test case of draft-mcgrew-tss-03: two of two shares of "test" and a zero byte.
+// TestCombineVector uses the test case of draft-mcgrew-tss-03: two of two shares of "test" and a zero byte.
 func TestCombineVector(t *testing.T) {
 	shares := []Share{{Threshold: 2, X: 1}, {Threshold: 2, X: 2}}
 	for i, text := range []string{"B9FA07E185", "F5409B4511"} {
@@ -81,19 +82,20 @@ func TestSplitAndCombine(t *testing.T) {
 		random.Shuffle(total, func(i, j int) { shares[i], shares[j] = shares[j], shares[i] })
 		for n := threshold; n <= total; n++ {
 			if got, err := Combine(shares[:n]); err != nil || !bytes.Equal(got, secret) {
-				t.Fatalf("%d of %d shares, %d needed, give another secret: %v", n, total, threshold, err)
+				t.Fatalf("%d of %d shares, %d needed, restore another secret: %v", n, total, threshold, err)
 			}
 		}
-		if len(secret) >= 16 && threshold > 2 { // a chance hit is one in 2^128
+		if len(secret) >= 16 && threshold > 2 { // a match by chance is one in 2^128
 			if got, err := Combine(shares[:threshold-1]); err != nil || bytes.Equal(got, secret) {
-				t.Fatalf("%d shares give the secret, %d are needed: %v", threshold-1, threshold, err)
+				t.Fatalf("%d shares restore the secret, %d are needed: %v", threshold-1, threshold, err)
 			}
 		}
 	}
 }
 
-// TestOneShareSaysNothing: over many splittings of one secret, each value of a share's byte is about equally frequent.
-func TestOneShareSaysNothing(t *testing.T) {
+// TestOneShareRevealsNothing splits one secret many times and checks that each value of a share's byte is about equally
+// frequent.
+func TestOneShareRevealsNothing(t *testing.T) {
 	var seen [256]int
 	const rounds = 256 * 200
 	for range rounds / 64 {
@@ -130,7 +132,7 @@ func TestSplitRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, shares := range map[string][]Share{
-		"none": nil, "one": a[:1], "twice the same": {a[0], a[0]}, "of two sets": {a[0], b[1]}, "the secret itself": {a[0], {Set: a[0].Set, Threshold: 2, Y: a[0].Y}},
+		"none": nil, "one": a[:1], "duplicate share": {a[0], a[0]}, "of two sets": {a[0], b[1]}, "the secret itself": {a[0], {Set: a[0].Set, Threshold: 2, Y: a[0].Y}},
 		"of two lengths": {a[0], {Set: a[0].Set, Threshold: 2, X: 9, Y: a[1].Y[1:]}},
 	} {
 		if _, err := Combine(shares); !errors.Is(err, ErrShare) {
@@ -151,18 +153,18 @@ func TestShareText(t *testing.T) {
 			t.Fatalf("%+v, %v", got, err)
 		}
 	}
-	for i := len(sharePrefix); i < len(text); i++ { // every typing error is told
+	for i := len(sharePrefix); i < len(text); i++ { // every typing error is detected
 		for _, r := range []byte("AZ_") {
 			if wrong := text[:i] + string(r) + text[i+1:]; wrong != text {
 				if _, err := ParseShare(wrong); !errors.Is(err, ErrShare) {
-					t.Fatalf("a wrong character at %d is taken: %v", i, err)
+					t.Fatalf("a wrong character at %d was accepted: %v", i, err)
 				} else if strings.Contains(err.Error(), text[len(sharePrefix):len(sharePrefix)+8]) {
-					t.Fatalf("the error quotes the share")
+					t.Fatalf("the error contains the share")
 				}
 			}
 		}
 		if _, err := ParseShare(text[:i]); !errors.Is(err, ErrShare) {
-			t.Fatalf("a share cut at %d is taken: %v", i, err)
+			t.Fatalf("a share cut at %d was accepted: %v", i, err)
 		}
 	}
 }
@@ -185,7 +187,7 @@ func FuzzParseShare(f *testing.F) {
 			return
 		}
 		if s.String() != strings.TrimSpace(text) {
-			t.Errorf("%q and %q are one share", text, s.String())
+			t.Errorf("%q and %q are the same share", text, s.String())
 		}
 	})
 }

@@ -16,11 +16,11 @@ import (
 	vault "github.com/itechsmart/operator/workloads/vault/client"
 )
 
-// maxChain bounds the certificates of one bundle.
+// maxChain limits the certificates of one bundle.
 const maxChain = 20
 
-// checkCertificate parses tls.crt (the leaf first, each signed by the next), tls.key (the leaf's) and ca.crt, and gives
-// the leaf. An expired certificate is accepted: its expiry is a condition.
+// checkCertificate parses tls.crt (the leaf first, each signed by the next), tls.key (the leaf's) and ca.crt, and returns
+// the leaf. An expired certificate is accepted: its expiry is reported as a condition.
 func checkCertificate(v vault.Value) (*x509.Certificate, error) {
 	chain, err := parseChain(v[vault.FieldCertificate])
 	if err != nil {
@@ -47,7 +47,7 @@ func checkCertificate(v vault.Value) (*x509.Certificate, error) {
 	return chain[0], nil
 }
 
-// checkCA demands that the chain ends at one of the CA's certificates, whenever it was valid.
+// checkCA requires that the chain ends at one of the CA's certificates, regardless of its validity period.
 func checkCA(chain []*x509.Certificate, bundle []byte) error {
 	cas, err := parseChain(bundle)
 	if err != nil {
@@ -71,27 +71,27 @@ func parseChain(data []byte) ([]*x509.Certificate, error) {
 			break
 		}
 		if block.Type != "CERTIFICATE" {
-			return nil, errors.New("it holds a PEM block that is no CERTIFICATE")
+			return nil, errors.New("it contains a PEM block that is not a CERTIFICATE")
 		}
 		if len(chain) == maxChain {
-			return nil, fmt.Errorf("it holds over %d certificates", maxChain)
+			return nil, fmt.Errorf("it contains more than %d certificates", maxChain)
 		}
 		certificate, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
-			return nil, fmt.Errorf("certificate %d does not parse", len(chain)+1)
+			return nil, fmt.Errorf("certificate %d cannot be parsed", len(chain)+1)
 		}
 		chain = append(chain, certificate)
 	}
 	if len(chain) == 0 {
-		return nil, errors.New("it holds no PEM block CERTIFICATE")
+		return nil, errors.New("it contains no PEM block CERTIFICATE")
 	}
 	if len(bytes.TrimSpace(data)) > 0 {
-		return nil, errors.New("something follows the last PEM block")
+		return nil, errors.New("there is data after the last PEM block")
 	}
 	return chain, nil
 }
 
-// parseKey reads one private key: PKCS #8, PKCS #1 (RSA) or SEC 1 (EC). Its errors never quote the input.
+// parseKey parses one private key: PKCS #8, PKCS #1 (RSA) or SEC 1 (EC). Its errors never quote the input.
 func parseKey(data []byte) (crypto.Signer, error) {
 	block, rest := pem.Decode(data)
 	if block != nil && block.Type == "EC PARAMETERS" { // openssl writes them first
@@ -114,12 +114,12 @@ func parseKey(data []byte) (crypto.Signer, error) {
 		return nil, errors.New("it is not an unencrypted PRIVATE KEY")
 	}
 	if err != nil {
-		return nil, errors.New("it does not parse")
+		return nil, errors.New("it cannot be parsed")
 	}
 	switch key := key.(type) {
 	case *rsa.PrivateKey:
 		if key.N.BitLen() < 2048 {
-			return nil, errors.New("an RSA key has at least 2048 bits")
+			return nil, errors.New("an RSA key must have at least 2048 bits")
 		}
 		return key, nil
 	case *ecdsa.PrivateKey:

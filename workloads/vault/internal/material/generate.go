@@ -8,7 +8,7 @@ import (
 	vault "github.com/itechsmart/operator/workloads/vault/client"
 )
 
-// Bounds of what Generate makes, in characters; the prefix comes on top.
+// Limits of Generate, in characters; the prefix is extra.
 const (
 	MinLength     = 8
 	MaxLength     = 4096
@@ -32,24 +32,24 @@ var charsets = map[string]string{
 	"printable":    lower + upper + digits + symbols,
 }
 
-// CheckGenerate refuses a recipe that Generate cannot follow, with a FieldError.
+// CheckGenerate refuses an invalid recipe, with a FieldError.
 func CheckGenerate(secretType string, g vault.Generate) error {
 	if secretType != vault.TypeText && secretType != vault.TypeAPIKey {
 		return Invalid("generate", "only Text and APIKey can be generated")
 	}
 	if g.Length != 0 && (g.Length < MinLength || g.Length > MaxLength) {
-		return Invalid("generate.length", "it is %d to %d", MinLength, MaxLength)
+		return Invalid("generate.length", "must be %d to %d", MinLength, MaxLength)
 	}
 	if _, ok := charsets[g.Charset]; !ok {
-		return Invalid("generate.charset", "it is alphanumeric, alphabetic, numeric, hex or printable")
+		return Invalid("generate.charset", "must be alphanumeric, alphabetic, numeric, hex or printable")
 	}
 	if len(g.Prefix) > maxPrefix || !visible([]byte(g.Prefix)) {
-		return Invalid("generate.prefix", "it has at most %d visible ASCII characters", maxPrefix)
+		return Invalid("generate.prefix", "must have at most %d visible ASCII characters", maxPrefix)
 	}
 	return nil
 }
 
-// Generate makes a random value: each character is equally likely. The caller zeroes it.
+// Generate returns a random value: each character is equally likely. The caller zeroes it.
 func Generate(secretType string, g vault.Generate) (vault.Value, error) {
 	if err := CheckGenerate(secretType, g); err != nil {
 		return nil, err

@@ -46,7 +46,7 @@ func TestGenerate(t *testing.T) {
 	}
 }
 
-// TestGenerateIsUniform would see a modulo bias: of 62 characters, 256 mod 62 = 8 would be a quarter more frequent.
+// TestGenerateIsUniform would detect a modulo bias: of 62 characters, 256 mod 62 = 8 would be a quarter more frequent.
 func TestGenerateIsUniform(t *testing.T) {
 	for name, charset := range charsets {
 		counts := map[byte]int{}
@@ -64,7 +64,7 @@ func TestGenerateIsUniform(t *testing.T) {
 			d := float64(counts[charset[i]]) - expected
 			chi += d * d / expected
 		}
-		// Far beyond the distribution's tail at up to 93 degrees of freedom; a modulo bias gives over 2,000.
+		// Far beyond the distribution's tail at up to 93 degrees of freedom; a modulo bias results in over 2,000.
 		if chi > 220 {
 			t.Errorf("%q: chi-square %.0f", name, chi)
 		}

@@ -22,20 +22,20 @@ import (
 	vault "github.com/itechsmart/operator/workloads/vault/client"
 )
 
-// Bounds of what Issue makes.
+// Limits of Issue.
 const (
 	DefaultTTL = 2160 * time.Hour
 	MinTTL     = time.Minute
 	MaxTTL     = 20 * 365 * 24 * time.Hour
 	maxNames   = 100
 
-	// backdate covers clocks that are behind.
+	// backdate allows for slow clocks.
 	backdate = 5 * time.Minute
 )
 
 var dnsForm = regexp.MustCompile(`^(\*\.)?[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$`)
 
-// request is a checked vault.Issue.
+// request is a validated vault.Issue.
 type request struct {
 	commonName string
 	dnsNames   []string
@@ -44,7 +44,7 @@ type request struct {
 	ca         bool
 }
 
-// CheckIssue refuses a recipe that Issue cannot follow, with a FieldError.
+// CheckIssue refuses an invalid recipe, with a FieldError.
 func CheckIssue(secretType string, i vault.Issue) error {
 	_, err := parseIssue(secretType, i)
 	return err
@@ -56,22 +56,22 @@ func parseIssue(secretType string, i vault.Issue) (request, error) {
 		return r, Invalid("issue", "only a Certificate can be issued")
 	}
 	if len(i.DNSNames)+len(i.IPAddresses) > maxNames {
-		return r, Invalid("issue.dnsNames", "there are over %d names", maxNames)
+		return r, Invalid("issue.dnsNames", "must have at most %d names", maxNames)
 	}
 	for n, name := range i.DNSNames {
 		if len(name) > 253 || !dnsForm.MatchString(name) {
-			return r, Invalid(fmt.Sprintf("issue.dnsNames[%d]", n), "it is no DNS name in lower case")
+			return r, Invalid(fmt.Sprintf("issue.dnsNames[%d]", n), "must be a DNS name in lower case")
 		}
 	}
 	for n, text := range i.IPAddresses {
 		address, err := netip.ParseAddr(text)
 		if err != nil || address.Zone() != "" {
-			return r, Invalid(fmt.Sprintf("issue.ipAddresses[%d]", n), "it is no IP address")
+			return r, Invalid(fmt.Sprintf("issue.ipAddresses[%d]", n), "must be an IP address")
 		}
 		r.addresses = append(r.addresses, address.Unmap())
 	}
 	if len(i.CommonName) > 64 || strings.ContainsFunc(i.CommonName, func(c rune) bool { return c < ' ' || c > '~' }) {
-		return r, Invalid("issue.commonName", "it has at most 64 printable ASCII characters")
+		return r, Invalid("issue.commonName", "must have at most 64 printable ASCII characters")
 	}
 	if len(i.DNSNames)+len(i.IPAddresses) == 0 && (!i.CA || i.CommonName == "") {
 		return r, Invalid("issue.dnsNames", "a certificate needs a DNS name or an IP address, a CA's a common name")
@@ -79,45 +79,45 @@ func parseIssue(secretType string, i vault.Issue) (request, error) {
 	if i.TTL != "" {
 		ttl, err := time.ParseDuration(i.TTL)
 		if err != nil || ttl < MinTTL || ttl > MaxTTL {
-			return r, Invalid("issue.ttl", "it is a duration of %s to %s", MinTTL, MaxTTL)
+			return r, Invalid("issue.ttl", "must be a duration of %s to %s", MinTTL, MaxTTL)
 		}
 		r.ttl = ttl
 	}
 	return r, nil
 }
 
-// signer of a certificate: the CA, or the new key itself.
+// signer is the CA, or the new key itself.
 type signer struct {
 	chain []*x509.Certificate // the CA first; empty: self-signed
-	root  []byte              // what the CA's own secret names as its root; nil: the last of the chain
+	root  []byte              // the root that the CA's own secret names; nil: the last of the chain
 	key   crypto.Signer
 }
 
-// parseSigner reads a CA out of a secret's value, with a FieldError for issue.caPath.
+// parseSigner reads a CA from a secret's value, with a FieldError for issue.caPath.
 func parseSigner(ca vault.Value, now time.Time) (signer, error) {
 	certificate, err := checkCertificate(ca)
 	if err != nil {
-		return signer{}, Invalid("issue.caPath", "it holds no certificate with its key")
+		return signer{}, Invalid("issue.caPath", "it contains no certificate with its key")
 	}
 	if !certificate.IsCA || !certificate.BasicConstraintsValid || (certificate.KeyUsage != 0 && certificate.KeyUsage&x509.KeyUsageCertSign == 0) {
 		return signer{}, Invalid("issue.caPath", "its certificate may not sign others")
 	}
 	if now.After(certificate.NotAfter) || now.Before(certificate.NotBefore) {
-		return signer{}, Invalid("issue.caPath", "its certificate is not valid now")
+		return signer{}, Invalid("issue.caPath", "its certificate is expired or not yet valid")
 	}
 	chain, err := parseChain(ca[vault.FieldCertificate])
 	if err != nil {
-		return signer{}, Invalid("issue.caPath", "it holds no certificate")
+		return signer{}, Invalid("issue.caPath", "it contains no certificate")
 	}
 	key, err := parseKey(ca[vault.FieldPrivateKey])
 	if err != nil {
-		return signer{}, Invalid("issue.caPath", "it holds no key")
+		return signer{}, Invalid("issue.caPath", "it contains no key")
 	}
 	return signer{chain: chain, root: ca[vault.FieldCA], key: key}, nil
 }
 
-// Issue makes an ECDSA P-256 key and a certificate for it: signed by the CA whose Certificate value is given, or by itself
-// when ca is nil. It is valid from shortly before now, and not beyond the CA. The caller zeroes the value.
+// Issue creates an ECDSA P-256 key and a certificate for it: signed by the given CA, or self-signed if ca is nil. It is
+// valid from shortly before now, and no longer than the CA. The caller zeroes the value.
 func Issue(i vault.Issue, ca vault.Value, now time.Time) (vault.Value, error) {
 	r, err := parseIssue(vault.TypeCertificate, i)
 	if err != nil {
@@ -186,7 +186,7 @@ func (r request) template(public *ecdsa.PublicKey, now time.Time) (*x509.Certifi
 	return t, nil
 }
 
-// assemble writes PEM: the leaf with the CAs between, the key, and the last of the chain as ca.crt.
+// assemble encodes PEM: the leaf with the intermediate CAs, the key, and the last of the chain as ca.crt.
 func assemble(der []byte, key *ecdsa.PrivateKey, by signer) (vault.Value, error) {
 	private, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
@@ -198,7 +198,7 @@ func assemble(der []byte, key *ecdsa.PrivateKey, by signer) (vault.Value, error)
 	for n, ca := range by.chain {
 		root = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.Raw})
 		if selfSigned := ca.CheckSignatureFrom(ca) == nil; selfSigned && n == len(by.chain)-1 {
-			break // a root is not sent along
+			break // a root is not part of the chain
 		}
 		chain = append(chain, root...)
 	}

@@ -28,7 +28,7 @@ func issue(t testing.TB, i vault.Issue, ca vault.Value) vault.Value {
 		t.Fatal(err)
 	}
 	if _, err := Check(vault.TypeCertificate, v); err != nil {
-		t.Fatalf("what was issued is refused: %v", err)
+		t.Fatalf("the issued value was refused: %v", err)
 	}
 	return v
 }
@@ -46,12 +46,12 @@ func leaf(t testing.TB, v vault.Value) *x509.Certificate {
 	return c
 }
 
-// verify does what a client does that trusts ca.crt alone.
+// verify verifies as a client that trusts only ca.crt.
 func verify(t testing.TB, v vault.Value, name string) error {
 	t.Helper()
 	roots, between := x509.NewCertPool(), x509.NewCertPool()
 	if !roots.AppendCertsFromPEM(v[vault.FieldCA]) {
-		t.Fatal("ca.crt is no certificate")
+		t.Fatal("ca.crt is not a certificate")
 	}
 	pair, err := tls.X509KeyPair(v[vault.FieldCertificate], v[vault.FieldPrivateKey])
 	if err != nil {
@@ -84,7 +84,7 @@ func TestIssueSelfSigned(t *testing.T) {
 		t.Error(err)
 	}
 	if verify(t, v, "other.example.com") == nil {
-		t.Error("another name is accepted")
+		t.Error("another name was accepted")
 	}
 }
 
@@ -99,7 +99,7 @@ func TestIssueByCA(t *testing.T) {
 		t.Error("ca.crt is not the root")
 	}
 	if n := bytes.Count(v[vault.FieldCertificate], []byte("BEGIN CERTIFICATE")); n != 2 {
-		t.Errorf("tls.crt holds %d certificates, want the leaf and the CA between", n)
+		t.Errorf("tls.crt holds %d certificates, want the leaf and the intermediate CA", n)
 	}
 	long := issue(t, vault.Issue{DNSNames: []string{"a.example.com"}, TTL: "8760h"}, root)
 	if end := leaf(t, root).NotAfter; !leaf(t, long).NotAfter.Equal(end) {
@@ -160,7 +160,7 @@ func TestIssueRefuses(t *testing.T) {
 		}
 	}
 	if err := CheckIssue(vault.TypeText, vault.Issue{DNSNames: []string{"a"}}); err == nil {
-		t.Error("a Text can be issued")
+		t.Error("a Text was issued")
 	}
 }
 
@@ -230,7 +230,7 @@ func TestCertificateKeys(t *testing.T) {
 		case c.field != "" && (!errors.As(err, &f) || f.Field != c.field):
 			t.Errorf("%s: %v, want field %s", name, err, c.field)
 		case err != nil && strings.Contains(err.Error(), "hunter2"):
-			t.Errorf("%s: the error quotes the input: %v", name, err)
+			t.Errorf("%s: the error contains the input: %v", name, err)
 		}
 	}
 	wrongCA := vault.Value{vault.FieldCertificate: good[vault.FieldCertificate], vault.FieldPrivateKey: good[vault.FieldPrivateKey], vault.FieldCA: rsaCert}

@@ -11,7 +11,7 @@ import (
 // manifestFormat is the first byte of an encoded Manifest, as valueFormat is that of a value.
 const manifestFormat = 2
 
-// Manifest stands where a value would: the value is a file whose content is in parts elsewhere.
+// Manifest takes the place of a value: the value is a file whose content is stored in parts elsewhere.
 type Manifest struct {
 	Content    string // id of the parts
 	Size       int64  // bytes of the content
@@ -20,21 +20,21 @@ type Manifest struct {
 	Filename   string
 }
 
-// Chunks returns how many parts the content has.
+// Chunks returns the number of parts of the content.
 func (m Manifest) Chunks() int64 { return (m.Size + m.ChunkBytes - 1) / m.ChunkBytes }
 
-// ChunkSize returns how many bytes a part has.
+// ChunkSize returns the size of a part in bytes.
 func (m Manifest) ChunkSize(number int64) int64 {
 	return min(m.ChunkBytes, m.Size-number*m.ChunkBytes)
 }
 
-// The names under which a manifest's fields are encoded.
+// The field names of an encoded manifest.
 const (
 	manifestContent, manifestSize, manifestChunk = "content", "size", "chunk"
 	manifestMAC, manifestFilename                = "mac", "filename"
 )
 
-// Encode writes a manifest as bytes that Decode takes for no value.
+// Encode encodes a manifest; Decode does not accept the result as a value.
 func (m Manifest) Encode() ([]byte, error) {
 	data, err := Encode(vault.Value{
 		manifestContent: []byte(m.Content), manifestSize: binary.BigEndian.AppendUint64(nil, uint64(m.Size)),
@@ -47,10 +47,10 @@ func (m Manifest) Encode() ([]byte, error) {
 	return data, nil
 }
 
-// IsManifest reports whether bytes are a manifest, and no value.
+// IsManifest reports whether data is a manifest rather than a value.
 func IsManifest(data []byte) bool { return len(data) > 0 && data[0] == manifestFormat }
 
-// DecodeManifest reads what Encode wrote; ErrEncoding.
+// DecodeManifest decodes a manifest; ErrEncoding.
 func DecodeManifest(data []byte) (Manifest, error) {
 	if !IsManifest(data) {
 		return Manifest{}, ErrEncoding

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package material checks values by their type, and creates passwords, keys and
+// Package material defines the values of secrets: it checks them by their type, and generates passwords, keys and
 // certificates.
 package material
 
@@ -18,16 +18,16 @@ import (
 const (
 	maxFields    = 16
 	maxFieldName = 253
-	// MaxEncoded bounds Encode's result, in bytes.
+	// MaxEncoded limits Encode's result, in bytes.
 	MaxEncoded = vault.MaxValueBytes + 2 + maxFields*(2+maxFieldName+4)
 
 	valueFormat = 1
 )
 
-// ErrEncoding tells that bytes are no encoded value.
+// ErrEncoding means that bytes are not an encoded value.
 var ErrEncoding = errors.New("not an encoded value")
 
-// FieldError says which field of a request is wrong. It never holds a value.
+// FieldError names the invalid field of a request. It never contains a value.
 type FieldError struct {
 	Field   string // as in the request: value.text, generate.length
 	Message string
@@ -35,28 +35,28 @@ type FieldError struct {
 
 func (e *FieldError) Error() string { return e.Field + ": " + e.Message }
 
-// Invalid makes a FieldError.
+// Invalid returns a FieldError.
 func Invalid(field, format string, args ...any) error {
 	return &FieldError{Field: field, Message: fmt.Sprintf(format, args...)}
 }
 
-// Encode writes a value as bytes, the same for equal values: a format byte, the number of fields, and each field in the
-// order of their names with lengths. The caller zeroes them.
+// Encode encodes a value, identically for equal values: a format byte, the number of fields, and each field in the order
+// of their names with lengths. The caller zeroes the bytes.
 func Encode(v vault.Value) ([]byte, error) {
 	size := 2
 	for name, data := range v {
 		if name == "" || len(name) > maxFieldName {
-			return nil, Invalid("value", "a field's name has 1 to %d characters", maxFieldName)
+			return nil, Invalid("value", "a field's name must have 1 to %d characters", maxFieldName)
 		}
 		size += 2 + len(name) + 4 + len(data)
 	}
 	if len(v) > maxFields {
-		return nil, Invalid("value", "it has over %d fields", maxFields)
+		return nil, Invalid("value", "must have at most %d fields", maxFields)
 	}
 	if Size(v) > vault.MaxValueBytes {
-		return nil, Invalid("value", "it has over %d bytes", vault.MaxValueBytes)
+		return nil, Invalid("value", "must have at most %d bytes", vault.MaxValueBytes)
 	}
-	// Made at its full size: growing would leave copies of the plaintext behind.
+	// Allocated at its full size: growing would leave copies of the plaintext behind.
 	out := make([]byte, 0, size)
 	out = append(out, valueFormat, byte(len(v)))
 	for _, name := range slices.Sorted(maps.Keys(v)) {
@@ -68,7 +68,7 @@ func Encode(v vault.Value) ([]byte, error) {
 	return out, nil
 }
 
-// Decode reads what Encode wrote, into copies; ErrEncoding.
+// Decode decodes a value into copies; ErrEncoding.
 func Decode(data []byte) (vault.Value, error) {
 	if len(data) == 0 || data[0] != valueFormat {
 		return nil, ErrEncoding
@@ -76,7 +76,7 @@ func Decode(data []byte) (vault.Value, error) {
 	return decodeFields(data[1:])
 }
 
-// decodeFields reads what comes after the format.
+// decodeFields decodes what follows the format byte.
 func decodeFields(data []byte) (vault.Value, error) {
 	if len(data) < 1 || data[0] > maxFields {
 		return nil, ErrEncoding
@@ -105,7 +105,7 @@ func decodeFields(data []byte) (vault.Value, error) {
 	return v, nil
 }
 
-// cut takes a field with a length of 2 or 4 bytes off.
+// cut splits off a field with a length of 2 or 4 bytes.
 func cut(data []byte, lengthBytes int) (field, rest []byte, ok bool) {
 	if len(data) < lengthBytes {
 		return nil, nil, false
@@ -121,7 +121,7 @@ func cut(data []byte, lengthBytes int) (field, rest []byte, ok bool) {
 	return data[:length], data[length:], true
 }
 
-// Size returns the number of bytes of all fields together.
+// Size returns the number of bytes of all fields.
 func Size(v vault.Value) int {
 	size := 0
 	for _, data := range v {

@@ -69,7 +69,7 @@ func TestDecodeCopies(t *testing.T) {
 	held := v["a"]
 	Zero(v)
 	if !bytes.Equal(held, make([]byte, 3)) {
-		t.Error("Zero left the value")
+		t.Error("Zero did not overwrite the value")
 	}
 }
 
@@ -88,7 +88,7 @@ func FuzzDecode(f *testing.F) {
 		}
 		again, err := Encode(v)
 		if err != nil || !bytes.Equal(again, data) {
-			t.Errorf("%q and %q are one value, %v", data, again, err)
+			t.Errorf("%q and %q are the same value, %v", data, again, err)
 		}
 	})
 }
@@ -97,7 +97,7 @@ func TestCheck(t *testing.T) {
 	for _, c := range []struct {
 		kind  string
 		value vault.Value
-		field string // that is wrong; empty: none
+		field string // the invalid one; empty: none
 	}{
 		{vault.TypeText, vault.Value{"text": []byte("grüße")}, ""},
 		{vault.TypeText, vault.Value{"text": []byte("\xc3")}, "value.text"},
@@ -107,7 +107,7 @@ func TestCheck(t *testing.T) {
 		{vault.TypeText, vault.Value{"text": []byte("a"), "hunter2": nil}, "value"},
 		{vault.TypeText, vault.Value{"text": make([]byte, vault.MaxValueBytes+1)}, "value"},
 		{vault.TypeFile, vault.Value{"file": []byte("\x00\xff"), "filename": []byte("id_rsa")}, ""},
-		{vault.TypeFile, vault.Value{"file": {}}, ""}, // an empty file is one
+		{vault.TypeFile, vault.Value{"file": {}}, ""}, // a file may be empty
 		{vault.TypeFile, vault.Value{"file": make([]byte, vault.MaxValueBytes)}, ""},
 		{vault.TypeFile, vault.Value{"filename": []byte("a")}, "value.file"},
 		{vault.TypeFile, vault.Value{"file": {1}, "filename": []byte("../a")}, "value.filename"},
@@ -130,7 +130,7 @@ func TestCheck(t *testing.T) {
 		case c.field != "" && (!errors.As(err, &f) || f.Field != c.field):
 			t.Errorf("%s: %v, want field %s", c.kind, err, c.field)
 		case err != nil && strings.Contains(err.Error(), "hunter2"):
-			t.Errorf("the error quotes the input: %v", err)
+			t.Errorf("the error contains the input: %v", err)
 		}
 	}
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package seal encrypts values so that they are safe to commit: to the service's public key with HPKE (RFC 9180: DHKEM
-// X25519, HKDF-SHA256, AES-256-GCM), bound to the namespace and the name of the resource that holds them.
+// X25519, HKDF-SHA256, AES-256-GCM), bound to the namespace and name of their resource.
 package seal
 
 import (
@@ -22,22 +22,22 @@ import (
 )
 
 const (
-	// Prefix begins every sealed value: "vsec1.<key id>.<base64url>".
+	// Prefix starts every sealed value: "vsec1.<key id>.<base64url>".
 	Prefix = "vsec1."
 	// KeyBytes is the length of public and of private keys.
 	KeyBytes = 32
-	// MaxText bounds the text of a sealed value, in characters.
+	// MaxText limits the text of a sealed value, in characters.
 	MaxText = (material.MaxEncoded+KeyBytes+16+2)/3*4 + len(Prefix) + idChars + 1
 
 	idChars = 16
 	info    = "itechsmart.vault.sealed.v1"
 )
 
-// Sentinel errors; errors.Is decides.
+// Sentinel errors, for errors.Is.
 var (
-	// ErrText: the text is no sealed value.
+	// ErrText: the text is not a sealed value.
 	ErrText = errors.New("not a sealed value")
-	// ErrOpen: forged, cut, sealed to another key, or for another namespace or name.
+	// ErrOpen: forged, truncated, sealed to another key, or for another namespace or name.
 	ErrOpen = errors.New("the sealed value does not open")
 )
 
@@ -57,11 +57,11 @@ func KeyID(public []byte) string {
 	return hex.EncodeToString(sum[:idChars/2])
 }
 
-// NewKey makes a key pair. The caller zeroes the private key.
+// NewKey generates a key pair. The caller zeroes the private key.
 func NewKey() (private, public []byte, err error) {
 	key, err := ecdh.X25519().GenerateKey(rand.Reader)
 	if err != nil {
-		return nil, nil, fmt.Errorf("make sealing key: %w", err)
+		return nil, nil, fmt.Errorf("generate sealing key: %w", err)
 	}
 	return key.Bytes(), key.PublicKey().Bytes(), nil
 }
@@ -93,20 +93,20 @@ func Seal(public []byte, binding Binding, value vault.Value) (string, error) {
 	return Prefix + id + "." + base64.RawURLEncoding.EncodeToString(append(encapsulated, ciphertext...)), nil
 }
 
-// Parse takes a sealed value apart: the id of the key that it is sealed to, and its bytes; ErrText.
+// Parse splits a sealed value into the id of its key and its bytes; ErrText.
 func Parse(text string) (keyID string, sealed []byte, err error) {
 	rest, ok := strings.CutPrefix(text, Prefix)
 	if !ok {
-		return "", nil, fmt.Errorf("it does not begin with %s: %w", Prefix, ErrText)
+		return "", nil, fmt.Errorf("it does not start with %s: %w", Prefix, ErrText)
 	}
 	if len(text) > MaxText {
-		return "", nil, fmt.Errorf("it has over %d characters: %w", MaxText, ErrText)
+		return "", nil, fmt.Errorf("it has more than %d characters: %w", MaxText, ErrText)
 	}
 	keyID, body, ok := strings.Cut(rest, ".")
 	if !ok || !idForm.MatchString(keyID) {
 		return "", nil, fmt.Errorf("its key id is not 16 hexadecimal digits: %w", ErrText)
 	}
-	// The decoder would skip line breaks: two texts would be one value.
+	// The decoder would skip line breaks, so that two texts would be the same value.
 	if strings.ContainsAny(body, "\r\n") {
 		return "", nil, fmt.Errorf("it is not base64url: %w", ErrText)
 	}
@@ -115,15 +115,15 @@ func Parse(text string) (keyID string, sealed []byte, err error) {
 		return "", nil, fmt.Errorf("it is not base64url: %w", ErrText)
 	}
 	if len(sealed) < KeyBytes+16 {
-		return "", nil, fmt.Errorf("it is cut: %w", ErrText)
+		return "", nil, fmt.Errorf("it is truncated: %w", ErrText)
 	}
 	return keyID, sealed, nil
 }
 
-// Open decrypts what Parse gave with the private key that keyID names; ErrOpen.
+// Open decrypts the bytes of Parse with the private key that keyID names; ErrOpen.
 func Open(private []byte, keyID string, binding Binding, sealed []byte) (vault.Value, error) {
 	if len(sealed) < KeyBytes {
-		return nil, fmt.Errorf("it is cut: %w", ErrText)
+		return nil, fmt.Errorf("it is truncated: %w", ErrText)
 	}
 	key, err := ecdh.X25519().NewPrivateKey(private)
 	if err != nil {
@@ -144,7 +144,7 @@ func Open(private []byte, keyID string, binding Binding, sealed []byte) (vault.V
 	defer clear(plaintext)
 	value, err := material.Decode(plaintext)
 	if err != nil {
-		return nil, fmt.Errorf("what is sealed is no value: %w", ErrOpen)
+		return nil, fmt.Errorf("the content is not a value: %w", ErrOpen)
 	}
 	return value, nil
 }

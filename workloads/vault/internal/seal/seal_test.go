@@ -51,7 +51,7 @@ func TestSealAndOpen(t *testing.T) {
 			}
 		}
 		if strings.Contains(text, "canary") || strings.Contains(text, base64.RawURLEncoding.EncodeToString([]byte("canary"))) {
-			t.Error("the text holds the value")
+			t.Error("the text contains the value")
 		}
 	}
 }
@@ -87,7 +87,7 @@ func TestForgedValuesFail(t *testing.T) {
 		changed := bytes.Clone(data)
 		changed[i] ^= 0x10
 		if _, err := Open(private, id, here, changed); err == nil {
-			t.Errorf("a changed byte %d opens", i)
+			t.Errorf("it opens with byte %d changed", i)
 		}
 		if _, err := Open(private, id, here, data[:i]); err == nil {
 			t.Errorf("cut at %d it opens", i)
@@ -96,7 +96,7 @@ func TestForgedValuesFail(t *testing.T) {
 	if _, err := Open(private, strings.Repeat("0", 16), here, data); !errors.Is(err, ErrOpen) {
 		t.Errorf("under another key id: %v", err)
 	}
-	// A point of low order would give every key the same secret.
+	// A point of low order would have the same secret for every key.
 	low := append(make([]byte, KeyBytes), data[KeyBytes:]...)
 	if _, err := Open(private, id, here, low); !errors.Is(err, ErrOpen) {
 		t.Errorf("a point of low order: %v", err)
@@ -117,10 +117,10 @@ func TestParseRefuses(t *testing.T) {
 		}
 	}
 	if _, err := Seal(make([]byte, 31), here, vault.Value{"text": []byte("x")}); err == nil {
-		t.Error("a public key of 31 bytes is taken")
+		t.Error("a public key of 31 bytes was accepted")
 	}
 	if _, err := Seal(make([]byte, 32), here, vault.Value{"text": []byte("x")}); err == nil {
-		t.Error("a public key of low order is taken")
+		t.Error("a public key of low order was accepted")
 	}
 }
 
@@ -139,10 +139,10 @@ func FuzzParse(f *testing.F) {
 			return
 		}
 		if again := Prefix + id + "." + base64.RawURLEncoding.EncodeToString(data); again != text {
-			t.Errorf("%q and %q are one value", text, again)
+			t.Errorf("%q and %q are the same value", text, again)
 		}
 		if _, err := Open(private, id, here, data); err == nil {
-			t.Error("a value that nobody sealed to this key opens")
+			t.Error("a value that was not sealed to this key opens")
 		}
 	})
 }

@@ -16,11 +16,11 @@ import (
 	"github.com/itechsmart/operator/workloads/internal/server"
 )
 
-// productName is Vault's in grants.
+// productName is Vault's name in grants.
 const productName = "vault"
 
-// access authorizes callers: AccessPolicies and the access lists of Secrets first, one Deny outweighs all, and the
-// role where they are silent.
+// access authorizes callers: AccessPolicies and the access lists of Secrets first, where one Deny outweighs all;
+// otherwise the role decides.
 type access struct {
 	namespace string
 	log       *slog.Logger
@@ -31,8 +31,8 @@ type access struct {
 type rules struct {
 	policies []*auth.Policies
 	byPath   map[string][]*auth.Policies
-	// kept is by resource, so that a change of one compiles one.
-	kept map[ruleKey][]*auth.Policies
+	// compiled maps a resource to its rules, so that a change of one resource compiles only that one.
+	compiled map[ruleKey][]*auth.Policies
 }
 
 type ruleKey struct {
@@ -40,22 +40,22 @@ type ruleKey struct {
 	generation int64
 }
 
-// update compiles the changed resources of this Vault. A resource that does not compile (its controller says so) keeps its
-// denials, without their conditions, and allows nothing.
+// update compiles the changed resources of this Vault. A resource that does not compile (its controller reports it) keeps
+// its denials, without their conditions, and allows nothing.
 func (a *access) update(policies []vaultv1.AccessPolicy, secrets []vaultv1.Secret) {
 	old := a.rules.Load()
-	next := &rules{byPath: map[string][]*auth.Policies{}, kept: map[ruleKey][]*auth.Policies{}}
+	next := &rules{byPath: map[string][]*auth.Policies{}, compiled: map[ruleKey][]*auth.Policies{}}
 	compile := func(key ruleKey, make func() []auth.Policy) []*auth.Policies {
-		done, known := []*auth.Policies(nil), false
+		done, found := []*auth.Policies(nil), false
 		if old != nil {
-			done, known = old.kept[key]
+			done, found = old.compiled[key]
 		}
-		if !known {
+		if !found {
 			for _, p := range make() {
 				done = append(done, a.compile(p))
 			}
 		}
-		next.kept[key] = done
+		next.compiled[key] = done
 		return done
 	}
 	for i := range policies {
@@ -79,7 +79,7 @@ func (a *access) compile(p auth.Policy) *auth.Policies {
 	if err == nil {
 		return done
 	}
-	a.log.Warn("a policy does not compile: only its denials hold, without their conditions", "policy", p.Name, "error", err)
+	a.log.Warn("a policy does not compile: only its denials apply, without their conditions", "policy", p.Name, "error", err)
 	strict := auth.Policy{Name: p.Name, Subjects: p.Subjects}
 	for _, rule := range p.Rules {
 		if rule.Effect == auth.Deny {
@@ -93,7 +93,7 @@ func (a *access) compile(p auth.Policy) *auth.Policies {
 	return done
 }
 
-// policyOf returns an AccessPolicy as package auth knows it.
+// policyOf converts an AccessPolicy for package auth.
 func policyOf(name string, spec *vaultv1.AccessPolicySpec) auth.Policy {
 	p := auth.Policy{Name: name}
 	for _, s := range spec.Subjects {
@@ -112,7 +112,7 @@ func policyOf(name string, spec *vaultv1.AccessPolicySpec) auth.Policy {
 	return p
 }
 
-// accessOf returns a Secret's own list: each entry allows its subject something about the one path.
+// accessOf converts a Secret's own list: each entry allows its subject some verbs on the one path.
 func accessOf(s *vaultv1.Secret) []auth.Policy {
 	var out []auth.Policy
 	for _, entry := range s.Spec.Access {
@@ -128,7 +128,7 @@ func accessOf(s *vaultv1.Secret) []auth.Policy {
 	return out
 }
 
-// decide asks the rules alone.
+// decide consults only the rules.
 func (a *access) decide(p *auth.Principal, verb vaultv1.Verb, path string, request auth.Request) auth.Decision {
 	r := a.rules.Load()
 	decision := auth.Decision{Outcome: auth.Silent}
@@ -148,7 +148,7 @@ func (a *access) decide(p *auth.Principal, verb vaultv1.Verb, path string, reque
 	return decision
 }
 
-// allow answers nil when the caller may, else 401 or 403.
+// allow returns nil if the caller is allowed, else 401 or 403.
 func (a *access) allow(ctx context.Context, verb vaultv1.Verb, path string) error {
 	p := auth.From(ctx)
 	if p == nil {
@@ -167,7 +167,7 @@ func (a *access) allow(ctx context.Context, verb vaultv1.Verb, path string) erro
 	}
 }
 
-// ready refuses whom a policy could deny something while no policy was seen yet.
+// ready refuses callers whom a policy might deny something while the policies have not been read yet.
 func (a *access) ready(p *auth.Principal) error {
 	if a.rules.Load() == nil && !p.RoleOn(productName, a.namespace).Includes(auth.RoleAdmin) {
 		return api.Unavailable(5*time.Second, "the access policies are not known yet: the API server has not answered")
@@ -187,8 +187,7 @@ func (a *access) mayList(p *auth.Principal, path string, request auth.Request) b
 	}
 }
 
-// roleFor returns the least role that may do it when no policy speaks of it. A viewer sees which secrets there are, and no
-// value.
+// roleFor returns the least role that may do it if no policy applies. A viewer can list secrets, but not read values.
 func roleFor(verb vaultv1.Verb) auth.Role {
 	if verb == vaultv1.VerbList {
 		return auth.RoleViewer

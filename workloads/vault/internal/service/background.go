@@ -12,8 +12,8 @@ import (
 	"github.com/itechsmart/operator/workloads/vault/internal/store"
 )
 
-// followKeys learns of root keys that other replicas made, until ctx ends. A replica that was unavailable for so long that it
-// cannot reach the newest one unseals again when it knows the passphrase.
+// followKeys loads root keys that other replicas created, until ctx ends. A replica that was away for so long that it
+// cannot reach the newest one unseals again if it has the passphrase.
 func (s *Service) followKeys(ctx context.Context) {
 	ticker := time.NewTicker(refreshEvery)
 	defer ticker.Stop()
@@ -51,7 +51,7 @@ func (s *Service) Collector() prometheus.Collector {
 		s: s, sealed: describe("sealed", "1 while values cannot be read."),
 		stale:  describe("data_keys_stale", "Data keys that an older root key wraps."),
 		total:  describe("data_keys", "Data keys."),
-		queued: describe("resources_waiting", "Resources that wait for the API server to take them."),
+		queued: describe("resources_waiting", "Resources that wait to be written to the API server."),
 	}
 }
 

@@ -25,7 +25,7 @@ import (
 	wire "github.com/itechsmart/operator/workloads/vault/client"
 )
 
-// snapshot returns all that the vault's own tables hold: a refused request leaves it as it was.
+// snapshot returns the content of the vault's own tables, which a refused request must not change.
 func (r *running) snapshot() string {
 	r.T.Helper()
 	pool := r.pool()
@@ -70,7 +70,7 @@ func (r *running) pool() *pgxpool.Pool {
 
 const canary = "canary-4711-never-to-be-seen"
 
-// Each answers 4xx with the field's path at once, changes nothing, and never says what was sent.
+// Each returns 4xx with the field's path at once, changes nothing, and never repeats the input.
 func TestBadInput(t *testing.T) {
 	r := start(t, settingsOn(t, servers.Postgres(t)), nil)
 	must[wire.Secret](r, http.StatusCreated, r.Admin, "POST", "/secrets", write("db/password", "one"))
@@ -91,7 +91,7 @@ func TestBadInput(t *testing.T) {
 	}{
 		{"wrong type", "POST", "/secrets", `{"path":"a","type":"Password","value":{"text":"eA=="}}`, 422, "body.type", nil},
 		{"type of another secret", "PUT", "/secrets/db%2Fpassword", wire.Write{Type: wire.TypeAPIKey, Value: wire.Value{"key": []byte(canary)}}, 422, "body.type", nil},
-		{"a field that the type has not", "POST", "/secrets", `{"path":"a","type":"Text","value":{"text":"eA==","key":"eA=="}}`, 422, "body.value", nil},
+		{"a field the type does not have", "POST", "/secrets", `{"path":"a","type":"Text","value":{"text":"eA==","key":"eA=="}}`, 422, "body.value", nil},
 		{"a field's name as the value", "POST", "/secrets", `{"path":"a","type":"Text","value":{"text":"eA==","` + canary + `":"eA=="}}`, 422, "body.value", nil},
 		{"no base64", "POST", "/secrets", `{"path":"a","type":"Text","value":{"text":"` + canary + `!"}}`, 422, "", nil},
 		{"empty value", "POST", "/secrets", `{"path":"a","type":"Text","value":{}}`, 422, "body.value.text", nil},
@@ -107,9 +107,9 @@ func TestBadInput(t *testing.T) {
 		{"stale check-and-set", "PUT", "/secrets/db%2Fpassword", `{"type":"Text","value":{"text":"eA=="},"checkAndSet":7}`, 412, "", nil},
 		{"stale If-Match", "PUT", "/secrets/db%2Fpassword", value("x"), 412, "", []string{"If-Match", `"9"`}},
 		{"malformed If-Match", "PUT", "/secrets/db%2Fpassword", value("x"), 400, "header.If-Match", []string{"If-Match", canary}},
-		{"both, and they differ", "PUT", "/secrets/db%2Fpassword", `{"type":"Text","value":{"text":"eA=="},"checkAndSet":7}`, 422, "body.checkAndSet", []string{"If-Match", `"1"`}},
+		{"both, with different values", "PUT", "/secrets/db%2Fpassword", `{"type":"Text","value":{"text":"eA=="},"checkAndSet":7}`, 422, "body.checkAndSet", []string{"If-Match", `"1"`}},
 		{"a forged sealed value", "POST", "/secrets/s/apply", wire.Apply{Type: wire.TypeText, Name: "s", SourceHash: "h", Sealed: "vsec1.0123456789abcdef." + strings.Repeat("A", 100)}, 422, "body.sealed", nil},
-		{"no sealed value", "POST", "/secrets/s/apply", wire.Apply{Type: wire.TypeText, Name: "s", SourceHash: "h", Sealed: canary}, 422, "body.sealed", nil},
+		{"not a sealed value", "POST", "/secrets/s/apply", wire.Apply{Type: wire.TypeText, Name: "s", SourceHash: "h", Sealed: canary}, 422, "body.sealed", nil},
 		{"a broken certificate", "POST", "/secrets", `{"path":"a","type":"Certificate","value":{"tls.crt":"eA==","tls.key":"eA=="}}`, 422, "body.value.tls.crt", nil},
 		{"a CA in another namespace", "POST", "/secrets/c/apply", wire.Apply{Type: wire.TypeCertificate, Name: "c", SourceHash: "h", Issue: &wire.Issue{DNSNames: []string{"c.example.com"}, CAPath: "../other/ca"}}, 422, "body.issue.caPath", nil},
 		{"mass assignment", "POST", "/secrets", `{"path":"a","type":"Text","value":{"text":"eA=="},"namespace":"other","keyID":"x"}`, 422, "body.namespace", nil},
@@ -123,11 +123,11 @@ func TestBadInput(t *testing.T) {
 		{"a limit of a million", "GET", "/secrets?limit=1000000", nil, 422, "query.limit", nil},
 		{"an unknown filter", "GET", "/secrets?" + canary + "=1", nil, 422, "", nil},
 		{"a negative version", "GET", "/secrets/db%2Fpassword/value?version=-1", nil, 422, "query.version", nil},
-		{"a version that is none", "GET", "/secrets/db%2Fpassword/versions/abc/undelete", nil, 405, "", nil},
-		{"a version that there is not", "POST", "/secrets/db%2Fpassword/rollback", `{"version":99}`, 404, "", nil},
+		{"an invalid version", "GET", "/secrets/db%2Fpassword/versions/abc/undelete", nil, 405, "", nil},
+		{"a missing version", "POST", "/secrets/db%2Fpassword/rollback", `{"version":99}`, 404, "", nil},
 		{"another tenant's path", "GET", "/secrets/other%2Fnamespace/value", nil, 404, "", nil},
 		{"no share", "POST", "/unseal", map[string]string{"share": canary}, 422, "body.share", nil},
-		{"a time that is none", "GET", "/audit?since=" + canary, nil, 422, "query.since", nil},
+		{"an invalid time", "GET", "/audit?since=" + canary, nil, 422, "query.since", nil},
 		{"a policy without Kubernetes", "POST", "/policies", `{"name":"p","subjects":[{"kind":"User","name":"a"}],"rules":[{"paths":["a"],"verbs":["read"]}]}`, 409, "", nil},
 	} {
 		began := time.Now()
@@ -144,28 +144,28 @@ func TestBadInput(t *testing.T) {
 		}) bool {
 			return d.Field == c.field
 		}) {
-			t.Errorf("%s: %s names no field %s", c.name, a.Body, c.field)
+			t.Errorf("%s: %s does not name field %s", c.name, a.Body, c.field)
 		}
 		if bytes.Contains(a.Body, []byte(canary)) {
-			t.Errorf("%s: the answer says what was sent: %s", c.name, a.Body)
+			t.Errorf("%s: the response repeats the input: %s", c.name, a.Body)
 		}
 		if took > slowest {
 			slowest, which = took, c.name
 		}
 	}
-	// No refusal costs much more than the largest request that is none.
-	if t.Logf("the slowest answer took %s: %s; the largest secret %s", slowest, which, allowed); slowest > 10*allowed {
+	// No refusal costs much more than the largest allowed request.
+	if t.Logf("the slowest response took %s: %s; the largest secret %s", slowest, which, allowed); slowest > 10*allowed {
 		t.Errorf("%s took %s, storing the largest secret %s", which, slowest, allowed)
 	}
 	if after := r.snapshot(); after != before {
 		t.Errorf("a refused request changed something:\n%s\nwas\n%s", after, before)
 	}
 	if strings.Contains(r.Logs.String(), canary) {
-		t.Error("the log says what was sent")
+		t.Error("the log contains the input")
 	}
 }
 
-// A row that was moved, cut or changed in the database does not open.
+// A row that was moved, truncated or modified in the database does not open.
 func TestTamperedRows(t *testing.T) {
 	r := start(t, settingsOn(t, servers.Postgres(t)), nil)
 	for _, path := range []string{"a", "b"} {
@@ -199,15 +199,15 @@ func TestTamperedRows(t *testing.T) {
 	opens("b", 2, true)
 }
 
-// The canary is in the sealed store alone.
-func TestCanaryIsNowhere(t *testing.T) {
+// The canary is only in the sealed store.
+func TestPlaintextDoesNotLeak(t *testing.T) {
 	settings := settingsOn(t, servers.Postgres(t))
 	r := start(t, settings, nil)
 	must[wire.Secret](r, http.StatusCreated, r.Admin, "POST", "/secrets", write("db/password", canary), "Idempotency-Key", "one")
 	must[wire.Secret](r, http.StatusOK, r.Admin, "PUT", "/secrets/db%2Fpassword", value(canary+canary))
 	read := must[wire.Read](r, http.StatusOK, r.Admin, "GET", "/secrets/db%2Fpassword/value", nil)
 	if string(read.Value[wire.FieldText]) != canary+canary {
-		t.Fatal("the value does not come back")
+		t.Fatal("the value cannot be read back")
 	}
 	must[wire.Applied](r, 200, r.Admin, "POST", "/secrets/k/apply", wire.Apply{Type: wire.TypeAPIKey, Name: "k", SourceHash: "h", Value: wire.Value{"key": []byte(canary)}})
 	must[any](r, http.StatusOK, r.Admin, "GET", "/secrets/db%2Fpassword/diff?from=1&to=2", nil)
@@ -226,7 +226,7 @@ func TestCanaryIsNowhere(t *testing.T) {
 	everything["the dump"] = dump(t, r)
 	everything["the spill"] = readTree(t, r.Spill)
 	signature := r.Admin[strings.LastIndexByte(r.Admin, '.'):]
-	for _, secret := range []string{canary, encoded(canary), encoded(canary)[:20], own(t, settings).Passphrase, producttest.AdminPassword, signature, settings.Auth.Keys[0].Secret, r.binding.Password} {
+	for _, secret := range []string{canary, encoded(canary), encoded(canary)[:20], vaultSettings(t, settings).Passphrase, producttest.AdminPassword, signature, settings.Auth.Keys[0].Secret, r.binding.Password} {
 		for where, text := range everything {
 			if len(text) < 20 {
 				t.Errorf("%s holds %q", where, text)
@@ -239,7 +239,7 @@ func TestCanaryIsNowhere(t *testing.T) {
 	}
 }
 
-// get reads what is served to everybody.
+// get reads a public page.
 func (r *running) get(path string) []byte {
 	r.T.Helper()
 	answer, err := http.Get(r.URL + path)
@@ -254,7 +254,7 @@ func (r *running) get(path string) []byte {
 	return body
 }
 
-// errorsWith returns the answers to requests that are wrong and hold a text everywhere, headers included.
+// errorsWith returns the responses to invalid requests that contain a text everywhere, headers included.
 func (r *running) errorsWith(text string) string {
 	r.T.Helper()
 	var out strings.Builder
@@ -263,7 +263,7 @@ func (r *running) errorsWith(text string) string {
 		body                any
 		headers             []string
 	}{
-		{r.Admin, "POST", "/secrets", write("db/password", text), nil}, // it is there already
+		{r.Admin, "POST", "/secrets", write("db/password", text), nil}, // it already exists
 		{r.Admin, "PUT", "/secrets/db%2Fpassword", value(text), []string{"If-Match", `"99"`}},
 		{r.Admin, "PUT", "/secrets/db%2Fpassword", wire.Write{Type: wire.TypeAPIKey, Value: wire.Value{"key": []byte(text)}}, nil},
 		{r.Admin, "PUT", "/secrets/db%2Fpassword", wire.Write{Type: wire.TypeText, Value: wire.Value{text: []byte(text)}}, nil},
@@ -305,7 +305,7 @@ func dump(t *testing.T, r *running) string {
 	if !bytes.Contains(out, []byte("db/password")) {
 		t.Fatal("the dump holds no secret at all")
 	}
-	// Bytes are in hexadecimal there: look into them as well.
+	// Bytes are in hexadecimal there: search those as well.
 	text := string(out)
 	for _, part := range strings.Split(text, `\\x`)[1:] {
 		digits := part[:len(part)-len(strings.TrimLeft(part, "0123456789abcdef"))]
@@ -328,7 +328,7 @@ func findDump(t *testing.T) string {
 			return found[len(found)-1]
 		}
 	}
-	t.Skip("there is no pg_dump")
+	t.Skip("pg_dump is missing")
 	return ""
 }
 

@@ -11,7 +11,7 @@ import (
 	"github.com/itechsmart/operator/workloads/vault/internal/seal"
 )
 
-// TestConformance runs the suite that the client and its fake pass against the service itself.
+// TestConformance runs the suite of the client and its fake against the service itself.
 func TestConformance(t *testing.T) {
 	r := start(t, settingsOn(t, servers.Postgres(t)), nil)
 	clienttest.Run(t, func(t testing.TB) clienttest.UnderTest {

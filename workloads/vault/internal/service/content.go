@@ -30,8 +30,8 @@ const (
 	typeContent = "application/octet-stream"
 	contentPath = "/secrets/{path}/content"
 
-	// contentTime bounds a transfer. Each contentStep bytes of it have stepTime, which is less than the database lets a
-	// transaction be idle.
+	// contentTime limits a transfer. Each contentStep bytes of it have stepTime, which is less than the database allows a
+	// transaction to be idle.
 	contentTime = 10 * time.Minute
 	contentStep = 256 << 10
 	stepTime    = 20 * time.Second
@@ -49,18 +49,18 @@ func (s *Service) registerContents(rest huma.API) {
 	upload.RequestBody = &huma.RequestBody{Required: true, Content: binary}
 	upload.Responses = map[string]*huma.Response{"200": {Description: "A new version"}}
 	huma.Register(rest, upload, s.upload)
-	made := *upload.Responses["200"]
-	made.Description = "A new secret"
-	upload.Responses["201"] = &made
+	created := *upload.Responses["200"]
+	created.Description = "A new secret"
+	upload.Responses["201"] = &created
 	download := operation("get-content", http.MethodGet, contentPath, "Read a File as a stream", http.StatusGone)
-	download.Responses = map[string]*huma.Response{"200": {Description: "The content; an answer that ends early is no content", Content: binary}}
+	download.Responses = map[string]*huma.Response{"200": {Description: "The content; a response that ends early is incomplete", Content: binary}}
 	huma.Register(rest, download, s.download)
 }
 
 type uploadInput struct {
 	PathInput
-	IfMatch     string    `header:"If-Match" doc:"entity tag of the newest version that the writer knows of; * makes no new secret"`
-	IfNoneMatch string    `header:"If-None-Match" enum:"*" doc:"* makes a new secret, and no new version of one"`
+	IfMatch     string    `header:"If-Match" doc:"entity tag of the newest version that the writer knows; * creates no secret"`
+	IfNoneMatch string    `header:"If-None-Match" enum:"*" doc:"* only creates a secret, and adds no version to an existing one"`
 	Filename    string    `query:"filename" maxLength:"255" doc:"name of the file, without directories"`
 	Metadata    []string  `query:"metadata,explode" maxItems:"32" nullable:"false" doc:"name=value, once for each"`
 	ExpiresAt   time.Time `query:"expiresAt" doc:"when the file expires"`
@@ -69,13 +69,13 @@ type uploadInput struct {
 	writer  http.ResponseWriter
 }
 
-// Resolve implements huma.Resolver: the body stays where it is.
+// Resolve implements huma.Resolver: the body is not read.
 func (in *uploadInput) Resolve(ctx huma.Context) []error {
 	in.request, in.writer = humago.Unwrap(ctx)
 	return nil
 }
 
-// plan returns what the parameters and headers say.
+// plan returns the upload that the parameters and headers describe.
 func (in *uploadInput) plan() (store.Upload, error) {
 	u := store.Upload{Filename: in.Filename}
 	if kind, _, err := mime.ParseMediaType(in.request.Header.Get("Content-Type")); err != nil || kind != typeContent {
@@ -101,7 +101,7 @@ func (in *uploadInput) plan() (store.Upload, error) {
 	for _, pair := range in.Metadata {
 		name, value, ok := strings.Cut(pair, "=")
 		if _, twice := u.Metadata[name]; !ok || twice {
-			return u, api.Invalid("query.metadata", "each is name=value, with names of its own")
+			return u, api.Invalid("query.metadata", "must be name=value, each name once")
 		}
 		if u.Metadata == nil {
 			u.Metadata = map[string]string{}
@@ -111,7 +111,7 @@ func (in *uploadInput) plan() (store.Upload, error) {
 	return u, nil
 }
 
-// stored is the answer of an upload.
+// stored is the response to an upload.
 type stored struct {
 	Status int
 	ETag   string `header:"ETag" doc:"the newest version, for If-Match"`
@@ -156,7 +156,7 @@ func (s *Service) upload(ctx context.Context, in *uploadInput) (*stored, error) 
 	return &stored{http.StatusOK, api.ETag(out.Version), out}, nil
 }
 
-// placed names what the store finds wrong with an upload as it is named in the request.
+// placed renames the fields of a store's error to those of the request.
 func placed(err error) error {
 	field, ok := errors.AsType[*material.FieldError](err)
 	switch {
@@ -171,19 +171,19 @@ func placed(err error) error {
 	}
 }
 
-// paced reads a body that comes at least at a walking pace.
+// paced reads a body that has to arrive at a minimum rate.
 type paced struct {
 	in       io.Reader
 	control  *http.ResponseController
 	pace     time.Duration // for contentStep bytes
 	end      time.Time
-	received int // since the deadline was moved
+	received int // since the deadline was extended
 	err      error
 }
 
 func newPaced(in io.Reader, w http.ResponseWriter, pace time.Duration) *paced {
 	p := &paced{in: in, control: http.NewResponseController(w), pace: pace, end: time.Now().Add(contentTime)}
-	_ = p.control.SetWriteDeadline(p.end.Add(pace)) // of the answer
+	_ = p.control.SetWriteDeadline(p.end.Add(pace)) // of the response
 	p.step()
 	return p
 }
@@ -240,8 +240,8 @@ func (s *Service) download(ctx context.Context, in *readInput) (*huma.StreamResp
 	}}, nil
 }
 
-// send streams a content. What goes wrong after the first byte cuts the connection: the client has fewer bytes than it was
-// told, and must not take them for the file.
+// send streams a content. An error after the first byte closes the connection: the client gets fewer bytes than
+// announced, and must not accept them as the file.
 func (s *Service) send(ctx context.Context, h huma.Context, content *store.Content) {
 	_, writer := humago.Unwrap(h)
 	control := http.NewResponseController(writer)
@@ -259,14 +259,14 @@ func (s *Service) send(ctx context.Context, h huma.Context, content *store.Conte
 		if n > 0 {
 			_ = control.SetWriteDeadline(time.Now().Add(stepTime))
 			if _, err := writer.Write(buf[:n]); err != nil {
-				return // the client has gone
+				return // the client closed the connection
 			}
 		}
 		switch {
 		case err == io.EOF: //nolint:errorlint // bare alone: what is wrapped is no end
 			return
 		case err != nil:
-			s.Log.WarnContext(ctx, "a file was not sent to its end", "error", err, "code", problem.From(answer(err)).Code)
+			s.Log.WarnContext(ctx, "a file was not sent completely", "error", err, "code", problem.From(answer(err)).Code)
 			panic(http.ErrAbortHandler)
 		}
 	}

@@ -28,7 +28,7 @@ import (
 
 const mib = 1 << 20
 
-// file returns a content of so many bytes, the same for the same seed.
+// file returns a content of the given size, the same for the same seed.
 func file(seed byte, size int64) io.Reader {
 	return io.LimitReader(rand.NewChaCha8([32]byte{seed}), size)
 }
@@ -66,12 +66,12 @@ func (r *running) wantFile(path string, seed byte, size int64) http.Header {
 	r.T.Helper()
 	answer := r.Call(r.Admin, "GET", path, nil)
 	if answer.Status != http.StatusOK || !bytes.Equal(answer.Body, bytesOf(r.T, file(seed, size))) {
-		r.T.Fatalf("GET %s: %d, %d bytes, not those that were sent", path, answer.Status, len(answer.Body))
+		r.T.Fatalf("GET %s: %d, %d bytes, other than those sent", path, answer.Status, len(answer.Body))
 	}
 	return answer.Header
 }
 
-// The way of a large file: stored, read, replaced, compared, rolled back, and all of it in the audit log.
+// The life of a large file: stored, read, replaced, compared, rolled back, and all of it in the audit log.
 func TestContent(t *testing.T) {
 	r := start(t, settingsOn(t, servers.Postgres(t)), nil)
 	const path = "/secrets/backup%2Fkeys/content"
@@ -110,7 +110,7 @@ func TestContent(t *testing.T) {
 	}
 	r.wantFile(path, 1, 20*mib)
 	r.wantFile(path+"?version=2", 2, 2*mib)
-	// A small one is a value like all others, in both directions.
+	// A small one is a value like any other, in both directions.
 	if a := r.upload("/secrets/small/content?filename=s", file(3, 100)); a.Status != http.StatusCreated {
 		t.Fatalf("small: %d %s", a.Status, a.Body)
 	}
@@ -169,10 +169,10 @@ func (r *running) contentDocumented(t *testing.T) {
 	}
 }
 
-// Each is refused with what is wrong, and leaves all as it was.
+// Each is refused with an error that names the cause, and changes nothing.
 func TestBadContent(t *testing.T) {
 	settings := settingsOn(t, servers.Postgres(t))
-	limited := own(t, settings)
+	limited := vaultSettings(t, settings)
 	limited.MaxFileBytes = 3 * mib
 	settings.Settings = producttest.Own(limited)
 	r := start(t, settings, nil)
@@ -181,7 +181,7 @@ func TestBadContent(t *testing.T) {
 	}
 	must[wire.Secret](r, http.StatusCreated, r.Admin, "POST", "/secrets", write("text", "one"))
 	before := r.snapshot()
-	unknown := func(size int64) io.Reader { return struct{ io.Reader }{file(2, size)} } // of a length that is not told
+	unknown := func(size int64) io.Reader { return struct{ io.Reader }{file(2, size)} } // of unknown length
 	for _, c := range []struct {
 		name, path string
 		in         io.Reader
@@ -216,7 +216,7 @@ func TestBadContent(t *testing.T) {
 				named = named || d.Field == c.field
 			}
 			if !named || bytes.Contains(a.Body, []byte(canary)) {
-				t.Errorf("it names no field %s, or quotes the request: %s", c.field, a.Body)
+				t.Errorf("it does not name field %s, or quotes the request: %s", c.field, a.Body)
 			}
 		})
 	}
@@ -231,15 +231,15 @@ func TestBadContent(t *testing.T) {
 	if after := r.snapshot(); after != before {
 		t.Error("something changed")
 	}
-	// Other routes take no more than before.
+	// Other routes accept no more than before.
 	if a := r.Call(r.Admin, "PUT", "/secrets/a%2Fcontent", `{"path":"`+strings.Repeat("x", 3*mib)+`"}`); a.Status != http.StatusRequestEntityTooLarge {
 		t.Errorf("a large body elsewhere: %d", a.Status)
 	}
 	r.wantFile("/secrets/a/content", 1, 2*mib)
 }
 
-// A client that goes away in the middle leaves nothing, whether it had told how much would come or not.
-func TestContentGivenUp(t *testing.T) {
+// A client that disconnects midway leaves nothing, whether or not it announced a length.
+func TestContentAborted(t *testing.T) {
 	r := start(t, settingsOn(t, servers.Postgres(t)), nil)
 	if a := r.upload("/secrets/kept/content", file(1, 2*mib)); a.Status != http.StatusCreated {
 		t.Fatalf("%d %s", a.Status, a.Body)
@@ -281,7 +281,7 @@ func TestContentGivenUp(t *testing.T) {
 	}
 }
 
-// A client that stops sending is answered before the server's own limit, which for a stream is none.
+// A client that stops sending gets a response before the server's own timeout, which does not apply to a stream.
 func TestContentStalled(t *testing.T) {
 	s := server.New(server.Options{Name: productName, Addr: "127.0.0.1:0", Log: slog.New(slog.DiscardHandler), DrainDelay: -1, ReadTimeout: time.Hour})
 	s.Mount(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -318,7 +318,7 @@ func TestContentStalled(t *testing.T) {
 	}
 }
 
-// A row that was changed: an error when the first part or the number of parts tells, else an answer that ends early.
+// A row that was modified: an error if the first part or the number of parts reveals it, else a response that ends early.
 func TestContentTampered(t *testing.T) {
 	r := start(t, settingsOn(t, servers.Postgres(t)), nil)
 	if a := r.upload("/secrets/a/content", file(1, 2*mib)); a.Status != http.StatusCreated {
@@ -345,7 +345,7 @@ func TestContentTampered(t *testing.T) {
 	defer answer.Body.Close()
 	got, err := io.ReadAll(answer.Body)
 	if answer.StatusCode != http.StatusOK || answer.ContentLength != 2*mib || err == nil || len(got) > 5*contentStep || !bytes.Equal(got, bytesOf(t, file(1, int64(len(got))))) {
-		t.Errorf("%d, %d of %d bytes, %v: a client takes it for whole", answer.StatusCode, len(got), answer.ContentLength, err)
+		t.Errorf("%d, %d of %d bytes, %v: a client would accept it as complete", answer.StatusCode, len(got), answer.ContentLength, err)
 	}
 	for _, sql := range []string{
 		`UPDATE chunks SET ciphertext = set_byte(ciphertext, 100, 255 - get_byte(ciphertext, 100)) WHERE number = 0`,

@@ -16,7 +16,7 @@ import (
 	"github.com/itechsmart/operator/workloads/vault/internal/store"
 )
 
-// object names a secret, or a version of it, in the audit log.
+// object returns the name of a secret, or of a version of it, in the audit log.
 func object(path string, version int64) string {
 	if version == 0 {
 		return "secret/" + path
@@ -31,19 +31,19 @@ const retryAfter = 5 * time.Second
 var known = []api.Known{
 	{Err: store.ErrSealed, Response: api.Retry(retryAfter, http.StatusServiceUnavailable, "sealed", "the vault is sealed: unseal it first")},
 	{Err: store.ErrUninitialized, Response: api.Retry(retryAfter, http.StatusServiceUnavailable, "sealed", "the vault has no root key yet: initialize it first")},
-	{Err: store.ErrInitialized, Response: api.Error(http.StatusConflict, "initialized", "the vault has a root key already")},
+	{Err: store.ErrInitialized, Response: api.Error(http.StatusConflict, "initialized", "the vault already has a root key")},
 	{Err: store.ErrPassphrase, Response: api.Error(http.StatusUnprocessableEntity, "wrong_shares", "the passphrase or the shares are wrong")},
 	{Err: store.ErrNotFound, Response: api.NotFound("secret or version")},
-	{Err: store.ErrExists, Response: api.Conflict("there is a secret at this path already")},
-	{Err: store.ErrStale, Response: api.Precondition("somebody has written a newer version")},
-	{Err: store.ErrChanged, Response: api.Conflict("somebody has written a version meanwhile: send the file again")},
-	{Err: store.ErrBusy, Response: api.Retry(retryAfter, http.StatusServiceUnavailable, "busy", "too many files are being written: try again")},
+	{Err: store.ErrExists, Response: api.Conflict("a secret already exists at this path")},
+	{Err: store.ErrStale, Response: api.Precondition("there is a newer version")},
+	{Err: store.ErrChanged, Response: api.Conflict("another version was written meanwhile: send the file again")},
+	{Err: store.ErrBusy, Response: api.Retry(retryAfter, http.StatusServiceUnavailable, "busy", "too many files are being written: try again later")},
 	{Err: store.ErrStreamed, Response: api.Error(http.StatusUnprocessableEntity, wire.CodeStreamed, "the file has over 1 MiB: GET /api/v1/secrets/{path}/content reads it as a stream")},
-	{Err: store.ErrDeleted, Response: api.Error(http.StatusGone, "deleted", "the version is deleted; undelete brings it back")},
+	{Err: store.ErrDeleted, Response: api.Error(http.StatusGone, "deleted", "the version is deleted; undelete restores it")},
 	{Err: store.ErrDestroyed, Response: api.Error(http.StatusGone, "destroyed", "the version is destroyed")},
 	{Err: store.ErrNotGenerated, Response: api.Error(http.StatusUnprocessableEntity, "not_generated", "the secret is neither generated nor issued: write a new version")},
-	// Not a failure of the service: the row was moved, cut or forged. The log has the details.
-	{Err: store.ErrCorrupt, Response: api.Error(http.StatusUnprocessableEntity, "corrupt", "the stored value does not open: it was changed outside of the vault",
+	// Not a failure of the service: the row was moved, truncated or forged. The log has the details.
+	{Err: store.ErrCorrupt, Response: api.Error(http.StatusUnprocessableEntity, "corrupt", "the stored value does not open: it was modified outside the vault",
 		api.Detail{Field: "path.path", Message: "this version does not open"})},
 }
 
@@ -53,7 +53,7 @@ func answer(err error) error { return answerIn("body.", err) }
 // answerIn returns answer with another prefix for the names of fields.
 func answerIn(where string, err error) error {
 	return api.Answer(err, append(slices.Clone(known), api.Known{
-		Err: store.ErrInvalid, Response: api.Invalid(strings.TrimSuffix(where, "."), "it is refused as it stands"),
+		Err: store.ErrInvalid, Response: api.Invalid(strings.TrimSuffix(where, "."), "the request is invalid"),
 	}), func(err error) error {
 		if field, ok := errors.AsType[*material.FieldError](err); ok && errors.Is(err, store.ErrInvalid) {
 			return api.Invalid(where+field.Field, field.Message)

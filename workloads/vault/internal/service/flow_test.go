@@ -16,7 +16,7 @@ import (
 	wire "github.com/itechsmart/operator/workloads/vault/client"
 )
 
-// The way of the guide: register, token, write, read, diff, rotate, and the audit log holds all of it.
+// The steps of the guide: register, token, write, read, diff, rotate, and the audit log records all of them.
 func TestFlow(t *testing.T) {
 	r := start(t, settingsOn(t, servers.Postgres(t)), nil)
 	const user, password = "ada@example.com", "Engine-1843"
@@ -25,7 +25,7 @@ func TestFlow(t *testing.T) {
 	}](r, http.StatusCreated, "", "POST", "/register", map[string]string{"email": user, "password": password})
 	token := r.Login(user, password)
 
-	// Without a grant nothing is to be seen.
+	// Without a grant nothing is visible.
 	if a := r.Call(token, "POST", "/secrets", write("db/password", "x")); a.Status != http.StatusForbidden {
 		t.Fatalf("a write without a role: %d %s", a.Status, a.Body)
 	}
@@ -66,7 +66,7 @@ func TestFlow(t *testing.T) {
 		t.Errorf("rolled back to %+v", back)
 	}
 	if a := r.Call(token, "POST", "/secrets/db%2Fpassword/rotate", nil); a.Status != 422 || a.Refusal(t).Code != "not_generated" {
-		t.Errorf("rotating what was written: %d %s", a.Status, a.Body)
+		t.Errorf("rotate a written secret: %d %s", a.Status, a.Body)
 	}
 	generated := wire.Apply{Type: wire.TypeAPIKey, Name: "api", SourceHash: "h1", Generate: &wire.Generate{Length: 40, Prefix: "sk_"}}
 	if a := r.Call(token, "POST", "/secrets/api/apply", generated); a.Status != http.StatusForbidden {
@@ -84,7 +84,7 @@ func TestFlow(t *testing.T) {
 	r.auditHolds(t)
 }
 
-// versionsAndPages deletes, brings back and destroys, and follows cursors.
+// versionsAndPages deletes, restores and destroys, and follows cursors.
 func (r *running) versionsAndPages(token string) {
 	t := r.T
 	t.Helper()
@@ -124,7 +124,7 @@ func (r *running) versionsAndPages(token string) {
 	}
 }
 
-// auditHolds checks what the audit log says, and that its export verifies offline.
+// auditHolds checks the content of the audit log, and that its export verifies offline.
 func (r *running) auditHolds(t *testing.T) {
 	t.Helper()
 	seen := map[string]bool{}
@@ -133,7 +133,7 @@ func (r *running) auditHolds(t *testing.T) {
 		for _, e := range page.Items {
 			seen[e.User+" "+e.Action+" "+e.Object+" "+e.Outcome] = true
 			if e.IP != "127.0.0.1" && e.User != "system" || e.Time.IsZero() || (strings.HasPrefix(e.Action, "secret.") && (e.UserAgent == "" || e.RequestID == "")) {
-				t.Fatalf("an event lacks something: %+v", e)
+				t.Fatalf("an event is incomplete: %+v", e)
 			}
 		}
 		return seen["ada@example.com secret.destroy secret/db/password allowed"]

@@ -35,7 +35,7 @@ type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
-// send writes bytes to the service and reads one answer; status 0: it closed the connection.
+// send writes bytes to the service and reads one response; status 0: it closed the connection.
 func (r *running) send(text string, body io.Reader) (status int, header http.Header, err error) {
 	conn, err := net.Dial("tcp", strings.TrimPrefix(r.URL, "http://"))
 	if err != nil {
@@ -49,7 +49,7 @@ func (r *running) send(text string, body io.Reader) (status int, header http.Hea
 		return 0, nil, err
 	}
 	if body != nil {
-		// The service may refuse before it has all.
+		// The service may refuse before it has read everything.
 		go func() { _, _ = io.Copy(conn, body) }()
 	}
 	answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
@@ -62,7 +62,7 @@ func (r *running) send(text string, body io.Reader) (status int, header http.Hea
 	return answer.StatusCode, answer.Header, nil
 }
 
-// memory returns what the process has in memory now, and had at most since the last call, in bytes.
+// memory returns the process's current memory, and its peak since the last call, in bytes.
 func (c *child) memory() (now, peak int64) {
 	c.T.Helper()
 	dir := fmt.Sprintf("/proc/%d/", c.cmd.Process.Pid)
@@ -70,7 +70,7 @@ func (c *child) memory() (now, peak int64) {
 	if err != nil {
 		c.T.Fatal(err)
 	}
-	of := func(name string) int64 {
+	read := func(name string) int64 {
 		found := regexp.MustCompile(name + `:\s+(\d+) kB`).FindSubmatch(text)
 		if found == nil {
 			c.T.Fatalf("no %s in %s", name, text)
@@ -81,15 +81,15 @@ func (c *child) memory() (now, peak int64) {
 		}
 		return n << 10
 	}
-	now, peak = of("VmRSS"), of("VmHWM")
-	if err := os.WriteFile(dir+"clear_refs", []byte("5"), 0); err != nil { // the peak begins anew
+	now, peak = read("VmRSS"), read("VmHWM")
+	if err := os.WriteFile(dir+"clear_refs", []byte("5"), 0); err != nil { // resets the peak
 		c.T.Fatal(err)
 	}
 	return now, peak
 }
 
 // TestHostileBytes sends what no client library sends, each many times at once: it is refused or cut off, the service's
-// memory stays within a bound, and others are served meanwhile.
+// memory stays bounded, and others are served meanwhile.
 func TestHostileBytes(t *testing.T) {
 	c := launch(t, settingsOn(t, servers.Postgres(t)), t.TempDir())
 	c.Admin = c.Login(producttest.AdminEmail, producttest.AdminPassword)
@@ -102,7 +102,7 @@ func TestHostileBytes(t *testing.T) {
 	if err := zip.Close(); err != nil {
 		t.Fatal(err)
 	}
-	bomb := bytes.Repeat(member.Bytes(), 1<<10) // 1 GiB when it is decompressed
+	bomb := bytes.Repeat(member.Bytes(), 1<<10) // 1 GiB decompressed
 	const hundredMB = 100 << 20
 	head := func(line string, headers ...string) string {
 		return line + " HTTP/1.1\r\nHost: vault\r\nAuthorization: Bearer " + c.Admin + "\r\n" + strings.Join(append(headers, "\r\n"), "\r\n")
@@ -153,7 +153,8 @@ func TestHostileBytes(t *testing.T) {
 				t.Errorf("meanwhile: %d %s", a.Status, a.Body)
 			}
 			attacks.Wait()
-			// Eight bodies of 2 MiB are read at a time, and the race detector keeps many bytes for each; what was sent is 800 MB.
+			// Eight bodies of 2 MiB are read at a time, and the race detector needs many bytes for each; 800 MB were
+			// sent.
 			if _, peak := c.memory(); peak-before > 384<<20 {
 				t.Errorf("the process grew from %d to %d bytes", before, peak)
 			} else {
@@ -194,7 +195,7 @@ func TestSlowClients(t *testing.T) {
 	}
 }
 
-// TestForgedTokens: each is 401 with the code, and none is in the answer or the log.
+// TestForgedTokens checks that each token is refused by 401 with the code, and is in neither the response nor the log.
 func TestForgedTokens(t *testing.T) {
 	settings := settingsOn(t, servers.Postgres(t))
 	r := start(t, settings, nil)
@@ -215,7 +216,7 @@ func TestForgedTokens(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// claims are those of the administrator's own token, with these changes.
+	// claims returns those of the administrator's own token, with these changes.
 	claims := func(pairs ...any) map[string]any {
 		out := map[string]any{}
 		if err := json.Unmarshal(payload, &out); err != nil {
@@ -239,7 +240,7 @@ func TestForgedTokens(t *testing.T) {
 		return text
 	}
 	if a := r.Call(signed("k1", secret, claims()), "GET", "/secrets/kept/value", nil); a.Status != http.StatusOK {
-		t.Fatalf("a token as the service signs it: %d %s", a.Status, a.Body)
+		t.Fatalf("a valid token: %d %s", a.Status, a.Body)
 	}
 	none := func(alg string) string {
 		return part(map[string]string{"alg": alg, "typ": "at+jwt", "kid": "k1"}) + "." + real[1] + "."
@@ -264,16 +265,16 @@ func TestForgedTokens(t *testing.T) {
 				t.Errorf("%s %s: %d %s", name, method, a.Status, a.Body)
 			}
 			if strings.Contains(string(a.Body), token) || strings.Contains(r.Logs.String(), token) {
-				t.Errorf("%s: the token is told", name)
+				t.Errorf("%s: the token is in the response", name)
 			}
 		}
 	}
 	if read := must[wire.Read](r, http.StatusOK, r.Admin, "GET", "/secrets/kept/value", nil); string(read.Value[wire.FieldText]) != canary {
-		t.Error("the secret is gone")
+		t.Error("the secret is missing")
 	}
 }
 
-// TestForgedAddress: whatever a client says where it comes from, its requests come out of one bucket.
+// TestForgedAddress checks that a client's requests share one bucket, whatever address it claims.
 func TestForgedAddress(t *testing.T) {
 	const burst = 5
 	for name, proxies := range map[string][]string{"no proxy": nil, "behind a proxy": {"127.0.0.0/8"}} {
@@ -287,7 +288,7 @@ func TestForgedAddress(t *testing.T) {
 			}
 			passed := 0
 			for n := range 4 * burst {
-				// What the proxy saw comes last; the rest is the client's.
+				// The proxy appends the real address; the rest is the client's.
 				if status := ask(fmt.Sprintf("203.0.113.%d, 198.51.100.7", n)); status == http.StatusOK {
 					passed++
 				} else if status != http.StatusTooManyRequests {

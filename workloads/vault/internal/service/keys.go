@@ -17,14 +17,14 @@ import (
 )
 
 func (s *Service) registerKeys(rest huma.API) {
-	huma.Register(rest, api.Public(operation("seal-status", http.MethodGet, "/seal-status", "Whether values can be read, and how far a re-wrap is")), s.sealStatus)
+	huma.Register(rest, api.Public(operation("seal-status", http.MethodGet, "/seal-status", "Whether values can be read, and the progress of a re-wrap")), s.sealStatus)
 	huma.Register(rest, api.Public(operation("sealing-key", http.MethodGet, "/sealing-key", "The public key that values are sealed to")), s.sealingKey)
-	huma.Register(rest, operation("initialize", http.MethodPost, "/init", "Make the root key of a Vault that is unsealed by shares"), s.initialize)
-	huma.Register(rest, operation("unseal", http.MethodPost, "/unseal", "Give one share of the unseal secret"), s.unseal)
-	huma.Register(rest, operation("seal", http.MethodPost, "/seal", "Forget the root key of this replica"), s.seal)
-	huma.Register(rest, operation("rewrap", http.MethodPost, "/rewrap", "Begin to wrap all data keys by the newest root key"), s.rewrap)
-	huma.Register(rest, operation("rotate-root-key", http.MethodPost, "/keys/rotate", "Make a new root key"), s.rotateRoot)
-	huma.Register(rest, operation("rotate-sealing-key", http.MethodPost, "/sealing-key/rotate", "Make a new sealing key; what was sealed before still opens"), s.rotateSealing)
+	huma.Register(rest, operation("initialize", http.MethodPost, "/init", "Create the root key of a Vault that is unsealed by shares"), s.initialize)
+	huma.Register(rest, operation("unseal", http.MethodPost, "/unseal", "Submit one share of the unseal secret"), s.unseal)
+	huma.Register(rest, operation("seal", http.MethodPost, "/seal", "Discard the root key of this replica"), s.seal)
+	huma.Register(rest, operation("rewrap", http.MethodPost, "/rewrap", "Start wrapping all data keys by the newest root key"), s.rewrap)
+	huma.Register(rest, operation("rotate-root-key", http.MethodPost, "/keys/rotate", "Create a new root key"), s.rotateRoot)
+	huma.Register(rest, operation("rotate-sealing-key", http.MethodPost, "/sealing-key/rotate", "Create a new sealing key; values sealed before still open"), s.rotateSealing)
 }
 
 func (s *Service) sealStatus(ctx context.Context, _ *struct{}) (*api.Reply[wire.SealStatus], error) {
@@ -49,7 +49,7 @@ func (s *Service) sealingKey(ctx context.Context, _ *struct{}) (*api.Reply[wire.
 // Shares of an unseal secret. They are shown once.
 type Shares struct {
 	KeyID  string   `json:"keyID,omitempty"`
-	Shares []string `json:"shares,omitempty" doc:"shown once and kept nowhere: give each to another person"`
+	Shares []string `json:"shares,omitempty" doc:"shown once and stored nowhere: give each to another person"`
 }
 
 func (s *Service) initialize(ctx context.Context, _ *struct{}) (*secretReply[Shares], error) {
@@ -57,7 +57,7 @@ func (s *Service) initialize(ctx context.Context, _ *struct{}) (*secretReply[Sha
 		return nil, err
 	}
 	if s.Passphrase != nil {
-		return nil, api.Conflict("this vault is initialized by what its configuration names: a passphrase, or a key in an HSM")
+		return nil, api.Conflict("this vault is initialized by its configuration: a passphrase, or a key in an HSM")
 	}
 	var out Shares
 	err := s.Trail.Do(ctx, "vault.init", productName, func() (r auditlog.Result, err error) {
@@ -76,7 +76,7 @@ type unsealInput struct {
 	}
 }
 
-// unseal lets anybody with a role give a share: the shares prove the rest.
+// unseal requires only a role: the shares prove the rest.
 func (s *Service) unseal(ctx context.Context, in *unsealInput) (*api.Reply[wire.SealStatus], error) {
 	if err := auth.Require(ctx, productName, s.Namespace, auth.RoleViewer); err != nil {
 		return nil, s.Trail.Denied(ctx, "vault.unseal", productName, err)
@@ -119,7 +119,7 @@ func (s *Service) rewrap(ctx context.Context, _ *struct{}) (*api.Reply[wire.Seal
 	return s.sealStatus(ctx, nil)
 }
 
-// startRewrap runs one re-wrap in the background; another one that is under way does the same.
+// startRewrap runs one re-wrap in the background; one that already runs is enough.
 func (s *Service) startRewrap() {
 	select {
 	case s.rewraps <- struct{}{}:

@@ -23,7 +23,7 @@ import (
 	wire "github.com/itechsmart/operator/workloads/vault/client"
 )
 
-// ledger is what the writers know.
+// ledger records what the writers know.
 type ledger struct {
 	t       testing.TB
 	service atomic.Pointer[child]
@@ -31,21 +31,21 @@ type ledger struct {
 	ended   chan struct{}
 	known   atomic.Int64 // acknowledged writes
 
-	stored map[string]int64 // newest versions by path, as check found them
+	stored map[string]int64 // newest versions by path, as found by check
 
 	mu           sync.Mutex
 	acknowledged map[string]map[int64]string // values by path and version
-	unsure       map[string]map[string]bool  // values by path that were sent, without an answer
+	unanswered   map[string]map[string]bool  // values by path that were sent without a response
 	created      map[string]first            // by idempotency key
 }
 
-// first is a request with an idempotency key, and what it was answered.
+// first is a request with an idempotency key, and its response.
 type first struct {
 	body   any
 	answer producttest.Response
 }
 
-// write goes on until the end, through every outage: a new secret, some versions of it, the next secret.
+// write runs until the end, through every outage: a new secret, some versions of it, the next secret.
 func (l *ledger) write(writer int) {
 	const versions = 6
 	for n := 0; ; n++ {
@@ -76,7 +76,7 @@ func (l *ledger) write(writer int) {
 	}
 }
 
-// note keeps what was answered; false when it was no success.
+// note records a response; it returns false if it was not a success.
 func (l *ledger) note(path, text string, answer producttest.Response, err error) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -84,10 +84,10 @@ func (l *ledger) note(path, text string, answer producttest.Response, err error)
 		if err == nil && answer.Status != http.StatusServiceUnavailable {
 			l.t.Errorf("%s: %d %s", path, answer.Status, answer.Body)
 		}
-		if l.unsure[path] == nil {
-			l.unsure[path] = map[string]bool{}
+		if l.unanswered[path] == nil {
+			l.unanswered[path] = map[string]bool{}
 		}
-		l.unsure[path][text] = true
+		l.unanswered[path][text] = true
 		return false
 	}
 	var envelope struct {
@@ -108,14 +108,14 @@ func (l *ledger) note(path, text string, answer producttest.Response, err error)
 	return true
 }
 
-// progress waits for so many more writes.
+// progress waits for n more writes.
 func (l *ledger) progress(n int64) {
 	l.t.Helper()
 	target := l.known.Load() + n
-	l.service.Load().Wait("writes to go on", func() bool { return l.known.Load() >= target })
+	l.service.Load().Wait("writes to continue", func() bool { return l.known.Load() >= target })
 }
 
-// check reads everything back: each acknowledged version is there, whole, and there is nothing that nobody wrote.
+// check reads everything back: each acknowledged version exists, intact, and nothing exists that was not written.
 func (l *ledger) check(r *running) {
 	l.t.Helper()
 	extra := 0
@@ -134,8 +134,8 @@ func (l *ledger) check(r *running) {
 			switch want, ok := versions[version]; {
 			case ok && got != want:
 				l.t.Errorf("%s: version %d is %q, and %q was acknowledged", path, version, got, want)
-			case !ok && !l.unsure[path][got]:
-				l.t.Errorf("%s: version %d is %q, which nobody wrote", path, version, got)
+			case !ok && !l.unanswered[path][got]:
+				l.t.Errorf("%s: version %d is %q, which was never written", path, version, got)
 			case !ok:
 				extra++
 			}
@@ -144,26 +144,26 @@ func (l *ledger) check(r *running) {
 	l.t.Logf("%d writes of %d secrets were acknowledged, and all open; %d more were stored without an answer", l.known.Load(), len(l.acknowledged), extra)
 }
 
-// repeat sends every create again: it is answered as at first. maybe allows that the answer was not kept.
-func (l *ledger) repeat(r *running, maybe bool) {
+// repeat sends every create again: the response is the first one. lossy allows for responses that were not stored.
+func (l *ledger) repeat(r *running, lossy bool) {
 	l.t.Helper()
-	kept := 0
+	replayed := 0
 	for key, f := range l.created {
 		again := r.Call(l.token, http.MethodPost, "/secrets", f.body, "Idempotency-Key", key)
-		if maybe && again.Status == http.StatusConflict && again.Refusal(l.t).Code == "idempotency_key_in_use" {
+		if lossy && again.Status == http.StatusConflict && again.Refusal(l.t).Code == "idempotency_key_in_use" {
 			continue
 		}
-		kept++
+		replayed++
 		if again.Status != http.StatusCreated || !bytes.Equal(again.Body, f.answer.Body) || again.Header.Get("Idempotency-Replayed") != "true" {
-			l.t.Errorf("key %s: at first %s, again %d %s", key, f.answer.Body, again.Status, again.Body)
+			l.t.Errorf("key %s: first %s, then %d %s", key, f.answer.Body, again.Status, again.Body)
 		}
 	}
-	if kept == 0 || kept < len(l.created)*9/10 {
-		l.t.Errorf("%d of %d answers were kept", kept, len(l.created))
+	if replayed == 0 || replayed < len(l.created)*9/10 {
+		l.t.Errorf("%d of %d responses were stored", replayed, len(l.created))
 	}
 }
 
-// verify reads the audit log: it is whole, and holds every write that was acknowledged.
+// verify reads the audit log: it is intact, and records every acknowledged write.
 func (l *ledger) verify(r *running) {
 	l.t.Helper()
 	key := must[auditlog.Key](r, http.StatusOK, l.token, http.MethodGet, "/audit/key", nil)
@@ -182,7 +182,7 @@ func (l *ledger) verify(r *running) {
 		}
 		return ""
 	}
-	// The spill of a process that was killed comes later.
+	// The spill of a killed process is written later.
 	r.Wait("the audit log to hold every acknowledged write", func() bool { return missing() == "" })
 	report, err := audit.Verify(bytes.NewReader(export), key.PublicKey)
 	var broken *audit.BrokenError
@@ -202,13 +202,13 @@ func (l *ledger) verify(r *running) {
 	l.t.Logf("%d events, %d signatures; %d versions were stored whose process died before their event", report.Events, report.Signatures, silent)
 }
 
-// killed writes through strikes, each in the middle of writes, and checks what stands at the end.
-func killed(t *testing.T, settings *config.Service, maybe bool, strike func(l *ledger)) {
+// killed writes through strikes, each in the middle of writes, and checks the final state.
+func killed(t *testing.T, settings *config.Service, lossy bool, strike func(l *ledger)) {
 	dir := t.TempDir()
 	service := launch(t, settings, dir)
 	l := &ledger{
 		t: t, ended: make(chan struct{}), token: service.Login(producttest.AdminEmail, producttest.AdminPassword), acknowledged: map[string]map[int64]string{},
-		unsure: map[string]map[string]bool{}, created: map[string]first{}, stored: map[string]int64{},
+		unanswered: map[string]map[string]bool{}, created: map[string]first{}, stored: map[string]int64{},
 	}
 	l.service.Store(service)
 	var writers sync.WaitGroup
@@ -224,9 +224,9 @@ func killed(t *testing.T, settings *config.Service, maybe bool, strike func(l *l
 	l.progress(100)
 	stop()
 	l.service.Load().kill()
-	fresh := launch(t, settings, dir) // nothing counts that a process holds in memory
+	fresh := launch(t, settings, dir) // starts without any in-memory state
 	l.check(fresh.running)
-	l.repeat(fresh.running, maybe)
+	l.repeat(fresh.running, lossy)
 	l.verify(fresh.running)
 }
 
@@ -240,7 +240,8 @@ func TestServiceKilled(t *testing.T) {
 	})
 }
 
-// TestDatabaseKilled kills PostgreSQL in the middle of writes: the service lives on, and serves when the database is back.
+// TestDatabaseKilled kills PostgreSQL in the middle of writes: the service stays up, and serves once the database is
+// back.
 func TestDatabaseKilled(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it kills a server")

@@ -28,7 +28,7 @@ import (
 	wire "github.com/itechsmart/operator/workloads/vault/client"
 )
 
-// apiServer starts a real one with Vault's kinds.
+// apiServer starts a real API server with Vault's kinds.
 func apiServer(t *testing.T) (*rest.Config, client.Client) {
 	t.Helper()
 	root := filepath.Join("..", "..", "..", "..")
@@ -67,7 +67,7 @@ func apiServer(t *testing.T) (*rest.Config, client.Client) {
 	return settings, c
 }
 
-// door stands between the service and the API server: shut, the API server is down.
+// door sits between the service and the API server; shut, it simulates an outage.
 type door struct {
 	mu     sync.Mutex
 	target string
@@ -162,16 +162,16 @@ func TestWithKubernetes(t *testing.T) {
 		}
 	}
 
-	t.Run("a create by REST writes the resource, a write notes the version", func(t *testing.T) {
+	t.Run("a create over REST writes the resource, a write records the version", func(t *testing.T) {
 		must[wire.Secret](r, 201, editor, "POST", "/secrets", write("db/password", "one"))
 		s := resource("db.password")
 		if s == nil || s.Spec.Source.External == nil || s.StorePath() != "db/password" || s.Spec.Type != "Text" || !noted("db.password", "1")() {
 			t.Fatalf("resource %+v", s)
 		}
 		must[wire.Secret](r, 200, editor, "PUT", "/secrets/db%2Fpassword", value("two"))
-		r.Wait("version 2 to be noted", noted("db.password", "2"))
+		r.Wait("version 2 to be recorded", noted("db.password", "2"))
 		must[wire.Secret](r, 201, editor, "POST", "/secrets", write("db.password", "its name is taken"))
-		must[wire.Secret](r, 201, editor, "POST", "/secrets", write("team/under_score", "no name at all"))
+		must[wire.Secret](r, 201, editor, "POST", "/secrets", write("team/under_score", "not a valid name"))
 		for _, path := range []string{"db.password", "team/under_score"} {
 			r.Wait("the resource of "+path, func() bool { s := resource(uniqueName(path)); return s != nil && s.StorePath() == path })
 		}
@@ -179,7 +179,7 @@ func TestWithKubernetes(t *testing.T) {
 		r.Wait("the resource to go with its value", func() bool { return resource(uniqueName("team/under_score")) == nil })
 	})
 
-	t.Run("a resource that declares its value is not written over", func(t *testing.T) {
+	t.Run("a resource that declares its value is not overwritten", func(t *testing.T) {
 		s := &vaultv1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "declared"}, Spec: vaultv1.SecretSpec{
 			Type: "Text", Source: vaultv1.Source{Generate: &vaultv1.Generate{}},
 		}}
@@ -216,8 +216,8 @@ func TestWithKubernetes(t *testing.T) {
 			t.Errorf("the administrator reads: %d %s", a.Status, a.Body)
 		}
 		bad := r.Call(r.Admin, "PUT", "/policies/freeze", `{"subjects":[{"kind":"User","name":"*"}],"rules":[{"paths":["a","**b"],"verbs":["read"],"when":"1 +"}]}`)
-		said := bad.Refusal(t)
-		if bad.Status != 422 || len(said.Details) != 2 || said.Details[0].Field != "body.rules[0].paths[1]" || said.Details[1].Field != "body.rules[0].when" {
+		refusal := bad.Refusal(t)
+		if bad.Status != 422 || len(refusal.Details) != 2 || refusal.Details[0].Field != "body.rules[0].paths[1]" || refusal.Details[1].Field != "body.rules[0].when" {
 			t.Errorf("a bad policy: %d %s", bad.Status, bad.Body)
 		}
 		must[any](r, 204, r.Admin, "DELETE", "/policies/freeze", nil)
@@ -235,7 +235,7 @@ func TestWithKubernetes(t *testing.T) {
 		}
 		r.Wait("bob to write", func() bool { return r.Call(bob, "PUT", "/secrets/db.password", value("bob's")).Status == 200 })
 		if a := r.Call(bob, "GET", "/secrets/db.password/value", nil); a.Status != 403 {
-			t.Errorf("bob reads what he may write alone: %d", a.Status)
+			t.Errorf("bob reads what he may only write: %d", a.Status)
 		}
 	})
 
@@ -275,10 +275,10 @@ func TestWithKubernetes(t *testing.T) {
 			t.Errorf("a policy without an API server: %d %s", a.Status, a.Body)
 		}
 		if a := r.Call(bob, "GET", "/secrets/db%2Fpassword/value", nil); a.Status != 200 {
-			t.Errorf("the policies are forgotten: %d", a.Status)
+			t.Errorf("the policies no longer apply: %d", a.Status)
 		}
 		if resource("made.meanwhile") != nil {
-			t.Fatal("the door is not shut")
+			t.Fatal("the API server is still reachable")
 		}
 		d.set(false)
 		r.Wait("the new resource", noted("made.meanwhile", "1"))

@@ -25,27 +25,27 @@ import (
 
 func (s *Service) registerPolicies(rest huma.API) {
 	huma.Register(rest, operation("list-policies", http.MethodGet, "/policies", "List access policies"), s.listPolicies)
-	huma.Register(rest, api.Created(operation("create-policy", http.MethodPost, "/policies", "Make an access policy: an AccessPolicy resource")), s.createPolicy)
-	huma.Register(rest, operation("get-policy", http.MethodGet, "/policies/{name}", "One access policy", http.StatusConflict), s.getPolicy)
+	huma.Register(rest, api.Created(operation("create-policy", http.MethodPost, "/policies", "Create an access policy: an AccessPolicy resource")), s.createPolicy)
+	huma.Register(rest, operation("get-policy", http.MethodGet, "/policies/{name}", "Get an access policy", http.StatusConflict), s.getPolicy)
 	huma.Register(rest, operation("put-policy", http.MethodPut, "/policies/{name}", "Change an access policy", http.StatusConflict, http.StatusPreconditionFailed), s.putPolicy)
 	huma.Register(rest, operation("delete-policy", http.MethodDelete, "/policies/{name}", "Delete an access policy", http.StatusConflict), s.deletePolicy)
 }
 
-// PolicyRules are the rules of a policy.
+// PolicyRules are the content of a policy.
 type PolicyRules struct {
 	Subjects []PolicySubject `json:"subjects" minItems:"1" maxItems:"64" nullable:"false"`
 	Rules    []PolicyRule    `json:"rules" minItems:"1" maxItems:"64" nullable:"false"`
 }
 
-// PolicySubject is whom a policy is about.
+// PolicySubject is a subject of a policy.
 type PolicySubject struct {
 	Kind string `json:"kind" enum:"User,ServiceAccount,Client"`
-	Name string `json:"name" minLength:"1" maxLength:"317" doc:"an email address, namespace/name, namespace/*, a client's id; * is every one of the kind"`
+	Name string `json:"name" minLength:"1" maxLength:"317" doc:"an email address, namespace/name, namespace/*, a client's id; * matches all of the kind"`
 }
 
 // PolicyRule allows or denies verbs on paths.
 type PolicyRule struct {
-	Paths  []string `json:"paths" minItems:"1" maxItems:"64" nullable:"false" doc:"* is one segment, ** any number; {{principal.id}} and {{principal.name}} are the caller's"`
+	Paths  []string `json:"paths" minItems:"1" maxItems:"64" nullable:"false" doc:"* matches one segment, ** any number; {{principal.id}} and {{principal.name}} are the caller's"`
 	Verbs  []string `json:"verbs" minItems:"1" maxItems:"8" nullable:"false" enum:"read,write,list,rotate,delete"`
 	Effect string   `json:"effect,omitempty" enum:"Allow,Deny" default:"Allow"`
 	When   string   `json:"when,omitempty" maxLength:"2048" doc:"CEL over principal, path, verb, request.ip and request.time"`
@@ -55,7 +55,7 @@ type PolicyRule struct {
 type Policy struct {
 	Name       string `json:"name"`
 	Generation int64  `json:"generation"`
-	Accepted   *bool  `json:"accepted,omitempty" doc:"whether the controller found its expressions good; absent: it has not looked yet"`
+	Accepted   *bool  `json:"accepted,omitempty" doc:"whether the controller accepted its expressions; absent: not checked yet"`
 	PolicyRules
 }
 
@@ -78,7 +78,7 @@ func policyFrom(p *vaultv1.AccessPolicy) Policy {
 	return out
 }
 
-// spec checks the rules as the service will enforce them, and makes the resource's.
+// spec checks the rules as the service will enforce them, and returns the resource's spec.
 func (r *PolicyRules) spec(platform string) (vaultv1.AccessPolicySpec, error) {
 	out := vaultv1.AccessPolicySpec{PlatformRef: &common.PlatformReference{Name: platform}}
 	for _, s := range r.Subjects {
@@ -111,7 +111,7 @@ func invalidPolicy(err error) error {
 	return api.Error(http.StatusUnprocessableEntity, "invalid", "the policy is invalid", details...)
 }
 
-// writable answers 409 when there is no API server to write to: it is how this vault was set up, and no failure.
+// writable returns 409 if there is no API server to write to: that is how this vault was set up, and not a failure.
 func (s *Service) writable() error {
 	if s.Resources.watch == nil {
 		return api.Error(http.StatusConflict, "no_resources", "this vault runs without Kubernetes: there are no policies")
@@ -119,7 +119,7 @@ func (s *Service) writable() error {
 	return nil
 }
 
-// fromServer makes an answer of what the API server says.
+// fromServer converts an error of the API server into a response.
 func fromServer(err error) error {
 	switch {
 	case err == nil:
@@ -127,9 +127,9 @@ func fromServer(err error) error {
 	case apierrors.IsNotFound(err):
 		return api.NotFound("policy")
 	case apierrors.IsAlreadyExists(err):
-		return api.Conflict("there is a policy of this name already")
+		return api.Conflict("a policy with this name already exists")
 	case apierrors.IsConflict(err):
-		return api.Precondition("somebody has changed the policy meanwhile")
+		return api.Precondition("the policy was changed meanwhile")
 	case apierrors.IsInvalid(err):
 		var details []any
 		if status, ok := err.(apierrors.APIStatus); ok && status.Status().Details != nil { //nolint:errorlint // the client wraps nothing
@@ -139,7 +139,7 @@ func fromServer(err error) error {
 		}
 		return api.Because(api.Error(http.StatusUnprocessableEntity, "invalid", "the policy is invalid", details...), err)
 	default:
-		return api.Because(api.Unavailable(promptly, "the API server does not take the change; nothing was changed"), err)
+		return api.Because(api.Unavailable(promptly, "the API server does not accept the change; nothing was changed"), err)
 	}
 }
 
@@ -164,12 +164,12 @@ func (s *Service) listPolicies(ctx context.Context, _ *struct{}) (*api.Reply[wir
 	return api.Body(page), nil
 }
 
-// PolicyInput is the policy that a request is about.
+// PolicyInput names the policy of a request.
 type PolicyInput struct {
 	Name string `path:"name" minLength:"1" maxLength:"253" pattern:"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"`
 }
 
-// policy returns one of this Vault's, as the API server has it now.
+// policy returns one of this Vault's policies, live from the API server.
 func (s *Service) policy(ctx context.Context, name string) (*vaultv1.AccessPolicy, error) {
 	if err := s.writable(); err != nil {
 		return nil, err
@@ -243,7 +243,7 @@ func (s *Service) putPolicy(ctx context.Context, in *putPolicyInput) (*api.Tagge
 		return nil, err
 	}
 	if match != nil && *match != api.AnyVersion && *match != p.Generation {
-		return nil, api.Precondition("somebody has changed the policy meanwhile")
+		return nil, api.Precondition("the policy was changed meanwhile")
 	}
 	spec, err := in.Body.spec(s.Resources.platform)
 	if err != nil {

@@ -24,11 +24,11 @@ import (
 	"github.com/itechsmart/operator/workloads/internal/product/producttest"
 )
 
-// asService makes this test binary behave as the service, so that a test can kill a real process: its value is the
-// directory of the configuration and of the spill.
+// asService makes this test binary run the service, so that a test can kill a real process: its value is the directory of
+// the configuration and of the spill.
 const asService = "VAULT_TEST_AS_SERVICE"
 
-// serve returns the service's main, with passwords that cost little and ports that are free.
+// serve is the service's main, with cheap password hashes and free ports.
 func serve(dir string) int {
 	settings, unknown, err := config.Load(dir)
 	if err != nil {
@@ -59,7 +59,7 @@ type child struct {
 	err    error // of the process, once exited is closed
 }
 
-// launch runs a service that keeps its spill in dir, and returns when it is ready.
+// launch runs a service that stores its spill in dir, and returns when it is ready.
 func launch(t testing.TB, settings *config.Service, dir string) *child {
 	t.Helper()
 	data, err := json.Marshal(settings)
@@ -100,13 +100,13 @@ func launch(t testing.TB, settings *config.Service, dir string) *child {
 	return c
 }
 
-// kill ends the process as a crash does.
+// kill ends the process like a crash.
 func (c *child) kill() {
 	_ = c.cmd.Process.Kill()
 	<-c.exited
 }
 
-// terminate ends it in order, as kubelet does.
+// terminate ends it gracefully, like kubelet.
 func (c *child) terminate() {
 	c.T.Helper()
 	if err := c.cmd.Process.Signal(syscall.SIGTERM); err != nil {

@@ -17,17 +17,17 @@ const (
 	lastRetry  = 30 * time.Second
 )
 
-// task is a pending write to the resource of a path.
+// task is a pending write to a path's resource.
 type task struct {
 	path    string
 	typ     string
 	version int64
-	create  bool // make the resource when it is missing
-	touch   bool // no new version, but something that the controller is to see
+	create  bool // create the resource if it is missing
+	touch   bool // no new version, but a change that the controller must see
 	remove  bool
 }
 
-// join returns what both tasks want: the newer one removes, or adds to the older.
+// join merges two tasks: a newer removal wins, anything else is added.
 func (t task) join(newer task) task {
 	if newer.remove {
 		return newer
@@ -86,7 +86,7 @@ func (q *queue) take() (task, bool) {
 	return task{}, false
 }
 
-// done forgets a task, unless more was added meanwhile.
+// done removes a task, unless more was added meanwhile.
 func (q *queue) done(t task) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -95,8 +95,8 @@ func (q *queue) done(t task) {
 	}
 }
 
-// run does tasks one after another. While the API server is down it waits longer and longer; what it refuses for good
-// is dropped, with a word in the log.
+// run does tasks one after another. While the API server is down it backs off; a task that is permanently refused is
+// logged and dropped.
 func (q *queue) run(ctx context.Context, do func(context.Context, task) error, log *slog.Logger) {
 	wait := firstRetry
 	for {

@@ -29,7 +29,7 @@ import (
 // promptly is how long a response waits for the API server before the background takes over.
 const promptly = 2 * time.Second
 
-// Resources are the Secrets and AccessPolicies of one Vault as last seen, and the writes to them that are still to be made.
+// Resources are the last known Secrets and AccessPolicies of one Vault, and the pending writes to them.
 type Resources struct {
 	*kinds.Reader
 	watch    *kinds.Store // nil: there is no API server
@@ -109,7 +109,7 @@ func (r *Resources) declared(path string) *vaultv1.Secret { return r.seen.Load()
 // mayWrite refuses a value for a path whose resource has another source.
 func (r *Resources) mayWrite(path string) error {
 	if s := r.declared(path); s != nil && s.Spec.Source.External == nil {
-		return api.Error(409, "declared", fmt.Sprintf("resource %s says where this value comes from: change it there, or let its source be external", s.Name))
+		return api.Error(409, "declared", fmt.Sprintf("resource %s declares the source of this value: change it there, or set its source to external", s.Name))
 	}
 	return nil
 }
@@ -124,7 +124,7 @@ func (r *Resources) consumers(path string) []Consumer {
 	return out
 }
 
-// created creates the resource of a new secret, in the background if the API server does not answer at once.
+// created creates the resource of a new secret, in the background if the API server does not respond in time.
 func (r *Resources) created(ctx context.Context, s wire.Secret) {
 	r.enqueue(ctx, task{path: s.Path, typ: s.Type, version: s.Version, create: true})
 }
@@ -171,7 +171,7 @@ func (r *Resources) catchUp(ctx context.Context, vault store.Vault) error {
 		}
 		for _, s := range secrets {
 			options.After = s.Path
-			// The controller knows these versions already when it made them.
+			// The controller knows these versions already if it created them.
 			if d := r.declared(s.Path); d != nil && d.Status.LatestVersion < s.Version && d.Spec.Source.External != nil {
 				r.queue.add(task{path: s.Path, typ: s.Type, version: s.Version})
 			}

@@ -13,8 +13,8 @@ import (
 	vaultv1 "github.com/itechsmart/operator/api/vault/v1alpha1"
 )
 
-// Of two Secrets with one path the older has it, and of two that were created in the same second the one with the smaller UID:
-// as for the controller, whatever their names are and in whichever order they are listed.
+// Of two Secrets with one path the older has it, and of two created in the same second the one with the smaller UID: as
+// in the controller, regardless of their names and the order of the list.
 func TestOlderSecretHasThePath(t *testing.T) {
 	now := metav1.NewTime(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))
 	secret := func(name, uid string, created metav1.Time) *vaultv1.Secret {

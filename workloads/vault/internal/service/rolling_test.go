@@ -19,12 +19,12 @@ import (
 	wire "github.com/itechsmart/operator/workloads/vault/client"
 )
 
-// balancer hands connections to the replicas that said they were ready, as a Service of Kubernetes does: it knows nothing
-// of HTTP, and a connection stays where it is.
+// balancer distributes connections to the replicas that reported ready, like a Service of Kubernetes: it knows nothing of
+// HTTP, and a connection stays with its replica.
 type balancer struct {
 	t    testing.TB
 	url  string
-	lost atomic.Int64 // connections that no replica took
+	lost atomic.Int64 // connections that no replica accepted
 
 	mu       sync.Mutex
 	replicas []*child
@@ -64,7 +64,7 @@ func newBalancer(t testing.TB) *balancer {
 	return b
 }
 
-// set makes these the replicas that are asked.
+// set replaces the replicas that get new connections.
 func (b *balancer) set(replicas ...*child) {
 	b.mu.Lock()
 	b.replicas = replicas
@@ -108,7 +108,7 @@ func (b *balancer) pass(in net.Conn) {
 	_, _ = io.Copy(in, out)
 }
 
-// load sends requests at a fixed rate, whether or not the ones before were answered.
+// load sends requests at a fixed rate, without waiting for responses.
 type load struct {
 	running
 	client *http.Client
@@ -120,7 +120,7 @@ type load struct {
 
 const rate = 500 // requests a second
 
-// run goes on until ended is closed, and returns when every request has its answer.
+// run sends until ended is closed, and returns when every request has its response.
 func (l *load) run(ended <-chan struct{}) {
 	var requests sync.WaitGroup
 	defer requests.Wait()
@@ -145,7 +145,7 @@ func (l *load) run(ended <-chan struct{}) {
 	}
 }
 
-// request reads; one in ten writes. A write is sent once: its body cannot be had again.
+// request sends one request; one in ten writes. A write is sent once, because its body cannot be read again.
 func (l *load) request(n int64) error {
 	path := fmt.Sprintf("/secrets/s%d", n%10)
 	method, body := http.MethodGet, io.Reader(nil)
@@ -175,8 +175,8 @@ func (l *load) request(n int64) error {
 	return err
 }
 
-// TestRollingUpdate replaces the service's process under 500 requests a second, as a Deployment does: the new one comes
-// first, and the old one is told to end when the new one is ready. No request may fail.
+// TestRollingUpdate replaces the service's process under 500 requests a second, as a Deployment does: the new one starts
+// first, and the old one is terminated once the new one is ready. No request may fail.
 func TestRollingUpdate(t *testing.T) {
 	settings := settingsOn(t, servers.Postgres(t))
 	old := launch(t, settings, t.TempDir())
@@ -184,7 +184,7 @@ func TestRollingUpdate(t *testing.T) {
 	b.set(old)
 	l := &load{running: running{Running: &producttest.Running{T: t, URL: b.url, Logs: &producttest.Buffer{}}}, client: &http.Client{Transport: &http.Transport{
 		MaxIdleConnsPerHost: 64, MaxConnsPerHost: 64,
-		// Less than the drain's delay: what is sent on an idle connection while the server closes it is lost in HTTP/1.1.
+		// Less than the drain's delay: in HTTP/1.1 a request on an idle connection is lost while the server closes it.
 		IdleConnTimeout: time.Second,
 	}}}
 	l.Admin = old.Login(producttest.AdminEmail, producttest.AdminPassword)
@@ -199,7 +199,7 @@ func TestRollingUpdate(t *testing.T) {
 	progress := func() {
 		t.Helper()
 		target := l.done.Load() + rate
-		old.Wait("requests to go on", func() bool { return l.done.Load() >= target })
+		old.Wait("requests to continue", func() bool { return l.done.Load() >= target })
 	}
 	progress()
 	for range 3 {

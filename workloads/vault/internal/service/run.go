@@ -16,10 +16,10 @@ import (
 	"github.com/itechsmart/operator/workloads/vault/internal/store"
 )
 
-// refreshEvery is how soon a replica learns of a root key that another one created.
+// refreshEvery is how soon a replica loads a root key that another one created.
 const refreshEvery = 5 * time.Second
 
-// Product is Vault on the kit. Each process needs a value of its own.
+// Product returns Vault as a product of the kit. Each process needs a value of its own.
 func Product() product.Product {
 	var settings vaultconfig.Settings
 	return product.Product{
@@ -36,15 +36,15 @@ func Product() product.Product {
 	}
 }
 
-// beginning is the state of one start.
-type beginning struct {
+// startup is the state of one start.
+type startup struct {
 	*product.Parts
 	settings vaultconfig.Settings
-	sealed   atomic.Pointer[string] // why; nil: it is not
+	sealed   atomic.Pointer[string] // the reason; nil: it is not
 }
 
 func assemble(life context.Context, parts *product.Parts, settings vaultconfig.Settings) (product.Service, error) {
-	p := &beginning{Parts: parts, settings: settings}
+	p := &startup{Parts: parts, settings: settings}
 	vault := store.New(p.Pool, store.Options{Namespace: p.Config.Namespace, MaxFileBytes: p.settings.MaxFileBytes})
 	passphrase := p.passphrase(vault)
 	if err := p.unseal(life, vault, passphrase); err != nil {
@@ -68,8 +68,8 @@ func assemble(life context.Context, parts *product.Parts, settings vaultconfig.S
 			return
 		}
 		if err := resources.catchUp(life, vault); err != nil && life.Err() == nil {
-			p.Log.Warn("resources may lack the newest versions that were written before this start", "error", err)
+			p.Log.Warn("resources may not record the newest versions from before this start", "error", err)
 		}
 	}()
-	return s, p.AwaitResources(life, resources.WaitSeen, "only administrators are let in, as the policies are not known")
+	return s, p.AwaitResources(life, resources.WaitSeen, "only administrators have access until the policies are read")
 }

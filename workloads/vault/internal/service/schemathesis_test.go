@@ -12,14 +12,14 @@ import (
 	wire "github.com/itechsmart/operator/workloads/vault/client"
 )
 
-// TestSchemathesis tries every operation of the OpenAPI document.
+// TestSchemathesis tests every operation of the OpenAPI document.
 func TestSchemathesis(t *testing.T) {
 	program, settings := producttest.Schemathesis(t), filepath.Join("testdata", "schemathesis.toml")
 	direct, _ := apiServer(t)
 	r := start(t, settingsOn(t, servers.Postgres(t)), direct)
 	must[wire.Secret](r, http.StatusCreated, r.Admin, "POST", "/secrets", write("db/password", "one"))
 	must[wire.Secret](r, http.StatusOK, r.Admin, "PUT", "/secrets/db%2Fpassword", value("two"))
-	// What seals the vault comes last: nothing can be read then.
+	// Sealing comes last: nothing can be read then.
 	r.Conform(program, settings, "--exclude-operation-id", "seal")
 	r.Conform(program, settings, "--include-operation-id", "seal")
 }

@@ -19,31 +19,31 @@ import (
 func (s *Service) registerSecrets(rest huma.API) {
 	huma.Register(rest, operation("list-secrets", http.MethodGet, "/secrets", "List secrets without their values"), s.list)
 	huma.Register(rest, api.Created(operation("create-secret", http.MethodPost, "/secrets", "Store a new secret", http.StatusPreconditionFailed)), s.create)
-	huma.Register(rest, operation("get-secret", http.MethodGet, "/secrets/{path}", "What is known of a secret, without its value"), s.get)
+	huma.Register(rest, operation("get-secret", http.MethodGet, "/secrets/{path}", "Get a secret without its value"), s.get)
 	huma.Register(rest, operation("put-secret", http.MethodPut, "/secrets/{path}", "Store a new version", http.StatusPreconditionFailed, http.StatusConflict), s.put)
 	huma.Register(rest, operation("delete-secret", http.MethodDelete, "/secrets/{path}", "Delete all versions of a secret, or destroy it"), s.remove)
-	huma.Register(rest, operation("apply-secret", http.MethodPost, "/secrets/{path}/apply", "Make the value that a resource declares (its controller calls this)", http.StatusGone), s.apply)
-	huma.Register(rest, operation("rotate-secret", http.MethodPost, "/secrets/{path}/rotate", "Make a new version of a generated or issued secret", http.StatusGone), s.rotate)
-	huma.Register(rest, operation("rollback-secret", http.MethodPost, "/secrets/{path}/rollback", "Make a new version with the value of an old one", http.StatusGone), s.rollback)
+	huma.Register(rest, operation("apply-secret", http.MethodPost, "/secrets/{path}/apply", "Store the value that a resource declares (called by its controller)", http.StatusGone), s.apply)
+	huma.Register(rest, operation("rotate-secret", http.MethodPost, "/secrets/{path}/rotate", "Add a new version of a generated or issued secret", http.StatusGone), s.rotate)
+	huma.Register(rest, operation("rollback-secret", http.MethodPost, "/secrets/{path}/rollback", "Add a new version with the value of an old one", http.StatusGone), s.rollback)
 	huma.Register(rest, operation("list-consumers", http.MethodGet, "/secrets/{path}/consumers", "Which workloads consume which version"), s.consumers)
 }
 
-// PathInput is the secret that a request is about: one escaped segment of the URL. huma sees exported types alone when
-// they are embedded.
+// PathInput is the secret of a request: one escaped segment of the URL. huma sees only exported types when they are
+// embedded.
 type PathInput struct {
 	Path string `path:"path" minLength:"1" maxLength:"253" pattern:"^[a-z0-9]([a-z0-9._-]*[a-z0-9])?(/[a-z0-9]([a-z0-9._-]*[a-z0-9])?)*$" patternDescription:"segments of a-z, 0-9, '.', '_' and '-' between slashes, each beginning and ending with a letter or digit" doc:"path of the secret, slashes escaped: db%2Fpassword" example:"db/password"`
 }
 
-// check refuses what is no path before anything else is done.
+// check refuses an invalid path before anything else is done.
 func (p *PathInput) check() error { return answerIn("path.", store.CheckPath(p.Path)) }
 
 type listInput struct {
 	api.Page
-	Prefix string `query:"prefix" maxLength:"253" doc:"only paths that begin so"`
+	Prefix string `query:"prefix" maxLength:"253" doc:"only paths that start with it"`
 	Type   string `query:"type" enum:"Text,File,Certificate,APIKey" doc:"only secrets of this type"`
 }
 
-// maxScan bounds how many secrets a page looks at that the caller may not see.
+// maxScan limits how many secrets that the caller may not see a page skips.
 const maxScan = 5000
 
 func (s *Service) list(ctx context.Context, in *listInput) (*api.Reply[wire.Page[wire.Secret]], error) {
@@ -137,7 +137,7 @@ func (s *Service) get(ctx context.Context, in *PathInput) (*api.Tagged[wire.Secr
 
 type putInput struct {
 	PathInput
-	IfMatch string `header:"If-Match" doc:"entity tag of the newest version that the writer knows of"`
+	IfMatch string `header:"If-Match" doc:"entity tag of the newest version that the writer knows"`
 	Body    wire.Write
 }
 
@@ -167,7 +167,7 @@ func (s *Service) put(ctx context.Context, in *putInput) (*api.Tagged[wire.Secre
 	})
 }
 
-// newVersion runs write, which makes a version, and records the version on the resource.
+// newVersion runs write, which adds a version, and records the version on the resource.
 func (s *Service) newVersion(ctx context.Context, action, path string, write func() (wire.Secret, error)) (*api.Tagged[wire.Secret], error) {
 	var out wire.Secret
 	err := s.Trail.Do(ctx, action, object(path, 0), func() (r auditlog.Result, err error) {
@@ -184,7 +184,7 @@ func (s *Service) newVersion(ctx context.Context, action, path string, write fun
 
 type removeInput struct {
 	PathInput
-	Destroy bool `query:"destroy" doc:"remove the secret and all its versions for ever"`
+	Destroy bool `query:"destroy" doc:"remove the secret and all its versions permanently"`
 }
 
 func (s *Service) remove(ctx context.Context, in *removeInput) (*api.Empty, error) {
@@ -247,7 +247,7 @@ func (s *Service) rotate(ctx context.Context, in *PathInput) (*api.Tagged[wire.S
 type rollbackInput struct {
 	PathInput
 	Body struct {
-		Version int64 `json:"version" minimum:"1" doc:"version whose value comes back"`
+		Version int64 `json:"version" minimum:"1" doc:"version whose value is restored"`
 	}
 }
 
@@ -268,7 +268,7 @@ type Consumer struct {
 	Kind    string `json:"kind"`
 	Name    string `json:"name"`
 	Via     string `json:"via,omitempty" doc:"Volume, Environment or Registry"`
-	Version int64  `json:"version,omitempty" doc:"0: not known"`
+	Version int64  `json:"version,omitempty" doc:"0: unknown"`
 }
 
 func (s *Service) consumers(ctx context.Context, in *PathInput) (*api.Reply[wire.Page[Consumer]], error) {

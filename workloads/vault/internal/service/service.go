@@ -27,7 +27,7 @@ type Options struct {
 	Log       *slog.Logger
 	// Resources of this Vault.
 	Resources *Resources
-	// Passphrase returns the secret that the root key is made with; nil: it is in Shares, of which Threshold unseal.
+	// Passphrase returns the secret that derives the root key; nil: it is split into Shares, of which Threshold unseal.
 	Passphrase        func(context.Context) ([]byte, error)
 	Shares, Threshold int
 	// WhySealed returns why the vault did not unseal itself; empty: it did, or shares unseal it.
@@ -60,7 +60,7 @@ func (s *Service) Register(rest huma.API) {
 	s.registerKeys(rest)
 }
 
-// operation describes an endpoint. errs are the error statuses that it answers beside those that all have.
+// operation describes an endpoint. errs are the error statuses besides those of all endpoints.
 func operation(id, method, path, summary string, errs ...int) huma.Operation {
 	op := api.Operation(productName, id, method, path, summary, errs...)
 	op.MaxBodyBytes = maxBody

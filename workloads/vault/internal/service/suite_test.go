@@ -32,7 +32,7 @@ type running struct {
 	binding backend.Binding // of the database
 }
 
-// settingsOn makes two schemas on a server, and a configuration that uses them.
+// settingsOn creates two schemas on a server, and returns a configuration that uses them.
 func settingsOn(t testing.TB, b backend.Binding) *config.Service {
 	t.Helper()
 	s := producttest.Settings(productName,
@@ -42,8 +42,8 @@ func settingsOn(t testing.TB, b backend.Binding) *config.Service {
 	return s
 }
 
-// own returns Vault's own part of a configuration.
-func own(t testing.TB, s *config.Service) vaultconfig.Settings {
+// vaultSettings returns Vault's own part of a configuration.
+func vaultSettings(t testing.TB, s *config.Service) vaultconfig.Settings {
 	t.Helper()
 	settings, unknown, err := config.Settings[vaultconfig.Settings](s)
 	if err != nil || len(unknown) > 0 {
@@ -68,7 +68,7 @@ func (r *running) metrics() string {
 	return text
 }
 
-// must calls, checks the status, and reads the data.
+// must sends a request, checks the status, and returns the data.
 func must[T any](r *running, status int, token, method, path string, body any, headers ...string) T {
 	r.T.Helper()
 	return producttest.Must[T](r.Running, status, token, method, path, body, headers...)

@@ -13,7 +13,8 @@ import (
 	wire "github.com/itechsmart/operator/workloads/vault/client"
 )
 
-// TestMassAssignment: nobody gives himself a role, a namespace or an id, neither when he registers nor later.
+// TestMassAssignment checks that users cannot assign themselves a role, a namespace or an id, neither at registration nor
+// later.
 func TestMassAssignment(t *testing.T) {
 	r := start(t, settingsOn(t, servers.Postgres(t)), nil)
 	const password = "Engine-1843"
@@ -24,7 +25,7 @@ func TestMassAssignment(t *testing.T) {
 	} {
 		name := field
 		if strings.HasPrefix(field, "_") {
-			name = "*" // no name of ours: it is not repeated
+			name = "*" // not a name of ours: it is not repeated
 		}
 		for _, c := range [][3]string{
 			{"POST", "/register", `{"email":"mallory@example.com","password":"` + password + `","` + field + `":` + content + `}`},
@@ -33,8 +34,8 @@ func TestMassAssignment(t *testing.T) {
 			a := r.Call(token, c[0], c[1], c[2])
 			if a.Status != http.StatusUnprocessableEntity {
 				t.Errorf("%s with %s: %d %s", c[1], field, a.Status, a.Body)
-			} else if said := a.Refusal(t); len(said.Details) != 1 || !strings.HasPrefix(said.Details[0].Field, "body.") {
-				t.Errorf("%s with %s names %+v, want %s", c[1], field, said.Details, name)
+			} else if refusal := a.Refusal(t); len(refusal.Details) != 1 || !strings.HasPrefix(refusal.Details[0].Field, "body.") {
+				t.Errorf("%s with %s names %+v, want %s", c[1], field, refusal.Details, name)
 			}
 		}
 	}
@@ -57,12 +58,12 @@ func TestMassAssignment(t *testing.T) {
 	}
 	response.Body.Close()
 	if response.StatusCode != http.StatusBadRequest {
-		t.Errorf("mallory was made: %d", response.StatusCode)
+		t.Errorf("mallory was created: %d", response.StatusCode)
 	}
 }
 
-// TestOtherTenant: two Vaults of one Platform share their users. What one namespace holds is not there for the other, under
-// no id, no cursor and no key of its own.
+// TestOtherTenant: two Vaults of one Platform share their users. The data of one namespace is invisible to the other,
+// under any id, cursor or key of its own.
 func TestOtherTenant(t *testing.T) {
 	ours := settingsOn(t, servers.Postgres(t))
 	theirs := settingsOn(t, servers.Postgres(t))
@@ -75,7 +76,7 @@ func TestOtherTenant(t *testing.T) {
 	}
 	list := must[wire.Page[wire.Secret]](shop, http.StatusOK, admin, "GET", "/secrets?limit=1", nil)
 
-	// The administrator of one namespace is nobody in the other.
+	// The administrator of one namespace has no role in the other.
 	for _, c := range []struct {
 		method, path string
 		body         any
@@ -97,14 +98,14 @@ func TestOtherTenant(t *testing.T) {
 			t.Errorf("%s in her own: %d %s", path, a.Status, a.Body)
 		}
 	}
-	// Who is an administrator of both takes nothing of one to the other.
+	// An administrator of both cannot use a cursor of one in the other.
 	if a := bank.Call(bank.Admin, "GET", "/secrets?limit=1&cursor="+url.QueryEscape(list.Next), nil); list.Next == "" || a.Status != http.StatusBadRequest {
 		t.Errorf("a cursor of the other: %d %s", a.Status, a.Body)
 	}
 	const key = "Idempotency-Key"
 	must[wire.Secret](shop, http.StatusCreated, shop.Admin, "POST", "/secrets", write("twice", "shop's"), key, "k")
 	must[wire.Secret](bank, http.StatusCreated, bank.Admin, "POST", "/secrets", write("twice", "bank's"), key, "k")
-	// Nobody gives away what is not his.
+	// Users cannot grant what they do not have.
 	eve := must[struct {
 		ID string `json:"id"`
 	}](shop, http.StatusCreated, "", "POST", "/register", map[string]string{"email": "eve@example.com", "password": "Engine-1843"})

@@ -12,19 +12,19 @@ import (
 	"github.com/itechsmart/operator/workloads/vault/internal/store"
 )
 
-// giver returns the secret of the root key; the caller zeroes it.
-type giver = func(context.Context) ([]byte, error)
+// secretSource returns the secret of the root key; the caller zeroes it.
+type secretSource = func(context.Context) ([]byte, error)
 
-// Why a vault that should have unsealed itself is sealed, beside the reasons of package hsm.
+// Reasons why a vault that should unseal itself is sealed, besides those of package hsm.
 const (
-	wrongPassphrase = "the passphrase of the configuration is not the one that the vault was sealed with"
-	otherUnseal     = "the root key was made with something else than a key in an HSM"
+	wrongPassphrase = "the configured passphrase is not the one that the vault was sealed with"
+	otherUnseal     = "the root key was not created with a key in an HSM"
 
 	firstUnseal, lastUnseal = 5 * time.Second, time.Minute
 )
 
 // passphrase returns the source of the root key's secret; nil: shares, over REST.
-func (p *beginning) passphrase(vault store.Vault) giver {
+func (p *startup) passphrase(vault store.Vault) secretSource {
 	settings := p.settings
 	switch c := settings.PKCS11; {
 	case c != nil:
@@ -44,8 +44,8 @@ func (p *beginning) passphrase(vault store.Vault) giver {
 	return nil
 }
 
-// unseal uses a passphrase, and forgets it.
-func unseal(ctx context.Context, passphrase giver, by func(context.Context, []byte) error) error {
+// unseal uses a passphrase, and zeroes it.
+func unseal(ctx context.Context, passphrase secretSource, by func(context.Context, []byte) error) error {
 	secret, err := passphrase(ctx)
 	if err != nil {
 		return err
@@ -54,29 +54,29 @@ func unseal(ctx context.Context, passphrase giver, by func(context.Context, []by
 	return by(ctx, secret)
 }
 
-// unseal opens the vault with the configured secret. An error that a restart cannot fix leaves it sealed; log and status say
-// why. An unavailable HSM is retried.
-func (p *beginning) unseal(life context.Context, vault store.Vault, passphrase giver) error {
+// unseal opens the vault with the configured secret. An error that a restart cannot fix leaves it sealed; log and status
+// have the reason. An unavailable HSM is retried.
+func (p *startup) unseal(life context.Context, vault store.Vault, passphrase secretSource) error {
 	if passphrase == nil {
 		return nil
 	}
 	err := unseal(life, passphrase, vault.Open)
-	why, again := whySealed(err)
+	why, retry := whySealed(err)
 	if why == "" && err != nil {
 		return fmt.Errorf("unseal: %w", err)
 	}
 	p.sealed.Store(&why)
 	if err != nil {
-		p.Log.Error("the vault stays sealed", "reason", why, "error", err, "triesAgain", again)
+		p.Log.Error("the vault stays sealed", "reason", why, "error", err, "retries", retry)
 	}
-	if again {
+	if retry {
 		go p.unsealLater(life, vault, passphrase)
 	}
 	return nil
 }
 
-// whySealed returns a failure in words that anybody may read; empty: it is none, or one of the database. again: it may pass.
-func whySealed(err error) (why string, again bool) {
+// whySealed returns a failure's public reason; empty: none, or a failure of the database. retry: it may help.
+func whySealed(err error) (why string, retry bool) {
 	switch {
 	case err == nil:
 		return "", false
@@ -85,7 +85,7 @@ func whySealed(err error) (why string, again bool) {
 	case errors.Is(err, store.ErrInitialized):
 		return otherUnseal, false
 	}
-	// A token is locked after some wrong PINs: only a person tries another one.
+	// A token locks after some wrong PINs: only a person may retry.
 	for _, final := range []error{hsm.ErrUnsupported, hsm.ErrPIN, hsm.ErrOtherKey} {
 		if errors.Is(err, final) {
 			return final.Error(), false
@@ -99,8 +99,8 @@ func whySealed(err error) (why string, again bool) {
 	return "", false
 }
 
-// unsealLater tries until the vault is unsealed, by this or by somebody, or the failure will not pass.
-func (p *beginning) unsealLater(life context.Context, vault store.Vault, passphrase giver) {
+// unsealLater retries until the vault is unsealed, here or over REST, or a retry cannot help.
+func (p *startup) unsealLater(life context.Context, vault store.Vault, passphrase secretSource) {
 	for wait := firstUnseal; ; wait = min(2*wait, lastUnseal) {
 		select {
 		case <-life.Done():
@@ -111,7 +111,7 @@ func (p *beginning) unsealLater(life context.Context, vault store.Vault, passphr
 			return
 		}
 		err := unseal(life, passphrase, vault.Open)
-		why, again := whySealed(err)
+		why, retry := whySealed(err)
 		if err == nil {
 			p.Log.Info("the vault is unsealed")
 			p.sealed.Store(&why)
@@ -120,7 +120,7 @@ func (p *beginning) unsealLater(life context.Context, vault store.Vault, passphr
 		p.Log.Error("the vault stays sealed", "reason", why, "error", err)
 		if why != "" {
 			p.sealed.Store(&why)
-			if !again {
+			if !retry {
 				return
 			}
 		}
@@ -128,7 +128,7 @@ func (p *beginning) unsealLater(life context.Context, vault store.Vault, passphr
 }
 
 // whySealed returns why the vault did not unseal itself; empty: it did.
-func (p *beginning) whySealed() string {
+func (p *startup) whySealed() string {
 	if why := p.sealed.Load(); why != nil {
 		return *why
 	}

@@ -15,7 +15,7 @@ import (
 	"github.com/itechsmart/operator/workloads/vault/internal/hsm"
 )
 
-// The static build starts, stays sealed, and says how to build another one: CGO_ENABLED=0 go test.
+// The static build starts, stays sealed, and its reason says how to build another one: CGO_ENABLED=0 go test.
 func TestNoPKCS11(t *testing.T) {
 	settings := settingsOn(t, servers.Postgres(t))
 	settings.Settings = producttest.Own(vaultconfig.Settings{

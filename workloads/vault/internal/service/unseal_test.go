@@ -21,7 +21,7 @@ import (
 	"github.com/itechsmart/operator/workloads/vault/internal/hsm/hsmtest"
 )
 
-// A key in an HSM unseals at every start; without it the vault is up, sealed, and says why.
+// A key in an HSM unseals at every start; without it the vault runs, sealed, and reports why.
 func TestPKCS11(t *testing.T) {
 	first := hsmtest.NewToken(t, "vault")
 	hsmtest.NewAES(t, "unseal", true)
@@ -41,7 +41,7 @@ func TestPKCS11(t *testing.T) {
 		r := start(t, settings, nil)
 		defer r.Stop()
 		if got := must[wire.Read](r, 200, r.Admin, "GET", "/secrets/db%2Fpassword/value", nil); string(got.Value[wire.FieldText]) != "one" {
-			t.Error("another value comes back")
+			t.Error("another value was read")
 		}
 		if status := must[wire.SealStatus](r, 200, "", "GET", "/seal-status", nil); status.Sealed || status.Reason != "" {
 			t.Errorf("status %+v", status)
@@ -63,7 +63,7 @@ func TestPKCS11(t *testing.T) {
 			t.Errorf("read: %d %s", a.Status, a.Body)
 		}
 		if logs := r.Logs.String(); !strings.Contains(logs, "the vault stays sealed") || !strings.Contains(logs, why.Error()) || strings.Contains(logs, key.PIN) {
-			t.Errorf("the log does not say why, or says the PIN: %s", logs)
+			t.Errorf("the log lacks the reason, or contains the PIN: %s", logs)
 		}
 	}
 	reads()
@@ -78,10 +78,10 @@ func TestPKCS11(t *testing.T) {
 	reads()
 }
 
-// An HSM that was unavailable at the start unseals when it is back.
+// An HSM that was unavailable at the start unseals once it is back.
 func TestPKCS11Later(t *testing.T) {
 	if testing.Short() {
-		t.Skip("it waits for the next try")
+		t.Skip("it waits for the next attempt")
 	}
 	empty := t.TempDir()
 	token := hsmtest.NewToken(t, "vault")
@@ -102,8 +102,8 @@ func TestPKCS11Later(t *testing.T) {
 	must[wire.Secret](r, http.StatusCreated, r.Admin, "POST", "/secrets", write("db/password", "one"))
 }
 
-// A vault that a passphrase opened is not opened by a key, and the other way about.
-func TestUnsealBySomethingElse(t *testing.T) {
+// A vault that was initialized by a passphrase is not opened by a key, and vice versa.
+func TestUnsealByAnotherMethod(t *testing.T) {
 	hsmtest.NewToken(t, "vault")
 	hsmtest.NewAES(t, "unseal", true)
 	byPassphrase := settingsOn(t, servers.Postgres(t))
@@ -125,7 +125,7 @@ func TestUnsealBySomethingElse(t *testing.T) {
 	}
 }
 
-// What a person must mend is not tried again, least of all a PIN.
+// Failures that only a person can fix are not retried, least of all a PIN.
 func TestWhySealed(t *testing.T) {
 	for _, c := range []struct {
 		err   error
@@ -137,7 +137,7 @@ func TestWhySealed(t *testing.T) {
 			t.Errorf("%v: %q, again %v", c.err, why, again)
 		}
 	}
-	for _, err := range []error{nil, errors.New(canary), context.DeadlineExceeded} { // the start itself deals with these
+	for _, err := range []error{nil, errors.New(canary), context.DeadlineExceeded} { // the start itself handles these
 		if why, again := whySealed(err); why != "" || again {
 			t.Errorf("%v: %q, again %v", err, why, again)
 		}

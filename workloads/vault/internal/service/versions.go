@@ -22,8 +22,8 @@ func (s *Service) registerVersions(rest huma.API) {
 	huma.Register(rest, operation("diff-secret", http.MethodGet, "/secrets/{path}/diff", "Which fields differ between two versions, without their values", http.StatusGone), s.diff)
 	huma.Register(rest, operation("list-versions", http.MethodGet, "/secrets/{path}/versions", "List versions, the newest first"), s.versions)
 	huma.Register(rest, operation("delete-version", http.MethodDelete, "/secrets/{path}/versions/{version}", "Delete a version; it can be undeleted", http.StatusGone), s.deleteVersion)
-	huma.Register(rest, operation("undelete-version", http.MethodPost, "/secrets/{path}/versions/{version}/undelete", "Bring a deleted version back", http.StatusGone), s.undeleteVersion)
-	huma.Register(rest, operation("destroy-version", http.MethodPost, "/secrets/{path}/versions/{version}/destroy", "Remove a version's value for ever"), s.destroyVersion)
+	huma.Register(rest, operation("undelete-version", http.MethodPost, "/secrets/{path}/versions/{version}/undelete", "Restore a deleted version", http.StatusGone), s.undeleteVersion)
+	huma.Register(rest, operation("destroy-version", http.MethodPost, "/secrets/{path}/versions/{version}/destroy", "Remove a version's value permanently"), s.destroyVersion)
 }
 
 type readInput struct {
@@ -31,7 +31,7 @@ type readInput struct {
 	Version int64 `query:"version" minimum:"0" doc:"0 is the newest"`
 }
 
-// secretReply is never kept by a cache.
+// secretReply is never cached.
 type secretReply[T any] struct {
 	CacheControl string `header:"Cache-Control"`
 	Body         T
@@ -56,7 +56,7 @@ func (s *Service) read(ctx context.Context, in *readInput) (*secretReply[wire.Re
 	return &secretReply[wire.Read]{"no-store", out}, nil
 }
 
-// readEvent records a reading, and answers what came of it. Nothing has been given yet: without the event nothing is.
+// readEvent records a read, and returns its outcome. Nothing has been sent yet, and without the event nothing will be.
 func (s *Service) readEvent(ctx context.Context, action, object string, err error) error {
 	if full := s.Trail.Record(ctx, s.Trail.Done(ctx, action, object, err)); full != nil {
 		return full
@@ -64,7 +64,7 @@ func (s *Service) readEvent(ctx context.Context, action, object string, err erro
 	return answerRead(err)
 }
 
-// answerRead names the fields of a reading's parameters.
+// answerRead names the fields of a read's parameters.
 func answerRead(err error) error {
 	if field, ok := errors.AsType[*material.FieldError](err); ok && field.Field == "path" {
 		return answerIn("path.", err)
@@ -143,7 +143,7 @@ func (s *Service) destroyVersion(ctx context.Context, in *versionInput) (*api.Em
 	return s.version(ctx, in, vaultv1.VerbDelete, "version.destroy", s.Store.DestroyVersion)
 }
 
-// version does something to one version.
+// version runs an operation on one version.
 func (s *Service) version(ctx context.Context, in *versionInput, verb vaultv1.Verb, action string, do func(context.Context, string, int64) error) (*api.Empty, error) {
 	if err := in.check(); err != nil {
 		return nil, err

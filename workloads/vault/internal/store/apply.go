@@ -19,7 +19,7 @@ import (
 	"github.com/itechsmart/operator/workloads/vault/internal/material"
 )
 
-// errUnchanged: what is applied stands already.
+// errUnchanged: the applied value is already stored.
 var errUnchanged = errors.New("unchanged")
 
 func (v *store) Apply(ctx context.Context, path string, apply wire.Apply, by string) (applied wire.Applied, err error) {
@@ -49,13 +49,13 @@ func checkApply(path string, a wire.Apply) error {
 		}
 	}
 	if sources != 1 {
-		return invalid(material.Invalid("source", "it is exactly one of sealed, value, generate and issue"))
+		return invalid(material.Invalid("source", "exactly one of sealed, value, generate and issue is required"))
 	}
 	if a.SourceHash == "" || !tokenForm.MatchString(a.SourceHash) {
-		return invalid(material.Invalid("sourceHash", "it has 1 to 256 printable ASCII characters"))
+		return invalid(material.Invalid("sourceHash", "must have 1 to 256 printable ASCII characters"))
 	}
 	if !tokenForm.MatchString(a.Rotation) {
-		return invalid(material.Invalid("rotation", "it has at most 256 printable ASCII characters"))
+		return invalid(material.Invalid("rotation", "must have at most 256 printable ASCII characters"))
 	}
 	if err := checkMetadata(a.Metadata); err != nil {
 		return err
@@ -84,18 +84,18 @@ func (r recipe) check(secretType, path string) error {
 	return nil
 }
 
-// stands reports whether a head already has what is applied: nothing new was declared, and no rotation is asked for.
-func (h head) stands(a wire.Apply) bool {
+// matches reports whether the head is already as applied: nothing new is declared, and no rotation is requested.
+func (h head) matches(a wire.Apply) bool {
 	return h.sourceHash == a.SourceHash && (a.Rotation == "" || a.Rotation == h.rotation)
 }
 
-// settled answers what changes nothing with reads alone, without the keys.
+// settled handles an Apply that changes nothing, with reads only and without the keys.
 func (v *store) settled(ctx context.Context, path string, a wire.Apply) (wire.Secret, bool, error) {
 	h, err := v.head(ctx, v.pool, path, false)
 	if errors.Is(err, ErrNotFound) {
 		return wire.Secret{}, false, nil
 	}
-	if err != nil || h.Type != a.Type || !h.stands(a) {
+	if err != nil || h.Type != a.Type || !h.matches(a) {
 		return wire.Secret{}, false, err
 	}
 	secret, err := v.get(ctx, v.pool, path)
@@ -105,7 +105,7 @@ func (v *store) settled(ctx context.Context, path string, a wire.Apply) (wire.Se
 	return secret, secret.State == wire.StateLive && maps.Equal(secret.Metadata, a.Metadata), err
 }
 
-// apply does it in a transaction that holds the secret's row.
+// apply runs in a transaction that holds the secret's row.
 func (v *store) apply(ctx context.Context, tx pgx.Tx, keys *keyring.Keyring, path string, a wire.Apply, by string) (applied wire.Applied, err error) {
 	h, err := v.head(ctx, tx, path, true)
 	missing := errors.Is(err, ErrNotFound)
@@ -135,7 +135,7 @@ func (v *store) apply(ctx context.Context, tx pgx.Tx, keys *keyring.Keyring, pat
 	return applied, err
 }
 
-// declare makes the version that is declared; errUnchanged when the newest one is that already.
+// declare builds the declared version; errUnchanged if the newest one is already that.
 func (v *store) declare(ctx context.Context, q querier, keys *keyring.Keyring, path string, h head, a wire.Apply, by string) (*draft, error) {
 	newest, err := v.newest(ctx, q, h)
 	if err != nil {
@@ -143,15 +143,15 @@ func (v *store) declare(ctx context.Context, q querier, keys *keyring.Keyring, p
 	}
 	settled := newest.live && maps.Equal(newest.metadata, a.Metadata)
 	r := &recipe{Generate: a.Generate, Issue: a.Issue}
-	keep := newest.live && r.made() && r.equal(h.recipe) && (a.Rotation == "" || a.Rotation == h.rotation)
+	keep := newest.live && r.generated() && r.equal(h.recipe) && (a.Rotation == "" || a.Rotation == h.rotation)
 	if keep && settled {
 		return nil, errUnchanged
 	}
 	value := a.Value
 	switch {
-	case keep: // other metadata alone do not change a password
+	case keep: // changed metadata alone must not change a password
 		value, err = v.current(ctx, q, keys, path)
-	case r.made():
+	case r.generated():
 		value, err = v.make(ctx, q, keys, *r, a.Type)
 	case a.Sealed != "":
 		value, err = v.openSealed(ctx, q, keys, a.Name, a.Sealed)
@@ -162,7 +162,7 @@ func (v *store) declare(ctx context.Context, q querier, keys *keyring.Keyring, p
 	if a.Value == nil {
 		defer material.Zero(value)
 	}
-	if settled && !r.made() {
+	if settled && !r.generated() {
 		same, err := v.holds(ctx, q, keys, path, value)
 		if err != nil {
 			return nil, err
@@ -179,20 +179,20 @@ func (v *store) declare(ctx context.Context, q querier, keys *keyring.Keyring, p
 	return d, nil
 }
 
-// declared returns what is remembered of an Apply.
+// declared returns what is stored of an Apply.
 func declared(h head, a wire.Apply) *declaration {
 	d := &declaration{sourceHash: a.SourceHash, rotation: a.Rotation}
 	if a.Rotation == "" {
 		d.rotation = h.rotation
 	}
-	if r := (&recipe{Generate: a.Generate, Issue: a.Issue}); r.made() {
+	if r := (&recipe{Generate: a.Generate, Issue: a.Issue}); r.generated() {
 		d.recipe = r
 	}
 	return d
 }
 
-// made tells a recipe from a value that is given.
-func (r *recipe) made() bool { return r != nil && (r.Generate != nil || r.Issue != nil) }
+// generated distinguishes a recipe from a given value.
+func (r *recipe) generated() bool { return r != nil && (r.Generate != nil || r.Issue != nil) }
 
 func (r *recipe) equal(other *recipe) bool {
 	a, err := r.json()
@@ -200,7 +200,7 @@ func (r *recipe) equal(other *recipe) bool {
 	return err == nil && otherErr == nil && bytes.Equal(a, b)
 }
 
-// newestVersion has the columns of the newest version that an Apply needs.
+// newestVersion holds what an Apply needs of it.
 type newestVersion struct {
 	live     bool
 	metadata map[string]string
@@ -238,7 +238,7 @@ func (v *store) current(ctx context.Context, q querier, keys *keyring.Keyring, p
 // holds reports whether the newest version has this value.
 func (v *store) holds(ctx context.Context, q querier, keys *keyring.Keyring, path string, value wire.Value) (bool, error) {
 	now, err := v.current(ctx, q, keys, path)
-	if errors.Is(err, ErrStreamed) { // no declared value is as large
+	if errors.Is(err, ErrStreamed) { // no declared value is that large
 		return false, nil
 	}
 	if err != nil {
@@ -259,7 +259,7 @@ func (v *store) holds(ctx context.Context, q querier, keys *keyring.Keyring, pat
 	return same == 1, nil
 }
 
-// remember keeps a declaration that needs no new version.
+// remember stores a declaration that needs no new version.
 func (v *store) remember(ctx context.Context, q querier, path string, h head, a wire.Apply) (applied wire.Applied, err error) {
 	d := declared(h, a)
 	recipe, err := d.recipe.json()
@@ -307,7 +307,7 @@ func (v *store) authority(ctx context.Context, q querier, keys *keyring.Keyring,
 	case err != nil:
 		return nil, err
 	case x.Type != wire.TypeCertificate:
-		return nil, invalid(material.Invalid("issue.caPath", "secret %s is no Certificate", path))
+		return nil, invalid(material.Invalid("issue.caPath", "secret %s is not a Certificate", path))
 	}
 	return v.current(ctx, q, keys, path)
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/itechsmart/operator/workloads/vault/internal/seal"
 )
 
-// applies runs Apply, and checks whether it made a version.
+// applies runs Apply, and checks whether it added a version.
 func applies(t testing.TB, v Vault, path string, a wire.Apply, version int64, changed bool) wire.Read {
 	t.Helper()
 	got, err := v.Apply(t.Context(), path, a, "controller")
@@ -38,10 +38,10 @@ func TestApplyValue(t *testing.T) {
 	applies(t, v, "a", a, 1, true)
 	applies(t, v, "a", a, 1, false)
 	a.SourceHash = "h2"
-	applies(t, v, "a", a, 1, false) // declared anew, and the same
+	applies(t, v, "a", a, 1, false) // declared again, and the same
 	a.Value, a.SourceHash = text("two"), "h3"
 	applies(t, v, "a", a, 2, true)
-	a.Rotation = "r1" // says nothing to what is given
+	a.Rotation = "r1" // does not affect a given value
 	applies(t, v, "a", a, 2, false)
 	a.Metadata, a.SourceHash = map[string]string{"k": "v"}, "h4"
 	if r := applies(t, v, "a", a, 3, true); r.Metadata["k"] != "v" || string(r.Value[wire.FieldText]) != "two" {
@@ -51,7 +51,7 @@ func TestApplyValue(t *testing.T) {
 	if err := v.Delete(t.Context(), "a"); err != nil {
 		t.Fatal(err)
 	}
-	applies(t, v, "a", a, 4, true) // what is declared is there again
+	applies(t, v, "a", a, 4, true) // the declared value is restored
 	mustPut(t, v, "a", "by hand")
 	a.SourceHash, a.Metadata = "h5", nil
 	applies(t, v, "a", a, 6, true)
@@ -59,7 +59,7 @@ func TestApplyValue(t *testing.T) {
 	_, err := v.Apply(t.Context(), "a", wire.Apply{Type: wire.TypeAPIKey, Value: wire.Value{wire.FieldKey: []byte("k")}, SourceHash: "h"}, "c")
 	wantField(t, "another type", err, "type")
 	_, err = v.Rotate(t.Context(), "a", "ada")
-	wantErr(t, "rotate what is declared", err, ErrNotGenerated)
+	wantErr(t, "rotate a declared value", err, ErrNotGenerated)
 }
 
 func TestApplyGenerate(t *testing.T) {
@@ -101,7 +101,7 @@ func TestApplyGenerate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	same("rotated by hand", five, value(four), false)
+	same("rotated manually", five, value(four), false)
 	if len(value(five)) != 50 {
 		t.Errorf("the rotated value has %d characters", len(value(five)))
 	}
@@ -131,14 +131,14 @@ func TestApplySealed(t *testing.T) {
 		t.Error("another value was stored")
 	}
 	applies(t, v, "db/password", a, 1, false)
-	a.Sealed, a.SourceHash = sealTo(key, namespace, "db.password", "one"), "h2" // sealed anew: the text differs, the value does not
+	a.Sealed, a.SourceHash = sealTo(key, namespace, "db.password", "one"), "h2" // sealed again: the text differs, the value does not
 	applies(t, v, "db/password", a, 1, false)
 
 	newer, err := v.RotateSealingKey(ctx)
 	if err != nil || newer.ID == key.ID {
 		t.Fatalf("%+v, %v", newer, err)
 	}
-	a.Sealed, a.SourceHash = sealTo(key, namespace, "db.password", "two"), "h3" // to the old key still
+	a.Sealed, a.SourceHash = sealTo(key, namespace, "db.password", "two"), "h3" // still to the old key
 	applies(t, v, "db/password", a, 2, true)
 	a.Sealed, a.SourceHash = sealTo(newer, namespace, "db.password", "three"), "h4"
 	applies(t, v, "db/password", a, 3, true)
@@ -166,13 +166,13 @@ func TestApplySealed(t *testing.T) {
 		"to another namespace's key": sealTo(otherKey, namespace, "db.password", "x"),
 		"to an unknown key":          sealTo(wire.SealingKey{PublicKey: foreign}, namespace, "db.password", "x"),
 		"under another key's id":     strings.Replace(good, newer.ID, key.ID, 1),
-		"cut":                        good[:len(good)-4], "changed": good[:60] + strings.Map(swap, good[60:64]) + good[64:], "no sealed value": "hunter2",
+		"cut":                        good[:len(good)-4], "changed": good[:60] + strings.Map(swap, good[60:64]) + good[64:], "not a sealed value": "hunter2",
 	} {
 		a.Sealed, a.SourceHash = sealed, name
 		_, err := v.Apply(ctx, "db/password", a, "controller")
 		wantField(t, name, err, "sealed")
 		if err != nil && strings.Contains(err.Error(), "hunter2") {
-			t.Errorf("the error quotes the input: %v", err)
+			t.Errorf("the error contains the input: %v", err)
 		}
 	}
 	if s, err := v.Get(ctx, "db/password"); err != nil || s.Version != 4 {
@@ -180,7 +180,7 @@ func TestApplySealed(t *testing.T) {
 	}
 }
 
-// swap gives another character of base64url.
+// swap returns another character of base64url.
 func swap(r rune) rune {
 	if r == 'A' {
 		return 'B'
@@ -259,8 +259,8 @@ func TestApplyRefuses(t *testing.T) {
 	}
 }
 
-// TestApplyTogether: of many equal Applies, one makes a version.
-func TestApplyTogether(t *testing.T) {
+// TestConcurrentApply checks that of many equal Applies, one adds a version.
+func TestConcurrentApply(t *testing.T) {
 	v, pool := newVault(t)
 	other := replica(t, pool, namespace)
 	for round := range 5 {
@@ -285,7 +285,7 @@ func TestApplyTogether(t *testing.T) {
 			}
 		}
 		if s, err := v.Get(t.Context(), "a"); err != nil || made != 1 || s.Version != int64(round+1) {
-			t.Errorf("round %d: %d made a version, %+v, %v", round, made, s, err)
+			t.Errorf("round %d: %d added a version, %+v, %v", round, made, s, err)
 		}
 	}
 }

@@ -51,7 +51,7 @@ func TestCheckAndSetHasOneWinner(t *testing.T) {
 	}
 }
 
-// TestNoWriteIsLost: writers that check nothing all succeed, each with a version of its own.
+// TestNoWriteIsLost checks that writers without check-and-set all succeed, each with a version of its own.
 func TestNoWriteIsLost(t *testing.T) {
 	v, _ := newVault(t)
 	mustCreate(t, v, "a", "0")
@@ -68,7 +68,7 @@ func TestNoWriteIsLost(t *testing.T) {
 					return
 				}
 				if _, twice := written.LoadOrStore(s.Version, value); twice {
-					t.Errorf("version %d was given twice", s.Version)
+					t.Errorf("version %d was returned twice", s.Version)
 				}
 			}
 		})
@@ -104,7 +104,7 @@ func TestCreateHasOneWinner(t *testing.T) {
 	}
 }
 
-// TestDestroyWhileWriting: a secret comes and goes under its writers; what stands at the end opens.
+// TestDestroyWhileWriting destroys and creates a secret under its writers; the final state must open.
 func TestDestroyWhileWriting(t *testing.T) {
 	v, pool := newVault(t)
 	var group sync.WaitGroup
@@ -130,8 +130,8 @@ func TestDestroyWhileWriting(t *testing.T) {
 	checkWhole(t, pool, v)
 }
 
-// checkWhole demands that every version of every secret (with a prefix) is there and opens, and that no data key is left
-// over. It gives the values of those that are live.
+// checkWhole checks that every version of every secret (with a prefix) exists and opens, and that no data key is left
+// over. It returns the values of the live ones.
 func checkWhole(t testing.TB, pool *pgxpool.Pool, v Vault, prefix ...string) map[string][]string {
 	t.Helper()
 	values := map[string][]string{}
@@ -165,7 +165,7 @@ func checkWhole(t testing.TB, pool *pgxpool.Pool, v Vault, prefix ...string) map
 	return values
 }
 
-// textOrSize returns a text, or how many bytes of a file open.
+// textOrSize returns a text, or the number of bytes of a file.
 func textOrSize(t testing.TB, v Vault, path string, version int64) (string, error) {
 	t.Helper()
 	read, err := v.Read(t.Context(), path, version)
@@ -181,7 +181,7 @@ func textOrSize(t testing.TB, v Vault, path string, version int64) (string, erro
 	return fmt.Sprint(n), err
 }
 
-// TestManyVersions: the database touches as many blocks for a secret of 1,000 versions as for one of ten.
+// TestManyVersions checks that the database reads as many blocks for a secret of 1,000 versions as for one of ten.
 func TestManyVersions(t *testing.T) {
 	v, pool := newVault(t)
 	for path, n := range map[string]int{"few": 10, "many": 1000} {

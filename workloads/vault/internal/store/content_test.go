@@ -19,7 +19,7 @@ import (
 	wire "github.com/itechsmart/operator/workloads/vault/client"
 )
 
-// file returns a content of so many bytes, the same for the same seed.
+// file returns a content of the given size, the same for the same seed.
 func file(seed byte, size int64) io.Reader {
 	return io.LimitReader(rand.NewChaCha8([32]byte{seed}), size)
 }
@@ -54,7 +54,7 @@ func wantFile(t testing.TB, v Vault, path string, version int64, seed byte, size
 	got, n := digest(t, struct{ io.Reader }{c})
 	want, _ := digest(t, file(seed, size))
 	if n != size || c.Size != size || got != want {
-		t.Fatalf("%s@%d holds another file than was written: %d bytes, said to be %d, want %d", path, version, n, c.Size, size)
+		t.Fatalf("%s@%d differs from the file that was written: %d bytes, size %d, want %d", path, version, n, c.Size, size)
 	}
 }
 
@@ -88,7 +88,7 @@ func TestContentSizes(t *testing.T) {
 	}
 }
 
-// lowHeap is a file that notes how much memory is in use while it is read.
+// lowHeap is a file that records the memory in use while it is read.
 type lowHeap struct {
 	io.Reader
 	highest uint64
@@ -109,13 +109,13 @@ func (l *lowHeap) look() {
 	l.highest = max(l.highest, m.HeapAlloc)
 }
 
-// 20 MiB go in and out, and at no time is much of it in memory.
+// 20 MiB are written and read, without ever being in memory as a whole.
 func TestContentMemory(t *testing.T) {
 	v, _ := newVault(t)
 	const size = 20 * mib
-	mustUpload(t, v, "warm", Upload{}, file(1, 2*mib)) // what the first one makes for good is not of interest
+	mustUpload(t, v, "warm", Upload{}, file(1, 2*mib)) // ignore what only the first one allocates
 	base := &lowHeap{}
-	runtime.GC() // what finalizers freed
+	runtime.GC() // frees what finalizers released
 	base.look()
 	in := &lowHeap{Reader: file(1, size)}
 	if s := mustUpload(t, v, "a", Upload{Filename: "a.bin"}, in); s.Size != size {
@@ -130,7 +130,7 @@ func TestContentMemory(t *testing.T) {
 	if got, n := digest(t, out); n != size || c.Filename != "a.bin" {
 		t.Errorf("%d bytes, name %q", n, c.Filename)
 	} else if want, _ := digest(t, file(1, size)); got != want {
-		t.Error("another file comes back")
+		t.Error("another file was read")
 	}
 	for what, x := range map[string]*lowHeap{"upload": in, "download": out} {
 		grown := int64(x.highest) - int64(base.highest)
@@ -141,7 +141,7 @@ func TestContentMemory(t *testing.T) {
 	}
 }
 
-// broken is a content that ends in an error, as the body of a client that goes away does.
+// broken is a content that ends in an error, as the body of a client that disconnects does.
 type broken struct {
 	io.Reader
 	err error
@@ -155,7 +155,7 @@ func (b broken) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// What is not whole leaves nothing: no part, no version, no secret.
+// An incomplete upload stores nothing: no part, no version, no secret.
 func TestContentNotStored(t *testing.T) {
 	pool := openPool(t)
 	o := options(namespace)
@@ -176,27 +176,27 @@ func TestContentNotStored(t *testing.T) {
 		err    error
 		field  string
 	}{
-		"cut within the first part": {"a", Upload{}, broken{file(2, 1000), io.ErrUnexpectedEOF}, t.Context(), io.ErrUnexpectedEOF, ""},
-		"cut between parts":         {"a", Upload{}, broken{file(2, 6*chunkBytes), io.ErrUnexpectedEOF}, t.Context(), io.ErrUnexpectedEOF, ""},
-		"cut within a part":         {"kept", Upload{}, broken{file(2, 2*mib+7), io.ErrUnexpectedEOF}, t.Context(), io.ErrUnexpectedEOF, ""},
-		"given up": {"a", Upload{}, readerFunc(func(p []byte) (int, error) {
+		"truncated within the first part": {"a", Upload{}, broken{file(2, 1000), io.ErrUnexpectedEOF}, t.Context(), io.ErrUnexpectedEOF, ""},
+		"truncated between parts":         {"a", Upload{}, broken{file(2, 6*chunkBytes), io.ErrUnexpectedEOF}, t.Context(), io.ErrUnexpectedEOF, ""},
+		"truncated within a part":         {"kept", Upload{}, broken{file(2, 2*mib+7), io.ErrUnexpectedEOF}, t.Context(), io.ErrUnexpectedEOF, ""},
+		"aborted": {"a", Upload{}, readerFunc(func(p []byte) (int, error) {
 			cancel()
 			return len(p), nil
 		}), canceled, context.Canceled, ""},
-		"over the limit":            {"a", Upload{}, file(2, 3*mib+1), t.Context(), ErrInvalid, "content"},
-		"over the limit, endless":   {"kept", Upload{}, rand.NewChaCha8([32]byte{}), t.Context(), ErrInvalid, "content"},
-		"another type":              {"text", Upload{}, file(2, 2*mib), t.Context(), ErrInvalid, "type"},
-		"another type, small":       {"text", Upload{}, file(2, 10), t.Context(), ErrInvalid, "type"},
-		"stale":                     {"kept", Upload{CheckAndSet: ptr(int64(7))}, file(2, 2*mib), t.Context(), ErrStale, ""},
-		"stale, small":              {"kept", Upload{CheckAndSet: ptr(int64(7))}, file(2, 10), t.Context(), ErrStale, ""},
-		"there already":             {"kept", Upload{CheckAndSet: ptr(int64(0))}, file(2, 2*mib), t.Context(), ErrExists, ""},
-		"there already, small":      {"kept", Upload{CheckAndSet: ptr(int64(0))}, file(2, 10), t.Context(), ErrExists, ""},
-		"not there":                 {"a", Upload{Replace: true}, file(2, 2*mib), t.Context(), ErrNotFound, ""},
-		"not there, small":          {"a", Upload{Replace: true}, file(2, 10), t.Context(), ErrNotFound, ""},
-		"no version of what is not": {"a", Upload{CheckAndSet: ptr(int64(1))}, file(2, 2*mib), t.Context(), ErrNotFound, ""},
-		"a path":                    {"../a", Upload{}, file(2, 2*mib), t.Context(), ErrInvalid, "path"},
-		"a name":                    {"a", Upload{Filename: "a/b"}, file(2, 2*mib), t.Context(), ErrInvalid, "filename"},
-		"metadata":                  {"a", Upload{Metadata: map[string]string{"": ""}}, file(2, 2*mib), t.Context(), ErrInvalid, "metadata"},
+		"over the limit":                 {"a", Upload{}, file(2, 3*mib+1), t.Context(), ErrInvalid, "content"},
+		"over the limit, endless":        {"kept", Upload{}, rand.NewChaCha8([32]byte{}), t.Context(), ErrInvalid, "content"},
+		"another type":                   {"text", Upload{}, file(2, 2*mib), t.Context(), ErrInvalid, "type"},
+		"another type, small":            {"text", Upload{}, file(2, 10), t.Context(), ErrInvalid, "type"},
+		"stale":                          {"kept", Upload{CheckAndSet: ptr(int64(7))}, file(2, 2*mib), t.Context(), ErrStale, ""},
+		"stale, small":                   {"kept", Upload{CheckAndSet: ptr(int64(7))}, file(2, 10), t.Context(), ErrStale, ""},
+		"there already":                  {"kept", Upload{CheckAndSet: ptr(int64(0))}, file(2, 2*mib), t.Context(), ErrExists, ""},
+		"existing, small":                {"kept", Upload{CheckAndSet: ptr(int64(0))}, file(2, 10), t.Context(), ErrExists, ""},
+		"not there":                      {"a", Upload{Replace: true}, file(2, 2*mib), t.Context(), ErrNotFound, ""},
+		"missing, small":                 {"a", Upload{Replace: true}, file(2, 10), t.Context(), ErrNotFound, ""},
+		"no version of a missing secret": {"a", Upload{CheckAndSet: ptr(int64(1))}, file(2, 2*mib), t.Context(), ErrNotFound, ""},
+		"a path":                         {"../a", Upload{}, file(2, 2*mib), t.Context(), ErrInvalid, "path"},
+		"a name":                         {"a", Upload{Filename: "a/b"}, file(2, 2*mib), t.Context(), ErrInvalid, "filename"},
+		"metadata":                       {"a", Upload{Metadata: map[string]string{"": ""}}, file(2, 2*mib), t.Context(), ErrInvalid, "metadata"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := v.Upload(c.ctx, c.path, c.upload, c.in, "eve")
@@ -223,7 +223,7 @@ type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
-// A writer that was faster, and a vault that has enough to do.
+// Another writer is faster, or the vault is at its limit of uploads.
 func TestContentRaces(t *testing.T) {
 	pool := openPool(t)
 	o := options(namespace)
@@ -237,9 +237,9 @@ func TestContentRaces(t *testing.T) {
 		return io.MultiReader(file(2, 2*mib), readerFunc(func([]byte) (int, error) { do(); return 0, io.EOF }))
 	}
 	_, err := v.Upload(t.Context(), "a", Upload{}, meanwhile(func() { mustUpload(t, v, "a", Upload{}, file(1, 11)) }), "eve")
-	wantErr(t, "another version meanwhile", err, ErrChanged)
+	wantErr(t, "a concurrent version", err, ErrChanged)
 	_, err = v.Upload(t.Context(), "b", Upload{}, meanwhile(func() { mustUpload(t, v, "b", Upload{}, file(1, 11)) }), "eve")
-	wantErr(t, "another secret meanwhile", err, ErrChanged)
+	wantErr(t, "a concurrent secret", err, ErrChanged)
 	_, err = v.Upload(t.Context(), "a", Upload{}, meanwhile(func() {
 		if err := v.Destroy(t.Context(), "a"); err != nil {
 			t.Error(err)
@@ -252,7 +252,7 @@ func TestContentRaces(t *testing.T) {
 	if n := rowsOf(t, pool, "chunks"); n != 8 {
 		t.Errorf("%d parts, want those of c", n)
 	}
-	// A root key that another replica makes while a file is on its way is learnt of.
+	// A root key that another replica creates during an upload is loaded.
 	mustUpload(t, v, "e", Upload{}, meanwhile(func() {
 		if _, err := replica(t, pool, namespace).RotateRoot(t.Context(), []byte(passphrase)); err != nil {
 			t.Error(err)
@@ -337,8 +337,9 @@ func TestContentLifecycle(t *testing.T) {
 	}
 }
 
-// TestContentGoneWhileRead: to be destroyed is no damage, and to be wrapped again is nothing to a reader.
-func TestContentGoneWhileRead(t *testing.T) {
+// TestContentDestroyedWhileRead checks that destroying a content is not reported as damage, and that a re-wrap does not affect
+// a reader.
+func TestContentDestroyedWhileRead(t *testing.T) {
 	for name, c := range map[string]struct {
 		meanwhile func(t *testing.T, v Vault, pool *pgxpool.Pool)
 		err       error
@@ -349,7 +350,7 @@ func TestContentGoneWhileRead(t *testing.T) {
 			must(t, v.Destroy(t.Context(), "a"))
 			mustUpload(t, v, "a", Upload{}, file(2, 2*mib))
 		}, ErrDestroyed},
-		"wrapped anew": {func(t *testing.T, v Vault, _ *pgxpool.Pool) {
+		"re-wrapped": {func(t *testing.T, v Vault, _ *pgxpool.Pool) {
 			must(t, failed(v.RotateRoot(t.Context(), []byte(passphrase))))
 			must(t, v.Rewrap(t.Context()))
 		}, nil},
@@ -371,12 +372,12 @@ func TestContentGoneWhileRead(t *testing.T) {
 	}
 }
 
-// TestTamperedContent is an attacker with the right to write to the database. What is wrong is told before the first byte,
-// or else before the last: never does a changed file look whole.
+// TestTamperedContent is an attacker who may write to the database. The damage is detected before the first byte, or else
+// before the last: a modified file never looks complete.
 func TestTamperedContent(t *testing.T) {
 	for name, c := range map[string]struct {
 		sql   string
-		early bool // told by Content itself
+		early bool // detected by Content itself
 	}{
 		"two parts swapped":                 {`UPDATE chunks SET number = CASE number WHEN 2 THEN 103 ELSE 102 END WHERE content_id = $1 AND number IN (2, 3); UPDATE chunks SET number = number - 100 WHERE number > 100`, false},
 		"the first two swapped":             {`UPDATE chunks SET number = 101 - number WHERE content_id = $1 AND number < 2; UPDATE chunks SET number = number - 100 WHERE number > 99`, true},
@@ -422,20 +423,20 @@ func TestTamperedContent(t *testing.T) {
 			}
 			content, err := v.Content(t.Context(), "a", 0)
 			if c.early != (err != nil) {
-				t.Errorf("told before the first byte: %v (%v), want %v", err != nil, err, c.early)
+				t.Errorf("detected before the first byte: %v (%v), want %v", err != nil, err, c.early)
 			}
 			if err == nil {
 				defer content.Close()
 				var got []byte
 				if got, err = io.ReadAll(content); int64(len(got)) >= content.Size {
-					t.Errorf("%d bytes were given", len(got))
+					t.Errorf("%d bytes were returned", len(got))
 				}
 				want, readErr := io.ReadAll(file(2, int64(len(got))))
 				if readErr != nil || !bytes.Equal(got, want) {
-					t.Error("what was given is not what was written")
+					t.Error("the returned bytes are not those written")
 				}
 				if _, again := io.ReadAll(content); again == nil {
-					t.Error("a reader that goes on finds an end")
+					t.Error("reading on reaches an end")
 				}
 			}
 			wantErr(t, "read", err, ErrCorrupt)

@@ -26,7 +26,7 @@ func scanDataKey(row pgx.CollectableRow) (dataKeyRow, error) {
 	return k, err
 }
 
-// open unwraps; the errors are the keyring's.
+// open unwraps the key; the errors are the keyring's.
 func (k dataKeyRow) open(keys *keyring.Keyring) (*keyring.DataKey, error) {
 	root, err := keys.Root(k.RootKeyID)
 	if err != nil {
@@ -58,19 +58,19 @@ func (v *store) newDataKey(keys *keyring.Keyring, purpose, subject string, key *
 	return row, err
 }
 
-// insertDataKey writes no row when the root key is not the newest any more: then the writer learns the newest, so that a
-// re-wrap comes to its end while others write.
+// insertDataKey writes no row if the root key is no longer the newest: then the writer loads the newest, so that a
+// re-wrap finishes while others write.
 const insertDataKey = `INSERT INTO data_keys (id, namespace, purpose, subject, root_key_id, wrapped)
 	SELECT $1, $2, $3, $4, id, $6 FROM root_keys WHERE id = $5 AND active`
 
-// errOutdated: another replica made a newer root key.
+// errOutdated: another replica created a newer root key.
 var errOutdated = errors.New("the root key is outdated")
 
 func (k dataKeyRow) args() []any {
 	return []any{k.ID, k.Namespace, k.Purpose, k.Subject, k.RootKeyID, k.Wrapped}
 }
 
-// macKey returns the namespace's key for comparing values, made on first use.
+// macKey returns the namespace's key for comparing values, created on first use.
 func (v *store) macKey(ctx context.Context, keys *keyring.Keyring) (*keyring.DataKey, error) {
 	read := func() (dataKeyRow, error) {
 		rows, err := v.pool.Query(ctx, `SELECT id::text, namespace, purpose, subject, root_key_id, wrapped FROM data_keys

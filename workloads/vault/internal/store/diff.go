@@ -18,7 +18,7 @@ func (v *store) Diff(ctx context.Context, path string, from, to int64) (diff []w
 		return nil, err
 	}
 	if from < 0 || to < 0 {
-		return nil, invalid(material.Invalid("version", "it is 0, the newest, or above"))
+		return nil, invalid(material.Invalid("version", "must be 0, the newest, or above"))
 	}
 	err = v.withKeys(ctx, func(keys *keyring.Keyring, _ int) error {
 		key, err := v.macKey(ctx, keys)
@@ -46,8 +46,8 @@ func (v *store) Diff(ctx context.Context, path string, from, to int64) (diff []w
 	return diff, err
 }
 
-// sums returns the MACs of a version's fields: equal for equal values, here and in any other diff of the namespace. The value of
-// a file in parts stays where it is: its MAC was made when it was written.
+// sums returns the MACs of a version's fields: equal for equal values, here and in any other diff of the namespace. A
+// file in parts is not read: its MAC was stored when it was written.
 func (v *store) sums(ctx context.Context, keys *keyring.Keyring, key *keyring.DataKey, path string, version int64) (int64, map[string]string, error) {
 	x, err := v.version(ctx, v.pool, path, version)
 	if err != nil {
@@ -83,7 +83,7 @@ func (v *store) sums(ctx context.Context, keys *keyring.Keyring, key *keyring.Da
 	return x.Version.Version, out, nil
 }
 
-// compare never tells a value.
+// compare never returns a value.
 func compare(from, to map[string]string) []wire.FieldDiff {
 	names := slices.Collect(maps.Keys(from))
 	for name := range to {

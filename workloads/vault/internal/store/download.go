@@ -29,7 +29,7 @@ func (v *store) Content(ctx context.Context, path string, version int64) (conten
 		return nil, err
 	}
 	if version < 0 {
-		return nil, invalid(material.Invalid("version", "it is 0, the newest, or above"))
+		return nil, invalid(material.Invalid("version", "must be 0, the newest, or above"))
 	}
 	err = v.withKeys(ctx, func(keys *keyring.Keyring, _ int) error {
 		x, err := v.version(ctx, v.pool, path, version)
@@ -37,7 +37,7 @@ func (v *store) Content(ctx context.Context, path string, version int64) (conten
 			return err
 		}
 		if x.Type != wire.TypeFile {
-			return invalid(material.Invalid("path", "the secret is of type %s, and only a File is read so", x.Type))
+			return invalid(material.Invalid("path", "the secret is of type %s, and only a File can be streamed", x.Type))
 		}
 		plaintext, err := v.open(keys, path, x)
 		if err != nil {
@@ -72,7 +72,7 @@ func (s small) Close() error {
 	return nil
 }
 
-// openParts opens a content that is in parts.
+// openParts opens a content that is stored in parts.
 func (v *store) openParts(ctx context.Context, keys *keyring.Keyring, path string, x stored, plaintext []byte) (*Content, error) {
 	m, err := material.DecodeManifest(plaintext)
 	if err != nil {
@@ -96,11 +96,12 @@ func (v *store) openParts(ctx context.Context, keys *keyring.Keyring, path strin
 		_ = p.Close()
 		return nil, err
 	}
-	x.Size = m.Size // what the row says is nobody's word
+	x.Size = m.Size // the size in the row is not authenticated
 	return &Content{Version: x.Version, Filename: m.Filename, Size: m.Size, ReadCloser: p}, nil
 }
 
-// destroyed tells a version that was destroyed while it was read from one that is damaged: only the latter is ErrCorrupt.
+// destroyed distinguishes a version that was destroyed while it was read from a damaged one: only the latter is
+// ErrCorrupt.
 func (v *store) destroyed(ctx context.Context, path string, x stored, err error) error {
 	if !errors.Is(err, ErrCorrupt) {
 		return err
@@ -109,13 +110,13 @@ func (v *store) destroyed(ctx context.Context, path string, x stored, err error)
 	switch {
 	case errors.Is(gone, ErrNotFound), errors.Is(gone, ErrDestroyed):
 		return gone
-	case gone == nil && !bytes.Equal(now.ciphertext, x.ciphertext): // the path is another secret's by now
+	case gone == nil && !bytes.Equal(now.ciphertext, x.ciphertext): // the path is another secret's now
 		return ErrDestroyed
 	}
 	return err
 }
 
-// countParts tells at once what is missing, too much, or of another length.
+// countParts detects missing and extra parts and another length before the first byte.
 func (v *store) countParts(ctx context.Context, m material.Manifest) error {
 	var parts, size int64
 	err := v.pool.QueryRow(ctx, `SELECT count(*), coalesce(sum(octet_length(ciphertext)), 0)::bigint FROM chunks WHERE content_id = $1`, m.Content).
@@ -129,7 +130,7 @@ func (v *store) countParts(ctx context.Context, m material.Manifest) error {
 	return nil
 }
 
-// part reads one part and opens it at its place; the caller zeroes it. ErrCorrupt, ErrSealed.
+// part reads and opens one part; the caller zeroes it. ErrCorrupt, ErrSealed.
 func (v *store) part(ctx context.Context, key *keyring.DataKey, m material.Manifest, at keyring.Chunk) ([]byte, error) {
 	if v.Sealed() { // meanwhile
 		return nil, ErrSealed
@@ -154,7 +155,7 @@ func (v *store) part(ctx context.Context, key *keyring.DataKey, m material.Manif
 	return plaintext, nil
 }
 
-// parts reads a content part after part: one is in memory. io.EOF comes after the last one alone.
+// parts reads a content one part at a time, of which one is in memory. io.EOF is returned only after the last one.
 type parts struct {
 	manifest material.Manifest
 	key      *keyring.DataKey
@@ -196,7 +197,7 @@ func (p *parts) Close() error {
 	return nil
 }
 
-// rollbackContent makes a new version of an older one's content: sealed again, for its new place.
+// rollbackContent adds a new version with an older one's content: sealed again, for its new place.
 func (v *store) rollbackContent(ctx context.Context, path string, version int64, by string) (wire.Secret, error) {
 	old, err := v.Content(ctx, path, version)
 	if err != nil {

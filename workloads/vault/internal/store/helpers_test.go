@@ -24,11 +24,11 @@ func TestMain(m *testing.M) { servers.Main(m) }
 const (
 	passphrase = "correct horse battery staple"
 	namespace  = "team-a"
-	// cheap is a cost of PBKDF2 that lets tests unseal often. Package keyring tests the real one.
+	// cheap is a cost of PBKDF2 that allows tests to unseal often. Package keyring tests the real one.
 	cheap = 1000
 )
 
-// openPool gives a migrated schema of the test's own.
+// openPool returns a migrated schema of the test's own.
 func openPool(t testing.TB) *pgxpool.Pool {
 	t.Helper()
 	binding, schema := servers.Schema(t)
@@ -93,7 +93,7 @@ func wantText(t testing.TB, v Vault, path string, version int64, want string) {
 		t.Fatalf("read %s@%d: %v", path, version, err)
 	}
 	if got := string(r.Value[wire.FieldText]); got != want {
-		t.Fatalf("%s@%d holds another value than was written (%d bytes, want %d)", path, version, len(got), len(want))
+		t.Fatalf("%s@%d differs from the value that was written (%d bytes, want %d)", path, version, len(got), len(want))
 	}
 }
 

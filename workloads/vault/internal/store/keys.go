@@ -15,7 +15,7 @@ import (
 	"github.com/itechsmart/operator/workloads/vault/internal/material"
 )
 
-// rootRow is one generation of the root key as it is stored.
+// rootRow is one stored generation of the root key.
 type rootRow struct {
 	keyring.Params
 	Shares, Threshold int
@@ -31,7 +31,7 @@ func scanRoot(row pgx.CollectableRow) (rootRow, error) {
 	return r, err
 }
 
-// roots reads all generations, the oldest first, and gives the active one; ErrUninitialized.
+// roots reads all generations, the oldest first, and returns the active one; ErrUninitialized.
 func (v *store) roots(ctx context.Context, q querier) (rows []rootRow, active rootRow, err error) {
 	result, err := q.Query(ctx, `SELECT `+rootColumns+` FROM root_keys ORDER BY generation`)
 	if err == nil {
@@ -114,7 +114,7 @@ func (v *store) InitShares(ctx context.Context, shares, threshold int) ([]string
 
 func (v *store) initialize(ctx context.Context, secret []byte, shares, threshold int) error {
 	if len(secret) == 0 {
-		return invalid(material.Invalid("passphrase", "it is empty"))
+		return invalid(material.Invalid("passphrase", "must not be empty"))
 	}
 	switch _, _, err := v.roots(ctx, v.pool); {
 	case err == nil:
@@ -144,7 +144,7 @@ func newShares(shares, threshold int) (secret []byte, texts []string, err error)
 	_, _ = rand.Read(secret) // never fails
 	list, err := keyring.Split(secret, shares, threshold)
 	if err != nil {
-		return nil, nil, invalid(material.Invalid("threshold", "it is 2 to the number of shares, which is at most 255"))
+		return nil, nil, invalid(material.Invalid("threshold", "must be 2 to the number of shares, which is at most 255"))
 	}
 	for _, s := range list {
 		texts = append(texts, s.String())
@@ -208,13 +208,13 @@ func (v *store) UnsealShare(ctx context.Context, text string) (wire.SealStatus, 
 	return v.Status(ctx)
 }
 
-// collect keeps a share, and unseals with the one that reaches the threshold. A wrong set is forgotten.
+// collect stores a share, and unseals with the one that reaches the threshold. A wrong set is discarded.
 func (v *store) collect(rows []rootRow, active rootRow, share keyring.Share) error {
 	v.mu.Lock()
 	for _, known := range v.shares {
 		if known.Set != share.Set || known.Threshold != share.Threshold || len(known.Y) != len(share.Y) {
 			v.mu.Unlock()
-			return invalid(material.Invalid("share", "it is of another set than those that were given; seal to begin anew"))
+			return invalid(material.Invalid("share", "it belongs to another set than the previous shares; seal to start over"))
 		}
 		if known.X == share.X {
 			v.mu.Unlock()
@@ -236,7 +236,7 @@ func (v *store) collect(rows []rootRow, active rootRow, share keyring.Share) err
 	return v.unseal(rows, active, secret)
 }
 
-// forgetShares needs the lock.
+// forgetShares discards the shares; the caller holds the lock.
 func (v *store) forgetShares() {
 	for _, s := range v.shares {
 		keyring.Zero(s.Y)
@@ -256,14 +256,14 @@ func (v *store) Seal() {
 
 func (v *store) Sealed() bool { return v.keyring() == nil }
 
-// link opens the generations that can be reached from those that are known, in both directions.
+// link opens the generations that can be reached from the known ones, in both directions.
 func link(keys *keyring.Keyring, rows []rootRow) error {
-	for i := 0; i+1 < len(rows); i++ { // forward: what other replicas made
+	for i := 0; i+1 < len(rows); i++ { // forward: created by other replicas
 		if err := reach(keys, rows[i], rows[i].Next, rows[i+1]); err != nil {
 			return err
 		}
 	}
-	for i := len(rows) - 1; i > 0; i-- { // backward: what data keys are still wrapped by
+	for i := len(rows) - 1; i > 0; i-- { // backward: generations that still wrap data keys
 		if err := reach(keys, rows[i], rows[i].Previous, rows[i-1]); err != nil {
 			return err
 		}
@@ -300,14 +300,14 @@ func (v *store) Refresh(ctx context.Context) error {
 		return translate(err)
 	}
 	if _, err := keys.Root(active.ID); err != nil {
-		v.Seal() // it was retired before this replica looked
+		v.Seal() // it was retired before this replica refreshed
 		return fmt.Errorf("root key %s cannot be reached: %w", active.ID, ErrSealed)
 	}
 	stored := map[string]bool{}
 	for _, r := range rows {
 		stored[r.ID] = true
 	}
-	keys.Keep(func(id string) bool { return stored[id] })
+	keys.Retain(func(id string) bool { return stored[id] })
 	if len(rows) > 1 {
 		return v.retire(ctx)
 	}

@@ -88,7 +88,7 @@ func everything(t testing.TB, v Vault) map[string]func() error {
 	}
 }
 
-// TestInitOnce: of replicas that start together on an empty schema, one makes the root key.
+// TestInitOnce checks that of replicas that start together on an empty schema, one creates the root key.
 func TestInitOnce(t *testing.T) {
 	pool := openPool(t)
 	var group sync.WaitGroup
@@ -113,7 +113,7 @@ func TestShares(t *testing.T) {
 	ctx := t.Context()
 	v := New(pool, options(namespace))
 	_, err := v.InitShares(ctx, 2, 3)
-	wantField(t, "more needed than there are", err, "threshold")
+	wantField(t, "a threshold above the number of shares", err, "threshold")
 	shares, err := v.InitShares(ctx, 5, 3)
 	if err != nil || len(shares) != 5 {
 		t.Fatalf("%d shares, %v", len(shares), err)
@@ -142,7 +142,7 @@ func TestShares(t *testing.T) {
 	_, err = v.UnsealShare(ctx, "vshare1.AAAA")
 	wantField(t, "no share", err, "share")
 
-	// A set that is complete and wrong: every share of another vault.
+	// A complete but wrong set: every share of another vault.
 	v.Seal()
 	wrong, err := keyring.Split(make([]byte, 32), 3, 3)
 	if err != nil {
@@ -179,7 +179,7 @@ func TestShares(t *testing.T) {
 	wantText(t, v, "a", 0, "one")
 }
 
-// TestWrapped: of replicas that start together one makes the unseal secret, and all of them get that one.
+// TestWrapped checks that of replicas that start together one creates the unseal secret, and all of them get that one.
 func TestWrapped(t *testing.T) {
 	pool := openPool(t)
 	type result struct {
@@ -215,13 +215,13 @@ func TestWrapped(t *testing.T) {
 		}
 	}
 	if made != 1 {
-		t.Errorf("the secret was made by %d", made)
+		t.Errorf("the secret was created by %d", made)
 	}
-	failing := errors.New("the token is away")
+	failing := errors.New("the token is unavailable")
 	other := openPool(t)
 	_, err := New(other, options(namespace)).Wrapped(t.Context(), func([]byte) ([]byte, error) { return nil, failing })
 	wantErr(t, "a token that fails", err, failing)
 	replica(t, other, namespace)
 	_, err = New(other, options(namespace)).Wrapped(t.Context(), func([]byte) ([]byte, error) { t.Error("it is wrapped"); return nil, nil })
-	wantErr(t, "a vault that a passphrase made", err, ErrInitialized)
+	wantErr(t, "a vault that was initialized by a passphrase", err, ErrInitialized)
 }

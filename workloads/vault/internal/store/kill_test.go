@@ -25,7 +25,7 @@ type killer struct {
 	strike
 }
 
-// strike is what happens at a message: before it is sent, or right after.
+// strike is the action at a message: before it is sent, or right after.
 type strike struct {
 	before, after func(*wireConn)
 }
@@ -84,10 +84,10 @@ func (c *wireConn) Write(data []byte) (int, error) {
 	return n, err
 }
 
-// killedPrefix begins the application names of connections that are cut.
+// killedPrefix starts the application names of connections that are cut.
 const killedPrefix = "cut "
 
-// killable returns a pool whose connections the killer knows.
+// killable returns a pool whose connections the killer observes.
 func killable(t testing.TB, pool *pgxpool.Pool) (*pgxpool.Pool, *killer) {
 	t.Helper()
 	k := &killer{}
@@ -113,10 +113,10 @@ func killable(t testing.TB, pool *pgxpool.Pool) (*pgxpool.Pool, *killer) {
 	return killed, k
 }
 
-// attack is a way in which a request ends in the middle.
+// attack is one way to interrupt a request.
 type attack struct {
 	name string
-	// strike is told how to cancel the request and how to end a process of the server.
+	// strike is called with functions that cancel the request and end a process of the server.
 	strike func(cancel func(), terminate func(pid uint32)) strike
 }
 
@@ -130,16 +130,16 @@ var attacks = []attack{
 	{"pg_terminate_backend after a message", func(_ func(), terminate func(uint32)) strike {
 		return strike{after: func(c *wireConn) { terminate(c.process()) }}
 	}},
-	{"the connection ends before the answer", func(func(), func(uint32)) strike {
+	{"the connection ends before the response", func(func(), func(uint32)) strike {
 		return strike{after: func(c *wireConn) { c.Conn.Close() }}
 	}},
 }
 
-// victim is an operation, with what it may leave behind as the text of the secret's versions.
+// victim is an operation, with the states it may leave behind as the text of the secret's versions.
 type victim struct {
 	prepare func(t *testing.T, v Vault, path string)
 	do      func(ctx context.Context, v Vault, path string) error
-	// before and after are the versions' values without and with the operation; nil: they are not fixed.
+	// before and after are the versions' values without and with the operation; nil: not fixed.
 	before, after []string
 }
 
@@ -149,7 +149,7 @@ func generated(t *testing.T, v Vault, path string) {
 	applies(t, v, path, wire.Apply{Type: wire.TypeText, Generate: &wire.Generate{}, SourceHash: "h"}, 1, true)
 }
 
-// large is as few bytes as are stored in parts.
+// large is the smallest size that is stored in parts.
 const large = mib + 1
 
 func aFile(t *testing.T, v Vault, path string) { mustUpload(t, v, path, Upload{}, file(1, large)) }
@@ -207,8 +207,8 @@ var victims = map[string]victim{
 	}, func(ctx context.Context, v Vault, _ string) error { return v.Rewrap(ctx) }, []string{"one", "two"}, []string{"one", "two"}},
 }
 
-// TestKilledInTheMiddle ends every write at every message that it sends, in four ways. What stands afterwards is all of it or
-// nothing, what was acknowledged is there, and everything opens.
+// TestKilledInTheMiddle interrupts every write at every message it sends, in four ways. Afterwards all of it or nothing
+// is stored, what was acknowledged is stored, and everything opens.
 func TestKilledInTheMiddle(t *testing.T) {
 	for name, victim := range victims {
 		t.Run(name, func(t *testing.T) {
@@ -224,7 +224,7 @@ func TestKilledInTheMiddle(t *testing.T) {
 	}
 }
 
-// killAtEveryMessage runs the operation until it ends before the killer fires, and gives how often it fired.
+// killAtEveryMessage runs the operation until it ends before the killer fires, and returns how often it fired.
 func killAtEveryMessage(t *testing.T, pool *pgxpool.Pool, x victim, a attack, folder string) (points int) {
 	witness := replica(t, pool, namespace)
 	killed, k := killable(t, pool)
@@ -251,7 +251,7 @@ func killAtEveryMessage(t *testing.T, pool *pgxpool.Pool, x victim, a attack, fo
 		}
 		quiet(t, pool, killed)
 
-		fresh := replica(t, pool, namespace) // nothing that the witness holds in memory counts
+		fresh := replica(t, pool, namespace) // starts without any in-memory state
 		got := checkWhole(t, pool, fresh, path)[path]
 		done, undone := slices.Equal(got, x.after), slices.Equal(got, x.before)
 		if x.after != nil || x.before != nil {
@@ -259,7 +259,7 @@ func killAtEveryMessage(t *testing.T, pool *pgxpool.Pool, x victim, a attack, fo
 				t.Errorf("%s: versions %q", what, got)
 			}
 			if err == nil && !done {
-				t.Errorf("%s: it was acknowledged, and is not there: %q", what, got)
+				t.Errorf("%s: it was acknowledged, and is missing: %q", what, got)
 			}
 		}
 		if n, err := active(t, pool); err != nil || n != 1 {
@@ -275,7 +275,7 @@ func killAtEveryMessage(t *testing.T, pool *pgxpool.Pool, x victim, a attack, fo
 	}
 }
 
-// repeated returns the answers to an operation that was done already.
+// repeated reports whether the error means that the operation was done before.
 func repeated(err error) bool { return errors.Is(err, ErrExists) || errors.Is(err, ErrNotFound) }
 
 func active(t *testing.T, pool *pgxpool.Pool) (n int, err error) {
@@ -283,7 +283,7 @@ func active(t *testing.T, pool *pgxpool.Pool) (n int, err error) {
 	return n, err
 }
 
-// terminate ends a process of the server, and waits until it is gone.
+// terminate ends a process of the server, and waits until it has exited.
 func terminate(t *testing.T, pool *pgxpool.Pool, pid uint32) {
 	var ended bool
 	if err := pool.QueryRow(context.Background(), `SELECT pg_terminate_backend($1, 5000)`, pid).Scan(&ended); err != nil {
@@ -291,12 +291,12 @@ func terminate(t *testing.T, pool *pgxpool.Pool, pid uint32) {
 	}
 }
 
-// quiet waits until the server has ended what lost its client.
+// quiet waits until the server has ended the sessions of lost clients.
 func quiet(t *testing.T, pool, killed *pgxpool.Pool) {
 	killed.Reset()
 	eventually(t, "the server ends the requests", func() bool {
 		var busy int
-		// Idle is not enough: what was sent before the cut may not have been read yet.
+		// Idle is not enough: data sent before the cut may not have been read yet.
 		err := pool.QueryRow(t.Context(), `SELECT count(*) FROM pg_stat_activity
 			WHERE application_name = left($1 || current_setting('application_name'), 63)`, killedPrefix).Scan(&busy)
 		if err != nil {

@@ -46,7 +46,7 @@ func (v *store) Destroy(ctx context.Context, path string) error {
 		if _, err := tx.Exec(ctx, `DELETE FROM secrets WHERE id = $1`, id); err != nil {
 			return fmt.Errorf("destroy secret: %w", err)
 		}
-		// Without its data key, a copy of a version that a backup still holds is noise.
+		// Without its data key, a copy of a version in a backup is noise.
 		_, err = tx.Exec(ctx, `DELETE FROM data_keys WHERE namespace = $1 AND purpose = $2 AND subject = $3`,
 			v.options.Namespace, keyring.PurposeSecret, path)
 		if err != nil {
@@ -73,7 +73,7 @@ func (v *store) DestroyVersion(ctx context.Context, path string, version int64) 
 	return err
 }
 
-// change sets columns of a version that is not destroyed. also are further parts of the statement, about "target".
+// change sets columns of a version that is not destroyed. also are further clauses of the statement, about "target".
 func (v *store) change(ctx context.Context, path string, version int64, set string, also ...string) error {
 	if err := CheckPath(path); err != nil {
 		return err

@@ -17,14 +17,14 @@ import (
 
 const stateColumn = `CASE WHEN v.destroyed_at IS NOT NULL THEN 'destroyed' WHEN v.deleted_at IS NOT NULL THEN 'deleted' ELSE 'live' END`
 
-// secretQuery reads secrets with their newest versions: one look into the index of versions for each, however many exist.
+// secretQuery reads secrets with their newest versions: one index lookup each, however many versions exist.
 const secretQuery = `
 	SELECT s.namespace, s.path, s.type, s.version, v.metadata, s.created_at, s.updated_at, v.expires_at, coalesce(v.size, 0),
 		coalesce(v.data_key_id::text, ''), coalesce(k.root_key_id <> (SELECT id FROM root_keys WHERE active), false), ` + stateColumn + `
 	FROM secrets s JOIN versions v ON v.secret_id = s.id AND v.version = s.version LEFT JOIN data_keys k ON k.id = v.data_key_id `
 
-// versionsQuery walks the primary key backwards from where the page begins, whatever the planner knows of the table: a secret
-// of 1,000 versions costs what one of ten does.
+// versionsQuery walks the primary key backwards from the start of the page, whatever the planner's statistics: a secret
+// of 1,000 versions costs as much as one of ten.
 const versionsQuery = `
 	SELECT v.version, v.created_at, v.created_by, v.expires_at, ` + stateColumn + `, v.metadata, coalesce(v.data_key_id::text, ''),
 		coalesce(v.size, 0)
@@ -55,13 +55,13 @@ func (v *store) List(ctx context.Context, options ListOptions) ([]wire.Secret, b
 		return nil, false, err
 	}
 	if len(options.Prefix) > maxPath || !prefixForm.MatchString(options.Prefix) {
-		return nil, false, invalid(material.Invalid("prefix", "it has at most %d of the characters of a path", maxPath))
+		return nil, false, invalid(material.Invalid("prefix", "must have at most %d of the characters of a path", maxPath))
 	}
 	if len(options.After) > maxPath || !prefixForm.MatchString(options.After) {
-		return nil, false, invalid(material.Invalid("after", "it is a path"))
+		return nil, false, invalid(material.Invalid("after", "must be a path"))
 	}
 	if options.Type != "" && !material.IsType(options.Type) {
-		return nil, false, invalid(material.Invalid("type", "it is Text, File, Certificate or APIKey"))
+		return nil, false, invalid(material.Invalid("type", "must be Text, File, Certificate or APIKey"))
 	}
 	// Every character of a path sorts before DEL in collation C.
 	rows, err := v.pool.Query(ctx, secretQuery+`
@@ -119,7 +119,7 @@ func (v *store) Versions(ctx context.Context, path string, options VersionsOptio
 	return list[:min(size, len(list))], len(list) > size, nil
 }
 
-// stored is a version as it is stored, with what opens it.
+// stored is a version as it is stored, with its data key.
 type stored struct {
 	wire.Version
 	Type       string
@@ -127,7 +127,7 @@ type stored struct {
 	key        dataKeyRow
 }
 
-// version reads one; 0 is the newest. ErrNotFound, ErrDeleted, ErrDestroyed.
+// version reads one version; 0 is the newest. ErrNotFound, ErrDeleted, ErrDestroyed.
 func (v *store) version(ctx context.Context, q querier, path string, number int64) (stored, error) {
 	var x stored
 	var keyID, rootID *string
@@ -146,13 +146,13 @@ func (v *store) version(ctx context.Context, q querier, path string, number int6
 	if keyID == nil {
 		return x, fmt.Errorf("version %d has no data key: %w", x.Version.Version, ErrCorrupt)
 	}
-	// What it must be, not what the row says it is: a row that was moved does not open.
+	// The expected label, not what the row says: a row that was moved does not open.
 	x.key.Label = keyring.Label{ID: *keyID, Namespace: v.options.Namespace, Purpose: keyring.PurposeSecret, Subject: path}
 	x.key.RootKeyID, x.KeyID = *rootID, *keyID
 	return x, nil
 }
 
-// open decrypts; the caller zeroes the plaintext.
+// open decrypts a version; the caller zeroes the plaintext.
 func (v *store) open(keys *keyring.Keyring, path string, x stored) ([]byte, error) {
 	key, err := x.key.open(keys)
 	if err != nil {
@@ -175,7 +175,7 @@ func (v *store) Read(ctx context.Context, path string, version int64) (read wire
 		return read, err
 	}
 	if version < 0 {
-		return read, invalid(material.Invalid("version", "it is 0, the newest, or above"))
+		return read, invalid(material.Invalid("version", "must be 0, the newest, or above"))
 	}
 	err = v.withKeys(ctx, func(keys *keyring.Keyring, _ int) error {
 		x, err := v.version(ctx, v.reads, path, version)
@@ -216,7 +216,7 @@ func (v *store) MAC(ctx context.Context, value wire.Value) (text string, err err
 	return text, err
 }
 
-// utc keeps times as the database gives them back.
+// utc rounds times as the database does.
 func utc(t *time.Time) *time.Time {
 	if t == nil {
 		return nil

@@ -18,7 +18,7 @@ import (
 
 func (v *store) RotateRoot(ctx context.Context, passphrase []byte) (Rotated, error) {
 	if len(passphrase) == 0 {
-		return Rotated{}, invalid(material.Invalid("passphrase", "it is empty"))
+		return Rotated{}, invalid(material.Invalid("passphrase", "must not be empty"))
 	}
 	id, err := v.rotateRoot(ctx, passphrase, 0, 0)
 	return Rotated{KeyID: id}, err
@@ -67,8 +67,8 @@ func (v *store) rotateRoot(ctx context.Context, secret []byte, shares, threshold
 	return id, err
 }
 
-// succeed writes a new generation and the two links to the one before, in one transaction: whoever holds either root key
-// reaches the other one until the older is retired.
+// succeed writes a new generation and the two links to the previous one, in one transaction: from either root key the
+// other one can be reached until the older is retired.
 func (v *store) succeed(ctx context.Context, old, root *keyring.Root, row rootRow) error {
 	next, err := old.WrapRoot(root)
 	if err != nil {
@@ -92,8 +92,9 @@ func (v *store) succeed(ctx context.Context, old, root *keyring.Root, row rootRo
 	})
 }
 
-// retire removes the oldest generations that no data key needs. It leaves those between, which the links go through. That
-// a data key is written under one at this moment, the reference tells; then they stay for the next time.
+// retire removes the oldest generations that no data key needs. It keeps those between, because the links go through
+// them. If a data key is being written under one at this moment, the foreign key refuses the removal; then they stay
+// until the next time.
 func (v *store) retire(ctx context.Context) error {
 	err := db.InTx(ctx, v.pool, func(tx pgx.Tx) error {
 		_, err := tx.Exec(ctx, `
@@ -119,7 +120,7 @@ func (v *store) retire(ctx context.Context) error {
 
 func (v *store) Rewrap(ctx context.Context) error {
 	for {
-		if err := v.Refresh(ctx); err != nil { // another replica may have made the newest
+		if err := v.Refresh(ctx); err != nil { // another replica may have created the newest
 			return err
 		}
 		wrapped, failed := 0, 0
@@ -150,7 +151,7 @@ func (v *store) Rewrap(ctx context.Context) error {
 	}
 }
 
-// rewrapped is the result of one batch; last is empty when none was left.
+// rewrapped is the result of one batch; last is empty if none was left.
 type rewrapped struct {
 	wrapped, failed int
 	last            string
@@ -203,13 +204,13 @@ func (v *store) rewrapBatch(ctx context.Context, keys *keyring.Keyring, after st
 	return batch, err
 }
 
-// counts are of data keys, as of a moment.
+// counts are numbers of data keys at one time.
 type counts struct {
 	at           time.Time
 	stale, total int64
 }
 
-// countsAge is how old counts may be: the status is asked without a login.
+// countsAge is how old counts may be, because the status needs no login.
 const countsAge = time.Second
 
 func (v *store) forgetCounts() {

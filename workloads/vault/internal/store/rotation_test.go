@@ -14,7 +14,7 @@ import (
 	wire "github.com/itechsmart/operator/workloads/vault/client"
 )
 
-// fill makes so many secrets, and gives what reads all of them.
+// fill creates n secrets, and returns a function that reads all of them.
 func fill(t testing.TB, v Vault, n int) func(Vault) {
 	t.Helper()
 	for i := range n {
@@ -57,7 +57,7 @@ func TestRotationInterrupted(t *testing.T) {
 	if err != nil || rotated.KeyID == old.KeyID {
 		t.Fatalf("%+v, %v", rotated, err)
 	}
-	mustCreate(t, v, "after", "x") // under the new root key already
+	mustCreate(t, v, "after", "x") // already under the new root key
 
 	for done := 0; done < secrets; done += batch {
 		v.Seal() // the process ends
@@ -110,7 +110,7 @@ func count(list []wire.Secret) (stale int) {
 	return stale
 }
 
-// TestRotateTwice: two rotations before any re-wrap leave a chain of three generations.
+// TestRotateTwice checks that two rotations without a re-wrap leave a chain of three generations.
 func TestRotateTwice(t *testing.T) {
 	v, pool := newVault(t)
 	read := fill(t, v, 4)
@@ -137,7 +137,7 @@ func TestRotateTwice(t *testing.T) {
 	read(v)
 }
 
-// TestReplicasLearn: one replica rotates and re-wraps, the other goes on reading and writing without being told.
+// TestReplicasLearn rotates and re-wraps on one replica; the other continues to read and write without a notification.
 func TestReplicasLearn(t *testing.T) {
 	pool := openPool(t)
 	o := options(namespace)
@@ -166,7 +166,7 @@ func TestReplicasLearn(t *testing.T) {
 	if _, err := a.RotateRoot(t.Context(), []byte("newest")); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.Rewrap(t.Context()); err != nil { // knows the newest from the link
+	if err := b.Rewrap(t.Context()); err != nil { // finds the newest through the link
 		t.Fatal(err)
 	}
 	if s := status(t, b); s.Stale != 0 || rootKeys(t, pool) != 4 {
@@ -175,7 +175,7 @@ func TestReplicasLearn(t *testing.T) {
 	read(a)
 }
 
-// TestLateReplica: one that slept until its root key was retired seals itself, and says so.
+// TestLateReplica checks that a replica that was away until its root key was retired seals itself and reports it.
 func TestLateReplica(t *testing.T) {
 	v, pool := newVault(t)
 	late := replica(t, pool, namespace)
@@ -198,10 +198,10 @@ func TestLateReplica(t *testing.T) {
 	}
 	read(late)
 	_, err = v.Get(t.Context(), "late")
-	wantErr(t, "what was refused", err, ErrNotFound)
+	wantErr(t, "the refused secret", err, ErrNotFound)
 }
 
-// TestWritesDuringRotation: secrets are made by two replicas while root keys are rotated, re-wrapped and retired.
+// TestWritesDuringRotation creates secrets on two replicas while root keys are rotated, re-wrapped and retired.
 func TestWritesDuringRotation(t *testing.T) {
 	v, pool := newVault(t)
 	writers := []Vault{v, replica(t, pool, namespace)}
@@ -218,7 +218,7 @@ func TestWritesDuringRotation(t *testing.T) {
 				}
 				path := fmt.Sprintf("w%d/%d", w, i)
 				_, err := writer.Create(t.Context(), path, textWrite(path), "ada")
-				if errors.Is(err, ErrSealed) { // retired before it looked
+				if errors.Is(err, ErrSealed) { // retired before it refreshed
 					err = writer.Unseal(t.Context(), []byte(passphrase))
 					i--
 				}

@@ -43,8 +43,8 @@ func (v *store) RotateSealingKey(ctx context.Context) (key wire.SealingKey, err 
 	return key, err
 }
 
-// sealingKey returns the active one. Its public key comes from the private key: who may write to the database, but does not
-// know the root key, cannot make people seal to a key of his own.
+// sealingKey returns the active one. Its public key is derived from the private key: an attacker who can write to the
+// database, but does not know the root key, cannot make others seal to a key of his own.
 func (v *store) sealingKey(ctx context.Context, keys *keyring.Keyring) (wire.SealingKey, error) {
 	private, id, err := v.privateKey(ctx, v.pool, keys, "")
 	if err != nil {
@@ -62,7 +62,7 @@ func (v *store) sealingKey(ctx context.Context, keys *keyring.Keyring) (wire.Sea
 	return wire.SealingKey{ID: id, PublicKey: public}, nil
 }
 
-// privateKey returns the one with an id, the active one when id is empty; pgx.ErrNoRows.
+// privateKey returns the one with an id, or the active one if id is empty; pgx.ErrNoRows.
 func (v *store) privateKey(ctx context.Context, q querier, keys *keyring.Keyring, id string) (*keyring.DataKey, string, error) {
 	var row dataKeyRow
 	err := q.QueryRow(ctx, `
@@ -77,7 +77,8 @@ func (v *store) privateKey(ctx context.Context, q querier, keys *keyring.Keyring
 	return key, id, err
 }
 
-// newSealingKey makes the active one, and answers errAgain: it is to be read. Without replace it makes only the first.
+// newSealingKey creates the active one, and returns errAgain, so that it is read. Without replace it only creates the
+// first.
 func (v *store) newSealingKey(ctx context.Context, keys *keyring.Keyring, replace bool) error {
 	private, public, err := seal.NewKey()
 	if err != nil {
@@ -110,7 +111,7 @@ func (v *store) newSealingKey(ctx context.Context, keys *keyring.Keyring, replac
 			v.options.Namespace, id, public, row.ID)
 		return err
 	})
-	if err != nil && !db.IsUnique(err, "sealing_keys_active") { // another replica made one at the same moment: that one counts
+	if err != nil && !db.IsUnique(err, "sealing_keys_active") { // another replica created one at the same time: that one is used
 		return fmt.Errorf("write sealing key: %w", err)
 	}
 	return errAgain
@@ -132,7 +133,7 @@ func (v *store) openSealed(ctx context.Context, q querier, keys *keyring.Keyring
 	defer private.Close()
 	value, err := seal.Open(private.Bytes(), id, seal.Binding{Namespace: v.options.Namespace, Name: name}, sealed)
 	if err != nil {
-		return nil, invalid(material.Invalid("sealed", "it does not open for %s/%s: it was changed, or sealed for another name or namespace",
+		return nil, invalid(material.Invalid("sealed", "it does not open for %s/%s: it was modified, or sealed for another name or namespace",
 			v.options.Namespace, name))
 	}
 	return value, nil

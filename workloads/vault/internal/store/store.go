@@ -28,7 +28,7 @@ const (
 	defaultRewrapBatch = 200
 	defaultRetireAfter = time.Minute
 
-	// DefaultMaxFileBytes bounds a File.
+	// DefaultMaxFileBytes limits a File.
 	DefaultMaxFileBytes = 64 << 20
 	maxUploads          = 4
 
@@ -53,7 +53,7 @@ type store struct {
 	keys   *keyring.Keyring // nil: sealed
 	shares []keyring.Share
 
-	uploads chan struct{} // holds one for each file that is being written
+	uploads chan struct{} // holds one element per file being written
 
 	statusMu sync.Mutex
 	counted  counts
@@ -74,18 +74,18 @@ func New(pool *pgxpool.Pool, options Options) Vault {
 		options.MaxFileBytes = DefaultMaxFileBytes
 	}
 	if options.Uploads == 0 {
-		options.Uploads = min(maxUploads, max(1, int(pool.Config().MaxConns)/4)) // the rest is for those who do not wait for a client
+		options.Uploads = min(maxUploads, max(1, int(pool.Config().MaxConns)/4)) // the rest is for requests that do not wait for a client
 	}
 	return &store{pool: pool, reads: db.NewTogether(pool), options: options, uploads: make(chan struct{}, options.Uploads)}
 }
 
-// CheckPath refuses what is no path of a secret, with a *material.FieldError under ErrInvalid.
+// CheckPath refuses an invalid path of a secret, with a *material.FieldError under ErrInvalid.
 func CheckPath(path string) error { return checkPath("path", path) }
 
 func checkPath(field, path string) error {
 	if len(path) > maxPath || !pathForm.MatchString(path) {
-		return invalid(material.Invalid(field, "it has at most %d characters: segments of a-z, 0-9, '.', '_' and '-' between slashes, "+
-			"each beginning and ending with a letter or digit", maxPath))
+		return invalid(material.Invalid(field, "must have at most %d characters: segments of a-z, 0-9, '.', '_' and '-' between slashes, "+
+			"each starting and ending with a letter or digit", maxPath))
 	}
 	return nil
 }
@@ -94,15 +94,15 @@ func invalid(err error) error { return fmt.Errorf("%w: %w", ErrInvalid, err) }
 
 func checkMetadata(metadata map[string]string) error {
 	if len(metadata) > maxMetadata {
-		return invalid(material.Invalid("metadata", "it has over %d entries", maxMetadata))
+		return invalid(material.Invalid("metadata", "must have at most %d entries", maxMetadata))
 	}
 	for name, value := range metadata {
 		if !metadataForm.MatchString(name) {
-			return invalid(material.Invalid("metadata", "a name has at most 63 letters, digits, '.', '_', '-' and '/'"))
+			return invalid(material.Invalid("metadata", "a name must have at most 63 letters, digits, '.', '_', '-' and '/'"))
 		}
 		printable := strings.ToValidUTF8(value, "") == value && !strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r == 0x7f })
 		if len(value) > maxMetadataValue || !printable {
-			return invalid(material.Invalid("metadata."+name, "it has at most %d bytes of text on one line", maxMetadataValue))
+			return invalid(material.Invalid("metadata."+name, "must have at most %d bytes of text on one line", maxMetadataValue))
 		}
 	}
 	return nil
@@ -115,12 +115,12 @@ type querier interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
-// errAgain: somebody else was faster. The operation begins again.
+// errAgain: another writer was faster. The operation is retried.
 var errAgain = errors.New("changed meanwhile")
 
 const attempts = 10
 
-// withKeys runs an operation with the keyring, again when somebody else was faster or made a new root key.
+// withKeys runs an operation with the keyring, and again if another writer was faster or created a new root key.
 func (v *store) withKeys(ctx context.Context, operation func(keys *keyring.Keyring, attempt int) error) error {
 	var err error
 	for attempt := range attempts {
@@ -140,7 +140,7 @@ func (v *store) withKeys(ctx context.Context, operation func(keys *keyring.Keyri
 			if attempt > 1 && errors.Is(err, keyring.ErrUnknownKey) {
 				return translate(err)
 			}
-		case errors.Is(err, keyring.ErrClosed) && v.keyring() != nil: // unsealed anew, or the root key was retired meanwhile
+		case errors.Is(err, keyring.ErrClosed) && v.keyring() != nil: // unsealed again, or the root key was retired meanwhile
 		default:
 			return translate(err)
 		}
@@ -157,7 +157,7 @@ func (v *store) keyring() *keyring.Keyring {
 	return v.keys
 }
 
-// translate puts the store's sentinels before the keyring's.
+// translate wraps the keyring's errors in the store's sentinels.
 func translate(err error) error {
 	switch {
 	case errors.Is(err, keyring.ErrOpen), errors.Is(err, keyring.ErrUnknownKey), errors.Is(err, material.ErrEncoding):
@@ -168,7 +168,7 @@ func translate(err error) error {
 	return err
 }
 
-// SQLSTATE codes that decide what happens next.
+// SQLSTATE codes that are handled.
 const (
 	uniqueViolation     = "23505"
 	foreignKeyViolation = "23503"
@@ -181,7 +181,7 @@ func code(err error) string {
 	return ""
 }
 
-// found turns "no rows" into ErrNotFound, and says what failed otherwise.
+// found turns "no rows" into ErrNotFound, and adds what failed to other errors.
 func found(what string, err error) error {
 	switch {
 	case err == nil:
@@ -197,7 +197,7 @@ func limit(asked int) (int, error) {
 	case asked == 0:
 		return defaultLimit, nil
 	case asked < 0 || asked > maxLimit:
-		return 0, invalid(material.Invalid("limit", "it is 1 to %d", maxLimit))
+		return 0, invalid(material.Invalid("limit", "must be 1 to %d", maxLimit))
 	}
 	return asked, nil
 }

@@ -51,11 +51,11 @@ func TestRefusals(t *testing.T) {
 	ctx := t.Context()
 
 	_, err := v.Create(ctx, "a", textWrite("x"), "ada")
-	wantErr(t, "create what exists", err, ErrExists)
+	wantErr(t, "create an existing secret", err, ErrExists)
 	_, err = v.Create(ctx, "b", wire.Write{Type: wire.TypeText, Value: text("x"), CheckAndSet: ptr(int64(3))}, "ada")
 	wantErr(t, "create with a version", err, ErrStale)
 	_, err = v.Put(ctx, "b", textWrite("x"), "ada")
-	wantErr(t, "put what is missing", err, ErrNotFound)
+	wantErr(t, "put a missing secret", err, ErrNotFound)
 	for _, cas := range []int64{0, 1, 3, -1} {
 		_, err = v.Put(ctx, "a", wire.Write{Value: text("x"), CheckAndSet: &cas}, "ada")
 		wantErr(t, fmt.Sprintf("check-and-set %d", cas), err, ErrStale)
@@ -71,13 +71,13 @@ func TestRefusals(t *testing.T) {
 	_, err = v.Put(ctx, "a", wire.Write{Value: text("x"), Metadata: map[string]string{"a": "c\x00"}}, "ada")
 	wantField(t, "metadata value", err, "metadata.a")
 	_, err = v.Read(ctx, "a", 3)
-	wantErr(t, "a version that is not there", err, ErrNotFound)
+	wantErr(t, "a missing version", err, ErrNotFound)
 	_, err = v.Read(ctx, "a", -1)
 	wantField(t, "a negative version", err, "version")
 	_, err = v.Rotate(ctx, "a", "ada")
-	wantErr(t, "rotate what is not generated", err, ErrNotGenerated)
+	wantErr(t, "rotate a secret that is not generated", err, ErrNotGenerated)
 	_, _, err = v.Versions(ctx, "b", VersionsOptions{})
-	wantErr(t, "versions of what is missing", err, ErrNotFound)
+	wantErr(t, "versions of a missing secret", err, ErrNotFound)
 	_, _, err = v.List(ctx, ListOptions{Prefix: "A%"})
 	wantField(t, "prefix", err, "prefix")
 	_, _, err = v.List(ctx, ListOptions{After: "a\x00"})
@@ -114,7 +114,7 @@ func TestLifecycle(t *testing.T) {
 	_, err := v.Read(ctx, "a", 2)
 	wantErr(t, "read deleted", err, ErrDeleted)
 	_, err = v.Rollback(ctx, "a", 2, "ada")
-	wantErr(t, "roll back to deleted", err, ErrDeleted)
+	wantErr(t, "roll back to a deleted version", err, ErrDeleted)
 	if err := v.UndeleteVersion(ctx, "a", 2); err != nil {
 		t.Fatal(err)
 	}
@@ -129,7 +129,7 @@ func TestLifecycle(t *testing.T) {
 	wantErr(t, "read destroyed", err, ErrDestroyed)
 	wantErr(t, "undelete destroyed", v.UndeleteVersion(ctx, "a", 2), ErrDestroyed)
 	wantErr(t, "delete destroyed", v.DeleteVersion(ctx, "a", 2), ErrDestroyed)
-	wantErr(t, "destroy what is not there", v.DestroyVersion(ctx, "a", 9), ErrNotFound)
+	wantErr(t, "destroy a missing version", v.DestroyVersion(ctx, "a", 9), ErrNotFound)
 	var left int
 	if err := pool.QueryRow(ctx, `SELECT count(*) FROM versions WHERE version = 2 AND ciphertext IS NOT NULL`).Scan(&left); err != nil || left != 0 {
 		t.Errorf("%d destroyed versions keep their ciphertext, %v", left, err)
@@ -153,9 +153,9 @@ func TestLifecycle(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = v.Get(ctx, "a")
-	wantErr(t, "get what was destroyed", err, ErrNotFound)
+	wantErr(t, "get a destroyed secret", err, ErrNotFound)
 	wantErr(t, "destroy again", v.Destroy(ctx, "a"), ErrNotFound)
-	wantErr(t, "delete what was destroyed", v.Delete(ctx, "a"), ErrNotFound)
+	wantErr(t, "delete a destroyed secret", v.Delete(ctx, "a"), ErrNotFound)
 	var keys int
 	if err := pool.QueryRow(ctx, `SELECT count(*) FROM data_keys`).Scan(&keys); err != nil || keys != 0 {
 		t.Errorf("%d data keys outlive their secret, %v", keys, err)
@@ -183,7 +183,7 @@ func TestList(t *testing.T) {
 	other := replica(t, pool, "team-b")
 	mustCreate(t, other, "a/of-another-namespace", "x")
 	want := []string{"a", "a-b", "a.b", "a/1", "a/2", "a/b/c", "a0", "ab", "b"}
-	for i := range want { // not in their order
+	for i := range want { // in another order
 		mustCreate(t, v, want[(i*4+3)%len(want)], "x")
 	}
 	if _, err := v.Create(t.Context(), "key", wire.Write{Type: wire.TypeAPIKey, Value: wire.Value{wire.FieldKey: []byte("k")}}, "ada"); err != nil {
@@ -295,8 +295,8 @@ func TestDiff(t *testing.T) {
 	_, three := changes(2, 3)
 	_, five := changes(4, 5)
 	if three[0].From == five[0].To {
-		t.Error("equal bytes in two fields have one MAC")
+		t.Error("equal bytes in two fields have the same MAC")
 	}
 	_, err := v.Diff(ctx, "key", 1, 9)
-	wantErr(t, "diff with a version that is not there", err, ErrNotFound)
+	wantErr(t, "diff with a missing version", err, ErrNotFound)
 }

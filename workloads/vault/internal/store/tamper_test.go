@@ -15,7 +15,7 @@ import (
 	"github.com/itechsmart/operator/workloads/vault/internal/seal"
 )
 
-// TestTamperedRows is an attacker with the right to write to the database.
+// TestTamperedRows is an attacker who may write to the database.
 func TestTamperedRows(t *testing.T) {
 	for name, c := range map[string]struct {
 		sql  string
@@ -54,7 +54,7 @@ func TestTamperedRows(t *testing.T) {
 			_, err := v.Read(t.Context(), path, int64(version[0]-'0'))
 			wantErr(t, "read", err, ErrCorrupt)
 			if err != nil && (strings.Contains(err.Error(), "value of") || strings.Contains(err.Error(), "SELECT")) {
-				t.Errorf("the error tells too much: %v", err)
+				t.Errorf("the error reveals too much: %v", err)
 			}
 			_, err = v.Rollback(t.Context(), path, int64(version[0]-'0'), "eve")
 			wantErr(t, "roll back", err, ErrCorrupt)
@@ -62,7 +62,7 @@ func TestTamperedRows(t *testing.T) {
 	}
 }
 
-// TestMovedNamespace gives rows to another namespace of the same installation.
+// TestMovedNamespace moves rows to another namespace of the same installation.
 func TestMovedNamespace(t *testing.T) {
 	v, pool := newVault(t)
 	other := replica(t, pool, "team-b")
@@ -77,7 +77,7 @@ func TestMovedNamespace(t *testing.T) {
 	wantErr(t, "a moved row with its key", err, ErrCorrupt)
 }
 
-// TestTamperedKeys: what does not open stops neither the re-wrap of the rest nor is it lost.
+// TestTamperedKeys checks that a key that does not open does not block the re-wrap of the others and is not lost.
 func TestTamperedKeys(t *testing.T) {
 	v, pool := newVault(t)
 	read := fill(t, v, 7)
@@ -127,7 +127,7 @@ func TestTamperedRootKeys(t *testing.T) {
 	wantErr(t, "a forged link", unseal(), ErrCorrupt)
 }
 
-// TestTamperedSealingKey: nobody makes people seal to a key of his own.
+// TestTamperedSealingKey checks that a forged sealing key is never returned.
 func TestTamperedSealingKey(t *testing.T) {
 	v, pool := newVault(t)
 	key, err := v.SealingKey(t.Context())
@@ -140,14 +140,14 @@ func TestTamperedSealingKey(t *testing.T) {
 	}
 	exec(t, pool, `UPDATE sealing_keys SET public_key = $1`, public)
 	if again, err := v.SealingKey(t.Context()); err != nil || !bytes.Equal(again.PublicKey, key.PublicKey) {
-		t.Errorf("a forged public key is given out, %v", err)
+		t.Errorf("a forged public key was returned, %v", err)
 	}
 	exec(t, pool, `UPDATE sealing_keys SET id = $1, public_key = $2`, seal.KeyID(public), public)
 	_, err = v.SealingKey(t.Context())
 	wantErr(t, "a forged key id", err, ErrCorrupt)
 }
 
-// dump returns everything that the schema holds, as bytes and as text.
+// dump returns everything in the schema, as bytes and as text.
 func dump(t testing.TB, pool *pgxpool.Pool) []byte {
 	t.Helper()
 	rows, err := pool.Query(t.Context(), `SELECT table_name FROM information_schema.tables WHERE table_schema = current_schema()`)
@@ -181,7 +181,7 @@ func dump(t testing.TB, pool *pgxpool.Pool) []byte {
 	return out.Bytes()
 }
 
-// TestNoPlaintextInTheDatabase looks for what was written, and for every key, in a dump of the schema.
+// TestNoPlaintextInTheDatabase searches a dump of the schema for what was written, and for every key.
 func TestNoPlaintextInTheDatabase(t *testing.T) {
 	v, pool := newVault(t)
 	ctx := t.Context()
@@ -226,7 +226,7 @@ func TestNoPlaintextInTheDatabase(t *testing.T) {
 		secrets["data key "+row.Purpose+" "+row.Subject] = key.Bytes()
 	}
 	if rows.Err() != nil || len(secrets) != 4+6 {
-		t.Fatalf("%d secrets to look for, %v", len(secrets), rows.Err())
+		t.Fatalf("%d secrets to search for, %v", len(secrets), rows.Err())
 	}
 	holds := func(where, what []byte) bool {
 		for _, form := range [][]byte{what, []byte(hex.EncodeToString(what)), []byte(base64.StdEncoding.EncodeToString(what)), []byte(base64.RawURLEncoding.EncodeToString(what))} {
@@ -243,7 +243,7 @@ func TestNoPlaintextInTheDatabase(t *testing.T) {
 		return dump(t, pool)
 	}()} {
 		if !holds(where, []byte(known)) {
-			t.Fatal("the dump lacks the metadata: it is no dump")
+			t.Fatal("the dump lacks the metadata")
 		}
 		for what, secret := range secrets {
 			if holds(where, secret) {

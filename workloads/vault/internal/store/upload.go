@@ -19,7 +19,7 @@ import (
 	"github.com/itechsmart/operator/workloads/vault/internal/material"
 )
 
-// chunkBytes is how much of a content is in one row.
+// chunkBytes is the size of a content's part, which is one row.
 const chunkBytes = 256 << 10
 
 func (v *store) Upload(ctx context.Context, path string, u Upload, in io.Reader, by string) (wire.Secret, error) {
@@ -29,7 +29,7 @@ func (v *store) Upload(ctx context.Context, path string, u Upload, in io.Reader,
 	if v.Sealed() {
 		return wire.Secret{}, ErrSealed
 	}
-	// What is no larger than a value may be is stored as one, so that all that reads values can read it.
+	// A content that fits a value is stored as one, so that everything that reads values can read it.
 	first := make([]byte, wire.MaxValueBytes-len(u.Filename)+1)
 	defer keyring.Zero(first)
 	n, ended, err := readFull(in, first)
@@ -52,8 +52,8 @@ func (u Upload) check(path string) error {
 	return checkMetadata(u.Metadata)
 }
 
-// readFull reads until buf is full or the content has ended, which io.EOF alone says: a body that was cut says
-// io.ErrUnexpectedEOF, which io.ReadFull would say of a short one too.
+// readFull reads until buf is full or the content has ended, which only io.EOF means: a truncated body returns
+// io.ErrUnexpectedEOF, which io.ReadFull would also return for a short one.
 func readFull(in io.Reader, buf []byte) (n int, ended bool, err error) {
 	for n < len(buf) {
 		k, err := in.Read(buf[n:])
@@ -68,7 +68,7 @@ func readFull(in io.Reader, buf []byte) (n int, ended bool, err error) {
 	return n, false, nil
 }
 
-// uploadValue stores a small file as any value.
+// uploadValue stores a small file like any value.
 func (v *store) uploadValue(ctx context.Context, path string, u Upload, data []byte, by string) (secret wire.Secret, err error) {
 	write := wire.Write{Type: wire.TypeFile, Value: wire.Value{wire.FieldFile: data}, CheckAndSet: u.CheckAndSet, Metadata: u.Metadata, ExpiresAt: u.ExpiresAt}
 	if u.Filename != "" {
@@ -89,7 +89,7 @@ func (v *store) uploadValue(ctx context.Context, path string, u Upload, data []b
 	return secret, ErrChanged
 }
 
-// uploadContent stores a large file: its parts first, and then, in the same transaction, the version that they belong to.
+// uploadContent stores a large file: first its parts and then, in the same transaction, their version.
 func (v *store) uploadContent(ctx context.Context, path string, u Upload, in io.Reader, by string) (secret wire.Secret, err error) {
 	select {
 	case v.uploads <- struct{}{}:
@@ -102,7 +102,7 @@ func (v *store) uploadContent(ctx context.Context, path string, u Upload, in io.
 		return secret, err
 	}
 	defer w.key.Close()
-	// Not db.InTx: what the content has given cannot be had again.
+	// Not db.InTx: the content cannot be read again.
 	err = pgx.BeginFunc(ctx, v.pool, func(tx pgx.Tx) error {
 		m, err := w.write(ctx, tx, in)
 		if err != nil {
@@ -138,7 +138,7 @@ type contentWriter struct {
 	max  int64
 }
 
-// newContentWriter says what the content will be a version of, and refuses what it cannot be.
+// newContentWriter prepares the version of the content, and refuses an upload that cannot succeed.
 func (v *store) newContentWriter(ctx context.Context, path string, u Upload) (*contentWriter, error) {
 	w := &contentWriter{v: v, path: path, max: v.options.MaxFileBytes}
 	err := v.withKeys(ctx, func(keys *keyring.Keyring, _ int) (err error) {
@@ -185,7 +185,7 @@ func (w *contentWriter) write(ctx context.Context, tx pgx.Tx, in io.Reader) (mat
 			return m, err
 		}
 		if m.Size += int64(n); m.Size > w.max {
-			return m, invalid(material.Invalid("content", "it has more than %d bytes", w.max))
+			return m, invalid(material.Invalid("content", "must have at most %d bytes", w.max))
 		}
 		if at.Last = ended; !ended {
 			_, err := ahead.Peek(1)
@@ -207,7 +207,7 @@ func (w *contentWriter) write(ctx context.Context, tx pgx.Tx, in io.Reader) (mat
 	return m, nil
 }
 
-// finish writes the version. A root key that another replica made meanwhile is learnt of.
+// finish writes the version. If another replica created a root key meanwhile, it is loaded.
 func (w *contentWriter) finish(ctx context.Context, tx pgx.Tx, d *draft) (secret wire.Secret, err error) {
 	changed := false
 	err = w.v.withKeys(ctx, func(keys *keyring.Keyring, _ int) (err error) {
@@ -217,7 +217,7 @@ func (w *contentWriter) finish(ctx context.Context, tx pgx.Tx, d *draft) (secret
 			secret, err = w.v.add(ctx, tx, keys, w.path, w.head, d)
 		}
 		if changed = errors.Is(err, errAgain); changed {
-			return nil // it does not help to try again
+			return nil // retrying does not help
 		}
 		return err
 	})

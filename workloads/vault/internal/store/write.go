@@ -24,15 +24,15 @@ type draft struct {
 	metadata  map[string]string
 	expiresAt *time.Time
 	by        string
-	declared  *declaration // nil: what is known of it stays
+	declared  *declaration // nil: the stored one stays
 	content   *content     // nil: the plaintext is the value
 }
 
-// content describes the parts of a version, which the transaction has already.
+// content refers to the parts, which the transaction has already written.
 type content struct {
 	id   string
 	size int64
-	key  *keyring.DataKey // that they are sealed under: the secret's
+	key  *keyring.DataKey // the secret's key, which the parts are sealed under
 }
 
 // columns returns those of the version's row.
@@ -43,13 +43,13 @@ func (c *content) columns() (id *string, size *int64) {
 	return &c.id, &c.size
 }
 
-// declaration is the stored part of an Apply.
+// declaration is what is stored of an Apply.
 type declaration struct {
 	sourceHash, rotation string
 	recipe               *recipe
 }
 
-// recipe is how a value is made; nil fields: it is given.
+// recipe describes how a value is generated; nil fields: it is given.
 type recipe struct {
 	Generate *wire.Generate `json:"generate,omitempty"`
 	Issue    *wire.Issue    `json:"issue,omitempty"`
@@ -83,7 +83,7 @@ func newDraft(secretType string, value wire.Value, metadata map[string]string, e
 
 func (d *draft) Close() { keyring.Zero(d.plaintext) }
 
-// head has the columns of a secret that a writer needs.
+// head holds what a writer needs of a secret.
 type head struct {
 	id         int64
 	Type       string
@@ -95,7 +95,7 @@ type head struct {
 	key        dataKeyRow
 }
 
-// head reads a secret; lock keeps other writers away until the transaction ends. ErrNotFound.
+// head reads a secret; lock blocks other writers until the transaction ends. ErrNotFound.
 func (v *store) head(ctx context.Context, q querier, path string, lock bool) (head, error) {
 	sql := `SELECT s.id, s.type, s.version, s.created_at, s.source_hash, s.rotation, s.recipe, k.id::text, k.root_key_id, k.wrapped
 		FROM secrets s JOIN data_keys k ON k.id = s.data_key_id WHERE s.namespace = $1 AND s.path = $2`
@@ -193,11 +193,10 @@ func (v *store) Put(ctx context.Context, path string, write wire.Write, by strin
 	return secret, err
 }
 
-// optimistic is how often a writer tries without a lock, which takes one round trip less and holds nothing.
+// optimistic is how often a writer tries without a lock, which takes one round trip less and blocks no one.
 const optimistic = 2
 
-// append writes a new version of what plan makes of the head. plan may run
-// several times, and each draft is closed.
+// append writes the version that plan builds from the head. plan may run several times, and each draft is closed.
 func (v *store) append(ctx context.Context, path string, plan func(*keyring.Keyring, querier, head) (*draft, error), secret *wire.Secret) error {
 	return v.withKeys(ctx, func(keys *keyring.Keyring, attempt int) error {
 		write := func(q querier, lock bool) error {
@@ -220,7 +219,7 @@ func (v *store) append(ctx context.Context, path string, plan func(*keyring.Keyr
 	})
 }
 
-// add writes the version after the head's, in one statement; errAgain when that is not the newest any more.
+// add writes the version after the head's, in one statement; errAgain if the head is no longer the newest.
 func (v *store) add(ctx context.Context, q querier, keys *keyring.Keyring, path string, h head, d *draft) (wire.Secret, error) {
 	secret := wire.Secret{Namespace: v.options.Namespace, Path: path, Type: h.Type, Version: h.version + 1, Versions: h.version + 1,
 		Metadata: d.metadata, ExpiresAt: d.expiresAt, State: wire.StateLive, CreatedAt: h.createdAt, KeyID: h.key.ID}
@@ -272,7 +271,7 @@ func (v *store) Rollback(ctx context.Context, path string, version int64, by str
 		return secret, err
 	}
 	if version < 1 {
-		return secret, invalid(material.Invalid("version", "it is 1 or above"))
+		return secret, invalid(material.Invalid("version", "must be 1 or above"))
 	}
 	err = v.append(ctx, path, func(keys *keyring.Keyring, q querier, h head) (*draft, error) {
 		x, err := v.version(ctx, q, path, version)

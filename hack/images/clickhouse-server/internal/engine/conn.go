@@ -16,11 +16,11 @@ import (
 	"unsafe"
 )
 
-// Param is a value for a {name:Type} placeholder, in the escaped text form of the engine (as in
-// a field of TabSeparated), which is also how the HTTP interface carries it.
+// Param is a value for a {name:Type} placeholder, in the engine's escaped text form (as in a field of TabSeparated),
+// which the HTTP interface uses too.
 type Param struct{ Name, Value string }
 
-// Stats counts what a statement read from storage and wrote to it.
+// Stats counts what a statement read from and wrote to storage.
 type Stats struct{ ReadRows, ReadBytes, WrittenRows, WrittenBytes uint64 }
 
 // Conn is one session of the engine. It runs one statement at a time.
@@ -31,7 +31,7 @@ type Conn struct {
 	retired  bool
 }
 
-// load binds the library, once a process.
+// load binds the library, once per process.
 func load(path string) error {
 	cpath := C.CString(path)
 	defer C.free(unsafe.Pointer(cpath))
@@ -43,7 +43,7 @@ func load(path string) error {
 }
 
 func connect(args []string) (*Conn, error) {
-	// The engine may keep the pointers, so they live as long as the process.
+	// The engine may retain the pointers, so they live as long as the process.
 	argv := (*[1 << 16]*C.char)(C.calloc(C.size_t(len(args)+1), C.size_t(unsafe.Sizeof((*C.char)(nil)))))
 	for i, arg := range args {
 		argv[i] = C.CString(arg)
@@ -62,7 +62,7 @@ func (c *Conn) close() {
 	}
 }
 
-// bound holds parameters in the shape that the C side takes.
+// bound holds parameters in the form of the C side.
 type bound struct {
 	names, values         string
 	nameLens, valueLens   []C.size_t
@@ -89,7 +89,7 @@ func bind(params []Param) *bound {
 	return b
 }
 
-// chars views a string as C characters for the length of one call; it is not terminated.
+// chars views a string as C characters for the duration of one call; it is not terminated.
 func chars(s string) *C.char { return (*C.char)(unsafe.Pointer(unsafe.StringData(s))) }
 
 // Query runs one statement and returns its whole output in the format.
@@ -109,18 +109,17 @@ func (c *Conn) exec(query string) error {
 	return nil
 }
 
-// Class returns what the statements of a text would do, by the engine's own parser, and how many
-// they are.
+// Class returns the class of a text's statements, according to the engine's own parser, and their number.
 func (c *Conn) Class(query string) (Class, int) {
 	var count C.uint32_t
 	class := C.ch_classify(c.handle, chars(query), C.size_t(len(query)), &count)
 	return Class(class), int(count)
 }
 
-// Retire keeps the connection from being used again: its session is no longer a known one.
+// Retire keeps the connection from being reused, because its session is no longer known.
 func (c *Conn) Retire() { c.retired = true }
 
-// Result is output of the engine in memory of the engine.
+// Result is an output in the engine's memory.
 type Result struct{ handle *C.ch_result }
 
 func checked(handle *C.ch_result) (*Result, error) {
@@ -150,7 +149,7 @@ func (r *Result) Stats() Stats {
 	return Stats{uint64(out[0]), uint64(out[1]), uint64(out[2]), uint64(out[3])}
 }
 
-// Free gives the output back to the engine.
+// Free returns the output to the engine.
 func (r *Result) Free() {
 	if r.handle != nil {
 		C.ch_result_free(r.handle)
@@ -165,7 +164,7 @@ type Stream struct {
 	ended  bool
 }
 
-// Stream starts a SELECT. Close it in any case.
+// Stream starts a SELECT. Always close it.
 func (c *Conn) Stream(query, format string, params []Param) (*Stream, error) {
 	b := bind(params)
 	result, err := checked(C.ch_stream_query(c.handle, chars(query), C.size_t(len(query)), chars(format), C.size_t(len(format)),
@@ -206,7 +205,7 @@ func (s *Stream) Close() {
 // Insert is an INSERT whose data is pushed piece by piece.
 type Insert struct{ handle *C.ch_stream }
 
-// Insert starts an INSERT; the query has no FORMAT clause and no data. Close it in any case.
+// Insert starts an INSERT; the query has no FORMAT clause and no data. Always close it.
 func (c *Conn) Insert(query, format string, params []Param) (*Insert, error) {
 	b := bind(params)
 	handle := C.ch_insert(c.handle, chars(query), C.size_t(len(query)), chars(format), C.size_t(len(format)),
@@ -253,8 +252,8 @@ func (i *Insert) Commit() (Stats, error) {
 	return result.Stats(), nil
 }
 
-// Cancel gives the insert up: what was pushed is not stored, unless a full block already was.
+// Cancel aborts the insert: what was pushed is not stored, unless a full block already was.
 func (i *Insert) Cancel() { C.ch_insert_cancel(i.handle) }
 
-// Close frees the insert; one that was not committed is cancelled.
+// Close frees the insert; an uncommitted one is cancelled.
 func (i *Insert) Close() { C.ch_insert_free(i.handle) }

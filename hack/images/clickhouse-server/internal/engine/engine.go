@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package engine runs the ClickHouse engine inside of the process, by libchdb.
+// Package engine runs the ClickHouse engine inside the process, through libchdb.
 package engine
 
 // #include "chdb.h"
@@ -17,7 +17,7 @@ import (
 	"sync"
 )
 
-// Options says how to run the engine.
+// Options configure the engine.
 type Options struct {
 	Library     string // path of libchdb.so
 	Path        string // data directory
@@ -27,14 +27,14 @@ type Options struct {
 // Engine is the running engine with its pool of sessions.
 type Engine struct {
 	args    []string
-	anchor  *Conn // never handed out: the engine stops when its last connection closes
+	anchor  *Conn // never acquired: the engine stops when its last connection closes
 	slots   chan struct{}
 	mu      sync.Mutex
 	idle    []*Conn
 	Version string // of ClickHouse, such as 26.7.2.1
 }
 
-// Session has the database and the settings of a statement that differ from the defaults.
+// Session has the database and the non-default settings of a statement.
 type Session struct {
 	Database string
 	Settings map[string]string
@@ -61,7 +61,7 @@ func Open(opts Options) (*Engine, error) {
 			"clickhouse", "--path=" + path, "--backups.allowed_path=" + backups,
 			// Its timers interrupt by signals, which belong to the Go runtime here.
 			"--query_profiler_real_time_period_ns=0", "--query_profiler_cpu_time_period_ns=0",
-			// The library reads a lone expression as a SELECT; the server does not.
+			// The library parses a lone expression as a SELECT; the server does not.
 			"--implicit_select=0",
 		},
 		slots: make(chan struct{}, opts.Connections),
@@ -71,7 +71,7 @@ func Open(opts Options) (*Engine, error) {
 	}
 	result, err := e.anchor.Query("SELECT version()", "TSVRaw", nil)
 	if err != nil {
-		return nil, fmt.Errorf("ask the engine for its version: %w", err)
+		return nil, fmt.Errorf("query the engine's version: %w", err)
 	}
 	defer result.Free()
 	e.Version = strings.TrimSpace(string(result.Bytes()))
@@ -81,7 +81,7 @@ func Open(opts Options) (*Engine, error) {
 // LibraryVersion returns the version of libchdb itself.
 func LibraryVersion() string { return C.GoString(C.ch_version()) }
 
-// Acquire hands out a connection in the session, waiting for a free one. Give it back by Release.
+// Acquire returns a connection in the session, waiting for a free one. Return it by Release.
 func (e *Engine) Acquire(ctx context.Context, session Session) (*Conn, error) {
 	select {
 	case e.slots <- struct{}{}:
@@ -103,7 +103,7 @@ func (e *Engine) Acquire(ctx context.Context, session Session) (*Conn, error) {
 	return conn, nil
 }
 
-// take prefers an idle connection that is in the session already.
+// take prefers an idle connection that is already in the session.
 func (e *Engine) take(session Session) (*Conn, error) {
 	e.mu.Lock()
 	if n := len(e.idle); n > 0 {
@@ -123,7 +123,7 @@ func (e *Engine) take(session Session) (*Conn, error) {
 	return connect(e.args)
 }
 
-// Release gives a connection back; a retired one is closed.
+// Release returns a connection; a retired one is closed.
 func (e *Engine) Release(conn *Conn) {
 	if conn.retired {
 		conn.close()
@@ -139,7 +139,7 @@ func (c *Conn) in(session Session) bool {
 	return c.database == session.Database && maps.Equal(c.settings, session.Settings)
 }
 
-// enter moves the connection into the session, by as few statements as it takes.
+// enter moves the connection into the session, with as few statements as possible.
 func (c *Conn) enter(session Session) error {
 	if c.database != session.Database {
 		if err := c.exec("USE " + QuoteIdentifier(session.Database)); err != nil {
@@ -162,7 +162,7 @@ func (c *Conn) enter(session Session) error {
 		}
 	}
 	slices.Sort(changes)
-	// Whatever fails half-way leaves a session that nobody knows.
+	// A failure half-way leaves an unknown session.
 	if err := c.exec("SET " + strings.Join(changes, ", ")); err != nil {
 		c.Retire()
 		return err

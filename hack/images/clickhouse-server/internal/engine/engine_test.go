@@ -30,9 +30,9 @@ func TestQuote(t *testing.T) {
 
 func TestOpenRefuses(t *testing.T) {
 	if _, err := Open(Options{Library: "/nowhere/libchdb.so", Path: t.TempDir(), Connections: 1}); err == nil {
-		t.Error("a library that is not there is taken")
+		t.Error("a missing library was accepted")
 	}
 	if _, err := Open(Options{Path: t.TempDir()}); err == nil {
-		t.Error("no connections are taken")
+		t.Error("zero connections were accepted")
 	}
 }

@@ -15,9 +15,9 @@ type Class int
 const (
 	ReadOnly       Class = 0 // SELECT, SHOW, DESCRIBE, EXPLAIN, EXISTS
 	Mutating       Class = 1 // changes a database
-	MutatingGlobal Class = 2 // changes what is outside of the databases: users, functions
+	MutatingGlobal Class = 2 // changes something outside the databases: users, functions
 	Control        Class = 3 // USE, SET, SYSTEM, BACKUP, …
-	Unknown        Class = 4 // does not parse
+	Unknown        Class = 4 // cannot be parsed
 )
 
 // Error is an exception of the engine.
@@ -28,13 +28,13 @@ type Error struct {
 
 func (e *Error) Error() string { return e.Message }
 
-// versionSuffix ends some messages; the protocol servers add it.
+// versionSuffix matches the end of some messages; the protocol servers add it.
 var versionSuffix = regexp.MustCompile(`( \(version [^()]*(\([^()]*\))?\))+$`)
 
 var errorCode = regexp.MustCompile(`Code: (\d+)\.`)
 
-// parseError reads the code that the engine's messages begin with. Repeated wrappings
-// ("Code: 1. DB::Exception: Code: 1. DB::Exception: …") are taken off.
+// parseError parses the code at the start of the engine's messages. Repeated wrappings ("Code: 1. DB::Exception: Code: 1.
+// DB::Exception: …") are removed.
 func parseError(message string) *Error {
 	message = versionSuffix.ReplaceAllString(strings.TrimSpace(message), "")
 	err := &Error{Code: 1002} // UNKNOWN_EXCEPTION

@@ -13,8 +13,8 @@ import (
 // Credentials is the one user of the server.
 type Credentials struct{ User, Password string }
 
-// authenticate checks the credentials of a request: of the X-ClickHouse headers, of HTTP's basic
-// authentication or of the parameters, and of one of these only, as in ClickHouse.
+// authenticate checks the credentials of a request: from the X-ClickHouse headers, HTTP's basic authentication or the
+// parameters, and from only one of these, as in ClickHouse.
 func (c Credentials) authenticate(r *http.Request) *engine.Error {
 	query := r.URL.Query()
 	user, password := r.Header.Get("X-ClickHouse-User"), r.Header.Get("X-ClickHouse-Key")
@@ -37,7 +37,7 @@ func (c Credentials) authenticate(r *http.Request) *engine.Error {
 	if user == "" {
 		user = "default"
 	}
-	// Both are always compared, so that the time does not tell which of them is wrong.
+	// Both are always compared, so that the time does not reveal which of them is wrong.
 	if same(user, c.User)&same(password, c.Password) != 1 {
 		return exception(codeAuthentication, "AUTHENTICATION_FAILED", "%s: Authentication failed: password is incorrect, or there is no user with such name", user)
 	}

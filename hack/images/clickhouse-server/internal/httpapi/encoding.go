@@ -21,8 +21,8 @@ import (
 // frameSize is how much of a result goes into one frame of ClickHouse's own compression.
 const frameSize = 1 << 20
 
-// requestBody undoes the encodings of a request's body: HTTP's Content-Encoding, then
-// ClickHouse's own frames (decompress=1), whose checksums are verified.
+// requestBody decodes the encodings of a request's body: HTTP's Content-Encoding, then ClickHouse's own frames
+// (decompress=1), whose checksums are verified.
 func requestBody(r *http.Request, query url.Values) (io.Reader, *engine.Error) {
 	body := io.Reader(r.Body)
 	var err error
@@ -42,7 +42,7 @@ func requestBody(r *http.Request, query url.Values) (io.Reader, *engine.Error) {
 	case "lz4":
 		body = lz4.NewReader(body)
 	default:
-		return nil, exception(codeNotImplemented, "NOT_IMPLEMENTED", "Content-Encoding %q is not known", encoding)
+		return nil, exception(codeNotImplemented, "NOT_IMPLEMENTED", "Content-Encoding %q is not supported", encoding)
 	}
 	if err != nil {
 		return nil, exception(codeDecompress, "CANNOT_DECOMPRESS", "Content-Encoding: %s", err)
@@ -53,9 +53,8 @@ func requestBody(r *http.Request, query url.Values) (io.Reader, *engine.Error) {
 	return body, nil
 }
 
-// responseBody encodes a result as the client asked for it: ClickHouse's own frames for
-// compress=1, or else HTTP's Content-Encoding if enable_http_compression=1. Close ends the
-// encoding; it does not close w.
+// responseBody encodes a result as the client requested: ClickHouse's own frames for compress=1, or else HTTP's
+// Content-Encoding if enable_http_compression=1. Close ends the encoding; it does not close w.
 func responseBody(w http.ResponseWriter, r *http.Request, query url.Values) io.WriteCloser {
 	if enabled(query.Get("compress")) {
 		method := compress.LZ4
@@ -94,7 +93,7 @@ func newEncoder(encoding string, w io.Writer) io.WriteCloser {
 	return nil
 }
 
-// plainWriter hands the bytes on as they are.
+// plainWriter passes the bytes on unchanged.
 type plainWriter struct{ io.Writer }
 
 func (plainWriter) Close() error { return nil }
@@ -123,7 +122,7 @@ func (f *frameWriter) Write(p []byte) (int, error) {
 
 func (f *frameWriter) Close() error { return nil }
 
-// enabled reads a switch in a parameter.
+// enabled parses a boolean parameter.
 func enabled(value string) bool {
 	return value != "" && value != "0" && !strings.EqualFold(value, "false")
 }

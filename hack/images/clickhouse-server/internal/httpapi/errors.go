@@ -12,7 +12,7 @@ import (
 	"github.com/itechsmart/operator/hack/images/clickhouse-server/internal/engine"
 )
 
-// ClickHouse's codes of the errors that the server itself raises.
+// ClickHouse's codes of the errors that the server itself returns.
 const (
 	codeBadArguments   = 36
 	codeNotImplemented = 48
@@ -54,7 +54,7 @@ func status(code int) int {
 	return http.StatusInternalServerError
 }
 
-// asException gives any error a code.
+// asException converts any error to one with a code.
 func asException(err error) *engine.Error {
 	var e *engine.Error
 	if errors.As(err, &e) {
@@ -63,7 +63,7 @@ func asException(err error) *engine.Error {
 	return exception(codeUnknown, "UNKNOWN_EXCEPTION", "%s", err)
 }
 
-// writeException answers with the exception. Nothing must have been written before.
+// writeException responds with the exception. Nothing must have been written before.
 func writeException(w http.ResponseWriter, e *engine.Error, version string) {
 	h := w.Header()
 	h.Set("X-ClickHouse-Exception-Code", strconv.Itoa(e.Code))
@@ -74,8 +74,8 @@ func writeException(w http.ResponseWriter, e *engine.Error, version string) {
 	fmt.Fprintf(w, "%s (version %s)\n", e.Message, version)
 }
 
-// framed returns an exception in the midst of a result, framed as clients look for it; the tag stands
-// in a header in advance, so that data which contains the marker is not taken for one.
+// framed returns an exception in the middle of a result, framed as clients expect it; a header announces the tag, so that
+// data with the marker is not mistaken for one.
 func framed(e *engine.Error, tag, version string) []byte {
 	message := fmt.Sprintf("%s (version %s)", e.Message, version)
 	return fmt.Appendf(nil, "\r\n__exception__\r\n%s\r\n%s\n%d %s\r\n__exception__\r\n", tag, message, len(message)+1, tag)

@@ -25,13 +25,13 @@ const (
 	methodNone    = 0x02
 )
 
-// frameReader reads compressed frames. It ends only between two frames: a stream that is cut off
-// is an error, so that nobody takes a part for the whole.
+// frameReader reads compressed frames. It ends only between two frames: a truncated stream is an error, so that a part is
+// never mistaken for the whole.
 type frameReader struct {
 	in   io.Reader
-	raw  []byte // the frame as it came, kept for the next
-	data []byte // the data of the last frame, kept for the next
-	rest []byte // what of it was not read yet
+	raw  []byte // the frame as it was read, reused for the next
+	data []byte // the data of the last frame, reused for the next
+	rest []byte // its unread part
 	zstd *zstd.Decoder
 }
 
@@ -49,7 +49,7 @@ func (f *frameReader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// WriteTo implements io.WriterTo: each frame goes on as a whole, without another copy.
+// WriteTo implements io.WriterTo: each frame is passed on as a whole, without another copy.
 func (f *frameReader) WriteTo(w io.Writer) (int64, error) {
 	var total int64
 	for {
@@ -90,8 +90,7 @@ func (f *frameReader) next() error {
 	return f.decompress(f.raw[frameChecksum], f.raw[frameChecksum+frameHeader:], int(dataSize))
 }
 
-// payload appends n bytes of the stream to the frame. Memory grows with what has come, not with
-// what the header claims.
+// payload appends n bytes of the stream to the frame. Memory grows with what was read, not with what the header claims.
 func (f *frameReader) payload(n int) error {
 	for step := 1 << 20; n > 0; step *= 2 {
 		at := len(f.raw)
@@ -107,7 +106,7 @@ func (f *frameReader) payload(n int) error {
 }
 
 func (f *frameReader) decompress(method byte, payload []byte, size int) error {
-	// No method makes more of a byte than this, ZSTD aside, which checks for itself.
+	// No method expands a byte to more than this, except ZSTD, which checks for itself.
 	if method != methodZSTD && size/256 > len(payload) {
 		return fmt.Errorf("compressed frame: %d bytes cannot hold %d", len(payload), size)
 	}
@@ -133,7 +132,7 @@ func (f *frameReader) decompress(method byte, payload []byte, size int) error {
 	case methodNone:
 		n = copy(f.data, payload)
 	default:
-		return fmt.Errorf("compressed frame: the method %#x is not known", method)
+		return fmt.Errorf("compressed frame: the method %#x is not supported", method)
 	}
 	if err != nil {
 		return fmt.Errorf("compressed frame: %w", err)

@@ -12,17 +12,17 @@ import (
 // helloQuery is the first query of clickhouse-go, for the revision of the blocks.
 const helloQuery = "SELECT displayName(), version(), revision(), timezone()"
 
-// helloRevision is the revision of the block that answers it: clickhouse-go cannot know better
-// yet and takes the one that it announced.
+// helloRevision is the revision of the response block: clickhouse-go does not know the server's yet and uses the one that
+// it announced.
 const helloRevision = 54460
 
-// isHello tells the query from any other.
+// isHello reports whether the query is helloQuery.
 func isHello(sql string) bool {
 	return strings.TrimRight(strings.TrimSpace(sql), ";") == helloQuery
 }
 
-// helloBlock answers it. The revision in it is 0, for the library writes and reads blocks of
-// revision 0 alone; the client uses that from then on.
+// helloBlock returns the response. The revision in it is 0, because the library reads and writes only blocks of revision
+// 0; the client uses that from then on.
 func helloBlock(displayName, version string) ([]byte, error) {
 	text := func(s string) *proto.ColStr {
 		column := new(proto.ColStr)

@@ -54,7 +54,7 @@ func TestInspect(t *testing.T) {
 		}
 		if test.query == "" {
 			if got.insert != nil {
-				t.Errorf("%q: taken for an insert with data: %+v", test.sql, got.insert)
+				t.Errorf("%q: parsed as an insert with data: %+v", test.sql, got.insert)
 			}
 			continue
 		}
@@ -132,7 +132,7 @@ func TestFrames(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, err := reader.WriteTo(&out); err != nil || !bytes.Equal(append(begin, out.Bytes()...), data) {
-			t.Errorf("%v: WriteTo gives %d bytes: %v", method, out.Len(), err)
+			t.Errorf("%v: WriteTo returned %d bytes: %v", method, out.Len(), err)
 		}
 		for _, cut := range []int{1, 15, 16, 24, 25, 26, len(whole) / 2, len(whole) - 1} {
 			if _, err := io.Copy(io.Discard, newFrameReader(bytes.NewReader(whole[:cut]))); !errors.Is(err, io.ErrUnexpectedEOF) {
@@ -143,7 +143,7 @@ func TestFrames(t *testing.T) {
 			bad := bytes.Clone(whole)
 			bad[at] ^= 0x40
 			if _, err := io.Copy(io.Discard, newFrameReader(bytes.NewReader(bad))); err == nil {
-				t.Errorf("%v: a wrong byte at %d passes", method, at)
+				t.Errorf("%v: a wrong byte at %d was accepted", method, at)
 			}
 		}
 	}
@@ -165,7 +165,7 @@ func newServer() http.Handler {
 	return s.Handler()
 }
 
-// TestBeforeEngine covers what is answered without the engine.
+// TestBeforeEngine covers responses that do not need the engine.
 func TestBeforeEngine(t *testing.T) {
 	handler := newServer()
 	gz := func(text string) string {
@@ -223,7 +223,7 @@ func TestQueryID(t *testing.T) {
 	w := httptest.NewRecorder()
 	newServer().ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/?query=x", nil))
 	if len(w.Header().Get("X-ClickHouse-Query-Id")) != 36 {
-		t.Error("no id is made for a query without one")
+		t.Error("a query without an id got none")
 	}
 }
 
@@ -244,10 +244,10 @@ func TestRequestParameters(t *testing.T) {
 	}
 }
 
-// TestHello decodes the answer as a client of the announced revision does.
+// TestHello decodes the response like a client of the announced revision.
 func TestHello(t *testing.T) {
 	if !isHello(helloQuery) || !isHello(" "+helloQuery+";") || isHello("SELECT version()") {
-		t.Error("the hello query is not told from others")
+		t.Error("another query was mistaken for the hello query")
 	}
 	raw, err := helloBlock("name", "26.7.2.1")
 	if err != nil {

@@ -15,8 +15,8 @@ type token struct {
 // is compares a bare word with a keyword.
 func (t token) is(keyword string) bool { return t.word && strings.EqualFold(t.text, keyword) }
 
-// lexer splits SQL into tokens just so far that keywords are told from names, strings and
-// comments; what they mean is left to the engine.
+// lexer splits SQL into tokens only as far as needed to distinguish keywords from names, strings and comments; their
+// meaning is left to the engine.
 type lexer struct {
 	sql   string
 	at    int
@@ -54,7 +54,7 @@ func (l *lexer) next() (token, bool) {
 	}
 }
 
-// skip passes white space and comments.
+// skip skips white space and comments.
 func (l *lexer) skip() {
 	for l.at < len(l.sql) {
 		rest := l.sql[l.at:]
@@ -79,8 +79,7 @@ func (l *lexer) past(end string) {
 	l.at = len(l.sql)
 }
 
-// quoted passes a quoted text with its backslashes; a doubled quote reads as two texts, which
-// does no harm here.
+// quoted skips a quoted text with its backslashes; a doubled quote is read as two texts, which is harmless here.
 func (l *lexer) quoted(quote byte) {
 	for l.at++; l.at < len(l.sql); l.at++ {
 		switch l.sql[l.at] {
@@ -102,18 +101,18 @@ func wordByte(c byte) bool {
 type insertion struct {
 	query  string // up to the data, without the FORMAT clause
 	format string
-	data   int // where data begins in the statement
+	data   int // offset of the data in the statement
 }
 
 // statement has the properties of SQL that the server needs before the engine parses it.
 type statement struct {
-	verb      string     // the first word in capitals: SELECT, INSERT, …
+	verb      string     // the first word in upper case: SELECT, INSERT, …
 	insert    *insertion // for an INSERT with data
-	format    string     // the FORMAT that a query asks for, if any
+	format    string     // the FORMAT of a query, if any
 	inputCall bool       // INSERT … SELECT … FROM input(…)
 }
 
-// inspect reads a statement, or the beginning of one.
+// inspect parses a statement, or the start of one.
 func inspect(sql string) statement {
 	l := &lexer{sql: sql}
 	var s statement
@@ -148,7 +147,7 @@ func inspect(sql string) statement {
 	}
 }
 
-// selected reads on in an INSERT … SELECT, which has no data unless it calls input().
+// selected continues in an INSERT … SELECT, which has no data unless it calls input().
 func (s statement) selected(l *lexer) statement {
 	var last token
 	for {
@@ -164,8 +163,8 @@ func (s statement) selected(l *lexer) statement {
 	}
 }
 
-// afterFormat finds where data begins behind the name of the format: as in the server, spaces
-// and then one line end are passed, and nothing of the data.
+// afterFormat finds where the data starts after the name of the format: as in the server, spaces and then one line end
+// are skipped, and nothing of the data.
 func afterFormat(sql string, at int) int {
 	for at < len(sql) && (sql[at] == ' ' || sql[at] == '\t' || sql[at] == '\r') {
 		at++

@@ -13,7 +13,7 @@ import (
 	"github.com/itechsmart/operator/hack/images/clickhouse-server/internal/engine"
 )
 
-// run takes the query and its data from the parameter and the body, in this order, and runs it.
+// run reads the query and its data from the parameter and the body, in this order, and runs it.
 func (s *Server) run(req *request) error {
 	if strings.HasPrefix(req.r.Header.Get("Content-Type"), "multipart/") {
 		return exception(codeNotImplemented, "NOT_IMPLEMENTED", "External tables (a multipart body) are not supported by this server")
@@ -28,7 +28,7 @@ func (s *Server) run(req *request) error {
 	sql := req.query.Get("query")
 	parsed := inspect(sql)
 	if parsed.insert == nil {
-		// The query goes on in the body, or is in it as a whole; data may follow on it there.
+		// The query continues in the body, or is in it as a whole; data may follow it there.
 		if sql != "" {
 			sql += "\n"
 		}
@@ -56,7 +56,7 @@ func (s *Server) run(req *request) error {
 	return s.query(req, strings.TrimRight(sql, " \t\r\n;"), parsed)
 }
 
-// unreadable returns an error of reading the body: cut off, or not in the encoding that it claims.
+// unreadable returns an error of reading the body: truncated, or not in its declared encoding.
 func unreadable(err error) error {
 	return exception(codeCannotRead, "CANNOT_READ_ALL_DATA", "Cannot read the request's body: %s", err)
 }
@@ -64,8 +64,8 @@ func unreadable(err error) error {
 // buffers are for bodies on their way into the engine.
 var buffers = sync.Pool{New: func() any { return new([1 << 20]byte) }}
 
-// insert pushes the data into the engine while it arrives. Nothing is acknowledged before the
-// engine has stored it; data that ends in an error is not committed.
+// insert pushes the data into the engine as it arrives. Nothing is acknowledged before the engine has stored it; data
+// that ends in an error is not committed.
 func (s *Server) insert(req *request, insert insertion, head string, body io.Reader) error {
 	if req.readOnly() {
 		return exception(codeReadonly, "READONLY", "Cannot execute an INSERT by the method %s", req.r.Method)
@@ -86,7 +86,7 @@ func (s *Server) insert(req *request, insert insertion, head string, body io.Rea
 			stream.Cancel()
 			return unreadable(err)
 		}
-		// The end of the insert tells why it refused the data.
+		// The end of the insert returns why it refused the data.
 		if _, why := stream.Commit(); why != nil {
 			err = why
 		}
@@ -138,7 +138,7 @@ func summary(stats engine.Stats) string {
 		stats.ReadRows, stats.ReadBytes, stats.WrittenRows, stats.WrittenBytes)
 }
 
-// streamable are the formats whose pieces make a whole when put one after another.
+// streamable lists the formats whose pieces can be concatenated.
 var streamable = map[string]bool{
 	"native": true, "rowbinary": true, "tabseparated": true, "tsv": true, "tabseparatedraw": true, "tsvraw": true,
 	"csv": true, "jsoneachrow": true, "jsonlines": true, "ndjson": true, "jsoncompacteachrow": true, "jsonstringseachrow": true,
@@ -172,7 +172,7 @@ func (s *Server) query(req *request, sql string, parsed statement) error {
 		return exception(codeSyntax, "SYNTAX_ERROR", "Multi-statements are not allowed: %d statements in one query", statements)
 	}
 	if class == engine.Control || class == engine.Unknown {
-		// SET, USE and the like change the session, which another request must not find changed.
+		// SET, USE and the like change the session, which must not affect another request.
 		conn.Retire()
 	}
 	if req.readOnly() && class != engine.ReadOnly {
@@ -190,7 +190,7 @@ func (s *Server) query(req *request, sql string, parsed statement) error {
 	return s.send(req, parsed.format, result.Bytes())
 }
 
-// send answers with a whole result.
+// send responds with a whole result.
 func (s *Server) send(req *request, format string, result []byte) error {
 	if len(result) == 0 {
 		req.w.Header().Set("Content-Length", "0")
@@ -241,7 +241,7 @@ func (s *Server) stream(req *request, conn *engine.Conn, sql, format string) err
 	return out.Close()
 }
 
-// contentTypes of the common formats; text is all else.
+// contentTypes of the common formats; all others are text.
 var contentTypes = map[string]string{
 	"native": "application/octet-stream", "rowbinary": "application/octet-stream", "parquet": "application/octet-stream",
 	"json": "application/json; charset=UTF-8", "jsoncompact": "application/json; charset=UTF-8", "jsonstrings": "application/json; charset=UTF-8",

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package httpapi speaks ClickHouse's HTTP interface in front of the engine.
+// Package httpapi serves ClickHouse's HTTP interface in front of the engine.
 package httpapi
 
 import (
@@ -15,10 +15,10 @@ import (
 	"github.com/itechsmart/operator/hack/images/clickhouse-server/internal/engine"
 )
 
-// maxQuery limits the text of a query that has no data behind it, in bytes.
+// maxQuery limits the text of a query without data, in bytes.
 const maxQuery = 64 << 20
 
-// headSize is how much of a body is read to find out whether data follows in it.
+// headSize is how much of a body is read to detect whether it contains data.
 const headSize = 256 << 10
 
 // Server is the HTTP interface. Its fields are set before the first request.
@@ -45,16 +45,16 @@ func (s *Server) Handler() http.Handler {
 	return mux
 }
 
-// request is one query on its way.
+// request is one query in progress.
 type request struct {
 	w       http.ResponseWriter
 	r       *http.Request
 	query   url.Values
 	id      string
-	format  string // of the result, unless the query says otherwise
+	format  string // of the result, unless the query specifies another
 	session engine.Session
 	params  []engine.Param
-	started bool // the answer's header is out
+	started bool // the response header has been sent
 }
 
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
@@ -98,10 +98,10 @@ func printable(c rune) rune {
 	return c
 }
 
-// fail answers with an error unless the answer has begun.
+// fail responds with an error unless the response has begun.
 func (s *Server) fail(req *request, err error) {
 	e := asException(err)
-	// The message may quote the query and its data, which are not for the log.
+	// The message may quote the query and its data, which must not be logged.
 	s.Log.Info("query failed", "query_id", req.id, "code", e.Code, "started", req.started)
 	if !req.started {
 		writeException(req.w, e, s.version())
@@ -115,7 +115,7 @@ func (s *Server) version() string {
 	return s.Engine.Version
 }
 
-// own are the parameters of the interface itself; all others are settings of the engine.
+// own lists the parameters of the interface itself; all others are settings of the engine.
 var own = map[string]bool{
 	"query": true, "database": true, "default_format": true, "query_id": true, "user": true, "password": true,
 	"quota_key": true, "compress": true, "decompress": true, "wait_end_of_query": true, "buffer_size": true,
@@ -157,7 +157,7 @@ func newRequest(w http.ResponseWriter, r *http.Request, query url.Values) *reque
 	return req
 }
 
-// readOnly returns whether the method forbids changes, as in ClickHouse.
+// readOnly reports whether the method forbids changes, as in ClickHouse.
 func (req *request) readOnly() bool {
 	return req.r.Method == http.MethodGet || req.r.Method == http.MethodHead
 }

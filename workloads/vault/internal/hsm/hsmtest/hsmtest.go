@@ -2,7 +2,7 @@
 
 //go:build cgo
 
-// Package hsmtest makes tokens of SoftHSM, which is a PKCS #11 library without hardware.
+// Package hsmtest creates tokens of SoftHSM, a PKCS #11 library without hardware.
 package hsmtest
 
 import (
@@ -20,7 +20,7 @@ const (
 	soPIN = "so-pin-4711"
 )
 
-// libraries are the paths of SoftHSM's library on Debian.
+// libraries are the paths of SoftHSM on Debian.
 var libraries = []string{"/usr/lib/softhsm/libsofthsm2.so", "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so"}
 
 // Library returns the path of SoftHSM's library.
@@ -38,7 +38,7 @@ func Library(t testing.TB) string {
 	return ""
 }
 
-// Use lets the process see the tokens of a directory alone, until the end of the test.
+// Use limits the process to the tokens of a directory, until the end of the test.
 func Use(t testing.TB, dir string) {
 	t.Helper()
 	file := filepath.Join(dir, "softhsm2.conf")
@@ -48,7 +48,7 @@ func Use(t testing.TB, dir string) {
 	t.Setenv("SOFTHSM2_CONF", file)
 }
 
-// NewToken makes a token of a label in a directory of its own, which it tells, and uses that.
+// NewToken creates a token with a label in a directory of its own, returns the directory, and uses it.
 func NewToken(t testing.TB, label string) (dir string) {
 	t.Helper()
 	Library(t)
@@ -61,7 +61,7 @@ func NewToken(t testing.TB, label string) (dir string) {
 	return dir
 }
 
-// session runs something as the user of the only token there is.
+// session runs do as the user of the only token.
 func session(t testing.TB, do func(*pkcs11.Ctx, pkcs11.SessionHandle) error) {
 	t.Helper()
 	library := pkcs11.New(Library(t))
@@ -94,7 +94,7 @@ func session(t testing.TB, do func(*pkcs11.Ctx, pkcs11.SessionHandle) error) {
 	t.Fatal("there is no token")
 }
 
-// NewAES makes an AES key; decrypts false is one that only encrypts.
+// NewAES creates an AES key; without decrypts it can only encrypt.
 func NewAES(t testing.TB, label string, decrypts bool) {
 	t.Helper()
 	session(t, func(library *pkcs11.Ctx, handle pkcs11.SessionHandle) error {
@@ -107,7 +107,7 @@ func NewAES(t testing.TB, label string, decrypts bool) {
 	})
 }
 
-// NewRSA makes an RSA key pair of 2048 bits.
+// NewRSA creates an RSA key pair of 2048 bits.
 func NewRSA(t testing.TB, label string) {
 	t.Helper()
 	session(t, func(library *pkcs11.Ctx, handle pkcs11.SessionHandle) error {

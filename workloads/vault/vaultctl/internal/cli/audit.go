@@ -31,7 +31,7 @@ func auditVerifyCommand(s *settings) *cobra.Command {
 		Use: "verify FILE --key KEYFILE", Short: "Verify an exported audit log, without a server", Args: cobra.ExactArgs(1),
 		Long: `Checks each hash, the order and each signature of an export (JSON lines; - is the standard
 input), and names the first line that was changed, removed or swapped. The key is what
-` + "`vaultctl audit key`" + ` printed; keep it where those who may write to the database cannot.`,
+` + "`vaultctl audit key`" + ` printed; store it where those who can write to the database cannot change it.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			key, err := readAuditKey(keyFile)
 			if err != nil {
@@ -63,7 +63,7 @@ type auditKey struct {
 	PublicKey []byte `json:"publicKey"`
 }
 
-// readAuditKey reads the answer of the service, or the key's base64 alone.
+// readAuditKey reads the service's response, or the key's base64 alone.
 func readAuditKey(file string) (ed25519.PublicKey, error) {
 	data, err := readBounded(file, 64<<10)
 	if err != nil {
@@ -74,7 +74,7 @@ func readAuditKey(file string) (ed25519.PublicKey, error) {
 		k.PublicKey, err = base64.StdEncoding.DecodeString(trimLine(data))
 	}
 	if err != nil || len(k.PublicKey) != ed25519.PublicKeySize {
-		return nil, fmt.Errorf("%s holds no Ed25519 public key", file)
+		return nil, fmt.Errorf("%s contains no Ed25519 public key", file)
 	}
 	return k.PublicKey, nil
 }

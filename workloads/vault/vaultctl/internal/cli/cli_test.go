@@ -106,7 +106,7 @@ func must(t *testing.T, stdin string, args ...string) string {
 	return out
 }
 
-func TestAgainstAVault(t *testing.T) {
+func TestAgainstVault(t *testing.T) {
 	server, dir := vault(t), t.TempDir()
 	session := filepath.Join(dir, "session.json")
 	t.Setenv(sessionEnv, session)
@@ -117,7 +117,7 @@ func TestAgainstAVault(t *testing.T) {
 		t.Errorf("a list without a login: %v", err)
 	}
 	if _, err := run(t, "wrong\n", "login", "--server", server, "-u", user); err == nil {
-		t.Error("a wrong password logs in")
+		t.Error("a wrong password was accepted")
 	}
 	must(t, password+"\n", "login", "--server", server, "-u", user)
 	if info, err := os.Stat(session); err != nil || info.Mode().Perm() != 0o600 {
@@ -152,11 +152,11 @@ func TestAgainstAVault(t *testing.T) {
 		t.Errorf("list: %+v, %v", list, err)
 	}
 	if _, err := run(t, "", "rotate", "db/password"); err == nil {
-		t.Error("what was written is rotated")
+		t.Error("a written secret was rotated")
 	}
 	for _, path := range []string{"../etc", "a//b", "A"} {
 		if _, err := run(t, "", "get", path); err == nil {
-			t.Errorf("path %q is taken", path)
+			t.Errorf("path %q was accepted", path)
 		}
 	}
 	if out := must(t, "", "seal-status"); !strings.Contains(out, "unsealed") {
@@ -168,11 +168,11 @@ func TestAgainstAVault(t *testing.T) {
 	must(t, "", "delete", "db/password", "--destroy")
 	must(t, "", "logout")
 	if _, err := os.Stat(session); !os.IsNotExist(err) {
-		t.Errorf("the session is still there: %v", err)
+		t.Errorf("the session still exists: %v", err)
 	}
 }
 
-// files streams one to the Vault and back, of a size that no value may have.
+// files streams a file to the Vault and back that is too large for a value.
 func files(t *testing.T, dir string) {
 	t.Helper()
 	in, out := filepath.Join(dir, "in.bin"), filepath.Join(dir, "out.bin")
@@ -192,10 +192,10 @@ func files(t *testing.T, dir string) {
 	got, err := os.ReadFile(out)
 	info, statErr := os.Stat(out)
 	if err != nil || statErr != nil || !bytes.Equal(got, data) || info.Mode().Perm() != 0o600 {
-		t.Errorf("%d bytes come back, %v, %v", len(got), err, info)
+		t.Errorf("%d bytes were read, %v, %v", len(got), err, info)
 	}
 	if got := must(t, "", "get", "backup"); got != string(data) {
-		t.Errorf("%d bytes are printed", len(got))
+		t.Errorf("%d bytes were printed", len(got))
 	}
 	if _, err := run(t, "", "get", "backup", "-o", "json"); err == nil || !strings.Contains(err.Error(), "content") {
 		t.Errorf("as JSON: %v", err)
@@ -204,14 +204,14 @@ func files(t *testing.T, dir string) {
 		t.Errorf("put: %q", text)
 	}
 	if got := must(t, "", "get", "backup"); got != "small\n" {
-		t.Errorf("a small file is printed as %q", got)
+		t.Errorf("a small file was printed as %q", got)
 	}
 	if _, err := run(t, "", "put", "backup", "-t", "File", "-f", filepath.Join(dir, "none")); err == nil {
-		t.Error("a file that is not there is stored")
+		t.Error("a missing file was stored")
 	}
 }
 
-// sealAndOpen seals without a server and lets the Vault open it, under its own name alone.
+// sealAndOpen seals without a server and checks that the Vault opens it, only under its own name.
 func sealAndOpen(t *testing.T, server, dir string) {
 	t.Helper()
 	key := filepath.Join(dir, "sealing-key.json")
@@ -225,7 +225,7 @@ func sealAndOpen(t *testing.T, server, dir string) {
 	}
 	t.Setenv(sessionEnv, filepath.Join(dir, "session.json"))
 	if strings.Contains(text, canary) || strings.Contains(text, base64.StdEncoding.EncodeToString([]byte(canary))) {
-		t.Fatal("the sealed resource holds the value")
+		t.Fatal("the sealed resource contains the value")
 	}
 	var m manifest
 	if err := yaml.UnmarshalStrict([]byte(text), &m); err != nil || m.Kind != "Secret" || m.Metadata.Name != "api-key" || m.Spec.Path != "api/key" || m.Spec.Destination.Name != "api" {
@@ -248,7 +248,7 @@ func sealAndOpen(t *testing.T, server, dir string) {
 		t.Fatal(err)
 	}
 	if out := must(t, "", "get", "api/key"); out != canary {
-		t.Errorf("the sealed value reads %q", out)
+		t.Errorf("the sealed value is read as %q", out)
 	}
 }
 
@@ -280,7 +280,7 @@ func verifyOffline(t *testing.T, dir string) {
 	}
 }
 
-// A value is never an argument, and each command tells about itself.
+// A value is never an argument, and each command has help.
 func TestCommands(t *testing.T) {
 	t.Setenv(sessionEnv, filepath.Join(t.TempDir(), "session.json"))
 	for _, args := range [][]string{

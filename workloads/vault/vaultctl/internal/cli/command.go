@@ -43,7 +43,7 @@ type settings struct {
 	output    string
 }
 
-// Command returns the whole command line.
+// Command returns the command line.
 func Command(version string) *cobra.Command {
 	s := &settings{}
 	root := &cobra.Command{
@@ -59,7 +59,7 @@ other users of the machine could see.`,
 	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
 	flags := root.PersistentFlags()
 	flags.StringVar(&s.server, "server", os.Getenv(serverEnv), "URL of the Vault service ($"+serverEnv+"; that of the last login by default)")
-	flags.StringVar(&s.session, "session", defaultSession(), "file that keeps the login ($"+sessionEnv+")")
+	flags.StringVar(&s.session, "session", defaultSession(), "file that stores the login ($"+sessionEnv+")")
 	flags.StringVar(&s.tokenFile, "token-file", "", "file with an access token, such as a ServiceAccount's, in place of a login ($"+tokenEnv+" holds one itself)")
 	flags.StringVarP(&s.output, "output", "o", "text", "text or json")
 	root.AddCommand(
@@ -81,7 +81,7 @@ func defaultSession() string {
 	return filepath.Join(dir, "vaultctl", "session.json")
 }
 
-// client returns the client with the caller's token.
+// client returns a client with the user's token.
 func (s *settings) client() (*client.Client, error) {
 	session, err := client.LoadSession(s.session)
 	if err != nil {
@@ -123,7 +123,7 @@ func (s *settings) anonymous() (*client.Client, string, error) {
 	return c, server, err
 }
 
-// whole writes to a file, which holds all of it or is not there; to the standard output when the file has no name.
+// whole writes a file completely or not at all; to the standard output if file is empty.
 func whole(cmd *cobra.Command, file string, write func(io.Writer) error) error {
 	if file == "" {
 		return write(cmd.OutOrStdout())

@@ -20,7 +20,7 @@ func loginCommand(s *settings) *cobra.Command {
 	var user string
 	c := &cobra.Command{
 		Use: "login", Short: "Log in with email address and password", Args: cobra.NoArgs,
-		Long: "Logs in, and keeps the tokens in the session's file, which only its owner can read.\nThe password is asked for on a terminal, or is the first line of the standard input.",
+		Long: "Logs in, and stores the tokens in the session file, which only its owner can read.\nThe password is read from a terminal, or is the first line of the standard input.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, server, err := s.anonymous()
 			if err != nil {
@@ -77,7 +77,7 @@ func logoutCommand(s *settings) *cobra.Command {
 	}
 }
 
-// askSecret asks on a terminal without an echo, or reads the first line of the standard input.
+// askSecret prompts on a terminal without echo, or reads the first line of the standard input.
 func askSecret(cmd *cobra.Command, prompt string) (string, error) {
 	in := cmd.InOrStdin()
 	if isTerminal(in) {
@@ -103,5 +103,5 @@ func isTerminal(in io.Reader) bool {
 	return ok && term.IsTerminal(int(file.Fd()))
 }
 
-// trimLine returns a file's text without the newline that editors leave.
+// trimLine returns a file's text without the newline that editors add.
 func trimLine(text []byte) string { return strings.TrimRight(string(text), "\r\n") }

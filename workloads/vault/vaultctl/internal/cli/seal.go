@@ -19,7 +19,7 @@ import (
 	"github.com/itechsmart/operator/workloads/vault/internal/seal"
 )
 
-// manifest is a Secret resource, as far as `seal` writes it. The API's own types would bring Kubernetes along.
+// manifest holds the fields of a Secret resource that `seal` writes. The API's own types would pull in Kubernetes.
 type manifest struct {
 	APIVersion string       `json:"apiVersion"`
 	Kind       string       `json:"kind"`
@@ -61,17 +61,17 @@ func sealCommand(s *settings) *cobra.Command {
 		Long: `Encrypts a value to the Vault's public key and prints a whole Secret resource. Only the
 Vault can open it, and only for this namespace and name: under another one it is refused.
 
-The key is that of --key (see ` + "`vaultctl sealing-key`" + `), without any connection, or is asked
-for at --server. The value comes from the standard input or from files.`,
+The key is that of --key (see ` + "`vaultctl sealing-key`" + `), without any connection, or is fetched
+from --server. The value comes from the standard input or from files.`,
 		Example: "  printf %s \"$PASSWORD\" | vaultctl seal db-password -n shop --key sealing-key.json > db-password.yaml\n" +
 			"  vaultctl seal web-tls -n shop -t Certificate -f tls.crt=cert.pem -f tls.key=key.pem --server https://vault.example.com",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			name := args[0]
 			if len(name) > 253 || !nameForm.MatchString(name) {
-				return errors.New("NAME is no name of a resource")
+				return errors.New("NAME is not a valid name of a resource")
 			}
 			if !namespaceForm.MatchString(namespace) {
-				return errors.New("--namespace is required, and is the namespace that the resource will be in")
+				return errors.New("--namespace is required: the namespace of the resource")
 			}
 			if path != "" {
 				if err := wire.ValidPath(path); err != nil {
@@ -86,7 +86,7 @@ for at --server. The value comes from the standard input or from files.`,
 			if err != nil {
 				return err
 			}
-			// What the Vault would refuse is refused here, before it is committed.
+			// A value that the Vault would refuse is refused here, before it is committed.
 			if _, err := material.Check(input.typ, value); err != nil {
 				return err
 			}
@@ -118,14 +118,14 @@ for at --server. The value comes from the standard input or from files.`,
 	input.flags(c)
 	flags := c.Flags()
 	flags.StringVarP(&namespace, "namespace", "n", "", "namespace of the resource")
-	flags.StringVar(&keyFile, "key", "", "file with the public key; without it --server is asked")
+	flags.StringVar(&keyFile, "key", "", "file with the public key; fetched from --server by default")
 	flags.StringVar(&path, "path", "", "path of the value; the name by default")
 	flags.StringVar(&platform, "platform", "", "Platform whose Vault stores the value; the only one of the namespace by default")
-	flags.StringVar(&destination, "destination", "", "core Secret that is made for workloads; with an empty name that of the resource")
+	flags.StringVar(&destination, "destination", "", "core Secret that is created for workloads; an empty name means that of the resource")
 	return c
 }
 
-// sealingKey reads the key from a file, or asks the service.
+// sealingKey reads the key from a file, or fetches it from the service.
 func (s *settings) sealingKey(ctx context.Context, file string) (wire.SealingKey, error) {
 	var key wire.SealingKey
 	if file == "" {
@@ -143,16 +143,16 @@ func (s *settings) sealingKey(ctx context.Context, file string) (wire.SealingKey
 		}
 		if json.Unmarshal(data, &key) != nil {
 			if key.PublicKey, err = base64.StdEncoding.DecodeString(trimLine(data)); err != nil {
-				return key, fmt.Errorf("%s holds no sealing key", file)
+				return key, fmt.Errorf("%s contains no sealing key", file)
 			}
 		}
 	}
 	if len(key.PublicKey) != seal.KeyBytes {
 		return key, fmt.Errorf("the sealing key has %d bytes, want %d", len(key.PublicKey), seal.KeyBytes)
 	}
-	// A key whose id is another's was cut together by hand, or on its way.
+	// A key with another key's id was assembled by hand, or modified in transit.
 	if id := seal.KeyID(key.PublicKey); key.ID != "" && key.ID != id {
-		return key, fmt.Errorf("the sealing key does not fit its id %s", key.ID)
+		return key, fmt.Errorf("the sealing key does not match its id %s", key.ID)
 	}
 	return key, nil
 }

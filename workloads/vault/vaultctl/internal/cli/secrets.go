@@ -27,7 +27,7 @@ func secretPath(path string, more ...string) string {
 	return out
 }
 
-// one runs a command about one path: the path is checked before anything is sent.
+// one runs a command on one path, which is checked before anything is sent.
 func (s *settings) one(run func(*cobra.Command, *client.Client, string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
 		if err := wire.ValidPath(args[0]); err != nil {
@@ -47,7 +47,7 @@ func getCommand(s *settings) *cobra.Command {
 	c := &cobra.Command{
 		Use: "get PATH", Short: "Print a secret's value", Args: cobra.ExactArgs(1),
 		Long: "Prints one field of the value as it is: the main one, or --field. With -o json all of it.\n" +
-			"A File of any size is streamed; with --to-file the file holds all of it, or is not there.",
+			"A File of any size is streamed; with --to-file the file is complete, or is not created.",
 		RunE: s.one(func(cmd *cobra.Command, c *client.Client, path string) error {
 			query := url.Values{}
 			if number != 0 {
@@ -93,7 +93,7 @@ func putCommand(s *settings) *cobra.Command {
 	c := &cobra.Command{
 		Use: "put PATH", Short: "Store a secret, or a new version of it", Args: cobra.ExactArgs(1),
 		Long: "Stores a value from the standard input, or from files, as a new secret or a new version.\n" +
-			"--cas 0 only makes a new secret; --cas n only when n is the newest version. A File is streamed, however large.",
+			"--cas 0 only creates a new secret; --cas n only when n is the newest version. A File is streamed, however large.",
 		Example: "  printf %s \"$PASSWORD\" | vaultctl put db/password\n  vaultctl put web/tls --type Certificate --from-file tls.crt=cert.pem --from-file tls.key=key.pem\n" +
 			"  vaultctl put backup/keys --type File --from-file keys.tar",
 		RunE: s.one(func(cmd *cobra.Command, c *client.Client, path string) error {
@@ -101,7 +101,7 @@ func putCommand(s *settings) *cobra.Command {
 			if expires != "" {
 				at, err := time.Parse(time.RFC3339, expires)
 				if err != nil {
-					return errors.New("--expires is no time such as 2027-01-31T00:00:00Z")
+					return errors.New("--expires must be a time such as 2027-01-31T00:00:00Z")
 				}
 				write.ExpiresAt = &at
 			}
@@ -122,13 +122,13 @@ func putCommand(s *settings) *cobra.Command {
 		}),
 	}
 	input.flags(c)
-	c.Flags().Int64Var(&checkAndSet, "cas", 0, "the newest version that you know of; 0: there is none")
+	c.Flags().Int64Var(&checkAndSet, "cas", 0, "the newest version that you know; 0: there is none")
 	c.Flags().StringVar(&expires, "expires", "", "when the value expires (RFC 3339)")
 	c.Flags().StringToStringVar(&metadata, "metadata", nil, "key=value of the version; no secrets")
 	return c
 }
 
-// put makes a new version, or the secret when there is none.
+// put adds a new version, or creates the secret if there is none.
 func put(cmd *cobra.Command, c *client.Client, path string, write wire.Write, out *wire.Secret) error {
 	ctx := cmd.Context()
 	create := struct {
@@ -244,7 +244,7 @@ func versionsCommand(s *settings) *cobra.Command {
 func diffCommand(s *settings) *cobra.Command {
 	var from, to int64
 	c := &cobra.Command{
-		Use: "diff PATH", Short: "Tell which fields differ between two versions, without their values", Args: cobra.ExactArgs(1),
+		Use: "diff PATH", Short: "Show which fields differ between two versions, without their values", Args: cobra.ExactArgs(1),
 		RunE: s.one(func(cmd *cobra.Command, c *client.Client, path string) error {
 			query := url.Values{"from": {strconv.FormatInt(from, 10)}, "to": {strconv.FormatInt(to, 10)}}
 			var fields []wire.FieldDiff
@@ -267,7 +267,7 @@ func diffCommand(s *settings) *cobra.Command {
 
 func rotateCommand(s *settings) *cobra.Command {
 	return &cobra.Command{
-		Use: "rotate PATH", Short: "Make a new version of a generated or issued secret", Args: cobra.ExactArgs(1),
+		Use: "rotate PATH", Short: "Add a new version of a generated or issued secret", Args: cobra.ExactArgs(1),
 		RunE: s.one(func(cmd *cobra.Command, c *client.Client, path string) error {
 			var out wire.Secret
 			if err := c.Call(cmd.Context(), http.MethodPost, secretPath(path, "rotate"), nil, nil, &out); err != nil {
@@ -281,7 +281,7 @@ func rotateCommand(s *settings) *cobra.Command {
 func rollbackCommand(s *settings) *cobra.Command {
 	var number int64
 	c := &cobra.Command{
-		Use: "rollback PATH --version N", Short: "Make a new version with the value of an old one", Args: cobra.ExactArgs(1),
+		Use: "rollback PATH --version N", Short: "Add a new version with the value of an old one", Args: cobra.ExactArgs(1),
 		RunE: s.one(func(cmd *cobra.Command, c *client.Client, path string) error {
 			var out wire.Secret
 			if err := c.Call(cmd.Context(), http.MethodPost, secretPath(path, "rollback"), nil, map[string]int64{"version": number}, &out); err != nil {
@@ -290,7 +290,7 @@ func rollbackCommand(s *settings) *cobra.Command {
 			return s.print(cmd, out, fmt.Sprintf("%s version %d", out.Path, out.Version))
 		}),
 	}
-	c.Flags().Int64Var(&number, "version", 0, "version whose value comes back")
+	c.Flags().Int64Var(&number, "version", 0, "version whose value is restored")
 	_ = c.MarkFlagRequired("version")
 	return c
 }
@@ -307,7 +307,7 @@ func deleteCommand(s *settings) *cobra.Command {
 			return c.Call(cmd.Context(), http.MethodDelete, secretPath(path), query, nil, nil)
 		}),
 	}
-	c.Flags().BoolVar(&destroy, "destroy", false, "remove all versions for ever")
+	c.Flags().BoolVar(&destroy, "destroy", false, "remove all versions permanently")
 	return c
 }
 

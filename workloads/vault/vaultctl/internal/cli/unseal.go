@@ -13,8 +13,8 @@ import (
 
 func unsealCommand(s *settings) *cobra.Command {
 	return &cobra.Command{
-		Use: "unseal", Short: "Give one share of the unseal secret", Args: cobra.NoArgs,
-		Long: "Gives one share, which is asked for on a terminal, or is the first line of the standard input.\nThe Vault opens when enough of them were given.",
+		Use: "unseal", Short: "Submit one share of the unseal secret", Args: cobra.NoArgs,
+		Long: "Submits one share, which is read from a terminal, or is the first line of the standard input.\nThe Vault unseals once there are enough.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := s.client()
 			if err != nil {
@@ -35,7 +35,7 @@ func unsealCommand(s *settings) *cobra.Command {
 
 func sealStatusCommand(s *settings) *cobra.Command {
 	return &cobra.Command{
-		Use: "seal-status", Short: "Tell whether values can be read, and how far a re-wrap is", Args: cobra.NoArgs,
+		Use: "seal-status", Short: "Show whether values can be read, and the progress of a re-wrap", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, _, err := s.anonymous()
 			if err != nil {
@@ -53,7 +53,7 @@ func sealStatusCommand(s *settings) *cobra.Command {
 func (s *settings) printStatus(cmd *cobra.Command, status wire.SealStatus) error {
 	text := fmt.Sprintf("unsealed, key %s, %d of %d data keys wait for a re-wrap", status.KeyID, status.Stale, status.Total)
 	if status.Sealed {
-		text = fmt.Sprintf("sealed, %d of %d shares were given", status.Progress, status.Threshold)
+		text = fmt.Sprintf("sealed, %d of %d shares submitted", status.Progress, status.Threshold)
 		if status.Threshold == 0 && status.Reason != "" {
 			text = "sealed: " + status.Reason
 		}

@@ -15,7 +15,7 @@ import (
 	wire "github.com/itechsmart/operator/workloads/vault/client"
 )
 
-// valueInput is the source of a value. No flag takes a value itself.
+// valueInput is the source of a value. No flag contains a value.
 type valueInput struct {
 	typ      string
 	files    []string
@@ -30,16 +30,16 @@ func (v *valueInput) flags(c *cobra.Command) {
 		[]string{wire.TypeText, wire.TypeFile, wire.TypeCertificate, wire.TypeAPIKey}, cobra.ShellCompDirectiveNoFileComp))
 }
 
-// read gives the value: the fields of --from-file, or the main field from the standard input.
+// read returns the value: the fields of --from-file, or the main field from the standard input.
 func (v *valueInput) read(cmd *cobra.Command) (wire.Value, error) {
 	required, optional := wire.Fields(v.typ)
 	if required == nil {
-		return nil, fmt.Errorf("--type %q is none of Text, File, Certificate and APIKey", v.typ)
+		return nil, fmt.Errorf("--type %q is not one of Text, File, Certificate and APIKey", v.typ)
 	}
 	value := wire.Value{}
 	if len(v.files) == 0 {
 		if len(required) > 1 {
-			return nil, fmt.Errorf("a %s has several fields: give --from-file for each of %s", v.typ, strings.Join(required, " and "))
+			return nil, fmt.Errorf("a %s has several fields: pass --from-file for each of %s", v.typ, strings.Join(required, " and "))
 		}
 		text, err := v.readInput(cmd)
 		if err != nil {
@@ -79,7 +79,7 @@ func (v *valueInput) read(cmd *cobra.Command) (wire.Value, error) {
 	return value, nil
 }
 
-// open gives the content of a File as a stream, and the name of the file that --from-file filename=FILE holds.
+// open returns the content of a File as a stream, and the file name given by --from-file filename=FILE.
 func (v *valueInput) open(cmd *cobra.Command) (content io.ReadCloser, filename string, err error) {
 	source := ""
 	for _, file := range v.files {
@@ -126,7 +126,7 @@ func (v *valueInput) readInput(cmd *cobra.Command) ([]byte, error) {
 	return text, nil
 }
 
-// trim takes the one newline off that `echo` and editors leave behind a password; a file keeps each byte.
+// trim removes the one newline that `echo` and editors add to a password; a file keeps each byte.
 func (v *valueInput) trim(text []byte) []byte {
 	if v.keepLine || (v.typ != wire.TypeText && v.typ != wire.TypeAPIKey) {
 		return text

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package client speaks to a Vault's REST API for the command line.
+// Package client calls a Vault's REST API for the command line.
 package client
 
 import (
@@ -16,19 +16,19 @@ import (
 	"time"
 )
 
-// maxAnswer bounds what is read of an answer in bytes: a value of 1 MiB in base64 and what is around it.
+// maxAnswer limits a response in bytes: a value of 1 MiB in base64 and its envelope.
 const maxAnswer = 8 << 20
 
-// ErrLogin tells that there is no token, or it has expired.
+// ErrLogin means that there is no token, or it has expired.
 var ErrLogin = errors.New("not logged in: run `vaultctl login`")
 
 // Client calls one Vault.
 type Client struct {
 	base string
 	http *http.Client
-	// streams is for what takes as long as it is large; the context ends it.
+	// streams is for large transfers without a timeout; the context ends them.
 	streams *http.Client
-	// token is asked before each call; "" sends none.
+	// token is called before each request; "" sends none.
 	token func(context.Context) (string, error)
 }
 
@@ -36,9 +36,9 @@ type Client struct {
 func New(server string, token func(context.Context) (string, error)) (*Client, error) {
 	u, err := url.Parse(server)
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.RawQuery != "" || u.User != nil {
-		return nil, errors.New("the server is no URL such as https://vault.example.com")
+		return nil, errors.New("the server must be a URL such as https://vault.example.com")
 	}
-	// A redirect would carry the token elsewhere.
+	// A redirect would send the token elsewhere.
 	stay := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return &Client{
 		base: strings.TrimSuffix(u.String(), "/") + "/api/v1", token: token,
@@ -70,7 +70,7 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("%s (%d %s)", text, e.Status, e.Code)
 }
 
-// Call sends in as JSON (nil: no body) and reads the answer's data into out (nil: it is not wanted).
+// Call sends in as JSON (nil: no body) and reads the response's data into out (nil: discarded).
 func (c *Client) Call(ctx context.Context, method, path string, query url.Values, in, out any) error {
 	var body io.Reader
 	if in != nil {
@@ -91,7 +91,7 @@ func (c *Client) Call(ctx context.Context, method, path string, query url.Values
 	return data(response, out)
 }
 
-// data reads an answer's data into out (nil: it is not wanted).
+// data reads a response's data into out (nil: discarded).
 func data(response *http.Response, out any) error {
 	defer response.Body.Close()
 	envelope := struct {
@@ -101,12 +101,12 @@ func data(response *http.Response, out any) error {
 		return nil
 	}
 	if err := json.NewDecoder(io.LimitReader(response.Body, maxAnswer)).Decode(&envelope); err != nil {
-		return fmt.Errorf("%s %s: the answer is no JSON of a Vault: %w", response.Request.Method, response.Request.URL.Path, err)
+		return fmt.Errorf("%s %s: the response is not JSON of a Vault: %w", response.Request.Method, response.Request.URL.Path, err)
 	}
 	return nil
 }
 
-// Stream copies an answer that is no JSON document to out; one that ends early is an error.
+// Stream copies a response that is not a JSON document to out; one that ends early is an error.
 func (c *Client) Stream(ctx context.Context, path string, query url.Values, out io.Writer) error {
 	response, err := c.do(ctx, c.streams, http.MethodGet, path, query, nil, nil)
 	if err != nil {
@@ -119,7 +119,7 @@ func (c *Client) Stream(ctx context.Context, path string, query url.Values, out 
 	return nil
 }
 
-// Upload sends a body as a stream, and reads the answer's data into out. header goes with it.
+// Upload sends a body as a stream with header, and reads the response's data into out.
 func (c *Client) Upload(ctx context.Context, path string, query url.Values, header http.Header, body io.Reader, out any) error {
 	header = header.Clone()
 	header.Set("Content-Type", "application/octet-stream")
@@ -137,7 +137,7 @@ type Token struct {
 	ExpiresIn    int64  `json:"expires_in"`
 }
 
-// Grant asks for a token (RFC 6749).
+// Grant requests a token (RFC 6749).
 func (c *Client) Grant(ctx context.Context, form url.Values) (Token, error) {
 	var token Token
 	response, err := c.send(ctx, c.http, http.MethodPost, "/token", nil, strings.NewReader(form.Encode()), formHeader())
@@ -153,7 +153,7 @@ func (c *Client) Grant(ctx context.Context, form url.Values) (Token, error) {
 		return token, oauthError(response.StatusCode, data)
 	}
 	if err := json.Unmarshal(data, &token); err != nil || token.AccessToken == "" {
-		return token, errors.New("POST /token: the answer holds no token")
+		return token, errors.New("POST /token: the response contains no token")
 	}
 	return token, nil
 }
@@ -205,7 +205,7 @@ func (c *Client) do(ctx context.Context, by *http.Client, method, path string, q
 	var envelope struct {
 		Error Error `json:"error"`
 	}
-	// An answer that is not the service's own, such as a proxy's, leaves the status.
+	// A response that is not the service's own, such as a proxy's, leaves only the status.
 	_ = json.NewDecoder(io.LimitReader(response.Body, 1<<20)).Decode(&envelope)
 	envelope.Error.Status = response.StatusCode
 	if response.StatusCode == http.StatusUnauthorized {
@@ -236,7 +236,7 @@ func (c *Client) send(ctx context.Context, by *http.Client, method, path string,
 	return response, nil
 }
 
-// Revoke ends a refresh token and what came of it (RFC 7009).
+// Revoke revokes a refresh token and the tokens derived from it (RFC 7009).
 func (c *Client) Revoke(ctx context.Context, token string) error {
 	form := url.Values{"token": {token}, "token_type_hint": {"refresh_token"}}
 	response, err := c.send(ctx, c.http, http.MethodPost, "/revoke", nil, strings.NewReader(form.Encode()), formHeader())

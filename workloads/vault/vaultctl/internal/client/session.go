@@ -16,7 +16,7 @@ import (
 // renewBefore is how long before its expiry a token is renewed.
 const renewBefore = time.Minute
 
-// Session is a login that lasts over calls of the program. Its file is the user's alone.
+// Session is a login that lasts across runs of the program. Its file is readable only by the user.
 type Session struct {
 	Server       string    `json:"server"`
 	AccessToken  string    `json:"accessToken"`
@@ -26,7 +26,7 @@ type Session struct {
 	file string
 }
 
-// LoadSession reads a session's file; a missing one is an empty session.
+// LoadSession reads a session file; a missing one is an empty session.
 func LoadSession(file string) (*Session, error) {
 	s := &Session{file: file}
 	data, err := os.ReadFile(file)
@@ -42,7 +42,7 @@ func LoadSession(file string) (*Session, error) {
 	return s, nil
 }
 
-// Take keeps a token that was granted.
+// Take stores a granted token.
 func (s *Session) Take(server string, t Token) error {
 	s.Server, s.AccessToken, s.RefreshToken = server, t.AccessToken, t.RefreshToken
 	s.ExpiresAt = time.Now().Add(time.Duration(t.ExpiresIn) * time.Second)
@@ -51,11 +51,11 @@ func (s *Session) Take(server string, t Token) error {
 		return err
 	}
 	if err := os.MkdirAll(filepath.Dir(s.file), 0o700); err != nil {
-		return fmt.Errorf("keep the session: %w", err)
+		return fmt.Errorf("store the session: %w", err)
 	}
 	temporary, err := os.CreateTemp(filepath.Dir(s.file), ".session-*") // mode 0600
 	if err != nil {
-		return fmt.Errorf("keep the session: %w", err)
+		return fmt.Errorf("store the session: %w", err)
 	}
 	defer os.Remove(temporary.Name()) //nolint:errcheck // it was renamed
 	_, err = temporary.Write(data)
@@ -63,12 +63,12 @@ func (s *Session) Take(server string, t Token) error {
 		err = os.Rename(temporary.Name(), s.file)
 	}
 	if err != nil {
-		return fmt.Errorf("keep the session: %w", err)
+		return fmt.Errorf("store the session: %w", err)
 	}
 	return nil
 }
 
-// Token returns the access token for a server, renewed when it is about to expire.
+// Token returns the access token for a server, renewed if it is about to expire.
 func (s *Session) Token(ctx context.Context, server string) (string, error) {
 	if s.AccessToken == "" || s.Server != server {
 		return "", ErrLogin
