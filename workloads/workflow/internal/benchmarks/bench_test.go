@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package benchmarks measures Workflow's engine without its REST service, on a real PostgreSQL that syncs each commit and a
-// real RabbitMQ with quorum queues. Steps do nothing: what is measured is what a step costs.
+// real RabbitMQ with quorum queues. Steps do nothing: it measures the overhead of a step.
 package benchmarks
 
 import (
@@ -32,13 +32,13 @@ import (
 func TestMain(m *testing.M) { servers.Main(m) }
 
 const (
-	slots    = 64
-	lookFor  = 2 * time.Millisecond
-	starters = 32
-	waiting  = 1000
+	slots     = 64
+	pollEvery = 2 * time.Millisecond
+	starters  = 32
+	waiting   = 1000
 )
 
-// nothing is a step that does nothing; "wait" waits for somebody.
+// nothing is a step that does nothing, except that "wait" waits to be resumed.
 type nothing struct{ executed *atomic.Int64 }
 
 func (n nothing) Execute(_ context.Context, call engine.Call) (engine.Result, error) {
@@ -57,7 +57,7 @@ type bench struct {
 	stop     func()
 }
 
-// launch runs one engine, as a worker that starts runs as well.
+// launch runs one engine that both starts and executes runs.
 func launch(b testing.TB, executes bool) *bench {
 	b.Helper()
 	binding, schema := servers.Schema(b)
@@ -89,7 +89,7 @@ func launch(b testing.TB, executes bool) *bench {
 	}
 	b.Cleanup(x.stop)
 	for q.Ready(b.Context()) != nil {
-		b.Log("waits for the queue")
+		b.Log("waiting for the queue")
 	}
 	return x
 }
@@ -107,7 +107,7 @@ func parse(b testing.TB, steps ...string) *definition.Program {
 	return parseWith(b, "", steps...)
 }
 
-// parseWith keeps as many runs as a definition may: deleting them is not what is measured.
+// parseWith sets the longest history that a definition may have: deleting runs is not measured.
 func parseWith(b testing.TB, inputs string, steps ...string) *definition.Program {
 	b.Helper()
 	p, err := compile(json.RawMessage(`{"history":{"successful":1000,"failed":1000},"inputs":[` + inputs + `],"steps":[` + strings.Join(steps, ",") + `]}`))
@@ -139,7 +139,7 @@ func (x *bench) start(p *definition.Program) string {
 	return id
 }
 
-// all starts n runs from a number of goroutines.
+// all starts n runs from atOnce goroutines.
 func (x *bench) all(p *definition.Program, n, atOnce int) {
 	x.b.Helper()
 	var group sync.WaitGroup
@@ -164,7 +164,7 @@ func (x *bench) await(n int, phase store.Phase) {
 	}
 }
 
-// BenchmarkStarts is durable starts by 32 clients: the run, its first step, its events and its task are committed.
+// BenchmarkStarts measures durable starts by 32 clients: the run, its first step, its events and its task are committed.
 func BenchmarkStarts(b *testing.B) {
 	x, p := launch(b, false), chain(b, 3)
 	x.start(p)
@@ -174,8 +174,8 @@ func BenchmarkStarts(b *testing.B) {
 	b.ReportMetric(0, "ns/op")
 }
 
-// BenchmarkTransitions is chains of 20 steps, as many runs at a time as the name says. Each step is two transitions, its begin
-// and its end; counted are steps that ended.
+// BenchmarkTransitions runs chains of 20 steps, as many runs at a time as the name says. Each step is two transitions, begin and
+// end; it counts finished steps.
 func BenchmarkTransitions(b *testing.B) {
 	const length = 20
 	for _, runs := range []int{16, 64} {
@@ -195,7 +195,7 @@ func BenchmarkTransitions(b *testing.B) {
 	}
 }
 
-// BenchmarkThreeSteps is the time from a start to the recorded end of a run of three steps, when nothing else runs.
+// BenchmarkThreeSteps measures a run of three steps on an idle engine, from its start to its recorded end.
 func BenchmarkThreeSteps(b *testing.B) {
 	x, p := launch(b, true), chain(b, 3)
 	x.await(0, store.Succeeded)
@@ -218,7 +218,7 @@ func BenchmarkThreeSteps(b *testing.B) {
 	b.ReportMetric(0, "ns/op")
 }
 
-// follow waits for the end of a run, and costs little meanwhile.
+// follow waits for the end of a run without much polling.
 func (x *bench) follow(id string) {
 	x.b.Helper()
 	for {
@@ -229,13 +229,13 @@ func (x *bench) follow(id string) {
 		if r.Phase.Ended() {
 			return
 		}
-		time.Sleep(lookFor)
+		time.Sleep(pollEvery)
 	}
 }
 
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
-// BenchmarkFanOut is a run of ten steps side by side with ten items each, to its end.
+// BenchmarkFanOut measures a run of ten parallel steps with ten items each.
 func BenchmarkFanOut(b *testing.B) {
 	x := launch(b, true)
 	steps := make([]string, 10)
@@ -266,7 +266,7 @@ func BenchmarkFanOut(b *testing.B) {
 	b.ReportMetric(0, "ns/op")
 }
 
-// BenchmarkWaiting is what 1,000 runs that wait for somebody cost the process.
+// BenchmarkWaiting measures what 1,000 waiting runs cost the process.
 func BenchmarkWaiting(b *testing.B) {
 	x, p := launch(b, true), parse(b, `{"name":"wait","type":"transform","with":{"value":0}}`)
 	x.start(p)

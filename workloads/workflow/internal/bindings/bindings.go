@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package bindings follows the file with the connections and webhook keys of the namespace's Workflows, which the operator renders.
+// Package bindings watches the file, rendered by the operator, with the connections and webhook keys of the namespace's Workflows.
 package bindings
 
 import (
@@ -18,7 +18,7 @@ import (
 	"github.com/itechsmart/operator/workloads/workflow/worker/config"
 )
 
-// Bindings are the file's content. They are safe for concurrent use.
+// Bindings is the content of the file. It is safe for concurrent use.
 type Bindings struct {
 	dir string
 	log *slog.Logger
@@ -26,10 +26,10 @@ type Bindings struct {
 
 	mu          sync.Mutex
 	subscribers []func()
-	unknown     []string // the keys that were logged last
+	unknown     []string // the unknown keys logged last
 }
 
-// Open reads the file in a directory. A missing or invalid one counts as empty until it changes.
+// Open reads the file in dir. A missing or invalid file counts as empty until it changes.
 func Open(dir string, log *slog.Logger) *Bindings {
 	b := &Bindings{dir: dir, log: log}
 	b.now.Store(&config.Bindings{})
@@ -37,7 +37,7 @@ func Open(dir string, log *slog.Logger) *Bindings {
 	return b
 }
 
-// Run follows the file until ctx ends.
+// Run watches the file until ctx is done.
 func (b *Bindings) Run(ctx context.Context) { filewatch.Run(ctx, b.dir, b.log, b.read) }
 
 // Subscribe calls do after each change.
@@ -50,12 +50,12 @@ func (b *Bindings) Subscribe(do func()) {
 func (b *Bindings) read() {
 	fresh, unknown, err := config.LoadBindings(b.dir)
 	if err != nil {
-		b.log.Warn("the bindings cannot be read; the old ones stay in use", "error", err)
+		b.log.Warn("cannot read the bindings; the previous ones stay in use", "error", err)
 		return
 	}
 	b.mu.Lock()
 	if len(unknown) > 0 && !slices.Equal(unknown, b.unknown) {
-		b.log.Warn("the bindings have keys that this version does not know: they have no effect", "keys", unknown)
+		b.log.Warn("the bindings have keys unknown to this version; they are ignored", "keys", unknown)
 	}
 	b.unknown = unknown
 	b.mu.Unlock()
@@ -70,8 +70,8 @@ func (b *Bindings) read() {
 	}
 }
 
-// Of returns the binding of a workflow's connection, or backend.ErrNotFound.
-func (b *Bindings) Of(workflow, connection string) (backend.Binding, error) {
+// Connection returns the binding of a workflow's connection, or backend.ErrNotFound.
+func (b *Bindings) Connection(workflow, connection string) (backend.Binding, error) {
 	data, ok := b.now.Load().Workflows[workflow].Connections[connection]
 	if !ok {
 		return backend.Binding{}, fmt.Errorf("connection %s of workflow %s: %w: see the Workflow's conditions", connection, workflow, backend.ErrNotFound)
@@ -79,16 +79,16 @@ func (b *Bindings) Of(workflow, connection string) (backend.Binding, error) {
 	return backend.ParseBinding(data), nil
 }
 
-// Binding is Of by "<workflow>/<connection>".
+// Binding returns the binding of "<workflow>/<connection>".
 func (b *Bindings) Binding(name string) (backend.Binding, error) {
 	workflow, connection, _ := strings.Cut(name, "/")
-	return b.Of(workflow, connection)
+	return b.Connection(workflow, connection)
 }
 
-// Shared reports whether the namespace has other Platforms, too.
+// Shared reports whether the namespace has more than one Platform.
 func (b *Bindings) Shared() bool { return b.now.Load().Shared }
 
-// HMAC returns the key of a webhook; nil: there is none.
+// HMAC returns the key of a webhook, or nil if it has none.
 func (b *Bindings) HMAC(workflow, trigger string) []byte {
 	return b.now.Load().Workflows[workflow].HMAC[trigger]
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package catalog holds the Workflows of the service's Platform as last seen, proven and compiled. They stay available while the
-// API server is down.
+// Package catalog caches the Workflows of the service's Platform, validated and compiled. They stay available while the API
+// server is down.
 package catalog
 
 import (
@@ -20,21 +20,21 @@ import (
 	"github.com/itechsmart/operator/workloads/workflow/worker/config/definition"
 )
 
-// Entry is one Workflow. It must not be changed.
+// Entry is one Workflow. It must not be modified.
 type Entry struct {
 	Workflow *workflowv1.Workflow
-	// Program is nil when the definition is not proven: see Problems.
+	// Program is nil if the definition is invalid: see Problems.
 	Program  *definition.Program
 	Problems error
 }
 
 // Options configure a Catalog.
 type Options struct {
-	// Resources watches Workflows; nil: there is no API server, and no Workflow.
+	// Resources watches Workflows. Without it there is no API server, and no Workflow.
 	Resources *kinds.Store
-	// Platform selects the Workflows that name it, and those that name none while the namespace has no other Platform.
+	// Platform selects the Workflows that reference it, and those without a reference while it is the namespace's only Platform.
 	Platform string
-	// Bindings report whether it has; nil: it has none.
+	// Bindings report whether it is; if nil, it is.
 	Bindings interface {
 		Shared() bool
 		Subscribe(do func())
@@ -44,16 +44,16 @@ type Options struct {
 
 // Catalog is safe for concurrent use.
 type Catalog struct {
-	options Options
-	reader  *kinds.Reader
-	seen    atomic.Pointer[seen]
+	options  Options
+	reader   *kinds.Reader
+	snapshot atomic.Pointer[snapshot]
 
-	mu          sync.Mutex // one read at a time; guards subscribers
+	mu          sync.Mutex // serializes reads; guards subscribers
 	subscribers []func(name string)
 }
 
-// seen is the state at one time.
-type seen struct {
+// snapshot is the state at one time.
+type snapshot struct {
 	entries map[string]*Entry
 	hooks   map[string]hook
 }
@@ -67,11 +67,11 @@ type hook struct {
 func New(o Options) *Catalog {
 	c := &Catalog{options: o}
 	c.reader = kinds.NewReader(o.Resources, o.Log, c.read)
-	c.seen.Store(&seen{})
+	c.snapshot.Store(&snapshot{})
 	return c
 }
 
-// Run follows the Workflows until ctx ends; Resources are watched elsewhere.
+// Run updates the catalog until ctx is done. The caller runs Resources.
 func (c *Catalog) Run(ctx context.Context) error {
 	if c.options.Bindings != nil {
 		c.options.Bindings.Subscribe(func() { c.reader.Read(ctx) })
@@ -79,11 +79,11 @@ func (c *Catalog) Run(ctx context.Context) error {
 	return c.reader.Run(ctx, &workflowv1.Workflow{})
 }
 
-// WaitSeen waits until all Workflows were seen once; false when ctx ends before.
+// WaitSeen waits until all Workflows have been read once. It returns false if ctx is done first.
 func (c *Catalog) WaitSeen(ctx context.Context) bool { return c.reader.WaitSeen(ctx) }
 
-// Subscribe calls do with the name of each Workflow that is created, deleted, or changed in its specification, and at once with
-// those that exist. There is one call at a time; do must not block.
+// Subscribe calls do with the name of each existing Workflow, and of each one that is created or deleted or whose specification
+// changes. Calls are serialized; do must not block.
 func (c *Catalog) Subscribe(do func(name string)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -95,13 +95,13 @@ func (c *Catalog) Subscribe(do func(name string)) {
 
 // Get returns a Workflow by its name.
 func (c *Catalog) Get(name string) (*Entry, bool) {
-	e, ok := c.seen.Load().entries[name]
+	e, ok := c.snapshot.Load().entries[name]
 	return e, ok
 }
 
 // All returns the Workflows, ordered by name.
 func (c *Catalog) All() []*Entry {
-	entries := c.seen.Load().entries
+	entries := c.snapshot.Load().entries
 	out := make([]*Entry, 0, len(entries))
 	for _, name := range slices.Sorted(maps.Keys(entries)) {
 		out = append(out, entries[name])
@@ -109,13 +109,13 @@ func (c *Catalog) All() []*Entry {
 	return out
 }
 
-// ByWebhook returns the Workflow and the trigger at a path: of the proven Workflows that have it, the oldest.
+// ByWebhook returns the trigger at a path, and its Workflow: the oldest valid one with that path.
 func (c *Catalog) ByWebhook(path string) (e *Entry, trigger string, ok bool) {
-	h, ok := c.seen.Load().hooks[path]
+	h, ok := c.snapshot.Load().hooks[path]
 	return h.entry, h.trigger, ok
 }
 
-// read reads all Workflows, and compiles those that changed.
+// read lists all Workflows and compiles those that changed.
 func (c *Catalog) read(ctx context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -123,7 +123,7 @@ func (c *Catalog) read(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	before, next := c.seen.Load(), &seen{entries: map[string]*Entry{}, hooks: map[string]hook{}}
+	before, next := c.snapshot.Load(), &snapshot{entries: map[string]*Entry{}, hooks: map[string]hook{}}
 	var changed []string
 	for _, w := range all {
 		if !c.ours(w) {
@@ -145,7 +145,7 @@ func (c *Catalog) read(ctx context.Context) error {
 			changed = append(changed, name)
 		}
 	}
-	c.seen.Store(next)
+	c.snapshot.Store(next)
 	for _, name := range changed {
 		for _, do := range c.subscribers {
 			do(name)
@@ -165,8 +165,8 @@ func same(a, b *workflowv1.Workflow) bool {
 	return a.UID == b.UID && a.Generation == b.Generation
 }
 
-// hook records the paths of a Workflow; of two with the same path the older wins.
-func (s *seen) hook(e *Entry) {
+// hook records the webhook paths of a Workflow. The older of two Workflows with the same path wins.
+func (s *snapshot) hook(e *Entry) {
 	if e.Program == nil {
 		return
 	}
@@ -181,7 +181,7 @@ func (s *seen) hook(e *Entry) {
 	}
 }
 
-// Compile proves and compiles a specification. The error is *definition.Problems, unless spec is no specification at all.
+// Compile validates and compiles a specification. The error is *definition.Problems, unless spec cannot be marshaled.
 func Compile(name string, spec *workflowv1.WorkflowSpec) (*definition.Program, error) {
 	data, err := json.Marshal(spec)
 	if err != nil {

@@ -35,7 +35,7 @@ func workflow(name, value string) *workflowv1.Workflow {
 	}
 }
 
-// The catalogue follows the API server: what comes, changes and goes, what is another Platform's, what is wrong.
+// TestCatalog creates, changes and deletes Workflows, some of them invalid or of another Platform.
 func TestCatalog(t *testing.T) {
 	g := NewWithT(t)
 	g.SetDefaultEventuallyTimeout(time.Minute)
@@ -62,8 +62,8 @@ func TestCatalog(t *testing.T) {
 	resources, err := kinds.Open(ctx, kinds.Options{Config: cluster, Scheme: scheme, Namespace: "shop", Kinds: []client.Object{&workflowv1.Workflow{}}, Log: log})
 	g.Expect(err).NotTo(HaveOccurred())
 	go func() { _ = resources.Run(ctx) }()
-	told := &neighbours{}
-	c := catalog.New(catalog.Options{Resources: resources, Platform: "main", Bindings: told, Log: log})
+	platforms := &neighbours{}
+	c := catalog.New(catalog.Options{Resources: resources, Platform: "main", Bindings: platforms, Log: log})
 	go func() { _ = c.Run(ctx) }()
 	g.Expect(c.WaitSeen(ctx)).To(BeTrue())
 	changes := make(chan string, 100)
@@ -72,7 +72,7 @@ func TestCatalog(t *testing.T) {
 
 	e, trigger, ok := c.ByWebhook("orders")
 	g.Expect(ok).To(BeTrue())
-	g.Expect([]string{e.Workflow.Name, trigger}).To(Equal([]string{"old", "hook"}), "of two that claim one path the older has it")
+	g.Expect([]string{e.Workflow.Name, trigger}).To(Equal([]string{"old", "hook"}), "the older of two Workflows gets the path")
 	_, ok = c.Get("foreign")
 	g.Expect(ok).To(BeFalse())
 
@@ -81,7 +81,7 @@ func TestCatalog(t *testing.T) {
 	g.Expect(api.Status().Update(ctx, old)).To(Succeed())
 	g.Eventually(func() int64 { e, _ := c.Get("old"); return e.Workflow.Status.ServedGeneration }).Should(Equal(int64(1)))
 	e, _ = c.Get("old")
-	g.Expect(e.Program).To(BeIdenticalTo(program), "a status is no other definition")
+	g.Expect(e.Program).To(BeIdenticalTo(program), "a status change does not recompile")
 
 	old.Spec.Steps[0].With.Raw = []byte(`{"value": "${{ nothing }}"}`)
 	g.Expect(api.Update(ctx, old)).To(Succeed())
@@ -90,31 +90,31 @@ func TestCatalog(t *testing.T) {
 	g.Expect(e.Program).To(BeNil())
 	g.Expect(e.Problems).To(MatchError(ContainSubstring("spec.steps[0].with.value")))
 	e, _, _ = c.ByWebhook("orders")
-	g.Expect(e.Workflow.Name).To(Equal("young"), "who is not proven has no path")
+	g.Expect(e.Workflow.Name).To(Equal("young"), "an invalid Workflow has no path")
 
 	g.Expect(api.Delete(ctx, old)).To(Succeed())
 	g.Eventually(changes).Should(Receive(Equal("old")))
 	g.Expect(c.All()).To(HaveLen(1))
-	g.Expect(changes).To(BeEmpty(), "a status changes nothing that is told")
+	g.Expect(changes).To(BeEmpty(), "a status change is not reported")
 
-	// With another Platform beside this one, who names none is nobody's.
+	// With a second Platform in the namespace, a Workflow without a reference belongs to neither.
 	named := workflow("named", "x")
 	named.Spec.PlatformRef = &common.PlatformReference{Name: "main"}
 	g.Expect(api.Create(ctx, named)).To(Succeed())
 	g.Eventually(changes).Should(Receive(Equal("named")))
-	told.set(true)
+	platforms.set(true)
 	g.Eventually(changes).Should(Receive(Equal("young")))
 	_, ok = c.Get("young")
 	g.Expect(ok).To(BeFalse())
 	_, ok = c.Get("named")
 	g.Expect(ok).To(BeTrue())
-	told.set(false)
+	platforms.set(false)
 	g.Eventually(changes).Should(Receive(Equal("young")))
 	_, ok = c.Get("young")
 	g.Expect(ok).To(BeTrue())
 }
 
-// neighbours are bindings that a test changes.
+// neighbours are bindings that a test modifies.
 type neighbours struct {
 	shared atomic.Bool
 	do     func()

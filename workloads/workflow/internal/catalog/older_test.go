@@ -13,8 +13,8 @@ import (
 	"github.com/itechsmart/operator/workloads/workflow/worker/config/definition"
 )
 
-// Of two Workflows with one webhook path the older has it, and of two that were created in the same second the one with the
-// smaller UID: as for the controller, whatever their names are and in whichever order they are listed.
+// The older of two Workflows gets their common webhook path; if both were created in the same second, the one with the smaller
+// UID. The controller decides the same way, whatever their names and order.
 func TestOlderWorkflowHasThePath(t *testing.T) {
 	now := metav1.NewTime(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))
 	entry := func(name, uid string, created metav1.Time) *Entry {
@@ -31,12 +31,12 @@ func TestOlderWorkflowHasThePath(t *testing.T) {
 		"the same second": {entry("b", "1", now), entry("a", "2", now)},
 	} {
 		for _, order := range [][]*Entry{{c.winner, c.loser}, {c.loser, c.winner}} {
-			s := &seen{hooks: map[string]hook{}}
+			s := &snapshot{hooks: map[string]hook{}}
 			for _, one := range order {
 				s.hook(one)
 			}
 			if got := s.hooks["orders"].entry; got != c.winner {
-				t.Errorf("%s: %s has the path", name, got.Workflow.Name)
+				t.Errorf("%s: %s got the path", name, got.Workflow.Name)
 			}
 		}
 	}

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package delegate is the service's half of the step types pipeline, workflow and job: see package delegated for the worker's.
-// It looks for steps that wait for it, does what they ask for, and resumes them with what came of it. Several replicas may work
-// on one step: whatever they do has a name of the step's attempt, so that it is done once, and of two answers one counts.
+// Package delegate is the service's half of the step types pipeline, workflow and job; the worker's is package delegated.
+// It polls for steps that wait for it, runs them, and resumes them with the outcome. Several replicas may work on one step:
+// objects are named after the step's attempt, so that they are created once, and only the first answer counts.
 package delegate
 
 import (
@@ -24,23 +24,23 @@ import (
 )
 
 const (
-	// firstPause is between two looks, which grows to lastPause as long as there is nothing to do.
+	// firstPause is the pause between two polls; it grows to lastPause while there is nothing to do.
 	firstPause, lastPause = 250 * time.Millisecond, time.Second
 	page                  = 1000
-	// atOnce bounds what is begun at the same time.
+	// atOnce limits how many steps are started concurrently.
 	atOnce = 16
-	// callTimeout bounds one look.
+	// callTimeout limits one poll.
 	callTimeout = 30 * time.Second
-	// sweepEvery is the interval at which abandoned objects are looked up.
+	// sweepEvery is the interval at which abandoned objects are cleaned up.
 	sweepEvery = 2 * time.Second
 )
 
-// Launcher starts runs; *launch.Launcher does.
+// Launcher starts runs, as *launch.Launcher does.
 type Launcher interface {
 	Start(ctx context.Context, r launch.Request) (launch.Started, error)
 }
 
-// Engine is the part of *engine.Engine that this package uses.
+// Engine is the subset of *engine.Engine that this package needs.
 type Engine interface {
 	Resume(ctx context.Context, run, step string, item int, data any) error
 	Outputs(ctx context.Context, run string) (map[string]any, error)
@@ -52,28 +52,28 @@ type Engine interface {
 type Options struct {
 	Engine   Engine
 	Launcher Launcher
-	// Kubernetes reaches the API server; nil: there is none, and steps that need it fail.
+	// Kubernetes is the API server. Without one, steps that need it fail.
 	Kubernetes *rest.Config
 	Namespace  string
 	Log        *slog.Logger
 }
 
-// Delegate does what steps ask for.
+// Delegate runs delegated steps.
 type Delegate struct {
-	options Options
-	store   *store.Store
-	hands   map[string]hand
-	known   map[store.DelegatedRef]*task
-	swept   time.Time
+	options  Options
+	store    *store.Store
+	handlers map[string]handler
+	tasks    map[store.DelegatedRef]*task
+	swept    time.Time
 }
 
-// task is a step that waits.
+// task is a waiting step.
 type task struct {
 	store.Delegated
 	kind, key string
 	config    map[string]any
 	depth     int
-	// begun: begin was called, and is to be followed by check.
+	// begun means that begin succeeded, and that check has the answer.
 	begun  bool
 	target string
 }
@@ -82,25 +82,25 @@ func (t *task) delegation() store.Delegation {
 	return store.Delegation{DelegatedRef: t.DelegatedRef, Kind: t.kind, Target: t.target}
 }
 
-// hand does what one step type asks for. An error is tried again; what a step is to hear of is an answer.
-type hand interface {
-	// begin does it, be it for the second time. nil: check tells what came of it.
+// handler runs the steps of one type. An error is retried; a failure of the step is an answer.
+type handler interface {
+	// begin starts the step; it may be called again. A nil answer means that check will return it.
 	begin(ctx context.Context, t *task) (answer map[string]any, err error)
-	// check looks how far it is, of all that were begun and have no answer yet.
+	// check answers those of the tasks that have finished.
 	check(ctx context.Context, tasks []*task, answer func(*task, map[string]any)) error
-	// abandon ends what nobody waits for any more.
+	// abandon stops what a step started but no longer waits for.
 	abandon(ctx context.Context, d store.Delegation) error
 }
 
-// New prepares a Delegate; Run makes it work.
+// New returns a Delegate that works while Run runs.
 func New(o Options) (*Delegate, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	d := &Delegate{options: o, store: o.Engine.Store(), known: map[store.DelegatedRef]*task{}}
-	d.hands = map[string]hand{
+	d := &Delegate{options: o, store: o.Engine.Store(), tasks: map[store.DelegatedRef]*task{}}
+	d.handlers = map[string]handler{
 		delegated.TypeWorkflow: &workflows{engine: o.Engine, store: d.store, launcher: o.Launcher},
-		delegated.TypePipeline: absent("Pipelines"), delegated.TypeJob: absent("Jobs"),
+		delegated.TypePipeline: noCluster("Pipelines"), delegated.TypeJob: noCluster("Jobs"),
 	}
 	if o.Kubernetes == nil {
 		return d, nil
@@ -109,18 +109,18 @@ func New(o Options) (*Delegate, error) {
 	if err != nil {
 		return nil, err
 	}
-	d.hands[delegated.TypePipeline] = &pipelines{cluster}
-	d.hands[delegated.TypeJob] = &jobs{cluster: cluster, store: d.store, logs: cluster.logs}
+	d.handlers[delegated.TypePipeline] = &pipelines{cluster}
+	d.handlers[delegated.TypeJob] = &jobs{cluster: cluster, store: d.store, logs: cluster.logs}
 	return d, nil
 }
 
-// Run works until ctx ends.
+// Run works until ctx is done.
 func (d *Delegate) Run(ctx context.Context) {
 	pause := firstPause
 	for ctx.Err() == nil {
-		did, err := d.look(ctx)
+		did, err := d.poll(ctx)
 		if err != nil && ctx.Err() == nil {
-			d.options.Log.WarnContext(ctx, "delegated steps wait", "error", err)
+			d.options.Log.WarnContext(ctx, "delegated steps failed; will retry", "error", err)
 		}
 		pause = min(2*pause, lastPause)
 		if did {
@@ -133,11 +133,11 @@ func (d *Delegate) Run(ctx context.Context) {
 	}
 }
 
-// look does what exists to do, and reports whether that was anything.
-func (d *Delegate) look(ctx context.Context) (did bool, _ error) {
+// poll works on all waiting steps, and reports whether there was anything to do.
+func (d *Delegate) poll(ctx context.Context) (did bool, _ error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	fresh, err := d.find(ctx)
+	fresh, err := d.refresh(ctx)
 	if err != nil {
 		return false, err
 	}
@@ -156,13 +156,13 @@ func (d *Delegate) look(ctx context.Context) (did bool, _ error) {
 		errs = append(errs, err)
 	})
 	waiting := map[string][]*task{}
-	for _, t := range d.known {
+	for _, t := range d.tasks {
 		if t.begun {
 			waiting[t.kind] = append(waiting[t.kind], t)
 		}
 	}
 	for kind, tasks := range waiting {
-		errs = append(errs, d.hands[kind].check(ctx, tasks, answer))
+		errs = append(errs, d.handlers[kind].check(ctx, tasks, answer))
 	}
 	if time.Since(d.swept) >= sweepEvery {
 		d.swept = time.Now()
@@ -171,8 +171,8 @@ func (d *Delegate) look(ctx context.Context) (did bool, _ error) {
 	return did || fresh > 0, errors.Join(errs...)
 }
 
-// find brings known up to date, and tells how many are new.
-func (d *Delegate) find(ctx context.Context) (int, error) {
+// refresh updates the tasks from the store, and returns how many are new.
+func (d *Delegate) refresh(ctx context.Context) (int, error) {
 	seen := map[store.DelegatedRef]bool{}
 	var unknown []store.DelegatedRef
 	for after, more := store.BeforeDelegated(), true; more; {
@@ -182,16 +182,16 @@ func (d *Delegate) find(ctx context.Context) (int, error) {
 		}
 		for _, r := range refs {
 			seen[r] = true
-			if d.known[r] == nil {
+			if d.tasks[r] == nil {
 				unknown = append(unknown, r)
 			}
 			after = r
 		}
 		more = len(refs) == page
 	}
-	for ref := range d.known {
+	for ref := range d.tasks {
 		if !seen[ref] {
-			delete(d.known, ref)
+			delete(d.tasks, ref)
 		}
 	}
 	if len(unknown) == 0 {
@@ -202,13 +202,13 @@ func (d *Delegate) find(ctx context.Context) (int, error) {
 		return 0, err
 	}
 	for _, f := range found {
-		d.known[f.DelegatedRef] = read(f)
+		d.tasks[f.DelegatedRef] = newTask(f)
 	}
 	return len(found), nil
 }
 
-// read takes what the worker's half wrote.
-func read(f store.Delegated) *task {
+// newTask parses what the worker's half wrote.
+func newTask(f store.Delegated) *task {
 	t := &task{Delegated: f}
 	value, err := step.Decode(f.Detail)
 	whole, _ := value.(map[string]any)
@@ -226,17 +226,17 @@ func read(f store.Delegated) *task {
 	return t
 }
 
-// begin does what is new, or could not be done before.
+// begin starts the tasks that are not started yet.
 func (d *Delegate) begin(ctx context.Context, answer func(*task, map[string]any), failed func(error)) {
 	slots := make(chan struct{}, atOnce)
 	var group sync.WaitGroup
-	for _, t := range d.known {
+	for _, t := range d.tasks {
 		if t.begun {
 			continue
 		}
-		h := d.hands[t.kind]
+		h := d.handlers[t.kind]
 		if h == nil || t.key == "" {
-			answer(t, delegated.Failure(fmt.Sprintf("the service knows no delegated step of type %q", t.kind), true))
+			answer(t, delegated.Failure(fmt.Sprintf("the service has no delegated step type %q", t.kind), true))
 			continue
 		}
 		slots <- struct{}{}
@@ -249,26 +249,26 @@ func (d *Delegate) begin(ctx context.Context, answer func(*task, map[string]any)
 			case data != nil:
 				answer(t, data)
 			default:
-				t.begun, t.config = true, config(t)
+				t.begun, t.config = true, checkConfig(t)
 			}
 		})
 	}
 	group.Wait()
 }
 
-// config returns what check still needs of it: inputs may be large.
-func config(t *task) map[string]any {
+// checkConfig returns the part of the configuration that check needs: inputs may be large.
+func checkConfig(t *task) map[string]any {
 	if t.kind == delegated.TypePipeline {
 		return t.config
 	}
 	return map[string]any{"name": t.config["name"]}
 }
 
-// resume tells the step what came of it. That it waits no more is another owner's doing, and as good.
+// resume resumes the step with its answer. If it no longer waits, another replica resumed it, or its run was canceled.
 func (d *Delegate) resume(ctx context.Context, t *task, data map[string]any) error {
 	err := d.options.Engine.Resume(ctx, t.Run, t.Name, t.Item, data)
 	if errors.Is(err, backend.ErrInvalid) {
-		data = delegated.Failure("what the step gives is too large: "+err.Error(), true)
+		data = delegated.Failure("the step's output is too large: "+err.Error(), true)
 		err = d.options.Engine.Resume(ctx, t.Run, t.Name, t.Item, data)
 	}
 	if err != nil && !errors.Is(err, store.ErrConflict) && !errors.Is(err, store.ErrNotFound) {
@@ -277,7 +277,7 @@ func (d *Delegate) resume(ctx context.Context, t *task, data map[string]any) err
 	return d.store.Settled(ctx, t.DelegatedRef)
 }
 
-// sweep ends what was begun for steps that wait no more.
+// sweep stops what was started for steps that no longer wait for it.
 func (d *Delegate) sweep(ctx context.Context) error {
 	list, err := d.store.Abandoned(ctx, page)
 	if err != nil {
@@ -285,7 +285,7 @@ func (d *Delegate) sweep(ctx context.Context) error {
 	}
 	var errs []error
 	for _, a := range list {
-		h := d.hands[a.Kind]
+		h := d.handlers[a.Kind]
 		if h == nil {
 			continue
 		}
@@ -298,16 +298,16 @@ func (d *Delegate) sweep(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// absent answers where there is no API server.
-type absent string
+// noCluster fails all steps: there is no API server.
+type noCluster string
 
-func (a absent) begin(context.Context, *task) (map[string]any, error) {
-	return delegated.Failure(fmt.Sprintf("the service reaches no API server, and so no %s", string(a)), false), nil
+func (a noCluster) begin(context.Context, *task) (map[string]any, error) {
+	return delegated.Failure(fmt.Sprintf("the service has no API server, and so no %s", string(a)), false), nil
 }
 
-func (a absent) check(context.Context, []*task, func(*task, map[string]any)) error { return nil }
+func (a noCluster) check(context.Context, []*task, func(*task, map[string]any)) error { return nil }
 
-func (a absent) abandon(context.Context, store.Delegation) error { return nil }
+func (a noCluster) abandon(context.Context, store.Delegation) error { return nil }
 
 // text returns a field of a step's configuration.
 func text(t *task, field string) string {

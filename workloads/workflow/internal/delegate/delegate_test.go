@@ -26,7 +26,7 @@ import (
 
 func TestMain(m *testing.M) { enginetest.Main(m) }
 
-// begin runs two Delegates, as two replicas do.
+// begin runs two Delegates, like two replicas.
 func begin(t *testing.T) *enginetest.Harness {
 	t.Helper()
 	r := enginetest.New(t)
@@ -35,7 +35,7 @@ func begin(t *testing.T) *enginetest.Harness {
 		if err != nil {
 			t.Fatal(err)
 		}
-		d.hands["job"].(*jobs).logs = func(context.Context, string) (io.ReadCloser, error) { // there is no kubelet
+		d.handlers["job"].(*jobs).logs = func(context.Context, string) (io.ReadCloser, error) { // there is no kubelet
 			return io.NopCloser(strings.NewReader("it is done\x00\n")), nil
 		}
 		r.Go(d.Run)
@@ -57,7 +57,7 @@ func TestWorkflow(t *testing.T) {
 	r.G.Expect(outputs).To(Equal(map[string]any{"got": int64(42)}))
 	r.G.Expect(r.Runs("child")).To(HaveLen(1), "two replicas start it once")
 
-	// Whatever letters a value holds, its step waits and continues.
+	// A step with a NUL in its value waits.
 	r.Put("zero", `{"inputs":[{"name":"text"}],"steps":[{"name":"ask","type":"approval","with":{"approvers":["ann"],"message":"${{ inputs.text }}"}}]}`)
 	r.Wait(r.Start("zero", map[string]any{"text": "\x00"}), store.Waiting)
 
@@ -69,7 +69,7 @@ func TestWorkflow(t *testing.T) {
 	r.G.Expect(json.Unmarshal(r.Output(id, "call"), &output)).To(Succeed())
 	r.G.Expect(output["run"]).To(Equal(r.Runs("child")[0].ID))
 
-	for name, says := range map[string]string{"nobody": "workflow nobody: workflow not found", "child2": "inputs.n", "bad": "ended as Failed"} {
+	for name, want := range map[string]string{"nobody": "workflow nobody: workflow not found", "child2": "inputs.n", "bad": "ended as Failed"} {
 		child := map[string]string{"nobody": "nobody", "child2": "strict", "bad": "plain"}[name]
 		if child == "strict" {
 			r.Put("strict", `{"inputs":[{"name":"n","type":"string"}],"steps":[{"name":"a","type":"transform","with":{"value":1}}]}`)
@@ -79,11 +79,11 @@ func TestWorkflow(t *testing.T) {
 		}
 		r.Put("p-"+name, parent(child))
 		run := r.Wait(r.Start("p-"+name, nil), store.Failed)
-		r.G.Expect(run.Error).To(ContainSubstring(says), name)
+		r.G.Expect(run.Error).To(ContainSubstring(want), name)
 	}
 }
 
-// TestSelfCall: a workflow that calls itself by way of another ends, and no other run suffers.
+// TestSelfCall: indirect recursion ends at the limit of depth.
 func TestSelfCall(t *testing.T) {
 	r := begin(t)
 	r.Put("ping", `{"steps":[{"name":"call","type":"workflow","with":{"name":"pong","wait":true}}]}`)
@@ -93,7 +93,7 @@ func TestSelfCall(t *testing.T) {
 	r.G.Expect(len(r.Runs("ping")) + len(r.Runs("pong"))).To(Equal(11))
 }
 
-// TestAbandoned: who is cancelled takes along what it waits for.
+// TestAbandoned: canceling a run cancels the run and deletes the Job that it waits for.
 func TestAbandoned(t *testing.T) {
 	r := begin(t)
 	r.Put("slow", `{"steps":[{"name":"a","type":"wait","with":{"event":true}}]}`)
@@ -148,16 +148,16 @@ func TestPipeline(t *testing.T) {
 	}
 	r.Put("load", `{"steps":[`+step("start", "")+`,{"name":"wait","needs":["start"],"type":"pipeline","with":{"name":"warehouse","action":"wait","until":"Completed"}}]}`)
 	id := r.Start("load", nil)
-	asked := func(want bool) {
+	expectPaused := func(want bool) {
 		t.Helper()
 		r.G.Eventually(func() bool {
 			p := pipeline()
 			_ = r.Client.Get(t.Context(), client.ObjectKeyFromObject(p), p)
 			paused, _, _ := unstructured.NestedBool(p.Object, "spec", "paused")
 			return paused == want && len(p.Object["spec"].(map[string]any)) > 2
-		}, enginetest.Long).Should(BeTrue(), "it is started or paused, and all else of it stays")
+		}, enginetest.Long).Should(BeTrue(), "spec.paused should change, and nothing else")
 	}
-	asked(false)
+	expectPaused(false)
 	r.Wait(id, store.Waiting)
 	status("Finished", 0)
 	r.Wait(id, store.Succeeded)
@@ -165,7 +165,7 @@ func TestPipeline(t *testing.T) {
 
 	r.Put("stop", `{"steps":[`+step("pause", "")+`,{"name":"wait","needs":["pause"],"type":"pipeline","with":{"name":"warehouse","action":"wait","until":"Paused"}}]}`)
 	id = r.Start("stop", nil)
-	asked(true)
+	expectPaused(true)
 	status("Failed", 0, map[string]any{"type": "Stalled", "status": "True", "reason": "InvalidConfig", "message": "sources[0]: no such topic", "lastTransitionTime": "2026-01-01T00:00:00Z"})
 	r.G.Expect(r.Wait(id, store.Failed).Error).To(ContainSubstring("Pipeline warehouse cannot work: sources[0]: no such topic"))
 
@@ -187,7 +187,7 @@ func theJob(r *enginetest.Harness, run string) *batchv1.Job {
 	return &list.Items[0]
 }
 
-// end is what the Job controller and a kubelet would do.
+// end finishes a Job as the Job controller and a kubelet would.
 func end(r *enginetest.Harness, job *batchv1.Job, code int32) {
 	r.T.Helper()
 	ctx := context.Background()
@@ -220,9 +220,9 @@ func TestJob(t *testing.T) {
 	r.G.Expect(c.Resources.Limits.Cpu().String()).To(Equal("1"))
 	r.G.Expect(*job.Spec.ActiveDeadlineSeconds).To(BeEquivalentTo(90))
 	r.G.Expect(*job.Spec.BackoffLimit).To(BeZero())
-	r.G.Expect(*job.Spec.TTLSecondsAfterFinished).To(Equal(keepJob))
+	r.G.Expect(*job.Spec.TTLSecondsAfterFinished).To(Equal(jobTTL))
 	r.G.Expect(spec.ServiceAccountName).To(Equal("builder"))
-	r.G.Expect(*spec.AutomountServiceAccountToken).To(BeFalse(), "who writes a Workflow has not the rights of every ServiceAccount")
+	r.G.Expect(*spec.AutomountServiceAccountToken).To(BeFalse(), "authors of Workflows must not get the permissions of every ServiceAccount")
 	r.G.Expect(*spec.SecurityContext.RunAsNonRoot).To(BeTrue())
 	r.G.Expect(*c.SecurityContext.AllowPrivilegeEscalation).To(BeFalse())
 	end(r, job, 0)
@@ -231,15 +231,15 @@ func TestJob(t *testing.T) {
 
 	id = r.Start("run", nil)
 	end(r, theJob(r, id), 3)
-	r.G.Expect(r.Wait(id, store.Failed).Error).To(ContainSubstring("its container ended with exit code 3"))
+	r.G.Expect(r.Wait(id, store.Failed).Error).To(ContainSubstring("the container exited with code 3"))
 
 	r.Put("bad", `{"steps":[{"name":"pod","type":"job","with":{"image":"example/pack:1","resources":{"limits":{"cpu":"many"}}}}]}`)
 	r.G.Expect(r.Wait(r.Start("bad", nil), store.Failed).Error).To(ContainSubstring("with.resources"))
 	r.Put("forbidden", `{"steps":[{"name":"pod","type":"job","with":{"image":"example/x:1","env":{"A=B":"1"}}}]}`)
-	r.G.Expect(r.Wait(r.Start("forbidden", nil), store.Failed).Error).To(ContainSubstring("the API server refuses it"))
+	r.G.Expect(r.Wait(r.Start("forbidden", nil), store.Failed).Error).To(ContainSubstring("rejected by the API server"))
 }
 
-// TestTail: what is kept of logs is their end, within its bounds.
+// TestTail checks that the end of the logs is kept, within the limits.
 func TestTail(t *testing.T) {
 	for _, letter := range []string{"a", "<", "\x01", "\xff", "ä"} {
 		got, err := tail(strings.NewReader(strings.Repeat(letter, 1<<20) + "end"))
@@ -253,7 +253,7 @@ func TestTail(t *testing.T) {
 	}
 }
 
-// TestMany: as many as a forEach starts are told, each once.
+// TestMany starts 200 runs from one forEach, each once.
 func TestMany(t *testing.T) {
 	r := begin(t)
 	r.Put("child", `{"steps":[{"name":"a","type":"transform","with":{"value":1}}],"history":{"successful":1000}}`)

@@ -34,9 +34,9 @@ const (
 	stepAnnotation = "workflow.itechsmart.dev/step"
 	container      = "step"
 
-	// keepJob is how long a Job is kept after it has ended.
-	keepJob = int32(60 * 60)
-	// maxLogs bounds what a step keeps of a Job's logs, as they are and as JSON; logLines what is read of them.
+	// jobTTL is how many seconds a finished Job is kept.
+	jobTTL = int32(60 * 60)
+	// maxLogs and maxJSON limit the part of a Job's logs in the step's output, raw and as JSON. logLines limits what is read.
 	maxLogs  = 64 << 10
 	maxJSON  = 128 << 10
 	logLines = int64(10_000)
@@ -44,7 +44,7 @@ const (
 	requestTimeout = 15 * time.Second
 )
 
-// cluster is the way to the API server.
+// cluster accesses the API server.
 type cluster struct {
 	namespace string
 	dynamic   dynamic.Interface
@@ -54,7 +54,7 @@ type cluster struct {
 func newCluster(config *rest.Config, namespace string) (*cluster, error) {
 	settings := rest.CopyConfig(config)
 	settings.Timeout = requestTimeout
-	if settings.QPS == 0 { // client-go would fall back to 5 a second; the API server has its own fairness
+	if settings.QPS == 0 { // client-go would default to 5 per second; the API server has priority and fairness
 		settings.QPS, settings.Burst = -1, -1
 	}
 	c := &cluster{namespace: namespace}
@@ -62,7 +62,7 @@ func newCluster(config *rest.Config, namespace string) (*cluster, error) {
 	c.dynamic, err = dynamic.NewForConfig(settings)
 	c.client, errTyped = kubernetes.NewForConfig(settings)
 	if err := errors.Join(err, errTyped); err != nil {
-		return nil, fmt.Errorf("delegated steps: prepare the client: %w", err)
+		return nil, fmt.Errorf("delegated steps: create the client: %w", err)
 	}
 	return c, nil
 }
@@ -83,7 +83,7 @@ type jobs struct {
 func (j *jobs) begin(ctx context.Context, t *task) (map[string]any, error) {
 	job, err := newJob(t)
 	if err != nil {
-		return delegated.Failure(err.Error(), true), nil //nolint:nilerr // it is the step's to hear of
+		return delegated.Failure(err.Error(), true), nil //nolint:nilerr // the error is the step's
 	}
 	t.target = job.Name
 	noted, err := j.store.Intend(ctx, t.delegation())
@@ -97,17 +97,17 @@ func (j *jobs) begin(ctx context.Context, t *task) (map[string]any, error) {
 	return nil, j.store.Begun(ctx, t.delegation())
 }
 
-// newJob returns the Job of a step's attempt: the same for the same attempt.
+// newJob returns the Job of a step's attempt. It is deterministic.
 func newJob(t *task) (*batchv1.Job, error) {
 	sum := sha256.Sum256([]byte(t.key))
 	labels := map[string]string{managedByLabel: managedBy, runLabel: t.Run}
-	yes, no, none, keep := true, false, int32(0), keepJob
+	yes, no, none, ttl := true, false, int32(0), jobTTL
 	c := corev1.Container{Name: container, Image: text(t, "image"), SecurityContext: &corev1.SecurityContext{
 		AllowPrivilegeEscalation: &no, RunAsNonRoot: &yes, Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
 		SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
 	}}
 	if err := asJSON(map[string]any{"command": t.config["command"], "args": t.config["args"], "resources": t.config["resources"]}, &c); err != nil {
-		return nil, fmt.Errorf("with.resources: want requests and limits, as in a Pod: %w", err)
+		return nil, fmt.Errorf("with.resources: must have requests and limits, as in a Pod: %w", err)
 	}
 	env, _ := t.config["env"].(map[string]any)
 	for _, name := range slices.Sorted(maps.Keys(env)) {
@@ -117,13 +117,13 @@ func newJob(t *task) (*batchv1.Job, error) {
 		Containers: []corev1.Container{c}, RestartPolicy: corev1.RestartPolicyNever, AutomountServiceAccountToken: &no, EnableServiceLinks: &no,
 		SecurityContext: &corev1.PodSecurityContext{RunAsNonRoot: &yes, SeccompProfile: c.SecurityContext.SeccompProfile},
 	}
-	// Its pull secrets are for the image. Its token stays out: who may write a Workflow need not have the rights of every
-	// ServiceAccount of the namespace.
+	// The ServiceAccount is for its image pull secrets. Its token is not mounted: authors of Workflows must not get the permissions
+	// of every ServiceAccount in the namespace.
 	pod.ServiceAccountName = text(t, "serviceAccount")
 	job := &batchv1.Job{
 		ObjectMeta: metav1.ObjectMeta{Name: "wf-" + hex.EncodeToString(sum[:12]), Labels: labels, Annotations: map[string]string{stepAnnotation: t.Workflow + "/" + t.Name}},
 		Spec: batchv1.JobSpec{
-			BackoffLimit: &none, TTLSecondsAfterFinished: &keep,
+			BackoffLimit: &none, TTLSecondsAfterFinished: &ttl,
 			Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels}, Spec: pod},
 		},
 	}
@@ -154,13 +154,13 @@ func (j *jobs) check(ctx context.Context, tasks []*task, answer func(*task, map[
 	return errors.Join(errs...)
 }
 
-// outcome returns nil as long as the Job runs.
+// outcome returns nil while the Job runs.
 func (j *jobs) outcome(ctx context.Context, t *task, job *batchv1.Job) (map[string]any, error) {
-	if job == nil { // what the API server has in memory may be too old to hold it
+	if job == nil { // the list came from the API server's watch cache, which may lag
 		var err error
 		job, err = j.client.BatchV1().Jobs(j.namespace).Get(ctx, t.target, metav1.GetOptions{})
 		if apierrors.IsNotFound(err) {
-			return delegated.Failure(fmt.Sprintf("Job %s was deleted before it ended", t.target), false), nil
+			return delegated.Failure(fmt.Sprintf("Job %s was deleted before it finished", t.target), false), nil
 		}
 		if err != nil {
 			return nil, fmt.Errorf("read Job %s: %w", t.target, err)
@@ -172,7 +172,7 @@ func (j *jobs) outcome(ctx context.Context, t *task, job *batchv1.Job) (map[stri
 		case c.Type == batchv1.JobComplete:
 			return j.done(ctx, job.Name)
 		case c.Type == batchv1.JobFailed && c.Reason == batchv1.JobReasonDeadlineExceeded:
-			return delegated.Failure(fmt.Sprintf("with.timeout: Job %s did not end in time", job.Name), false), nil
+			return delegated.Failure(fmt.Sprintf("with.timeout: Job %s timed out", job.Name), false), nil
 		case c.Type == batchv1.JobFailed:
 			return j.failed(ctx, job.Name, c.Message)
 		}
@@ -180,7 +180,7 @@ func (j *jobs) outcome(ctx context.Context, t *task, job *batchv1.Job) (map[stri
 	return nil, nil
 }
 
-// done gives exit code and logs. Without a Pod, which somebody may have deleted, there are no logs.
+// done returns the exit code and the logs. Without its Pod, which may have been deleted, there are no logs.
 func (j *jobs) done(ctx context.Context, job string) (map[string]any, error) {
 	pod, _, err := j.pod(ctx, job)
 	if err != nil {
@@ -192,7 +192,7 @@ func (j *jobs) done(ctx context.Context, job string) (map[string]any, error) {
 		if err != nil {
 			return nil, fmt.Errorf("logs of Job %s: %w", job, err)
 		}
-		defer stream.Close() //nolint:errcheck // it was read
+		defer stream.Close() //nolint:errcheck // read only
 		if logs, err = tail(stream); err != nil {
 			return nil, fmt.Errorf("logs of Job %s: %w", job, err)
 		}
@@ -200,19 +200,19 @@ func (j *jobs) done(ctx context.Context, job string) (map[string]any, error) {
 	return delegated.Answer(map[string]any{"exitCode": 0, "logs": logs}), nil
 }
 
-// failed tells the exit code; the logs stay with the Job, for an error is shown where they must not be.
+// failed returns a failure with the exit code. The logs stay with the Job: errors are shown where logs must not be.
 func (j *jobs) failed(ctx context.Context, job, message string) (map[string]any, error) {
 	_, code, err := j.pod(ctx, job)
 	if err != nil {
 		return nil, err
 	}
 	if code > 0 {
-		message = fmt.Sprintf("its container ended with exit code %d", code)
+		message = fmt.Sprintf("the container exited with code %d", code)
 	}
 	return delegated.Failure(fmt.Sprintf("Job %s failed: %s; it is kept for an hour, see kubectl logs job/%s", job, message, job), false), nil
 }
 
-// pod finds a Job's Pod and its exit code; none: an empty name.
+// pod returns the name and the exit code of a Job's Pod. The name is empty if there is none.
 func (j *jobs) pod(ctx context.Context, job string) (name string, code int32, err error) {
 	list, err := j.client.CoreV1().Pods(j.namespace).List(ctx, metav1.ListOptions{LabelSelector: batchv1.JobNameLabel + "=" + job})
 	if err != nil {
@@ -229,14 +229,14 @@ func (j *jobs) pod(ctx context.Context, job string) (name string, code int32, er
 	return name, code, nil
 }
 
-// tail returns the end of a stream, as text that JSON and the database take.
+// tail returns the end of a stream as text that is valid in JSON and in the database.
 func tail(from io.Reader) (string, error) {
-	kept := make([]byte, 0, 2*maxLogs)
+	end := make([]byte, 0, 2*maxLogs)
 	buffer := make([]byte, 16<<10)
 	for {
 		n, err := from.Read(buffer)
-		if kept = append(kept, buffer[:n]...); len(kept) > maxLogs+len(buffer) {
-			kept = append(kept[:0], kept[len(kept)-maxLogs:]...)
+		if end = append(end, buffer[:n]...); len(end) > maxLogs+len(buffer) {
+			end = append(end[:0], end[len(end)-maxLogs:]...)
 		}
 		if errors.Is(err, io.EOF) {
 			break
@@ -245,14 +245,14 @@ func tail(from io.Reader) (string, error) {
 			return "", err
 		}
 	}
-	kept = kept[max(0, len(kept)-maxLogs):]
+	end = end[max(0, len(end)-maxLogs):]
 	out := strings.Map(func(r rune) rune {
 		if r < ' ' && r != '\n' && r != '\t' {
 			return -1
 		}
 		return r
-	}, strings.ToValidUTF8(string(kept), "\uFFFD"))
-	for { // JSON writes some letters as six
+	}, strings.ToValidUTF8(string(end), "\uFFFD"))
+	for { // JSON may escape one character as six
 		data, err := json.Marshal(out)
 		if err != nil || len(data) <= maxJSON {
 			return out, err
@@ -261,7 +261,7 @@ func tail(from io.Reader) (string, error) {
 	}
 }
 
-// abandon deletes a Job that nobody waits for. One that has ended is left to be looked at.
+// abandon deletes a Job that is still running. A finished Job is kept for inspection.
 func (j *jobs) abandon(ctx context.Context, d store.Delegation) error {
 	job, err := j.client.BatchV1().Jobs(j.namespace).Get(ctx, d.Target, metav1.GetOptions{})
 	if err == nil && job.Status.CompletionTime == nil && !slices.ContainsFunc(job.Status.Conditions, func(c batchv1.JobCondition) bool {

@@ -17,7 +17,7 @@ import (
 	"github.com/itechsmart/operator/workloads/workflow/internal/store"
 )
 
-// pipelineResource is Dataflow's; products meet through API references only.
+// pipelineResource is DataFlow's kind, accessed without its Go types: products depend on each other's API only.
 var pipelineResource = schema.GroupVersionResource{Group: "dataflow.itechsmart.dev", Version: "v1alpha1", Resource: "pipelines"}
 
 // pipelines starts and pauses Pipelines, and waits for their phases.
@@ -37,7 +37,7 @@ func (p *pipelines) begin(ctx context.Context, t *task) (map[string]any, error) 
 	return delegated.Answer(map[string]any{"name": name, "paused": action == "pause"}), nil
 }
 
-// refused makes an answer of what only somebody else can heal; anything else is tried again.
+// refused turns an error that a retry cannot fix into a failure of the step, and returns any other error.
 func refused(what string, err error) (map[string]any, error) {
 	status := apierrors.APIStatus(nil)
 	switch {
@@ -45,12 +45,12 @@ func refused(what string, err error) (map[string]any, error) {
 		return delegated.Failure(what+" does not exist", true), nil
 	case apierrors.IsForbidden(err), apierrors.IsInvalid(err), apierrors.IsBadRequest(err), apierrors.IsMethodNotSupported(err):
 		errors.As(err, &status)
-		return delegated.Failure(fmt.Sprintf("%s: the API server refuses it: %s", what, status.Status().Message), true), nil
+		return delegated.Failure(fmt.Sprintf("%s: rejected by the API server: %s", what, status.Status().Message), true), nil
 	}
 	return nil, fmt.Errorf("%s: %w", what, err)
 }
 
-// check reads each Pipeline once, whatever number of steps waits for it.
+// check reads each Pipeline once, however many steps wait for it.
 func (p *pipelines) check(ctx context.Context, tasks []*task, answer func(*task, map[string]any)) error {
 	byName := map[string][]*task{}
 	for _, t := range tasks {
@@ -79,28 +79,28 @@ func (p *pipelines) check(ctx context.Context, tasks []*task, answer func(*task,
 	return errors.Join(errs...)
 }
 
-// reached returns the answer once a Pipeline is where it was waited for, or will never be; nil before.
+// reached returns the answer once a Pipeline has reached the phase or cannot any more, and nil until then.
 func reached(p *unstructured.Unstructured, until string) map[string]any {
 	observed, _, _ := unstructured.NestedInt64(p.Object, "status", "observedGeneration")
 	if observed != p.GetGeneration() || p.GetDeletionTimestamp() != nil {
-		return nil // the status is of what was asked for before
+		return nil // the status is of an older generation
 	}
 	phase, _, _ := unstructured.NestedString(p.Object, "status", "phase")
 	if message, stalled := condition(p, "Stalled"); stalled || phase == "Failed" {
 		return delegated.Failure(fmt.Sprintf("Pipeline %s cannot work: %s", p.GetName(), message), true)
 	}
-	// One that has finished did run: who waits for that must not wait forever.
-	there := map[string]bool{"Running": phase == "Running" || phase == "Finished", "Paused": phase == "Paused", "Completed": phase == "Finished"}
+	// A Pipeline that has finished was running before.
+	phases := map[string]bool{"Running": phase == "Running" || phase == "Finished", "Paused": phase == "Paused", "Completed": phase == "Finished"}
 	if until == "" {
 		until = "Running"
 	}
-	if !there[until] {
+	if !phases[until] {
 		return nil
 	}
 	return delegated.Answer(map[string]any{"name": p.GetName(), "phase": phase})
 }
 
-// condition returns a condition's message, and whether it is True. Without it the message is Ready's.
+// condition returns a condition's message and whether it is True. If it is not, the message is Ready's.
 func condition(p *unstructured.Unstructured, kind string) (message string, isTrue bool) {
 	list, _, _ := unstructured.NestedSlice(p.Object, "status", "conditions")
 	for _, item := range list {
@@ -116,5 +116,5 @@ func condition(p *unstructured.Unstructured, kind string) (message string, isTru
 	return message, false
 }
 
-// abandon has nothing to end: a Pipeline that was started is not the step's.
+// abandon does nothing: the step does not own the Pipeline.
 func (p *pipelines) abandon(context.Context, store.Delegation) error { return nil }

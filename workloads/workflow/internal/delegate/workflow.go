@@ -51,12 +51,12 @@ func (w *workflows) begin(ctx context.Context, t *task) (map[string]any, error) 
 	return nil, w.store.Begun(ctx, t.delegation())
 }
 
-// refused sorts what the launcher says: what only an edit heals is permanent, and what is unavailable is tried again here.
+// refused turns the launcher's errors into failures of the step, permanent if only an edit can fix them. Other errors are retried.
 func (w *workflows) refused(t *task, err error) (map[string]any, error) {
 	var input *definition.InputError
 	message := fmt.Sprintf("workflow %s: %v", text(t, "name"), err)
 	switch {
-	case errors.Is(err, launch.ErrNoWorkflow), errors.Is(err, launch.ErrNotProven), errors.Is(err, backend.ErrInvalid), errors.As(err, &input):
+	case errors.Is(err, launch.ErrNoWorkflow), errors.Is(err, launch.ErrInvalidDefinition), errors.Is(err, backend.ErrInvalid), errors.As(err, &input):
 		return delegated.Failure(message, true), nil
 	case errors.Is(err, launch.ErrSuspended), errors.Is(err, store.ErrBusy):
 		return delegated.Failure(message, false), nil
@@ -78,7 +78,7 @@ func (w *workflows) check(ctx context.Context, tasks []*task, answer func(*task,
 		outcome, kept := outcomes[t.target]
 		switch {
 		case !kept:
-			answer(t, delegated.Failure(fmt.Sprintf("run %s of workflow %s is not kept any more: raise its spec.history", t.target, text(t, "name")), true))
+			answer(t, delegated.Failure(fmt.Sprintf("run %s of workflow %s was deleted: raise its spec.history", t.target, text(t, "name")), true))
 		case outcome.Phase == store.Succeeded:
 			outputs, err := w.engine.Outputs(ctx, t.target)
 			if errors.Is(err, backend.ErrUnavailable) {
@@ -97,12 +97,12 @@ func (w *workflows) check(ctx context.Context, tasks []*task, answer func(*task,
 	return errors.Join(errs...)
 }
 
-// abandon cancels the run that a step waited for.
+// abandon cancels the run that the step waited for.
 func (w *workflows) abandon(ctx context.Context, d store.Delegation) error {
 	if d.Target == "" {
-		return nil // a crash left no trace of it
+		return nil // it crashed before the run was recorded
 	}
-	err := w.engine.Cancel(ctx, d.Target, "the run that called it waits no more")
+	err := w.engine.Cancel(ctx, d.Target, "the run that started it no longer waits for it")
 	if errors.Is(err, store.ErrConflict) || errors.Is(err, store.ErrNotFound) {
 		return nil
 	}

@@ -13,30 +13,30 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// writeEvery bounds what a crash loses of the counts, and how often they are written.
+// writeEvery is how often counts are written: a crash loses those since the last write.
 const writeEvery = time.Second
 
-// Database is the part of a pool that counts use.
+// Database is the subset of a pool that the counts need.
 type Database interface {
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
 	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
 }
 
-// Count has the counts of one trigger.
+// Count is the counts of one trigger.
 type Count struct {
-	// Fired is when the trigger last started a run; zero: never.
+	// Fired is when the trigger last started a run, or zero.
 	Fired    time.Time
 	Rejected int64
 }
 
 type key struct{ workflow, trigger string }
 
-// counts gathers, so that a flood of rejects is one write a second.
+// counts batches, so that a flood of rejects is one write per second.
 type counts struct {
 	db Database
 
 	mu        sync.Mutex
-	unwritten map[key]Count // what is still to be written
+	unwritten map[key]Count
 }
 
 func (c *counts) add(k key, n Count) {
@@ -46,15 +46,15 @@ func (c *counts) add(k key, n Count) {
 }
 
 func (c *counts) merge(k key, n Count) {
-	have := c.unwritten[k]
-	have.Rejected += n.Rejected
-	if n.Fired.After(have.Fired) {
-		have.Fired = n.Fired
+	sum := c.unwritten[k]
+	sum.Rejected += n.Rejected
+	if n.Fired.After(sum.Fired) {
+		sum.Fired = n.Fired
 	}
-	c.unwritten[k] = have
+	c.unwritten[k] = sum
 }
 
-// Run writes the counts until ctx ends, and then those that are left.
+// Run writes the counts until ctx is done, and then the remaining ones.
 func (l *Launcher) Run(ctx context.Context, log *slog.Logger) {
 	tick := time.NewTicker(writeEvery)
 	defer tick.Stop()
@@ -65,27 +65,27 @@ func (l *Launcher) Run(ctx context.Context, log *slog.Logger) {
 		case <-tick.C:
 		}
 		if err := l.Flush(context.WithoutCancel(ctx)); err != nil {
-			log.Warn("the counts of triggers are written later", "error", err)
+			log.Warn("cannot write the counts of triggers; will retry", "error", err)
 		}
 	}
 }
 
-// Flush writes the counts. After an error they are written by the next one.
+// Flush writes the counts. After an error they are left to the next Flush.
 func (l *Launcher) Flush(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	c := &l.counts
 	c.mu.Lock()
-	taken := c.unwritten
+	batch := c.unwritten
 	c.unwritten = map[key]Count{}
 	c.mu.Unlock()
-	if len(taken) == 0 {
+	if len(batch) == 0 {
 		return nil
 	}
 	var workflows, triggers []string
 	var fired []*time.Time
 	var rejected []int64
-	for k, n := range taken {
+	for k, n := range batch {
 		workflows, triggers, rejected = append(workflows, k.workflow), append(triggers, k.trigger), append(rejected, n.Rejected)
 		var at *time.Time
 		if !n.Fired.IsZero() {
@@ -102,13 +102,13 @@ func (l *Launcher) Flush(ctx context.Context) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for k, n := range taken {
+	for k, n := range batch {
 		c.merge(k, n)
 	}
 	return fmt.Errorf("write the counts of triggers: %w", err)
 }
 
-// Counts returns what was written of all triggers: by workflow, and by trigger.
+// Counts returns the written counts by workflow and trigger.
 func (l *Launcher) Counts(ctx context.Context) (map[string]map[string]Count, error) {
 	rows, err := l.counts.db.Query(ctx, `SELECT workflow, trigger, fired, rejected FROM triggers`)
 	if err != nil {
@@ -135,10 +135,10 @@ func (l *Launcher) Counts(ctx context.Context) (map[string]map[string]Count, err
 	return out, nil
 }
 
-// Forget removes the counts of a workflow that is gone.
+// Forget deletes the counts of a deleted workflow.
 func (l *Launcher) Forget(ctx context.Context, workflow string) error {
 	if _, err := l.counts.db.Exec(ctx, `DELETE FROM triggers WHERE workflow = $1`, workflow); err != nil {
-		return fmt.Errorf("forget the counts of workflow %s: %w", workflow, err)
+		return fmt.Errorf("delete the counts of workflow %s: %w", workflow, err)
 	}
 	return nil
 }

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package launch is the one way from something that came, at a trigger or from
-// another workflow, to a run.
+// Package launch starts a run for every event, whether it came from a trigger or from another workflow.
 package launch
 
 import (
@@ -18,22 +17,22 @@ import (
 )
 
 var (
-	// ErrNoWorkflow means that there is no Workflow of that name.
+	// ErrNoWorkflow means that no Workflow has this name.
 	ErrNoWorkflow = fmt.Errorf("workflow %w", backend.ErrNotFound)
 	// ErrNoTrigger means that the Workflow has no such trigger.
 	ErrNoTrigger = fmt.Errorf("trigger %w", backend.ErrNotFound)
-	// ErrNotProven means that the definition is wrong: its status tells what.
-	ErrNotProven = errors.New("the workflow's definition is not proven")
+	// ErrInvalidDefinition means that the definition is invalid: the Workflow's status says why.
+	ErrInvalidDefinition = errors.New("the workflow's definition is invalid")
 	// ErrSuspended means that spec.suspend is set.
 	ErrSuspended = errors.New("the workflow is suspended")
 )
 
-// Workflows finds them; *catalog.Catalog does.
+// Workflows looks up Workflows, as *catalog.Catalog does.
 type Workflows interface {
 	Get(name string) (*catalog.Entry, bool)
 }
 
-// Engine starts runs; *engine.Engine does.
+// Engine starts runs, as *engine.Engine does.
 type Engine interface {
 	Start(ctx context.Context, s engine.Start) (id string, created bool, err error)
 }
@@ -45,40 +44,40 @@ type Launcher struct {
 	counts    counts
 }
 
-// New makes a launcher that counts in the table triggers of db. Run writes the counts.
+// New returns a launcher that counts in the table triggers of db. Run writes the counts.
 func New(workflows Workflows, e Engine, db Database) *Launcher {
 	return &Launcher{workflows: workflows, engine: e, counts: counts{db: db, unwritten: map[key]Count{}}}
 }
 
 // Request is a request to start a run.
 type Request struct {
-	// Workflow is its name; Trigger is the trigger's, empty when another workflow calls.
+	// Workflow and Trigger are names. Trigger is empty if another workflow starts the run.
 	Workflow, Trigger string
-	// Inputs are given by who starts the run, and go before those that the trigger makes.
+	// Inputs come from the caller, and override those from the trigger.
 	Inputs map[string]any
 	Info   definition.TriggerInfo
-	// Key counts once, of all that come at the Workflow; empty: each time counts. A dedupeKey of the trigger goes before.
+	// Key is the idempotency key within the Workflow; empty: each request starts a run. The trigger's dedupeKey overrides it.
 	Key string
 }
 
 // Started is the result of a Request.
 type Started struct {
 	ID string
-	// Created is false when a run with the key was there already; then ID is that one's.
+	// Created is false if ID is an earlier run with the same key.
 	Created bool
-	// Skipped: the trigger's filter turned it away, and there is no run.
+	// Skipped means that the trigger's filter did not match: there is no run.
 	Skipped bool
 }
 
-// Start starts a run. Errors: ErrNoWorkflow, ErrNoTrigger, ErrNotProven, ErrSuspended, *definition.InputError, and those of
-// engine.Engine.Start. What is wrong with what came is counted as rejected.
+// Start starts a run. Errors: ErrNoWorkflow, ErrNoTrigger, ErrInvalidDefinition, ErrSuspended, *definition.InputError, and those
+// of engine.Engine.Start. Invalid events are counted as rejected.
 func (l *Launcher) Start(ctx context.Context, r Request) (Started, error) {
 	e, ok := l.workflows.Get(r.Workflow)
 	switch {
 	case !ok:
 		return Started{}, ErrNoWorkflow
 	case e.Program == nil:
-		return Started{}, ErrNotProven
+		return Started{}, ErrInvalidDefinition
 	case e.Workflow.Spec.Suspend:
 		return Started{}, ErrSuspended
 	}
@@ -103,7 +102,7 @@ func (l *Launcher) Start(ctx context.Context, r Request) (Started, error) {
 	return Started{ID: id, Created: created}, nil
 }
 
-// prepare evaluates what the trigger says.
+// prepare evaluates the trigger's filter, inputs and dedupeKey.
 func (l *Launcher) prepare(s *engine.Start, r Request) (starts bool, err error) {
 	known := false
 	for _, t := range s.Program.Workflow().Triggers {
@@ -126,7 +125,7 @@ func (l *Launcher) prepare(s *engine.Start, r Request) (starts bool, err error) 
 	return starts, nil
 }
 
-// reject counts what is wrong with what came; what is wrong with the service is tried again.
+// reject counts an invalid event. Other errors are the service's, and the event is retried.
 func (l *Launcher) reject(r Request, err error) {
 	var input *definition.InputError
 	if r.Trigger != "" && (errors.Is(err, backend.ErrInvalid) || errors.As(err, &input)) {
@@ -134,7 +133,7 @@ func (l *Launcher) reject(r Request, err error) {
 	}
 }
 
-// Reject counts what came at a trigger and started nothing: a wrong signature, a payload that is too large.
+// Reject counts an event that the trigger rejected, such as one with a wrong signature or too large a payload.
 func (l *Launcher) Reject(workflow, trigger string) {
 	l.counts.add(key{workflow, trigger}, Count{Rejected: 1})
 }

@@ -30,7 +30,7 @@ func (w workflows) Get(name string) (*catalog.Entry, bool) {
 	return e, ok
 }
 
-// starts keeps what it was asked for, one run for each key.
+// starts records the requests, and has one run per key.
 type starts struct {
 	got  []engine.Start
 	keys map[string]string
@@ -87,7 +87,7 @@ func TestStart(t *testing.T) {
 		want    error
 	}{
 		"unknown workflow": {launch.Request{Workflow: "nobody"}, launch.ErrNoWorkflow},
-		"not proven":       {launch.Request{Workflow: "wrong"}, launch.ErrNotProven},
+		"invalid":          {launch.Request{Workflow: "wrong"}, launch.ErrInvalidDefinition},
 		"suspended":        {launch.Request{Workflow: "suspended"}, launch.ErrSuspended},
 		"unknown trigger":  {launch.Request{Workflow: "orders", Trigger: "nobody"}, launch.ErrNoTrigger},
 		"wrong message":    {launch.Request{Workflow: "orders", Trigger: "bus", Info: event(map[string]any{"ok": 5})}, backend.ErrInvalid},
@@ -129,27 +129,27 @@ func TestStart(t *testing.T) {
 	}
 }
 
-// away fails until it is back.
-type away struct {
+// outage is a database that fails until it is back.
+type outage struct {
 	launch.Database
 	gone bool
 }
 
-func (a *away) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
+func (a *outage) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
 	if a.gone {
 		return pgconn.CommandTag{}, pgx.ErrTxClosed
 	}
 	return a.Database.Exec(ctx, sql, args...)
 }
 
-// What was not written is written by the next try, and added to what another replica wrote.
+// Counts that could not be written are written later, and added to those of another replica.
 func TestCountsSurviveAnOutage(t *testing.T) {
 	pool := storetest.Pool(t)
-	db := &away{Database: pool, gone: true}
+	db := &outage{Database: pool, gone: true}
 	one, two := launch.New(workflows{}, &starts{}, db), launch.New(workflows{}, &starts{}, pool)
 	one.Reject("orders", "bus")
 	if err := one.Flush(t.Context()); err == nil {
-		t.Fatal("the database is away, and nothing was said")
+		t.Fatal("no error although the database is down")
 	}
 	one.Reject("orders", "bus")
 	two.Reject("orders", "bus")

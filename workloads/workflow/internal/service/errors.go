@@ -22,7 +22,7 @@ const retryAfter = 5 * time.Second
 // known are errors and the responses to them; the first match applies.
 var known = []api.Known{
 	{Err: launch.ErrNoWorkflow, Response: api.NotFound("workflow")},
-	{Err: launch.ErrNotProven, Response: api.Error(http.StatusConflict, "not_proven", "the workflow's definition is wrong: see its problems")},
+	{Err: launch.ErrInvalidDefinition, Response: api.Error(http.StatusConflict, "not_proven", "the workflow's definition is wrong: see its problems")},
 	{Err: launch.ErrSuspended, Response: api.Error(http.StatusConflict, "suspended", "the workflow is suspended by spec.suspend")},
 	{Err: launch.ErrNoTrigger, Response: api.Invalid("body.trigger", "the workflow has no such trigger")},
 	{Err: store.ErrBusy, Response: api.Error(http.StatusConflict, "busy", "the workflow runs as often as spec.concurrency allows")},

@@ -161,7 +161,7 @@ func (w *Writer) refused(r *workflowv1.WorkflowRun, err error) (*runStatus, erro
 	switch {
 	case errors.Is(err, errNoManual), errors.Is(err, launch.ErrNoTrigger):
 		return &runStatus{Message: fmt.Sprintf("Workflow %s has no trigger of type Manual: add one to its spec.triggers", name)}, nil
-	case errors.Is(err, launch.ErrNotProven):
+	case errors.Is(err, launch.ErrInvalidDefinition):
 		return &runStatus{Message: fmt.Sprintf("the definition of Workflow %s is not proven: see its condition Accepted", name)}, nil
 	case errors.Is(err, launch.ErrSuspended):
 		return &runStatus{Message: fmt.Sprintf("Workflow %s is suspended: the run begins when its spec.suspend is false", name)}, nil

@@ -54,7 +54,7 @@ func (t *Triggers) source(e *catalog.Entry, trigger definition.Trigger) source {
 		return s
 	}
 	var err error
-	if s.binding, err = t.options.Bindings.Of(e.Workflow.Name, trigger.Event.ConnectionRef.Name); err != nil {
+	if s.binding, err = t.options.Bindings.Connection(e.Workflow.Name, trigger.Event.ConnectionRef.Name); err != nil {
 		s.missing = err.Error()
 	} else if s.binding.Type != s.kind {
 		s.missing = fmt.Sprintf("connection %s is of type %q; want %s", trigger.Event.ConnectionRef.Name, s.binding.Type, s.kind)
@@ -192,7 +192,7 @@ func (t *Triggers) fire(ctx context.Context, of id, c came) (bool, error) {
 			return true, nil
 		case errors.As(err, &input), errors.Is(err, backend.ErrInvalid):
 			return false, nil
-		case errors.Is(err, backend.ErrUnavailable), errors.Is(err, launch.ErrNoWorkflow), errors.Is(err, launch.ErrNoTrigger), errors.Is(err, launch.ErrNotProven),
+		case errors.Is(err, backend.ErrUnavailable), errors.Is(err, launch.ErrNoWorkflow), errors.Is(err, launch.ErrNoTrigger), errors.Is(err, launch.ErrInvalidDefinition),
 			errors.Is(err, launch.ErrSuspended): // the last four end this source, or pass
 		default:
 			if unknown++; unknown == unknownErrors {

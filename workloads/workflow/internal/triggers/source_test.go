@@ -48,7 +48,7 @@ func TestFire(t *testing.T) {
 		"started":                      {[]error{nil}, true, 1, 0},
 		"one run too many":             {[]error{store.ErrBusy}, true, 1, 0},
 		"the service is away":          {[]error{away, away, away, away, away, away, away, nil}, true, 8, 0},
-		"the workflow is being edited": {[]error{launch.ErrNotProven, launch.ErrSuspended, launch.ErrNoTrigger, nil}, true, 4, 0},
+		"the workflow is being edited": {[]error{launch.ErrInvalidDefinition, launch.ErrSuspended, launch.ErrNoTrigger, nil}, true, 4, 0},
 		"a wrong input":                {[]error{away, &definition.InputError{}}, false, 2, 0}, // the launcher counts it
 		"a wrong body":                 {[]error{fmt.Errorf("filter: %w", backend.ErrInvalid)}, false, 1, 0},
 		"nobody knows":                 {[]error{strange}, false, unknownErrors, 1},

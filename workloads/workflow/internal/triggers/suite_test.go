@@ -30,7 +30,7 @@ type bound struct {
 	told []func()
 }
 
-func (b *bound) Of(workflow, connection string) (backend.Binding, error) {
+func (b *bound) Connection(workflow, connection string) (backend.Binding, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	found, ok := b.of[workflow+"/"+connection]

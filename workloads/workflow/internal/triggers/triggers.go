@@ -32,7 +32,7 @@ type Launcher interface {
 
 // Bindings have the connections of Workflows; *bindings.Bindings implements it.
 type Bindings interface {
-	Of(workflow, connection string) (backend.Binding, error)
+	Connection(workflow, connection string) (backend.Binding, error)
 	HMAC(workflow, trigger string) []byte
 	Subscribe(do func())
 }

@@ -32,7 +32,7 @@ func (o ofWorkflow) Execute(ctx context.Context, call engine.Call) (engine.Resul
 		return o.steps.Execute(ctx, call)
 	}
 	since, waited := o.since(&call)
-	if _, err := o.known.Of(call.Workflow, name); err != nil && o.now().Sub(since) < patience {
+	if _, err := o.known.Connection(call.Workflow, name); err != nil && o.now().Sub(since) < patience {
 		return engine.Result{Wait: &engine.Wait{
 			Until:  o.now().Add(lookAgain),
 			Detail: map[string]any{"connection": name, fieldSince: since.Format(time.RFC3339Nano)},
