@@ -107,7 +107,7 @@ verify: prerequisites ## Fail when generated files, lint, chart or the tree are 
 
 .PHONY: test
 test: prerequisites envtest servers $(BIN)/controller-gen $(BIN)/helm $(BIN)/kustomize $(BIN)/minio $(SCHEMATHESIS) ## Unit tests, API-server tests, real backends; with the race detector.
-	@go test -race -timeout 20m $(TEST_ARGS) $(TEST_PKGS)
+	@go run ./hack/apiserver go test -race -timeout 20m $(TEST_ARGS) $(TEST_PKGS)
 	@for m in $(NESTED); do (cd $$m && go test $(TEST_ARGS) ./...); done
 
 .PHONY: e2e

@@ -21,6 +21,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	dataflowv1alpha1 "github.com/itechsmart/operator/api/dataflow/v1alpha1"
+	"github.com/itechsmart/operator/controllers/internal/apply"
 	"github.com/itechsmart/operator/controllers/internal/workload"
 	"github.com/itechsmart/operator/workloads/dataflow/worker/config"
 )
@@ -56,7 +57,7 @@ func (d *desired) configSecret() (client.Object, error) {
 	}
 	return &corev1.Secret{
 		ObjectMeta: objectMeta(d.pipeline, configName(d.pipeline, d.hash), componentWorker),
-		Type:       corev1.SecretTypeOpaque,
+		Type:       apply.SecretTypeConfiguration,
 		Data:       map[string][]byte{config.FileName: data},
 	}, nil
 }

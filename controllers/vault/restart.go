@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	vaultv1alpha1 "github.com/itechsmart/operator/api/vault/v1alpha1"
+	"github.com/itechsmart/operator/controllers/internal/refs"
 )
 
 // maxConsumers bounds the rows in the status.
@@ -85,12 +86,12 @@ func (p *pass) consumers(ctx context.Context) {
 	for kind, list := range map[string]client.ObjectList{
 		"Deployment": &appsv1.DeploymentList{}, "StatefulSet": &appsv1.StatefulSetList{}, "DaemonSet": &appsv1.DaemonSetList{}, "CronJob": &batchv1.CronJobList{},
 	} {
-		err := p.c.Workloads.List(ctx, list, client.InNamespace(p.secret.Namespace), client.MatchingFields{indexUses: p.secret.Namespace + "/" + name})
+		err := p.c.Workloads.List(ctx, list, client.InNamespace(p.secret.Namespace), client.MatchingFields{indexUses: refs.Bucket(p.secret.Namespace + "/" + name)})
 		if err != nil {
 			return // the cache is not there yet: the rows stay
 		}
 		_ = meta.EachListItem(list, func(item runtime.Object) error {
-			if workload, ok := item.(client.Object); ok {
+			if workload, ok := item.(client.Object); ok && parseUses(workload)[name] != "" {
 				rows = append(rows, p.consumer(kind, workload, name))
 			}
 			return nil

@@ -14,6 +14,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/itechsmart/operator/controllers/internal/refs"
 )
 
 // How a workload's Pods refer to a core Secret, the binding way first.
@@ -148,9 +150,10 @@ func indexWorkloads(ctx context.Context, indexer client.FieldIndexer) error {
 		err := indexer.IndexField(ctx, kind, indexUses, func(obj client.Object) []string {
 			var out []string
 			for name := range parseUses(obj) {
-				out = append(out, obj.GetNamespace()+"/"+name)
+				out = append(out, refs.Bucket(obj.GetNamespace()+"/"+name))
 			}
-			return out
+			slices.Sort(out)
+			return slices.Compact(out)
 		})
 		if err != nil {
 			return fmt.Errorf("index %T by Secrets: %w", kind, err)

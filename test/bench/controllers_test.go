@@ -80,7 +80,7 @@ func newFleet(b *testing.B) *fleet {
 	scheme := runtime.NewScheme()
 	err := controllers.AddToScheme(scheme)
 	if err == nil {
-		f.Server, err = kube.Start(scheme)
+		f.Server, err = kube.StartOwn(scheme)
 	}
 	if err != nil {
 		b.Fatal(err)

@@ -53,7 +53,7 @@ func run(m *testing.M) int {
 	world.scheme = runtime.NewScheme()
 	err := controllers.AddToScheme(world.scheme)
 	if err == nil {
-		world.Server, err = kube.Start(world.scheme)
+		world.Server, err = kube.StartOwn(world.scheme)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "fault:", err)

@@ -25,7 +25,6 @@ import (
 	"k8s.io/client-go/rest"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/envtest"
 	"sigs.k8s.io/yaml"
 
 	"github.com/itechsmart/operator/controllers"
@@ -52,9 +51,9 @@ func TestMain(m *testing.M) {
 func run(m *testing.M) int {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
-	env, err := start()
+	server, err := start()
 	if err == nil {
-		defer func() { _ = env.Stop() }()
+		defer func() { _ = server.Stop() }()
 		err = install(ctx)
 	}
 	if err != nil {
@@ -65,25 +64,16 @@ func run(m *testing.M) int {
 }
 
 // start runs an API server without any kind of ours.
-func start() (*envtest.Environment, error) {
+func start() (*kube.Server, error) {
 	shared.scheme = runtime.NewScheme()
 	if err := errors.Join(controllers.AddToScheme(shared.scheme), apiextensionsv1.AddToScheme(shared.scheme)); err != nil {
 		return nil, err
 	}
-	assets := os.Getenv("KUBEBUILDER_ASSETS")
-	if assets == "" {
-		assets = filepath.Join(kube.Root(), ".local", "envtest")
+	server, err := kube.StartWith(shared.scheme)
+	if err == nil {
+		shared.config, shared.client = server.Config, server.Client
 	}
-	env := &envtest.Environment{BinaryAssetsDirectory: assets}
-	var err error
-	if shared.config, err = env.Start(); err != nil {
-		return nil, errors.Join(fmt.Errorf("start the API server (`make envtest` builds it): %w", err), env.Stop())
-	}
-	shared.config.QPS, shared.config.Burst = -1, -1
-	if shared.client, err = client.New(shared.config, client.Options{Scheme: shared.scheme}); err != nil {
-		return nil, errors.Join(err, env.Stop())
-	}
-	return env, nil
+	return server, err
 }
 
 // install applies what kustomize builds, in its order.

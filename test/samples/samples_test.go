@@ -23,10 +23,11 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/yaml"
+	"k8s.io/client-go/kubernetes/scheme"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/envtest"
 
 	dataflowv1alpha1 "github.com/itechsmart/operator/api/dataflow/v1alpha1"
+	"github.com/itechsmart/operator/test/kube"
 	"github.com/itechsmart/operator/workloads/dataflow/worker/config"
 )
 
@@ -95,30 +96,18 @@ func parse(t *testing.T, text string) []*unstructured.Unstructured {
 	}
 }
 
-func startAPIServer(t *testing.T) client.Client {
+func startAPIServer(t *testing.T) *kube.Server {
 	t.Helper()
-	if os.Getenv("KUBEBUILDER_ASSETS") == "" {
-		assets, err := filepath.Abs(filepath.Join(root, ".local", "envtest"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Setenv("KUBEBUILDER_ASSETS", assets)
-	}
-	env := &envtest.Environment{CRDDirectoryPaths: []string{filepath.Join(root, "config", "crd")}, ErrorIfCRDPathMissing: true}
-	cfg, err := env.Start()
-	if err != nil {
-		t.Fatalf("API server (run `make envtest` for its programs): %v", err)
-	}
-	t.Cleanup(func() {
-		if err := env.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
-	c, err := client.New(cfg, client.Options{})
+	server, err := kube.Start(scheme.Scheme)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return client.WithFieldValidation(c, metav1.FieldValidationStrict)
+	t.Cleanup(func() {
+		if err := server.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return server
 }
 
 func buildWorker(t *testing.T) string {
@@ -133,13 +122,15 @@ func buildWorker(t *testing.T) string {
 }
 
 func TestSamples(t *testing.T) {
-	c, worker := startAPIServer(t), buildWorker(t)
-	number := 0
-	for where, text := range sources(t) {
-		number++
-		namespace := fmt.Sprintf("sample-%d", number)
+	server, worker := startAPIServer(t), buildWorker(t)
+	c := client.WithFieldValidation(server.Client, metav1.FieldValidationStrict)
+	all := sources(t)
+	if len(all) < 10 {
+		t.Errorf("only %d samples found", len(all))
+	}
+	for where, text := range all {
 		t.Run(where, func(t *testing.T) {
-			apply(t, c, unstructuredNamespace(namespace))
+			namespace := server.Namespace(t, "sample")
 			list := parse(t, text)
 			if len(list) == 0 {
 				t.Fatal("no resource in it")
@@ -156,14 +147,8 @@ func TestSamples(t *testing.T) {
 			}
 		})
 	}
-	if number < 10 {
-		t.Errorf("only %d samples found", number)
-	}
 }
 
-func unstructuredNamespace(name string) *unstructured.Unstructured {
-	return &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "Namespace", "metadata": map[string]any{"name": name}}}
-}
 
 func apply(t *testing.T, c client.Client, obj *unstructured.Unstructured) {
 	t.Helper()

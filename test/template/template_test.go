@@ -27,9 +27,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/client-go/kubernetes/scheme"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/envtest"
 
 	"github.com/itechsmart/operator/internal/backend/backendtest/servers"
 	"github.com/itechsmart/operator/test/kube"
@@ -182,36 +182,17 @@ func testReady(t *testing.T, tree string) {
 // startManager starts an API server and the manager on it.
 func startManager(t *testing.T, tree string) client.Client {
 	t.Helper()
-	assets := os.Getenv("KUBEBUILDER_ASSETS")
-	if assets == "" {
-		assets = filepath.Join(kube.Root(), ".local", "envtest")
-	}
-	env := &envtest.Environment{
-		BinaryAssetsDirectory: assets, ErrorIfCRDPathMissing: true, CRDDirectoryPaths: []string{filepath.Join(tree, "config", "crd")},
-	}
-	cfg, err := env.Start()
-	t.Cleanup(func() { _ = env.Stop() })
-	if err != nil {
-		t.Fatalf("start the API server (`make envtest` builds it): %v", err)
-	}
-	user, err := env.AddUser(envtest.User{Name: "manager", Groups: []string{"system:masters"}}, nil)
+	server, err := kube.StartWith(scheme.Scheme, filepath.Join(tree, "config", "crd"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	kubeconfig, err := user.KubeConfig()
-	if err != nil {
-		t.Fatal(err)
-	}
+	t.Cleanup(func() { _ = server.Stop() })
 	path := filepath.Join(t.TempDir(), "kubeconfig")
-	if err := os.WriteFile(path, kubeconfig, 0o600); err != nil {
+	if err := os.WriteFile(path, server.Kubeconfig, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	start(t, exec.Command(filepath.Join(tree, "bin", "manager"), "--kubeconfig", path, "--metrics-bind-address", "0", "--health-probe-bind-address", "0"))
-	c, err := client.New(cfg, client.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
+	return server.Client
 }
 
 // start runs a program until the test ends, and prints its output if the test failed.

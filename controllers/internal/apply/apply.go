@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package apply makes children as desired with server-side apply, and removes
-// those that are no longer desired. It compares with the cache first: when
-// nothing differs it neither reads nor writes.
+// Package apply creates children, keeps them as desired with server-side apply,
+// and removes those that are no longer desired. It compares with the cache first:
+// when nothing differs it neither reads nor writes.
 package apply
 
 import (
@@ -20,6 +20,7 @@ import (
 	policyv1 "k8s.io/api/policy/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -30,6 +31,7 @@ import (
 	common "github.com/itechsmart/operator/api/common/v1alpha1"
 	"github.com/itechsmart/operator/controllers/internal/memo"
 	"github.com/itechsmart/operator/controllers/internal/reconcile"
+	"github.com/itechsmart/operator/controllers/internal/refs"
 )
 
 const (
@@ -39,8 +41,8 @@ const (
 	ManagedBy = "itechsmart-operator"
 	// annotationHash identifies the desired state that was last applied, so that a removed field is noticed.
 	annotationHash = "itechsmart.dev/applied-hash"
-	// IndexOwner indexes children by their controller's UID.
-	IndexOwner = ".metadata.controllerUID"
+	// indexOwner indexes children by the bucket of their controller's UID.
+	indexOwner = ".metadata.controllerUID"
 )
 
 // Kinds returns the child kinds that the manager prunes. It caches the objects of these kinds that have the managed-by label.
@@ -66,11 +68,9 @@ func Lists() []client.ObjectList {
 // Index registers the owner index on every child kind.
 func Index(ctx context.Context, indexer client.FieldIndexer) error {
 	for _, kind := range Kinds() {
-		err := indexer.IndexField(ctx, kind, IndexOwner, func(obj client.Object) []string {
-			for _, ref := range obj.GetOwnerReferences() {
-				if ref.Controller != nil && *ref.Controller {
-					return []string{string(ref.UID)}
-				}
+		err := indexer.IndexField(ctx, kind, indexOwner, func(obj client.Object) []string {
+			if ref := metav1.GetControllerOfNoCopy(obj); ref != nil {
+				return []string{refs.Bucket(string(ref.UID))}
 			}
 			return nil
 		})
@@ -85,16 +85,18 @@ func Index(ctx context.Context, indexer client.FieldIndexer) error {
 type Applier struct {
 	Client client.Client
 	Scheme *runtime.Scheme
-	// Cache reads children of kinds without a Go type, which Client would read from the API server. Client reads them when it is nil.
+	// Cache reads children of kinds without a Go type, which Client would read from the API server.
 	Cache client.Reader
+	// Live reads from the API server.
+	Live client.Reader
 
 	// equal holds which desired state was last found equal to which version of the live object.
 	equal *memo.Lately[childKey]
 }
 
-// New returns an Applier that has applied nothing yet. cache may be nil.
-func New(c client.Client, scheme *runtime.Scheme, cache client.Reader) *Applier {
-	return &Applier{Client: c, Scheme: scheme, Cache: cache, equal: memo.New[childKey](0)}
+// New returns an Applier that has applied nothing yet.
+func New(c client.Client, scheme *runtime.Scheme, cache, live client.Reader) *Applier {
+	return &Applier{Client: c, Scheme: scheme, Cache: cache, Live: live, equal: memo.New[childKey](0)}
 }
 
 // Apply makes each child as desired, in order. A desired object needs name, namespace and the fields that matter;
@@ -121,53 +123,82 @@ func (a *Applier) ApplyKept(ctx context.Context, owner client.Object, desired ..
 }
 
 // belongs reports whether a live object is the owner's: by its controller reference or, when it has none, by its labels.
-func belongs(owner, desired client.Object, live *unstructured.Unstructured) bool {
-	switch metaController(live) {
-	case string(owner.GetUID()):
-		return true
-	case "":
-		want, have := desired.GetLabels(), live.GetLabels()
-		return have[LabelManagedBy] == ManagedBy && want[common.LabelOwnerName] != "" &&
-			have[common.LabelOwnerKind] == want[common.LabelOwnerKind] && have[common.LabelOwnerName] == want[common.LabelOwnerName]
-	default:
-		return false
+func belongs(owner, desired, live client.Object) bool {
+	if ref := metav1.GetControllerOfNoCopy(live); ref != nil {
+		return ref.UID == owner.GetUID()
 	}
+	want, have := desired.GetLabels(), live.GetLabels()
+	return have[LabelManagedBy] == ManagedBy && want[common.LabelOwnerName] != "" &&
+		have[common.LabelOwnerKind] == want[common.LabelOwnerKind] && have[common.LabelOwnerName] == want[common.LabelOwnerName]
 }
 
 func (a *Applier) one(ctx context.Context, owner, obj client.Object, kept bool) error {
-	want, err := a.differing(ctx, owner, obj, kept)
+	gvk, current, err := a.current(ctx, obj)
+	if err != nil {
+		return err
+	}
+	if current == nil {
+		want, err := a.render(owner, obj, gvk, kept)
+		if err != nil {
+			return err
+		}
+		created, err := a.create(ctx, obj, want)
+		if err == nil {
+			return a.note(owner, obj, created, gvk, kept)
+		}
+		if !apierrors.IsAlreadyExists(err) {
+			return explain("create", want, err)
+		}
+		// The cache is late, or does not hold the object because it is somebody else's.
+		if current, err = a.read(ctx, a.Live, obj, gvk); err != nil || current == nil {
+			return err // nil: it was deleted meanwhile, which is an event
+		}
+		if secret, ok := current.(*corev1.Secret); ok {
+			Digest(secret)
+		}
+	}
+	want, err := a.differing(owner, obj, current, gvk, kept)
 	if err != nil || want == nil {
 		return err
 	}
-	err = a.Client.Apply(ctx, client.ApplyConfigurationFromUnstructured(want), client.FieldOwner(common.FieldOwner), client.ForceOwnership)
+	if err := a.adopt(ctx, current, gvk); err != nil {
+		return err
+	}
+	return explain("apply", want, a.Client.Apply(ctx, client.ApplyConfigurationFromUnstructured(want), client.FieldOwner(common.FieldOwner), client.ForceOwnership))
+}
+
+// note records that the API server has a child as desired.
+func (a *Applier) note(owner, obj, live client.Object, gvk schema.GroupVersionKind, kept bool) error {
+	sum, err := digest(owner, obj, live, kept)
+	if err == nil {
+		a.equal.Done(keyOf(obj, gvk), sum)
+	}
+	return err
+}
+
+// explain adds to an error of the API server what was written.
+func explain(verb string, want *unstructured.Unstructured, err error) error {
 	switch {
 	case apierrors.IsInvalid(err):
-		return &reconcile.Terminal{Reason: common.ReasonInvalidSpec, Message: fmt.Sprintf("the API server refuses %s %q: %v", want.GetKind(), obj.GetName(), err)}
+		return &reconcile.Terminal{Reason: common.ReasonInvalidSpec, Message: fmt.Sprintf("the API server refuses %s %q: %v", want.GetKind(), want.GetName(), err)}
 	case err != nil:
-		return fmt.Errorf("apply %s %q: %w", want.GetKind(), obj.GetName(), err)
+		return fmt.Errorf("%s %s %q: %w", verb, want.GetKind(), want.GetName(), err)
 	}
 	return nil
 }
 
 // Unchanged reports whether Apply would write nothing: the child exists as desired, and was applied so.
 func (a *Applier) Unchanged(ctx context.Context, owner, desired client.Object) bool {
-	want, err := a.differing(ctx, owner, desired, false)
+	gvk, current, err := a.current(ctx, desired)
+	if err != nil || current == nil {
+		return false
+	}
+	want, err := a.differing(owner, desired, current, gvk, false)
 	return err == nil && want == nil
 }
 
-// differing returns the object to send, or nil when the cached one is as desired.
-func (a *Applier) differing(ctx context.Context, owner, obj client.Object, kept bool) (*unstructured.Unstructured, error) {
-	gvk, err := apiutil.GVKForObject(obj, a.Scheme)
-	if err != nil {
-		return nil, fmt.Errorf("apply: %w", err)
-	}
-	current, err := a.current(ctx, obj, gvk)
-	if err != nil {
-		return nil, err
-	}
-	if current == nil {
-		return a.render(owner, obj, gvk, kept)
-	}
+// differing returns the object to send, or nil when current is as desired.
+func (a *Applier) differing(owner, obj, current client.Object, gvk schema.GroupVersionKind, kept bool) (*unstructured.Unstructured, error) {
 	key := keyOf(obj, gvk)
 	sum, err := digest(owner, obj, current, kept)
 	if err != nil {
@@ -180,15 +211,15 @@ func (a *Applier) differing(ctx context.Context, owner, obj client.Object, kept 
 	if err != nil {
 		return nil, err
 	}
+	if !belongs(owner, obj, current) {
+		return nil, &reconcile.Terminal{Reason: common.ReasonConflict, Message: fmt.Sprintf(
+			"%s %q exists and belongs to something else; rename this resource, or remove that object", gvk.Kind, obj.GetName())}
+	}
 	live, err := asUnstructured(current, gvk)
 	if err != nil {
 		return nil, err
 	}
-	if !belongs(owner, obj, live) {
-		return nil, &reconcile.Terminal{Reason: common.ReasonConflict, Message: fmt.Sprintf(
-			"%s %q exists and belongs to something else; rename this resource, or remove that object", gvk.Kind, obj.GetName())}
-	}
-	if live.GetAnnotations()[annotationHash] == want.GetAnnotations()[annotationHash] && contains(want.Object, live.Object) {
+	if live.GetAnnotations()[annotationHash] == want.GetAnnotations()[annotationHash] && contains(cached(obj, want), live.Object) {
 		a.equal.Done(key, sum)
 		return nil, nil
 	}
@@ -229,32 +260,48 @@ func (a *Applier) render(owner, obj client.Object, gvk schema.GroupVersionKind, 
 	return want, nil
 }
 
-// current returns the child from the cache, or nil when there is none.
-func (a *Applier) current(ctx context.Context, obj client.Object, gvk schema.GroupVersionKind) (client.Object, error) {
-	var current client.Object
+// current returns the kind of a child, and the child from the cache, which is nil when there is none.
+func (a *Applier) current(ctx context.Context, obj client.Object) (schema.GroupVersionKind, client.Object, error) {
+	gvk, err := apiutil.GVKForObject(obj, a.Scheme)
+	if err != nil {
+		return gvk, nil, fmt.Errorf("apply: %w", err)
+	}
 	var reader client.Reader = a.Client
 	if _, isUnstructured := obj.(*unstructured.Unstructured); isUnstructured {
-		u := &unstructured.Unstructured{}
-		u.SetGroupVersionKind(gvk)
-		current = u
-		if a.Cache != nil {
-			reader = a.Cache
-		}
-	} else {
-		typed, err := a.Scheme.New(gvk)
-		if err != nil {
-			return nil, fmt.Errorf("apply: %w", err)
-		}
-		current = typed.(client.Object)
+		reader = a.Cache
 	}
-	err := reader.Get(ctx, client.ObjectKeyFromObject(obj), current, client.UnsafeDisableDeepCopy) // it is only compared
+	current, err := a.read(ctx, reader, obj, gvk, client.UnsafeDisableDeepCopy) // it is only compared
+	return gvk, current, err
+}
+
+// read returns the object of the name of obj, or nil when there is none.
+func (a *Applier) read(ctx context.Context, reader client.Reader, obj client.Object, gvk schema.GroupVersionKind, options ...client.GetOption) (client.Object, error) {
+	found, err := empty(a.Scheme, obj, gvk)
+	if err != nil {
+		return nil, err
+	}
+	err = reader.Get(ctx, client.ObjectKeyFromObject(obj), found, options...)
 	if apierrors.IsNotFound(err) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read %s %q: %w", gvk.Kind, obj.GetName(), err)
 	}
-	return current, nil
+	return found, nil
+}
+
+// empty returns an object of the kind and the Go type of obj.
+func empty(scheme *runtime.Scheme, obj client.Object, gvk schema.GroupVersionKind) (client.Object, error) {
+	if _, isUnstructured := obj.(*unstructured.Unstructured); isUnstructured {
+		u := &unstructured.Unstructured{}
+		u.SetGroupVersionKind(gvk)
+		return u, nil
+	}
+	typed, err := scheme.New(gvk)
+	if err != nil {
+		return nil, fmt.Errorf("apply: %w", err)
+	}
+	return typed.(client.Object), nil
 }
 
 // asUnstructured returns obj as unstructured content, for reading only: the cache may share it.
@@ -306,7 +353,7 @@ func (a *Applier) Key(obj client.Object) string {
 func (a *Applier) each(ctx context.Context, owner client.Object, visit func(kind string, child client.Object) error) error {
 	kinds := Kinds()
 	for i, list := range Lists() {
-		err := a.Client.List(ctx, list, client.InNamespace(owner.GetNamespace()), client.MatchingFields{IndexOwner: string(owner.GetUID())}, client.UnsafeDisableDeepCopy)
+		err := a.Client.List(ctx, list, client.InNamespace(owner.GetNamespace()), client.MatchingFields{indexOwner: refs.Bucket(string(owner.GetUID()))}, client.UnsafeDisableDeepCopy)
 		if err != nil {
 			return fmt.Errorf("list children: %w", err)
 		}
@@ -319,6 +366,9 @@ func (a *Applier) each(ctx context.Context, owner client.Object, visit func(kind
 			return err
 		}
 		for _, child := range children {
+			if !metav1.IsControlledBy(child, owner) {
+				continue
+			}
 			if err := visit(gvk.Kind, child); err != nil {
 				return err
 			}

@@ -7,7 +7,6 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
@@ -112,15 +111,6 @@ func names(list []any) (map[string]any, bool) {
 		out[name] = m
 	}
 	return out, len(list) > 0
-}
-
-func metaController(obj *unstructured.Unstructured) string {
-	for _, ref := range obj.GetOwnerReferences() {
-		if ref.Controller != nil && *ref.Controller {
-			return string(ref.UID)
-		}
-	}
-	return ""
 }
 
 func extract(list client.ObjectList) ([]client.Object, error) {

@@ -6,15 +6,10 @@ package ctrltest
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
 	"os"
-	"os/exec"
-	"path/filepath"
-	"runtime"
-	"strings"
 	"testing"
 	"time"
 
@@ -28,11 +23,11 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/config"
-	"sigs.k8s.io/controller-runtime/pkg/envtest"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 	gatewayv1beta1 "sigs.k8s.io/gateway-api/apis/v1beta1"
 
 	"github.com/itechsmart/operator/controllers/internal/setup"
+	"github.com/itechsmart/operator/test/kube"
 )
 
 // Timeout and Interval are for Eventually.
@@ -41,13 +36,13 @@ const (
 	Interval = 20 * time.Millisecond
 )
 
-// shared is the one API server of a test binary.
+// shared is the API server.
 var shared struct {
 	config *rest.Config
 	client client.Client
 }
 
-// Main starts an API server with the project's CRDs, runs the tests and stops it. TestMain calls it.
+// Main runs the tests with an API server that has the project's CRDs. TestMain calls it.
 func Main(m *testing.M) {
 	flag.Parse()
 	ctrl.SetLogger(logr.FromSlogHandler(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level()})))
@@ -66,65 +61,21 @@ func run(m *testing.M) int {
 	if worker := flag.Lookup("test.fuzzworker"); worker != nil && worker.Value.String() == "true" {
 		return m.Run() // fuzz targets need no API server, and each worker is a process of its own
 	}
-	env, err := start()
+	server, err := kube.Start(Scheme())
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "ctrltest:", err)
 		return 1
 	}
+	shared.config, shared.client = server.Config, server.Client
 	code := m.Run()
-	if err := env.Stop(); err != nil {
+	if err := server.Stop(); err != nil {
 		fmt.Fprintln(os.Stderr, "ctrltest: stop:", err)
 	}
 	return code
 }
 
-func start() (*envtest.Environment, error) {
-	root := Root()
-	assets := os.Getenv("KUBEBUILDER_ASSETS")
-	if assets == "" {
-		assets = filepath.Join(root, ".local", "envtest")
-	}
-	if _, err := os.Stat(filepath.Join(assets, "kube-apiserver")); err != nil {
-		return nil, fmt.Errorf("no kube-apiserver in %s: run `make envtest`, or set KUBEBUILDER_ASSETS: %w", assets, err)
-	}
-	gateway, err := moduleDir(root, "sigs.k8s.io/gateway-api")
-	if err != nil {
-		return nil, err
-	}
-	env := &envtest.Environment{
-		BinaryAssetsDirectory: assets,
-		ErrorIfCRDPathMissing: true,
-		CRDDirectoryPaths: []string{
-			filepath.Join(root, "config", "crd"),
-			filepath.Join(gateway, "config", "crd", "standard", "gateway.networking.k8s.io_referencegrants.yaml"),
-		},
-	}
-	if shared.config, err = env.Start(); err != nil {
-		return nil, errors.Join(fmt.Errorf("start the API server: %w", err), env.Stop())
-	}
-	shared.config.QPS, shared.config.Burst = -1, -1
-	if shared.client, err = client.New(shared.config, client.Options{Scheme: Scheme()}); err != nil {
-		return nil, errors.Join(err, env.Stop())
-	}
-	return env, nil
-}
-
-// moduleDir returns where Go keeps a module's files.
-func moduleDir(root, module string) (string, error) {
-	cmd := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", module)
-	cmd.Dir = root
-	out, err := cmd.Output()
-	if err != nil {
-		return "", fmt.Errorf("find module %s: %w", module, err)
-	}
-	return strings.TrimSpace(string(out)), nil
-}
-
 // Root returns the repository's directory.
-func Root() string {
-	_, file, _, _ := runtime.Caller(0)
-	return filepath.Join(filepath.Dir(file), "..", "..", "..")
-}
+func Root() string { return kube.Root() }
 
 //go:generate go run github.com/itechsmart/operator/hack/groups -root ../../.. -package ctrltest -o zz_generated.groups.go
 

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/client-go/rest"
 )
 
@@ -54,11 +56,36 @@ func (r *Requests) note(req *http.Request) {
 	case req.Method != http.MethodGet:
 		// A broadcaster sends events after the pass.
 		if !strings.Contains(req.URL.Path, "/events") {
-			r.writes = append(r.writes, line)
+			r.writes = append(r.writes, line+created(req))
 		}
 	default:
 		r.reads = append(r.reads, line)
 	}
+}
+
+// created returns "/name" of the object in a POST, whose path does not have it.
+func created(req *http.Request) string {
+	if req.Method != http.MethodPost || req.GetBody == nil {
+		return ""
+	}
+	body, err := req.GetBody()
+	if err != nil {
+		return ""
+	}
+	defer body.Close() //nolint:errcheck // it is in memory
+	data, err := io.ReadAll(body)
+	if err != nil {
+		return ""
+	}
+	decoded, _, err := serializer.NewCodecFactory(Scheme()).UniversalDeserializer().Decode(data, nil, nil)
+	if err != nil {
+		return ""
+	}
+	obj, err := meta.Accessor(decoded)
+	if err != nil {
+		return "" // an Eviction, a TokenReview
+	}
+	return "/" + obj.GetName()
 }
 
 // Refuse answers the next request of this kind, "METHOD path", with a conflict, as after a concurrent change.
@@ -112,7 +139,7 @@ func (r *Requests) Reset() {
 	r.reads, r.writes = nil, nil
 }
 
-// Writes returns the requests since the last Reset that change something, as "METHOD path".
+// Writes returns the requests since the last Reset that change something, as "METHOD path", with the object's name.
 func (r *Requests) Writes() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()

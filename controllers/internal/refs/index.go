@@ -5,7 +5,9 @@ package refs
 import (
 	"context"
 	"fmt"
+	"hash/fnv"
 	"slices"
+	"strconv"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -31,6 +33,14 @@ func Index[T client.Object](ctx context.Context, indexer client.FieldIndexer, li
 		}
 	}
 	return nil
+}
+
+// Bucket returns the index value of a value that hardly two objects share. An entry for each such value costs several hundred
+// bytes in each namespace; one of 32 buckets has objects that are not meant, and the reader drops those.
+func Bucket(value string) string {
+	sum := fnv.New32a()
+	_, _ = sum.Write([]byte(value))
+	return strconv.Itoa(int(sum.Sum32() % 32))
 }
 
 // Others is Matching without a request for obj itself. It finds the objects that may win or lose when obj changes.

@@ -137,7 +137,7 @@ func New(mgr ctrl.Manager, options Options) (*Deps, error) {
 	}
 	return &Deps{
 		Manager: mgr, Options: options,
-		Applier: apply.New(mgr.GetClient(), mgr.GetScheme(), mgr.GetCache()),
+		Applier: apply.New(mgr.GetClient(), mgr.GetScheme(), mgr.GetCache(), mgr.GetAPIReader()),
 		Refs:    &refs.Resolver{Live: mgr.GetAPIReader(), Names: names, Namespaces: options.Namespaces},
 	}, nil
 }

@@ -15,6 +15,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/itechsmart/operator/controllers/internal/apply"
 )
 
 // slim drops what no controller reads, and lets equal parts of thousands of children share memory.
@@ -23,14 +25,14 @@ func slim(obj any) (any, error) {
 	if !ok {
 		return obj, nil
 	}
-	o.SetManagedFields(nil)
+	o.SetManagedFields(apply.Unapplied(o.GetManagedFields()))
 	o.SetLabels(shared(o.GetLabels()))
 	o.SetNamespace(text(o.GetNamespace()))
 	o.SetName(text(o.GetName()))
 	owners := o.GetOwnerReferences()
 	for i := range owners {
 		ref := &owners[i]
-		ref.APIVersion, ref.Kind, ref.Name = text(ref.APIVersion), text(ref.Kind), text(ref.Name)
+		ref.APIVersion, ref.Kind, ref.Name, ref.UID = text(ref.APIVersion), text(ref.Kind), text(ref.Name), text(ref.UID)
 		ref.Controller, ref.BlockOwnerDeletion = flag(ref.Controller), flag(ref.BlockOwnerDeletion)
 	}
 	o.SetOwnerReferences(owners)
@@ -50,6 +52,8 @@ func slim(obj any) (any, error) {
 	case *corev1.Service:
 		o.Spec.Selector = shared(o.Spec.Selector)
 		o.Spec.Ports = list(o.Spec.Ports)
+	case *corev1.Secret:
+		apply.Digest(o)
 	case *corev1.Pod:
 		// Controllers read only the volumes and the status of a Pod; its template is its owner's.
 		o.Spec = corev1.PodSpec{Volumes: o.Spec.Volumes}
@@ -88,7 +92,7 @@ func shared(labels map[string]string) map[string]string {
 	})
 }
 
-func text(s string) string { return unique.Make(s).Value() }
+func text[S ~string](s S) S { return unique.Make(s).Value() }
 
 var yes, no = true, false
 

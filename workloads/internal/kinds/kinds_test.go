@@ -11,7 +11,6 @@ import (
 	"net"
 	"net/url"
 	"os"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -25,8 +24,8 @@ import (
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/envtest"
 
+	"github.com/itechsmart/operator/test/kube"
 	"github.com/itechsmart/operator/workloads/internal/auth"
 )
 
@@ -38,26 +37,14 @@ var (
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 func run(m *testing.M) int {
-	assets := os.Getenv("KUBEBUILDER_ASSETS")
-	if assets == "" {
-		assets = filepath.Join("..", "..", "..", ".local", "envtest")
-	}
-	assets, err := filepath.Abs(assets)
+	server, err := kube.Start(scheme.Scheme)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	env := &envtest.Environment{BinaryAssetsDirectory: assets}
-	if cluster, err = env.Start(); err != nil {
-		fmt.Fprintln(os.Stderr, "start the API server (`make envtest` installs it):", err)
-		return 1
-	}
-	cluster.QPS, cluster.Burst = -1, -1
-	code := 1
-	if direct, err = client.New(cluster, client.Options{Scheme: scheme.Scheme}); err == nil {
-		code = m.Run()
-	}
-	if err := errors.Join(err, env.Stop()); err != nil {
+	cluster, direct = server.Config, server.Client
+	code := m.Run()
+	if err := server.Stop(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 	}
 	return code

@@ -7,8 +7,6 @@ import (
 	"io"
 	"net"
 	"net/url"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -20,51 +18,29 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/envtest"
 
 	vaultv1 "github.com/itechsmart/operator/api/vault/v1alpha1"
 	"github.com/itechsmart/operator/internal/backend/backendtest/servers"
+	"github.com/itechsmart/operator/test/kube"
 	"github.com/itechsmart/operator/workloads/config"
 	wire "github.com/itechsmart/operator/workloads/vault/client"
 )
 
-// apiServer starts a real API server with Vault's kinds.
-func apiServer(t *testing.T) (*rest.Config, client.Client) {
+// apiServer returns a real API server, and a namespace of it.
+func apiServer(t *testing.T) (*kube.Server, string) {
 	t.Helper()
-	root := filepath.Join("..", "..", "..", "..")
-	assets := os.Getenv("KUBEBUILDER_ASSETS")
-	if assets == "" {
-		assets = filepath.Join(root, ".local", "envtest")
-	}
-	if _, err := os.Stat(filepath.Join(assets, "kube-apiserver")); err != nil {
-		t.Fatalf("no kube-apiserver: run `make envtest`: %v", err)
-	}
-	env := &envtest.Environment{
-		BinaryAssetsDirectory: assets, ErrorIfCRDPathMissing: true,
-		CRDDirectoryPaths: []string{
-			filepath.Join(root, "config", "crd", "vault.itechsmart.dev_secrets.yaml"),
-			filepath.Join(root, "config", "crd", "vault.itechsmart.dev_accesspolicies.yaml"),
-		},
-	}
-	settings, err := env.Start()
-	t.Cleanup(func() { _ = env.Stop() })
-	if err != nil {
-		t.Fatal(err)
-	}
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{vaultv1.AddToScheme, corev1.AddToScheme, authenticationv1.AddToScheme} {
 		if err := add(scheme); err != nil {
 			t.Fatal(err)
 		}
 	}
-	c, err := client.New(settings, client.Options{Scheme: scheme})
+	server, err := kube.Start(scheme)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}); err != nil {
-		t.Fatal(err)
-	}
-	return settings, c
+	t.Cleanup(func() { _ = server.Stop() })
+	return server, server.Namespace(t, "vault")
 }
 
 // door sits between the service and the API server; shut, it simulates an outage.
@@ -138,9 +114,11 @@ func (d *door) set(shut bool) {
 }
 
 func TestWithKubernetes(t *testing.T) {
-	direct, c := apiServer(t)
-	d, through := newDoor(t, direct)
+	server, namespace := apiServer(t)
+	c := server.Client
+	d, through := newDoor(t, server.Config)
 	settings := settingsOn(t, servers.Postgres(t))
+	settings.Namespace = namespace
 	settings.Auth.ServiceAccounts = []config.ServiceAccount{{Name: namespace + "/app", Role: "editor"}}
 	r := start(t, settings, through)
 	editor, bob := r.Register("editor@example.com", "editor"), r.Register("bob@example.com", "")

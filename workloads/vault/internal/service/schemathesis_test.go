@@ -15,8 +15,10 @@ import (
 // TestSchemathesis tests every operation of the OpenAPI document.
 func TestSchemathesis(t *testing.T) {
 	program, settings := producttest.Schemathesis(t), filepath.Join("testdata", "schemathesis.toml")
-	direct, _ := apiServer(t)
-	r := start(t, settingsOn(t, servers.Postgres(t)), direct)
+	server, namespace := apiServer(t)
+	service := settingsOn(t, servers.Postgres(t))
+	service.Namespace = namespace
+	r := start(t, service, server.Config)
 	must[wire.Secret](r, http.StatusCreated, r.Admin, "POST", "/secrets", write("db/password", "one"))
 	must[wire.Secret](r, http.StatusOK, r.Admin, "PUT", "/secrets/db%2Fpassword", value("two"))
 	// Sealing comes last: nothing can be read then.

@@ -5,7 +5,6 @@ package catalog_test
 import (
 	"encoding/json"
 	"log/slog"
-	"path/filepath"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -16,10 +15,10 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/envtest"
 
 	common "github.com/itechsmart/operator/api/common/v1alpha1"
 	workflowv1 "github.com/itechsmart/operator/api/workflow/v1alpha1"
+	"github.com/itechsmart/operator/test/kube"
 	"github.com/itechsmart/operator/workloads/internal/kinds"
 	"github.com/itechsmart/operator/workloads/workflow/internal/catalog"
 )
@@ -27,7 +26,7 @@ import (
 func workflow(name, value string) *workflowv1.Workflow {
 	with, _ := json.Marshal(map[string]string{"value": value})
 	return &workflowv1.Workflow{
-		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: name},
+		ObjectMeta: metav1.ObjectMeta{Name: name},
 		Spec: workflowv1.WorkflowSpec{
 			Triggers: []workflowv1.Trigger{{Name: "hook", Type: workflowv1.TriggerWebhook, Webhook: &workflowv1.WebhookTrigger{Path: "orders"}}},
 			Steps:    []workflowv1.Step{{Name: "a", Type: "transform", With: &apiextensionsv1.JSON{Raw: with}}},
@@ -39,17 +38,14 @@ func workflow(name, value string) *workflowv1.Workflow {
 func TestCatalog(t *testing.T) {
 	g := NewWithT(t)
 	g.SetDefaultEventuallyTimeout(time.Minute)
-	env := &envtest.Environment{CRDDirectoryPaths: []string{filepath.Join("..", "..", "..", "..", "config", "crd")}, ErrorIfCRDPathMissing: true}
-	cluster, err := env.Start()
-	g.Expect(err).NotTo(HaveOccurred(), "start the API server (`make envtest` lays it)")
-	t.Cleanup(func() { g.Expect(env.Stop()).To(Succeed()) })
 	scheme := runtime.NewScheme()
 	g.Expect(workflowv1.AddToScheme(scheme)).To(Succeed())
 	g.Expect(corev1.AddToScheme(scheme)).To(Succeed())
-	api, err := client.New(cluster, client.Options{Scheme: scheme})
+	server, err := kube.Start(scheme)
 	g.Expect(err).NotTo(HaveOccurred())
-	ctx := t.Context()
-	g.Expect(api.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "shop"}})).To(Succeed())
+	t.Cleanup(func() { g.Expect(server.Stop()).To(Succeed()) })
+	ctx, namespace := t.Context(), server.Namespace(t, "catalog")
+	api := client.NewNamespacedClient(server.Client, namespace)
 	old := workflow("old", "x")
 	g.Expect(api.Create(ctx, old)).To(Succeed())
 	g.Eventually(func() bool { return time.Since(old.CreationTimestamp.Time) > time.Second }).Should(BeTrue(), "ages are in seconds")
@@ -59,7 +55,7 @@ func TestCatalog(t *testing.T) {
 	g.Expect(api.Create(ctx, foreign)).To(Succeed())
 
 	log := slog.New(slog.DiscardHandler)
-	resources, err := kinds.Open(ctx, kinds.Options{Config: cluster, Scheme: scheme, Namespace: "shop", Kinds: []client.Object{&workflowv1.Workflow{}}, Log: log})
+	resources, err := kinds.Open(ctx, kinds.Options{Config: server.Config, Scheme: scheme, Namespace: namespace, Kinds: []client.Object{&workflowv1.Workflow{}}, Log: log})
 	g.Expect(err).NotTo(HaveOccurred())
 	go func() { _ = resources.Run(ctx) }()
 	platforms := &neighbours{}

@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -25,11 +24,11 @@ import (
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/envtest"
 
 	workflowv1 "github.com/itechsmart/operator/api/workflow/v1alpha1"
 	"github.com/itechsmart/operator/internal/backend/backendtest"
 	"github.com/itechsmart/operator/internal/backend/backendtest/servers"
+	"github.com/itechsmart/operator/test/kube"
 	"github.com/itechsmart/operator/workloads/internal/kinds"
 	"github.com/itechsmart/operator/workloads/workflow/internal/catalog"
 	"github.com/itechsmart/operator/workloads/workflow/internal/engine"
@@ -50,16 +49,15 @@ const Platform = "main"
 
 var shared struct {
 	once   sync.Once
-	env    *envtest.Environment
-	config *rest.Config
+	server *kube.Server
 	err    error
 }
 
 // Main runs a package's tests, and ends all servers.
 func Main(m *testing.M) {
 	code := m.Run()
-	if shared.env != nil {
-		if err := shared.env.Stop(); err != nil {
+	if shared.server != nil {
+		if err := shared.server.Stop(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 		}
 	}
@@ -70,25 +68,11 @@ func Main(m *testing.M) {
 // Cluster returns an API server that all tests of a package share.
 func Cluster(t testing.TB) *rest.Config {
 	t.Helper()
-	shared.once.Do(func() {
-		root := filepath.Join("..", "..", "..", "..")
-		assets := os.Getenv("KUBEBUILDER_ASSETS")
-		if assets == "" {
-			assets = filepath.Join(root, ".local", "envtest")
-		}
-		crds := filepath.Join(root, "config", "crd")
-		shared.env = &envtest.Environment{BinaryAssetsDirectory: assets, ErrorIfCRDPathMissing: true, CRDDirectoryPaths: []string{
-			filepath.Join(crds, "workflow.itechsmart.dev_workflows.yaml"), filepath.Join(crds, "workflow.itechsmart.dev_workflowruns.yaml"),
-			filepath.Join(crds, "dataflow.itechsmart.dev_pipelines.yaml"),
-		}}
-		shared.config, shared.err = shared.env.Start()
-	})
+	shared.once.Do(func() { shared.server, shared.err = kube.Start(scheme.Scheme) })
 	if shared.err != nil {
 		t.Fatal(shared.err)
 	}
-	config := rest.CopyConfig(shared.config)
-	config.QPS, config.Burst = -1, -1
-	return config
+	return rest.CopyConfig(shared.server.Config)
 }
 
 // Harness is one service, without its REST API.
