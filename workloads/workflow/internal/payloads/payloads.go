@@ -92,8 +92,8 @@ func NewFolder() (string, error) {
 	return id.String(), err
 }
 
-// Takes reports whether a value of so many bytes goes into the bucket.
-func (s *Store) Takes(bytes int) bool { return s != nil && bytes > Inline }
+// Large reports whether a value of so many bytes goes into the bucket.
+func (s *Store) Large(bytes int) bool { return s != nil && bytes > Inline }
 
 // Operations, as metrics and logs name them.
 const (
