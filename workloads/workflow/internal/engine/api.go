@@ -86,7 +86,7 @@ func (e *Engine) ready(ctx context.Context, workflow string, generation int64, p
 func (e *Engine) encodeInput(what string, value any) (json.RawMessage, error) {
 	data, err := json.Marshal(value)
 	if err == nil {
-		err = cmp.Or(payloads.CheckValue(data), e.store.CheckKept(what, data))
+		err = cmp.Or(payloads.CheckValue(data), e.store.CheckRow(what, data))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w: %w", what, backend.ErrInvalid, err)

@@ -53,8 +53,8 @@ func concurrency(p *definition.Program, scope *definition.Scope) (*store.Concurr
 	return &store.Concurrency{Key: key, Max: max(1, c.Max), Policy: policy}, err
 }
 
-func history(p *definition.Program) store.Keep {
-	k := store.Keep{Successful: defaultHistory, Failed: defaultHistory, TTL: defaultTTL}
+func history(p *definition.Program) store.Retention {
+	k := store.Retention{Successful: defaultHistory, Failed: defaultHistory, TTL: defaultTTL}
 	h := p.Workflow().History
 	if h == nil {
 		return k

@@ -290,7 +290,7 @@ func TestLargeOutputAndPanic(t *testing.T) {
 	s.on("panics", func(context.Context, Call) (Result, error) { panic("oh") })
 	s.on("zero", func(context.Context, Call) (Result, error) { return Result{Output: "a\x00b\xff"}, nil })
 	r := launch(t, Options{Executor: s})
-	for step, want := range map[string]string{"large": "the output has 307202 bytes, at most 262144 are kept", "panics": "the step panicked: oh"} {
+	for step, want := range map[string]string{"large": "the output has 307202 bytes, more than the limit of 262144", "panics": "the step panicked: oh"} {
 		id := r.start(`{"steps":[{"name":"`+step+`","type":"x","retry":{"attempts":2,"delay":"1ms"}}]}`, nil)
 		if run := r.wait(id, store.Failed); !strings.Contains(run.Error, want) {
 			t.Errorf("error of the run = %q, want %q", run.Error, want)

@@ -27,7 +27,7 @@ func (e *Engine) encode(what string, value any) (json.RawMessage, error) {
 	if err := payloads.CheckValue(data); err != nil {
 		return nil, permanent("%s: %w", what, err)
 	}
-	check := e.store.CheckKept
+	check := e.store.CheckRow
 	if e.payloads != nil {
 		check = e.store.CheckOutput
 	}
@@ -43,7 +43,7 @@ func (e *Engine) encodeForRow(what string, value any) (json.RawMessage, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := e.store.CheckKept(what, data); err != nil {
+	if err := e.store.CheckRow(what, data); err != nil {
 		return nil, &Permanent{err}
 	}
 	return data, nil

@@ -32,7 +32,7 @@ func (r *harness) sweepAll() int {
 // prune deletes all but the newest runs of the workflow.
 func (r *harness) prune(keep int) {
 	r.t.Helper()
-	if _, err := r.Store().Prune(r.t.Context(), "w", store.Keep{Successful: keep, Failed: keep}, 1000); err != nil {
+	if _, err := r.Store().Prune(r.t.Context(), "w", store.Retention{Successful: keep, Failed: keep}, 1000); err != nil {
 		r.t.Fatal(err)
 	}
 }

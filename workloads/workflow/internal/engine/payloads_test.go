@@ -277,7 +277,7 @@ func TestLoadedBytesAreBounded(t *testing.T) {
 	}
 	too := func(context.Context, Call) (Result, error) { return Result{Output: mega}, nil }
 	s.on("a", too)
-	if run := r.wait(r.start(spec("1"), nil), store.Failed); !strings.Contains(run.Error, "at most 1048576 are kept") {
+	if run := r.wait(r.start(spec("1"), nil), store.Failed); !strings.Contains(run.Error, "more than the limit of 1048576") {
 		t.Errorf("output that is too large: %q", run.Error)
 	}
 	// Items are never in the bucket: the limit of a row applies.

@@ -98,7 +98,7 @@ func TestHistory(t *testing.T) {
 	if err != nil || more || len(list) != 1 || list[0].ID != ids[2] {
 		t.Errorf("second page = %+v, more %t, %v", list, more, err)
 	}
-	if n, err := r.Store().Prune(t.Context(), "w", store.Keep{Successful: 10, Failed: 10, TTL: time.Nanosecond}, 100); err != nil || n != 3 {
+	if n, err := r.Store().Prune(t.Context(), "w", store.Retention{Successful: 10, Failed: 10, TTL: time.Nanosecond}, 100); err != nil || n != 3 {
 		t.Errorf("pruned %d, %v; want all 3", n, err)
 	}
 	if events, err := r.Store().Events(t.Context(), ids[3], 0, 0); err != nil || len(events) != 0 {
