@@ -272,7 +272,7 @@ func TestLoadedBytesAreBounded(t *testing.T) {
 	r.wait(r.start(spec("size(steps.a.output + steps.b.output + steps.a.output)"), nil), store.Succeeded)
 	id := r.start(spec("size(steps.a.output + steps.b.output + steps.c.output)"), nil)
 	run := r.wait(id, store.Failed)
-	if want := "more than the bound of 2097152 bytes"; !strings.Contains(run.Error, want) || r.steps(id)["d"].Attempt != 1 {
+	if want := "larger than the limit of 2097152 bytes"; !strings.Contains(run.Error, want) || r.steps(id)["d"].Attempt != 1 {
 		t.Errorf("the run failed with %q, want %q", run.Error, want)
 	}
 	too := func(context.Context, Call) (Result, error) { return Result{Output: mega}, nil }

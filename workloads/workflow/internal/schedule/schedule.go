@@ -225,7 +225,7 @@ func (s *Scheduler) Run(ctx context.Context) {
 	}
 }
 
-// first takes the trigger that is to be checked at now, or tells how long there is none.
+// first removes a trigger that is due from the heap, or returns how long to sleep.
 func (s *Scheduler) first(now time.Time) (*entry, time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
