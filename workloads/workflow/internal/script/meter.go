@@ -107,7 +107,7 @@ func (m *meter) text(times int, values ...starlark.Value) error {
 	return m.alloc(times, n)
 }
 
-var errDeep = fmt.Errorf("value is nested deeper than %d levels, or within itself", maxDepth)
+var errDeep = fmt.Errorf("value is nested deeper than %d levels, or contains itself", maxDepth)
 
 // walk returns an estimate of the bytes of the values as text.
 func (m *meter) walk(values []starlark.Value, depth, limit int) (size int, err error) {

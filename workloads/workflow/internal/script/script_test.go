@@ -77,7 +77,7 @@ func TestRefused(t *testing.T) {
 		{"part of a character", "result = 'ü'[:1]", 0, "not valid UTF-8"},
 		{"large", "result = 'x' * 300000", 0, "too large"},
 		{"large by sharing", "x = 'x' * 1000\nresult = [[x] * 100] * 100", 0, "too large"},
-		{"within itself", "x = []\nx.append(x)\nresult = x", 0, "within itself"},
+		{"contains itself", "x = []\nx.append(x)\nresult = x", 0, "contains itself"},
 		{"of the language", "def main(inputs):\n  y = inputs['n'] + 'a'", 2, "unknown binary op: int + string"},
 		{"missing key", "def main(inputs):\n\n  return inputs['no']", 3, `key "no" not in dict`},
 		{"within a function", "def f(x):\n  return x.y\ndef main():\n  return f(1)", 2, "int has no .y"},
