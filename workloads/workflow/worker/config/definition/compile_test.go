@@ -78,9 +78,9 @@ func trigger(fields string) string { return one + "triggers: [" + fields + "]" }
 func TestCompileRules(t *testing.T) {
 	for _, c := range []struct{ name, accept, reject, want string }{
 		{"name", step(`{name: c-1, type: transform, with: {value: 1}}`), step(`{name: C, type: transform, with: {value: 1}}`), "spec.steps[2].name: want a lower-case letter"},
-		{"unique", step(`{name: c, type: transform, with: {value: 1}}`), step(`{name: b, type: transform, with: {value: 1}}`), "spec.steps[2].name: b is the name of spec.steps[1]"},
+		{"unique", step(`{name: c, type: transform, with: {value: 1}}`), step(`{name: b, type: transform, with: {value: 1}}`), "spec.steps[2].name: b is already the name of spec.steps[1]"},
 		{"needs", with("transform", "{value: 1}"), step(`{name: c, needs: [a, x], type: transform, with: {value: 1}}`), `spec.steps[2].needs[1]: there is no step "x"`},
-		{"needs twice", with("transform", "{value: 1}"), step(`{name: c, needs: [a, a], type: transform, with: {value: 1}}`), "spec.steps[2].needs[1]: a is named twice"},
+		{"needs twice", with("transform", "{value: 1}"), step(`{name: c, needs: [a, a], type: transform, with: {value: 1}}`), "spec.steps[2].needs[1]: a is listed twice"},
 		{"itself", with("transform", "{value: 1}"), step(`{name: c, needs: [c], type: transform, with: {value: 1}}`), "spec.steps[2].needs: a cycle: c -> c"},
 		{"type", with("transform", "{value: 1}"), with("transfrm", "{value: 1}"), `spec.steps[2].type: there is no step type "transfrm"`},
 		{"when", step(`{name: c, when: inputs.n > 1, type: transform, with: {value: 1}}`), step(`{name: c, when: inputs.n + 1, type: transform, with: {value: 1}}`), "spec.steps[2].when: want a bool, got int"},
