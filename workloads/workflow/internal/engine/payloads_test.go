@@ -252,7 +252,7 @@ func TestLargeItems(t *testing.T) {
 	r.wait(id, store.Succeeded)
 	wantOutput(t, r.steps(id)["b"], "[1048576,5,1048576]")
 	if out, err := r.Outputs(t.Context(), id); err != nil || out["last"] != mega[:1<<20] {
-		t.Errorf("the run gives %.80v, %v", out, err)
+		t.Errorf("outputs of the run = %.80v, %v", out, err)
 	}
 	if got := bucket.Calls("Get"); got != 4 || len(bucket.Keys()) != 4 { // two by b, two by the run's outputs
 		t.Errorf("%d reads of %d objects", got, len(bucket.Keys()))

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package schedule starts runs at scheduled times: each tick once, for any number of schedulers on one database, and despite
-// crashes. A tick is first started and then claimed. The start carries an idempotency key made of workflow, trigger and time: a
-// scheduler that starts the same tick again, after a crash before the claim or concurrently, gets the existing run. The claim
-// records that the tick is done, for when the run itself has been deleted. So a run's idempotency key must be kept for longer than
-// a scheduler can be delayed between its check and its start: an hour is plenty.
+// crashes.
+//
+// A tick is first started and then claimed. The start carries an idempotency key made of workflow, trigger and time: a scheduler
+// that starts the same tick again, after a crash before the claim or concurrently, gets the existing run. The claim records that
+// the tick is done, for when the run itself has been deleted. So a run's idempotency key must be kept for longer than a scheduler
+// can be delayed between its check and its start: an hour is plenty.
 package schedule
 
 import (

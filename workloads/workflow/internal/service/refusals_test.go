@@ -172,16 +172,16 @@ func TestBadInput(t *testing.T) {
 		spec   string
 		fields []string // that are named, each as a prefix
 	}{
-		"a cycle":                         {`{"steps":[{"name":"a","needs":["b"],"type":"transform","with":{"value":1}},{"name":"b","needs":["a"],"type":"transform","with":{"value":1}}]}`, []string{"body.spec.steps[0].needs"}},
-		"101 steps":                       {steps(101), []string{"body.spec.steps"}},
-		"a forward reference":             {`{"steps":[{"name":"a","type":"transform","with":{"value":"${{ steps.b.output }}"}},{"name":"b","type":"transform","with":{"value":1}}]}`, []string{"body.spec.steps[0].with.value"}},
-		"when is no bool":                 {`{"steps":[{"name":"a","when":"1 + 1","type":"transform","with":{"value":1}}]}`, []string{"body.spec.steps[0].when"}},
-		"a wrong cron line":               {`{"triggers":[{"name":"t","type":"Scheduled","scheduled":{"cron":"61 * * * *","timeZone":"Mars/Olympus"}}],"steps":[{"name":"a","type":"transform","with":{"value":1}}]}`, []string{"body.spec.triggers[0].scheduled.timeZone", "body.spec.triggers[0].scheduled.cron"}},
-		"itself":                          {`{"steps":[{"name":"a","type":"workflow","with":{"name":"bad"}}]}`, []string{"body.spec.steps[0].with.name"}},
-		"an unknown field":                {`{"step":[],"steps":[{"name":"a","type":"transform","with":{"value":1}}]}`, []string{"body.spec"}},
-		"a wrong type":                    {`{"timeout":7,"steps":[{"name":"a","type":"transform","with":{"value":1}}]}`, []string{"body.spec"}},
-		"another Platform":                {`{"platformRef":{"name":"other"},"steps":[{"name":"a","type":"transform","with":{"value":1}}]}`, []string{"body.spec.platformRef.name"}},
-		"what the API server alone knows": {`{"history":{"ttl":"1s"},"steps":[{"name":"a","type":"transform","with":{"value":1}}]}`, []string{"body.spec.history.ttl"}},
+		"a cycle":                  {`{"steps":[{"name":"a","needs":["b"],"type":"transform","with":{"value":1}},{"name":"b","needs":["a"],"type":"transform","with":{"value":1}}]}`, []string{"body.spec.steps[0].needs"}},
+		"101 steps":                {steps(101), []string{"body.spec.steps"}},
+		"a forward reference":      {`{"steps":[{"name":"a","type":"transform","with":{"value":"${{ steps.b.output }}"}},{"name":"b","type":"transform","with":{"value":1}}]}`, []string{"body.spec.steps[0].with.value"}},
+		"when is not a bool":       {`{"steps":[{"name":"a","when":"1 + 1","type":"transform","with":{"value":1}}]}`, []string{"body.spec.steps[0].when"}},
+		"a wrong cron line":        {`{"triggers":[{"name":"t","type":"Scheduled","scheduled":{"cron":"61 * * * *","timeZone":"Mars/Olympus"}}],"steps":[{"name":"a","type":"transform","with":{"value":1}}]}`, []string{"body.spec.triggers[0].scheduled.timeZone", "body.spec.triggers[0].scheduled.cron"}},
+		"itself":                   {`{"steps":[{"name":"a","type":"workflow","with":{"name":"bad"}}]}`, []string{"body.spec.steps[0].with.name"}},
+		"an unknown field":         {`{"step":[],"steps":[{"name":"a","type":"transform","with":{"value":1}}]}`, []string{"body.spec"}},
+		"a wrong type":             {`{"timeout":7,"steps":[{"name":"a","type":"transform","with":{"value":1}}]}`, []string{"body.spec"}},
+		"another Platform":         {`{"platformRef":{"name":"other"},"steps":[{"name":"a","type":"transform","with":{"value":1}}]}`, []string{"body.spec.platformRef.name"}},
+		"a rule of the API server": {`{"history":{"ttl":"1s"},"steps":[{"name":"a","type":"transform","with":{"value":1}}]}`, []string{"body.spec.history.ttl"}},
 	} {
 		a := r.Call(r.editor, "PUT", "/workflows/bad", `{"spec":`+c.spec+`}`)
 		said := a.Refusal(t)
@@ -199,15 +199,15 @@ func TestBadInput(t *testing.T) {
 		body, field string
 		status      int
 	}{
-		"a missing input":           {`{}`, "body.inputs.a", 422},
-		"a wrong type":              {`{"inputs":{"a":"canary"}}`, "body.inputs.a", 422},
-		"an unknown input":          {`{"inputs":{"a":1,"canary":1}}`, "body.inputs.canary", 422},
-		"an unknown trigger":        {`{"trigger":"canary","inputs":{"a":1}}`, "body.trigger", 422},
-		"a number without end":      {`{"inputs":{"a":1e999}}`, "body", 400},
-		"an unknown field":          {`{"input":{}}`, "body", 422},
-		"no JSON":                   {`{"inputs":`, "body", 400},
-		"more than a run may start": {`{"inputs":{"a":1,"b":` + strings.Repeat("1", 300<<10) + `}}`, "body", 400},
-		"too large":                 {`{"inputs":{"a":"` + strings.Repeat("x", 2<<20) + `"}}`, "body", 413},
+		"a missing input":            {`{}`, "body.inputs.a", 422},
+		"a wrong type":               {`{"inputs":{"a":"canary"}}`, "body.inputs.a", 422},
+		"an unknown input":           {`{"inputs":{"a":1,"canary":1}}`, "body.inputs.canary", 422},
+		"an unknown trigger":         {`{"trigger":"canary","inputs":{"a":1}}`, "body.trigger", 422},
+		"a number that is too large": {`{"inputs":{"a":1e999}}`, "body", 400},
+		"an unknown field":           {`{"input":{}}`, "body", 422},
+		"not JSON":                   {`{"inputs":`, "body", 400},
+		"a very long number":         {`{"inputs":{"a":1,"b":` + strings.Repeat("1", 300<<10) + `}}`, "body", 400},
+		"too large":                  {`{"inputs":{"a":"` + strings.Repeat("x", 2<<20) + `"}}`, "body", 413},
 	} {
 		a := r.Call(r.editor, "POST", "/workflows/sum/runs", c.body)
 		if field := a.Refusal(t).Field(); a.Status != c.status || !strings.HasPrefix(field, c.field) {

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package store stores runs in PostgreSQL. Every change of a run is a Transition: it is decided from the run's locked row alone,
-// and committed with its events and the resulting tasks. Queries over many rows are paged. Options.Now is the only clock: it sets
-// the ends of leases, waits and deadlines, and is compared with them. PostgreSQL's clock decides nothing. If the clocks of two
-// engines differ by more than a lease, a step may be started twice; its outcome is still recorded once, since recording it requires
-// the claim.
+// and committed with its events and the resulting tasks. Queries over many rows are paged.
+//
+// Options.Now is the only clock: it sets the ends of leases, waits and deadlines, and is compared with them. PostgreSQL's clock
+// decides nothing. If the clocks of two engines differ by more than a lease, a step may be started twice; its outcome is still
+// recorded once, since recording it requires the claim.
 package store
 
 import (

@@ -63,7 +63,7 @@ func TestKafka(t *testing.T) {
 	write(t, b, topic, `{"n":4}`, `{"n":5}`)
 	two := follow(r, bindings, nil)
 	two.ready(r, "orders", "bus")
-	r.G.Eventually(numbers, enginetest.Long).Should(ConsistOf(`{"n":1}`, `{"n":3}`, `{"n":4}`, `{"n":5}`), "what came while nobody read starts runs")
+	r.G.Eventually(numbers, enginetest.Long).Should(ConsistOf(`{"n":1}`, `{"n":3}`, `{"n":4}`, `{"n":5}`), "messages from while no replica was running should start runs")
 	r.G.Eventually(lag, enginetest.Long).Should(BeZero())
 
 	// Messages from before a trigger start no runs.

@@ -108,7 +108,7 @@ func TestRabbitMQ(t *testing.T) {
 		amqp.Publishing{Body: []byte(`{"skip":true}`)},
 		amqp.Publishing{Body: []byte(`{"n":3}`)},
 	)
-	r.G.Eventually(func() []string { return bodies(r, "orders") }, enginetest.Long).Should(ConsistOf(`{"n":1}`, `{"n":3}`), "the queue goes on behind what is wrong")
+	r.G.Eventually(func() []string { return bodies(r, "orders") }, enginetest.Long).Should(ConsistOf(`{"n":1}`, `{"n":3}`), "consumption should continue after invalid messages")
 	r.G.Eventually(messagesIn(t, b, dead), enginetest.Long).Should(Equal(5))
 	r.G.Eventually(rejected(r, "orders", "bus"), enginetest.Long).Should(BeEquivalentTo(5))
 	r.G.Eventually(messagesIn(t, b, queue), enginetest.Long).Should(BeZero())
@@ -124,7 +124,7 @@ func TestRabbitMQ(t *testing.T) {
 	r.G.Eventually(consumers(t, b, other), enginetest.Long).Should(BeZero())
 	send(t, b, other, amqp.Publishing{Body: []byte(`{"n":5}`)})
 	r.Put("orders", rabbitWorkflow(other, ""))
-	r.G.Eventually(func() []string { return bodies(r, "orders") }, enginetest.Long).Should(ContainElement(`{"n":5}`), "what waited in the queue comes when it goes on")
+	r.G.Eventually(func() []string { return bodies(r, "orders") }, enginetest.Long).Should(ContainElement(`{"n":5}`), "queued messages should start runs after the resumption")
 
 	gone, err := rabbitmq.New(b)
 	r.G.Expect(err).NotTo(HaveOccurred())

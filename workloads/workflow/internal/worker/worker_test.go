@@ -83,7 +83,7 @@ func launchWith(t *testing.T, slots int, change func(*config.Worker)) *system {
 	t.Cleanup(func() { _ = s.stop() })
 	at := <-listening
 	s.address, s.metrics = "http://"+at[0], "http://"+at[1]
-	g.Expect(s.get(s.address+config.ReadyPath)).To(HavePrefix("503"), "there are no tables yet")
+	g.Expect(s.get(s.address+config.ReadyPath)).To(HavePrefix("503"), "the tables do not exist yet")
 
 	pool, err := db.Open(t.Context(), c.Database, "service")
 	g.Expect(err).NotTo(HaveOccurred())

@@ -11,7 +11,7 @@ import (
 	"github.com/itechsmart/operator/workloads/internal/dialguard"
 )
 
-// clients share one transport, and so its connections. A Connection with its own certificates has its own transport, which is
+// clients share one transport, and so its connections. A connection with its own certificates has its own transport, which is
 // recreated when the certificates change.
 type clients struct {
 	guard  dialguard.Guard

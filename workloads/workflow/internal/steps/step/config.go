@@ -143,7 +143,7 @@ func Whole(value any) (int64, bool) {
 	return 0, false
 }
 
-// Duration returns a positive duration of at most most, or otherwise if the field is absent.
+// Duration returns a positive duration up to most, or otherwise if the field is absent.
 func (c *Config) Duration(field string, otherwise, most time.Duration) time.Duration {
 	text := c.Text(field, "")
 	if text == "" {
