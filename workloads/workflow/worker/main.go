@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command worker (workflow-worker in its image) executes the steps of one
-// Platform's workflows. It knows nothing of Kubernetes.
+// Command worker (workflow-worker in its image) executes the steps of one Platform's workflows. It does not use Kubernetes.
 package main
 
 import (

@@ -89,7 +89,7 @@ func TestSelfCall(t *testing.T) {
 	r.Put("ping", `{"steps":[{"name":"call","type":"workflow","with":{"name":"pong","wait":true}}]}`)
 	r.Put("pong", `{"steps":[{"name":"call","type":"workflow","with":{"name":"ping","wait":true}}]}`)
 	run := r.Wait(r.Start("ping", nil), store.Failed)
-	r.G.Expect(run.Error).To(ContainSubstring("workflows call one another 10 deep already"))
+	r.G.Expect(run.Error).To(ContainSubstring("workflows call each other more than 10 levels deep"))
 	r.G.Expect(len(r.Runs("ping")) + len(r.Runs("pong"))).To(Equal(11))
 }
 

@@ -16,34 +16,34 @@ import (
 	"github.com/itechsmart/operator/workloads/workflow/worker/config/definition"
 )
 
-// Start is a run to be.
+// Start describes a new run.
 type Start struct {
-	// Workflow is its name; Generation is that of the resource which Program was compiled from.
+	// Workflow is the workflow's name. Generation is the generation of the resource that Program was compiled from.
 	Workflow   string
 	Generation int64
 	Program    *definition.Program
 	Inputs     map[string]any
 	Trigger    definition.TriggerInfo
-	// IdempotencyKey: the workflow's run that has it already is the answer; empty: there is a new run by all means.
+	// IdempotencyKey makes Start return the workflow's existing run with this key. If empty, Start always creates a run.
 	IdempotencyKey string
 }
 
-// Start begins a run, and reports whether it is new. It is durable when Start returns. *definition.InputError: an input is wrong.
-// store.ErrBusy: one run too many, as the workflow's concurrency says. backend.ErrUnavailable: the queue or the database is
-// away or takes nothing, and it is not certain that there is no run: an idempotency key makes it safe to try again.
+// Start starts a run, and reports whether it is new. The run is durable when Start returns. It returns *definition.InputError for
+// an invalid input, store.ErrBusy if the workflow's concurrency allows no more runs, and backend.ErrUnavailable if the queue or the
+// database is down or overloaded. After the latter the run may exist: retry with an idempotency key.
 func (e *Engine) Start(ctx context.Context, s Start) (id string, created bool, err error) {
 	inputs, err := s.Program.Inputs(s.Inputs)
 	if err != nil {
 		return "", false, err
 	}
 	n := store.NewRun{Workflow: s.Workflow, Generation: s.Generation, Hash: s.Program.Hash(), IdempotencyKey: s.IdempotencyKey}
-	if n.Inputs, err = e.input("inputs", inputs); err != nil {
+	if n.Inputs, err = e.encodeInput("inputs", inputs); err != nil {
 		return "", false, err
 	}
 	if err := payloads.CheckEach(inputs); err != nil {
 		return "", false, fmt.Errorf("inputs: %w: %w", backend.ErrInvalid, err)
 	}
-	trigger, err := keepTrigger(s.Trigger)
+	trigger, err := newStoredTrigger(s.Trigger)
 	if err != nil {
 		return "", false, fmt.Errorf("trigger: %w: %w", backend.ErrInvalid, err)
 	}
@@ -59,34 +59,34 @@ func (e *Engine) Start(ctx context.Context, s Start) (id string, created bool, e
 		return "", false, err
 	}
 	n.Graph = p.graph
-	if n.Objects, err = e.keepBody(ctx, &trigger); err != nil {
+	if n.Objects, err = e.storeBody(ctx, &trigger); err != nil {
 		return "", false, err
 	}
-	if n.Trigger, err = e.input("trigger", trigger); err != nil {
+	if n.Trigger, err = e.encodeInput("trigger", trigger); err != nil {
 		return "", false, err
 	}
 	id, created, err = e.store.Start(ctx, n)
 	if len(n.Objects) > 0 && (err == nil && !created || errors.Is(err, store.ErrBusy)) {
-		e.payloads.Drop(ctx, n.Objects[0]) // the run has a body already, or there is none
+		e.payloads.Drop(ctx, n.Objects[0]) // the existing run has a body, or no run was created
 	}
 	if err != nil || !created || n.Concurrency == nil {
 		return id, created, err
 	}
-	return id, created, e.makeRoom(ctx, id, *n.Concurrency)
+	return id, created, e.cancelPrevious(ctx, id, *n.Concurrency)
 }
 
-// ready refuses what could not be dispatched: a run that only waits for a queue is better refused than kept.
+// ready saves the definition. It fails while the queue is down: a run that cannot be dispatched is better rejected than stored.
 func (e *Engine) ready(ctx context.Context, workflow string, generation int64, p *definition.Program) (*program, error) {
 	if err := e.options.Queue.Ready(ctx); err != nil {
 		return nil, fmt.Errorf("start: %w", err)
 	}
-	return e.keep(ctx, workflow, generation, p)
+	return e.saveDefinition(ctx, workflow, generation, p)
 }
 
-func (e *Engine) input(what string, value any) (json.RawMessage, error) {
+func (e *Engine) encodeInput(what string, value any) (json.RawMessage, error) {
 	data, err := json.Marshal(value)
 	if err == nil {
-		err = cmp.Or(payloads.CheckValue(data), e.store.CheckKept(what, data))
+		err = cmp.Or(payloads.CheckValue(data), e.store.CheckRow(what, data))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w: %w", what, backend.ErrInvalid, err)
@@ -94,8 +94,8 @@ func (e *Engine) input(what string, value any) (json.RawMessage, error) {
 	return data, nil
 }
 
-// makeRoom ends what is older, where that is the policy. The new run begins when they have ended.
-func (e *Engine) makeRoom(ctx context.Context, id string, c store.Concurrency) error {
+// cancelPrevious cancels older runs if that is the policy. The new run starts when they have ended.
+func (e *Engine) cancelPrevious(ctx context.Context, id string, c store.Concurrency) error {
 	if c.Policy != store.PolicyCancelPrevious {
 		return nil
 	}
@@ -111,7 +111,7 @@ func (e *Engine) makeRoom(ctx context.Context, id string, c store.Concurrency) e
 	return nil
 }
 
-// stop ends a run by s, whose target it fills in.
+// stop ends a run with s, and sets the target of s.
 func (e *Engine) stop(ctx context.Context, r store.RunRef, s store.Stop) error {
 	p, err := e.programs.get(ctx, r.Workflow, r.Hash)
 	if errors.Is(err, ErrNoProgram) {
@@ -123,16 +123,16 @@ func (e *Engine) stop(ctx context.Context, r store.RunRef, s store.Stop) error {
 	s.Target = p.target(r.ID, -1, -1)
 	result, err := e.store.Apply(ctx, s)
 	if err == nil && result.Phase.Ended() {
-		ring(e.admit)
+		notify(e.admit)
 	}
 	if err == nil {
-		e.loseRun(r.ID)
+		e.revokeRun(r.ID)
 	}
 	return err
 }
 
-// loseRun ends the steps of a run that this engine executes. Those of other engines end when they renew their claims.
-func (e *Engine) loseRun(run string) {
+// revokeRun stops the steps of a run that this engine executes. Other engines stop theirs when they next renew their claims.
+func (e *Engine) revokeRun(run string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, x := range e.held {
@@ -142,7 +142,8 @@ func (e *Engine) loseRun(run string) {
 	}
 }
 
-// Cancel ends a run: its steps are told to end, and its handlers run. store.ErrNotFound, store.ErrConflict when it has ended.
+// Cancel cancels a run: its steps are stopped and its handlers run. It returns store.ErrNotFound, or store.ErrConflict if the run
+// has ended.
 func (e *Engine) Cancel(ctx context.Context, run, reason string) error {
 	r, err := e.store.Get(ctx, run)
 	if err != nil {
@@ -151,29 +152,29 @@ func (e *Engine) Cancel(ctx context.Context, run, reason string) error {
 	return e.stop(ctx, store.RunRef{ID: r.ID, Workflow: r.Workflow, Hash: r.Hash}, store.Stop{Phase: store.Cancelled, Reason: reason})
 }
 
-// Resume ends the wait of a step for an event: an approval, a callback. Item is -1 without forEach. store.ErrNotFound,
-// store.ErrConflict when it waits for nobody, so that of two answers one counts.
+// Resume resumes a step that waits for an event such as an approval or a callback. Item is -1 without forEach. It returns
+// store.ErrNotFound, or store.ErrConflict if the step does not wait for an event: of two answers only the first one is accepted.
 func (e *Engine) Resume(ctx context.Context, run, step string, item int, data any) error {
 	r, p, i, err := e.find(ctx, run, step)
 	if err != nil {
 		return err
 	}
-	kept, err := e.input("data", data)
+	encoded, err := e.encodeInput("data", data)
 	if err != nil {
 		return err
 	}
-	_, err = e.store.Apply(ctx, store.Resume{Target: p.target(r.ID, i, item), Data: kept})
+	_, err = e.store.Apply(ctx, store.Resume{Target: p.target(r.ID, i, item), Data: encoded})
 	return err
 }
 
-// Waiting is a step that waits, as who may resume it has to know it.
+// Waiting describes a waiting step to a caller who wants to resume it.
 type Waiting struct {
-	// Type of the step; Detail is what its Wait said.
+	// Type is the step's type. Detail is the Detail of its Wait.
 	Type   string
 	Detail map[string]any
 }
 
-// Waits finds what a step waits for. Errors as those of Resume.
+// Waits returns what a step waits for. Its errors are those of Resume.
 func (e *Engine) Waits(ctx context.Context, run, step string, item int) (Waiting, error) {
 	_, p, i, err := e.find(ctx, run, step)
 	if err != nil {
@@ -181,7 +182,7 @@ func (e *Engine) Waits(ctx context.Context, run, step string, item int) (Waiting
 	}
 	s, err := e.store.StepAt(ctx, run, i, item)
 	if errors.Is(err, store.ErrNotFound) || err == nil && !s.Resumable {
-		return Waiting{}, fmt.Errorf("step %s waits for nobody: %w", step, store.ErrConflict)
+		return Waiting{}, fmt.Errorf("step %s is not waiting for an event: %w", step, store.ErrConflict)
 	}
 	if err != nil {
 		return Waiting{}, err
@@ -192,7 +193,7 @@ func (e *Engine) Waits(ctx context.Context, run, step string, item int) (Waiting
 	return w, err
 }
 
-// Rerun starts a run again from a step: see store.Store.Rerun.
+// Rerun runs a run again from a step: see store.Store.Rerun.
 func (e *Engine) Rerun(ctx context.Context, run, from, idempotencyKey string) (id string, created bool, err error) {
 	r, p, i, err := e.find(ctx, run, from)
 	if err != nil {
@@ -215,7 +216,7 @@ func (e *Engine) Rerun(ctx context.Context, run, from, idempotencyKey string) (i
 	if err != nil || !created || n.Concurrency == nil {
 		return id, created, err
 	}
-	return id, created, e.makeRoom(ctx, id, *n.Concurrency)
+	return id, created, e.cancelPrevious(ctx, id, *n.Concurrency)
 }
 
 func (e *Engine) find(ctx context.Context, run, step string) (store.Run, *program, int, error) {
@@ -234,8 +235,8 @@ func (e *Engine) find(ctx context.Context, run, step string) (store.Run, *progra
 	return r, p, i, nil
 }
 
-// Outputs returns what a run gives, by name; nil when it has not succeeded, or its workflow names none. It is made of what was
-// recorded when it is asked for: expressions know no clock, and give the same at any time.
+// Outputs returns a run's outputs by name, or nil if the run has not succeeded or its workflow has none. They are evaluated on each
+// call from recorded results; expressions have no clock, so that the result does not change.
 func (e *Engine) Outputs(ctx context.Context, run string) (map[string]any, error) {
 	r, err := e.store.Get(ctx, run)
 	if err != nil || r.Phase != store.Succeeded {
@@ -251,7 +252,7 @@ func (e *Engine) Outputs(ctx context.Context, run string) (map[string]any, error
 	}
 	reader := e.payloads.Reader(ctx, Folders(&r), e.store.Options().MaxOutput, nil)
 	defer reader.Close()
-	scope, err := e.scopeOver(ctx, v, p.all, reader)
+	scope, err := e.scopeWith(ctx, v, p.all, reader)
 	if err != nil {
 		return nil, err
 	}

@@ -11,10 +11,10 @@ import (
 	"github.com/itechsmart/operator/workloads/workflow/worker/config/definition"
 )
 
-// stepOf is a step as it is compiled.
-type stepOf = *definition.Step
+// compiledStep is a step of a compiled definition.
+type compiledStep = *definition.Step
 
-func role(s stepOf) store.Role {
+func role(s compiledStep) store.Role {
 	switch s.Role() {
 	case definition.OnSuccess:
 		return store.OnSuccess
@@ -26,7 +26,7 @@ func role(s stepOf) store.Role {
 	return store.Main
 }
 
-// What a definition leaves out.
+// Defaults of a definition's fields.
 const (
 	defaultTimeout = time.Hour
 	defaultHistory = 10
@@ -53,8 +53,8 @@ func concurrency(p *definition.Program, scope *definition.Scope) (*store.Concurr
 	return &store.Concurrency{Key: key, Max: max(1, c.Max), Policy: policy}, err
 }
 
-func history(p *definition.Program) store.Keep {
-	k := store.Keep{Successful: defaultHistory, Failed: defaultHistory, TTL: defaultTTL}
+func history(p *definition.Program) store.Retention {
+	k := store.Retention{Successful: defaultHistory, Failed: defaultHistory, TTL: defaultTTL}
 	h := p.Workflow().History
 	if h == nil {
 		return k
@@ -71,8 +71,8 @@ func history(p *definition.Program) store.Keep {
 	return k
 }
 
-// kept is a trigger in the database.
-type kept struct {
+// storedTrigger is the JSON of a trigger in the database.
+type storedTrigger struct {
 	Type        string            `json:"type,omitempty"`
 	Name        string            `json:"name,omitempty"`
 	Body        json.RawMessage   `json:"body,omitempty"`
@@ -80,8 +80,8 @@ type kept struct {
 	ScheduledAt *time.Time        `json:"scheduledAt,omitempty"`
 }
 
-func keepTrigger(t definition.TriggerInfo) (kept, error) {
-	k := kept{Type: t.Type, Name: t.Name, Headers: t.Headers}
+func newStoredTrigger(t definition.TriggerInfo) (storedTrigger, error) {
+	k := storedTrigger{Type: t.Type, Name: t.Name, Headers: t.Headers}
 	if !t.ScheduledAt.IsZero() {
 		k.ScheduledAt = &t.ScheduledAt
 	}
@@ -95,9 +95,9 @@ func keepTrigger(t definition.TriggerInfo) (kept, error) {
 	return k, err
 }
 
-// readTrigger returns the trigger of a run without its body, and the body as it is kept.
+// readTrigger returns the trigger of a run without its body, and the stored body.
 func readTrigger(run *store.Run) (t definition.TriggerInfo, body payloads.Value, err error) {
-	var k kept
+	var k storedTrigger
 	if err := json.Unmarshal(run.Trigger, &k); err != nil {
 		return t, body, err
 	}
@@ -109,7 +109,7 @@ func readTrigger(run *store.Run) (t definition.TriggerInfo, body payloads.Value,
 	return t, body, err
 }
 
-// Compile makes a program of a definition as the store keeps it.
+// Compile compiles a stored definition.
 func Compile(spec json.RawMessage) (*definition.Program, error) {
 	var w definition.Workflow
 	if err := json.Unmarshal(spec, &w); err != nil {

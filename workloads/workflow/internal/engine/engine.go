@@ -29,24 +29,25 @@ const (
 
 // Options configure an Engine.
 type Options struct {
-	// Pool is on the schema that store.Migrations were applied to.
+	// Pool connects to the schema that store.Migrations were applied to.
 	Pool  *pgxpool.Pool
 	Queue *queue.Queue
-	// Store bounds what runs may do. Its Publish is the engine's, and so is its Now.
+	// Store limits runs. The engine sets its Publish and Now.
 	Store store.Options
-	// Executor executes steps. nil: this engine starts runs and looks after them, and leaves the steps to others.
+	// Executor executes steps. Without one this engine starts and supervises runs, and other engines execute the steps.
 	Executor Executor
-	// Bucket stores large outputs and bodies; nil: values that are too large for a row are rejected.
+	// Bucket stores large outputs and bodies. Without one, values that are too large for a row are rejected.
 	Bucket payloads.Bucket
-	// Compile makes a program of a definition as it is kept; the function of that name when nil.
+	// Compile compiles a stored definition; the default is the function Compile.
 	Compile func(spec json.RawMessage) (*definition.Program, error)
-	// Namespace is run.namespace in expressions.
+	// Namespace is the value of run.namespace in expressions.
 	Namespace string
-	// Clock decides on time; that of the machine when nil.
+	// Clock is the engine's time; the default is the machine's clock.
 	Clock Clock
-	// Sweep is the interval at which the engine looks for due work; 250 ms.
+	// Sweep is the interval at which the engine polls for due work; the default is 250 ms.
 	Sweep time.Duration
-	// Drain is how long running steps may continue when the engine stops; 20 s. Then other workers start them again.
+	// Drain is how long running steps may continue when the engine stops; the default is 20 s. Other workers restart the steps that
+	// have not finished by then.
 	Drain time.Duration
 	Log   *slog.Logger
 }
@@ -58,20 +59,20 @@ type Engine struct {
 	log      *slog.Logger
 	store    *store.Store
 	payloads *payloads.Store
-	noBucket rate.Sometimes // a line in the log about that
+	noBucket rate.Sometimes // limits the log lines about a missing bucket
 	relay    relay
 	programs programs
 
-	name     string // of this engine, before the number of a claim
+	name     string // prefix of this engine's claims
 	claims   atomic.Int64
 	stopping atomic.Bool
-	admit    chan struct{} // holds one: a run ended that others may wait for
+	admit    chan struct{} // buffered signal: a run ended, and queued runs may start
 
 	mu   sync.Mutex
 	held map[string]*execution // by owner
 }
 
-// New prepares an engine; Run makes it work.
+// New returns an engine that works while Run runs.
 func New(o Options) *Engine {
 	if o.Sweep == 0 {
 		o.Sweep = defaultSweep
@@ -100,25 +101,25 @@ func New(o Options) *Engine {
 // Store reads runs and their history.
 func (e *Engine) Store() *store.Store { return e.store }
 
-// Payloads returns the large values; nil without a bucket.
+// Payloads returns the store of large values, or nil without a bucket.
 func (e *Engine) Payloads() *payloads.Store { return e.payloads }
 
-// Run works until ctx ends. Then it takes no more tasks, lets the steps that run go on for Drain, and gives the others back.
+// Run works until ctx is done. Then it takes no more tasks, lets running steps continue for Drain, and releases the others.
 func (e *Engine) Run(ctx context.Context) {
-	links, unlink := context.WithCancel(context.WithoutCancel(ctx)) // what must outlive the steps
+	background, stop := context.WithCancel(context.WithoutCancel(ctx)) // outlives the steps
 	var group sync.WaitGroup
 	for _, loop := range []func(context.Context){e.options.Queue.Run, e.publish, e.remove, e.sweep, e.renew, e.janitor} {
-		group.Go(func() { loop(links) })
+		group.Go(func() { loop(background) })
 	}
 	if e.options.Executor != nil {
 		e.work(ctx)
 	}
 	<-ctx.Done()
-	unlink()
+	stop()
 	group.Wait()
 }
 
-// work takes tasks until ctx ends, and returns when the last step has ended.
+// work takes tasks until ctx is done, and returns when the last step has ended.
 func (e *Engine) work(ctx context.Context) {
 	running, stop := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer stop(errShutdown)
@@ -129,23 +130,23 @@ func (e *Engine) work(ctx context.Context) {
 	e.options.Queue.Consume(ctx, func(d *queue.Delivery) { e.take(ctx, running, d) })
 }
 
-// owner returns a new claim.
+// owner returns the owner of a new claim.
 func (e *Engine) owner() string {
 	return e.name + "/" + strconv.FormatInt(e.claims.Add(1), 36)
 }
 
-// next returns the claim under which who finishes a step continues; none when the engine ends.
-func (e *Engine) next() string {
+// nextOwner returns the owner for the claim that follows a finished step. It is empty while the engine stops.
+func (e *Engine) nextOwner() string {
 	if e.stopping.Load() {
 		return ""
 	}
 	return e.owner()
 }
 
-// Clock returns the time, and runs timers.
+// Clock tells the time and runs timers.
 type Clock interface {
 	Now() time.Time
-	// AfterFunc calls f, in a goroutine of its own, when d is over; stop takes that back.
+	// AfterFunc calls f in its own goroutine after d, unless stop is called before.
 	AfterFunc(d time.Duration, f func()) (stop func() bool)
 }
 
@@ -158,8 +159,8 @@ func (machineClock) AfterFunc(d time.Duration, f func()) func() bool {
 }
 
 var (
-	errShutdown = errors.New("the worker ends")
-	errLost     = errors.New("the step is not this worker's any more")
+	errShutdown = errors.New("the worker is shutting down")
+	errLost     = errors.New("this worker has lost its claim on the step")
 	errTimeout  = errors.New("timed out")
 	errDeadline = errors.New("the run timed out")
 )
@@ -168,7 +169,7 @@ const (
 	firstPause, lastPause = 20 * time.Millisecond, time.Second
 )
 
-// pause waits before the n-th repetition; false: ctx ended.
+// pause waits before the n-th retry. It returns false if ctx is done.
 func pause(ctx context.Context, n int) bool {
 	select {
 	case <-ctx.Done():

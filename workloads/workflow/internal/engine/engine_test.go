@@ -18,7 +18,7 @@ import (
 func wantOutput(t *testing.T, s store.Step, want string) {
 	t.Helper()
 	if string(s.Output) != want {
-		t.Errorf("step %s gave %s, want %s", s.Name, s.Output, want)
+		t.Errorf("output of step %s = %s, want %s", s.Name, s.Output, want)
 	}
 }
 
@@ -31,12 +31,12 @@ func TestChain(t *testing.T) {
 	r.wait(id, store.Succeeded)
 	wantOutput(t, r.steps(id)["c"], "9007199254740993")
 	if out, err := r.Outputs(t.Context(), id); err != nil || out["sum"] != int64(9007199254740994) {
-		t.Errorf("the run gives %v, %v", out, err)
+		t.Errorf("outputs of the run = %v, %v", out, err)
 	}
 	for _, step := range []string{"a", "b", "c"} {
-		calls := s.of(step)
+		calls := s.callsTo(step)
 		if len(calls) != 1 || calls[0].Key != id+"/"+step+"/-1/1" || calls[0].Type != "transform" {
-			t.Errorf("step %s was called %+v", step, calls)
+			t.Errorf("calls of step %s = %+v", step, calls)
 		}
 	}
 }
@@ -50,7 +50,7 @@ func TestFanOutFanIn(t *testing.T) {
 	steps := r.steps(id)
 	wantOutput(t, steps["d"], `"b"`)
 	if steps["c"].Phase != store.Skipped {
-		t.Errorf("step c is %s, want Skipped", steps["c"].Phase)
+		t.Errorf("phase of step c = %s, want Skipped", steps["c"].Phase)
 	}
 }
 
@@ -64,12 +64,12 @@ func TestForEach(t *testing.T) {
 	r := launch(t, Options{Executor: s})
 	id := r.start(`{"inputs":[{"name":"list","type":"array"}],"steps":[{"name":"a","type":"x","forEach":{"items":"${{ inputs.list }}","parallelism":2}},
 		{"name":"b","type":"x","needs":["a"],"with":{"value":"${{ steps.a.output }}"}}]}`, map[string]any{"list": []any{"x", "y", "z", "x", "y"}})
-	NewWithT(t).Eventually(func() int { return len(s.of("a")) }, long).Should(Equal(2))
+	NewWithT(t).Eventually(func() int { return len(s.callsTo("a")) }, long).Should(Equal(2))
 	close(gate)
 	r.wait(id, store.Succeeded)
 	wantOutput(t, r.steps(id)["b"], `[{"n":0,"of":"x"},{"n":1,"of":"y"},{"n":2,"of":"z"},{"n":3,"of":"x"},{"n":4,"of":"y"}]`)
 	if s.most["a"] > 2 {
-		t.Errorf("%d items ran at a time, want 2", s.most["a"])
+		t.Errorf("%d items ran concurrently, want at most 2", s.most["a"])
 	}
 	id = r.start(`{"inputs":[{"name":"list","type":"array"}],"steps":[{"name":"a","type":"x","forEach":{"items":"${{ inputs.list }}"}}]}`, map[string]any{"list": []any{}})
 	r.wait(id, store.Succeeded)
@@ -82,26 +82,26 @@ func TestRetryAndHandlers(t *testing.T) {
 	id := r.start(`{"steps":[{"name":"a","type":"x","retry":{"attempts":3,"delay":"1ms"}}],"onSuccess":[{"name":"good","type":"x"}],
 		"onFailure":[{"name":"bad","type":"x"}],"always":[{"name":"end","type":"x"}]}`, nil)
 	r.wait(id, store.Succeeded)
-	calls := s.of("a")
+	calls := s.callsTo("a")
 	if len(calls) != 3 || calls[0].Key == calls[1].Key || calls[2].Attempt != 3 {
-		t.Errorf("called %+v, want three attempts", calls)
+		t.Errorf("calls = %+v, want three attempts", calls)
 	}
-	if len(s.of("good")) != 1 || len(s.of("bad")) != 0 || len(s.of("end")) != 1 {
-		t.Errorf("handlers were called %d, %d and %d times", len(s.of("good")), len(s.of("bad")), len(s.of("end")))
+	if len(s.callsTo("good")) != 1 || len(s.callsTo("bad")) != 0 || len(s.callsTo("end")) != 1 {
+		t.Errorf("handlers were called %d, %d and %d times", len(s.callsTo("good")), len(s.callsTo("bad")), len(s.callsTo("end")))
 	}
 	id = r.start(`{"steps":[{"name":"p","type":"x","retry":{"attempts":3,"delay":"1ms"}},{"name":"never","type":"x","needs":["p"]}],
 		"onFailure":[{"name":"bad","type":"x","with":{"value":"${{ steps.never.status }}"}}],"always":[{"name":"last","type":"x"}]}`, nil)
 	run := r.wait(id, store.Failed)
-	if len(s.of("p")) != 1 || len(s.of("never")) != 0 || run.Error != "step p: it does not work" {
-		t.Errorf("called %d times; the run says %q", len(s.of("p")), run.Error)
+	if len(s.callsTo("p")) != 1 || len(s.callsTo("never")) != 0 || run.Error != "step p: it does not work" {
+		t.Errorf("called %d times; error of the run: %q", len(s.callsTo("p")), run.Error)
 	}
 	wantOutput(t, r.steps(id)["bad"], `"Cancelled"`)
-	if len(s.of("last")) != 1 {
+	if len(s.callsTo("last")) != 1 {
 		t.Error("the handler that always runs did not")
 	}
 }
 
-// busy is an error of a server that says when to come again.
+// busy is a server's error with a Retry-After.
 type busy struct{ after time.Duration }
 
 func (b *busy) Error() string             { return "busy" }
@@ -115,10 +115,10 @@ func TestRetryAfter(t *testing.T) {
 		want time.Duration
 	}{
 		{errStep, time.Second}, {&busy{30 * time.Second}, 30 * time.Second}, {fmt.Errorf("call: %w", &busy{time.Minute}), time.Minute},
-		{&busy{time.Millisecond}, time.Second}, {&busy{-time.Hour}, time.Second}, {&busy{24 * time.Hour}, longestAsked},
+		{&busy{time.Millisecond}, time.Second}, {&busy{-time.Hour}, time.Second}, {&busy{24 * time.Hour}, maxRetryAfter},
 	} {
 		if delay, again := (&Engine{}).retry(x, c.err); delay != c.want || !again {
-			t.Errorf("after %v: %s %v, want %s", c.err, delay, again, c.want)
+			t.Errorf("after %v: delay %s, retry %v; want %s", c.err, delay, again, c.want)
 		}
 	}
 }
@@ -136,16 +136,16 @@ func TestTimeouts(t *testing.T) {
 	r := launch(t, Options{Executor: s})
 	id := r.start(`{"steps":[{"name":"slow","type":"x","timeout":"50ms","retry":{"attempts":2,"delay":"1ms"}}]}`, nil)
 	if run := r.wait(id, store.Failed); run.Error != "step slow: timed out after 50ms" {
-		t.Errorf("the run says %q", run.Error)
+		t.Errorf("error of the run = %q", run.Error)
 	}
-	if len(s.of("slow")) != 2 {
-		t.Errorf("called %d times, want both attempts", len(s.of("slow")))
+	if len(s.callsTo("slow")) != 2 {
+		t.Errorf("called %d times, want both attempts", len(s.callsTo("slow")))
 	}
 	id = r.start(`{"timeout":"100ms","steps":[{"name":"slow","type":"x"}],"onFailure":[{"name":"h","type":"x"}]}`, nil)
 	if run := r.wait(id, store.TimedOut); run.Error != "it timed out after 100ms" {
-		t.Errorf("the run says %q", run.Error)
+		t.Errorf("error of the run = %q", run.Error)
 	}
-	if len(s.of("h")) != 1 {
+	if len(s.callsTo("h")) != 1 {
 		t.Error("the handler did not run")
 	}
 }
@@ -158,21 +158,21 @@ func TestCancel(t *testing.T) {
 	})
 	r := launch(t, Options{Executor: s})
 	id := r.start(`{"steps":[{"name":"slow","type":"x"},{"name":"b","type":"x","needs":["slow"]}],"onFailure":[{"name":"bad","type":"x"}],"always":[{"name":"end","type":"x"}]}`, nil)
-	r.g.Eventually(func() int { return len(s.of("slow")) }, long).Should(Equal(1))
+	r.g.Eventually(func() int { return len(s.callsTo("slow")) }, long).Should(Equal(1))
 	if err := r.Cancel(t.Context(), id, "ada does not want it"); err != nil {
 		t.Fatal(err)
 	}
 	<-ended
 	run := r.wait(id, store.Cancelled)
-	if run.Error != "ada does not want it" || len(s.of("b")) != 0 || len(s.of("bad")) != 0 || len(s.of("end")) != 1 {
-		t.Errorf("the run says %q; called b %d, bad %d, end %d times", run.Error, len(s.of("b")), len(s.of("bad")), len(s.of("end")))
+	if run.Error != "ada does not want it" || len(s.callsTo("b")) != 0 || len(s.callsTo("bad")) != 0 || len(s.callsTo("end")) != 1 {
+		t.Errorf("error of the run = %q; called b %d, bad %d, end %d times", run.Error, len(s.callsTo("b")), len(s.callsTo("bad")), len(s.callsTo("end")))
 	}
 	if err := r.Cancel(t.Context(), id, "again"); err == nil {
 		t.Error("an ended run was canceled")
 	}
 }
 
-// TestCancelReachesOtherEngines: the one that executes learns it by its next renewal.
+// TestCancelReachesOtherEngines: the executing engine learns of the cancellation at its next renewal.
 func TestCancelReachesOtherEngines(t *testing.T) {
 	ended := make(chan struct{})
 	s := (&script{}).on("slow", func(ctx context.Context, c Call) (Result, error) {
@@ -181,7 +181,7 @@ func TestCancelReachesOtherEngines(t *testing.T) {
 	})
 	r := launch(t, Options{Executor: s, Store: store.Options{Lease: 300 * time.Millisecond}})
 	id := r.start(`{"steps":[{"name":"slow","type":"x"}]}`, nil)
-	r.g.Eventually(func() int { return len(s.of("slow")) }, long).Should(Equal(1))
+	r.g.Eventually(func() int { return len(s.callsTo("slow")) }, long).Should(Equal(1))
 	p, err := r.programs.get(t.Context(), "w", r.wait(id, store.Running).Hash)
 	if err != nil {
 		t.Fatal(err)
@@ -222,7 +222,7 @@ func TestWaits(t *testing.T) {
 	wantOutput(t, r.steps(id)["approve"], `{"data":{"decision":"Approved"},"detail":{"ask":"ada"},"event":true}`)
 	id = r.start(`{"steps":[{"name":"forever","type":"x","timeout":"60ms"}]}`, nil)
 	if run := r.wait(id, store.Failed); run.Error != "step forever: timed out after 60ms" {
-		t.Errorf("the run says %q", run.Error)
+		t.Errorf("error of the run = %q", run.Error)
 	}
 }
 
@@ -239,23 +239,23 @@ func TestRerun(t *testing.T) {
 	}
 	run := r.wait(again, store.Succeeded)
 	if run.RerunOf != id || run.RerunFrom != "b" || run.Attempt != 2 {
-		t.Errorf("the re-run is %+v", run)
+		t.Errorf("re-run = %+v", run)
 	}
 	for step, want := range map[string]int{"a": 1, "side": 1, "b": 2, "c": 2, "end": 2} {
-		if got := len(s.of(step)); got != want {
+		if got := len(s.callsTo(step)); got != want {
 			t.Errorf("step %s was executed %d times, want %d", step, got, want)
 		}
 	}
 	wantOutput(t, r.steps(again)["a"], `"recorded"`)
 	wantOutput(t, r.steps(again)["c"], `"recorded"`)
 	if same, created, err := r.Rerun(t.Context(), id, "b", "key"); err != nil || created || same != again {
-		t.Errorf("the same key gave %s, %t, %v", same, created, err)
+		t.Errorf("same key: %s, created %t, %v", same, created, err)
 	}
 	s.on("b", failing)
 	failed := r.start(spec, map[string]any{"v": "one"})
 	r.wait(failed, store.Failed)
 	if _, _, err := r.Rerun(t.Context(), failed, "c", ""); err == nil {
-		t.Error("a step was begun whose need has no outcome")
+		t.Error("a step was started although a step that it needs has no outcome")
 	}
 	s.on("b", nil)
 	again, _, err = r.Rerun(t.Context(), failed, "b", "")
@@ -276,10 +276,10 @@ func TestIdempotencyKey(t *testing.T) {
 	}
 	two, created, err := r.Start(t.Context(), start)
 	if err != nil || created || two != one {
-		t.Errorf("the same key gave %s, created %t, %v; want %s", two, created, err, one)
+		t.Errorf("same key: %s, created %t, %v; want %s", two, created, err, one)
 	}
 	r.wait(one, store.Succeeded)
-	if n := len(s.of("a")); n != 1 {
+	if n := len(s.callsTo("a")); n != 1 {
 		t.Errorf("the step was executed %d times", n)
 	}
 }
@@ -290,12 +290,12 @@ func TestLargeOutputAndPanic(t *testing.T) {
 	s.on("panics", func(context.Context, Call) (Result, error) { panic("oh") })
 	s.on("zero", func(context.Context, Call) (Result, error) { return Result{Output: "a\x00b\xff"}, nil })
 	r := launch(t, Options{Executor: s})
-	for step, want := range map[string]string{"large": "the output has 307202 bytes, at most 262144 are kept", "panics": "the step panicked: oh"} {
+	for step, want := range map[string]string{"large": "the output has 307202 bytes, more than the limit of 262144", "panics": "the step panicked: oh"} {
 		id := r.start(`{"steps":[{"name":"`+step+`","type":"x","retry":{"attempts":2,"delay":"1ms"}}]}`, nil)
 		if run := r.wait(id, store.Failed); !strings.Contains(run.Error, want) {
-			t.Errorf("the run says %q, want %q", run.Error, want)
+			t.Errorf("error of the run = %q, want %q", run.Error, want)
 		}
-		if n := len(s.of(step)); n != 1 {
+		if n := len(s.callsTo(step)); n != 1 {
 			t.Errorf("step %s was executed %d times, want once", step, n)
 		}
 	}

@@ -17,12 +17,12 @@ import (
 	"github.com/itechsmart/operator/workloads/workflow/worker/config/definition"
 )
 
-// grace is the time in which a cancelled step must end. After that the worker continues without it.
+// grace is how long a canceled step may take to return. After that the worker continues without it.
 const grace = 5 * time.Second
 
 func permanent(format string, args ...any) error { return &Permanent{fmt.Errorf(format, args...)} }
 
-// execute returns what comes of a step; nil: nothing is to be recorded, for it is not ours any more.
+// execute returns the transition to record for a step, or nil if this engine has lost its claim.
 func (e *Engine) execute(x *execution) store.Transition {
 	t, err := e.attempt(x)
 	if err == nil {
@@ -38,15 +38,15 @@ func (e *Engine) execute(x *execution) store.Transition {
 		return store.Stop{Target: x.program.target(x.run.ID, -1, -1), Phase: store.TimedOut, Due: true}
 	case errors.Is(cause, errTimeout):
 		err = fmt.Errorf("%w after %s", errTimeout, x.step.Timeout())
-	case cause == nil && !x.begun && errors.Is(err, backend.ErrUnavailable):
-		// What it needs is unavailable: others have its place meanwhile.
-		return store.Release{Target: target, By: *x.claimed, At: e.clock.Now().Add(awayFor + rand.N(awayFor))}
+	case cause == nil && !x.started && errors.Is(err, backend.ErrUnavailable):
+		// A dependency is unavailable: release the slot for other steps.
+		return store.Release{Target: target, By: *x.claimed, At: e.clock.Now().Add(minUnavailable + rand.N(minUnavailable))}
 	}
 	var final *Permanent
 	if delay, again := e.retry(x, err); again && !errors.As(err, &final) {
 		return store.Retry{Target: target, By: *x.claimed, Error: err.Error(), At: e.clock.Now().Add(delay)}
 	}
-	return store.Finish{Target: target, By: *x.claimed, Phase: store.Failed, Error: err.Error(), Next: e.next()}
+	return store.Finish{Target: target, By: *x.claimed, Phase: store.Failed, Error: err.Error(), Next: e.nextOwner()}
 }
 
 func (e *Engine) retry(x *execution, err error) (time.Duration, bool) {
@@ -54,30 +54,30 @@ func (e *Engine) retry(x *execution, err error) (time.Duration, bool) {
 	if x.claimed.Attempt >= retry.Attempts {
 		return 0, false
 	}
-	return max(retry.Delay(x.claimed.Attempt, rand.Float64), askedFor(err)), true
+	return max(retry.Delay(x.claimed.Attempt, rand.Float64), retryAfter(err)), true
 }
 
-// longestAsked bounds what a server may ask for.
-const longestAsked = time.Hour
+// maxRetryAfter bounds the delay that a server may request.
+const maxRetryAfter = time.Hour
 
-// askedFor returns how long the other side wants to be left alone, as by Retry-After; zero: it said nothing.
-func askedFor(err error) time.Duration {
+// retryAfter returns the delay that a server requested, for example with Retry-After, or zero.
+func retryAfter(err error) time.Duration {
 	var later interface{ RetryAfter() time.Duration }
 	if !errors.As(err, &later) {
 		return 0
 	}
-	return min(later.RetryAfter(), longestAsked)
+	return min(later.RetryAfter(), maxRetryAfter)
 }
 
-// attempt evaluates what the step says and executes it.
+// attempt evaluates the step's expressions and executes the step.
 func (e *Engine) attempt(x *execution) (store.Transition, error) {
 	scope, err := e.awaitScope(x, e.reader(x))
 	if err != nil {
 		return nil, err
 	}
-	finish := store.Finish{Target: x.program.target(x.run.ID, x.claimed.Step, x.claimed.Item), By: *x.claimed, Next: e.next()}
+	finish := store.Finish{Target: x.program.target(x.run.ID, x.claimed.Step, x.claimed.Item), By: *x.claimed, Next: e.nextOwner()}
 	if x.claimed.Item < 0 {
-		t, err := e.consider(x, scope, finish)
+		t, err := e.prepare(x, scope, finish)
 		if t != nil || err != nil {
 			return t, err
 		}
@@ -94,14 +94,14 @@ func (e *Engine) attempt(x *execution) (store.Transition, error) {
 	return finish, err
 }
 
-// outcome returns what is kept of an output, and the named outputs that the step makes of it.
+// outcome returns what the database stores of an output, and of the named outputs computed from it.
 func (e *Engine) outcome(x *execution, scope *definition.Scope, value any) (output, outputs json.RawMessage, err error) {
 	if output, err = e.encode("the output", value); err != nil {
 		return nil, nil, err
 	}
-	// Whoever comes later gets what was kept, and so does the step itself.
-	if e.payloads.Takes(len(output)) {
-		value = &written{data: output}
+	// Named outputs see the encoded value, as later steps do.
+	if e.payloads.Large(len(output)) {
+		value = &encoded{data: output}
 	} else if value, err = decode(output); err != nil {
 		return nil, nil, permanent("the output: %w", err)
 	}
@@ -116,28 +116,29 @@ func (e *Engine) outcome(x *execution, scope *definition.Scope, value any) (outp
 		if err := payloads.CheckEach(named); err != nil {
 			return nil, nil, permanent("outputs: %w", err)
 		}
-		if outputs, err = e.keepLarge(x, outputs); err != nil {
+		if outputs, err = e.storeLarge(x, outputs); err != nil {
 			return nil, nil, err
 		}
 	}
-	output, err = e.keepLarge(x, output)
+	output, err = e.storeLarge(x, output)
 	return output, outputs, err
 }
 
-// awaitScope insists, as long as the claim is ours.
+// awaitScope reads the scope of a step, and retries while the database is unavailable and the claim is held.
 func (e *Engine) awaitScope(x *execution, reader *payloads.Reader) (*definition.Scope, error) {
 	for n := 0; ; n++ {
-		scope, err := e.scopeOf(x.ctx, x.view, x.claimed, reader)
+		scope, err := e.stepScope(x.ctx, x.view, x.claimed, reader)
 		if err == nil || !errors.Is(err, backend.ErrUnavailable) || !pause(x.ctx, n) {
 			return scope, err
 		}
 	}
 }
 
-// consider decides whether a step is executed as such: not when it is skipped, or has items. nil, nil: it is.
-func (e *Engine) consider(x *execution, scope *definition.Scope, finish store.Finish) (store.Transition, error) {
+// prepare returns the transition of a step that is not executed itself, because it is skipped or has items. It returns nil, nil for
+// a step to execute.
+func (e *Engine) prepare(x *execution, scope *definition.Scope, finish store.Finish) (store.Transition, error) {
 	if x.claimed.Resume != nil {
-		return nil, nil // it was begun already
+		return nil, nil // it has already started
 	}
 	when, err := x.step.When(scope)
 	if err != nil {
@@ -154,17 +155,17 @@ func (e *Engine) consider(x *execution, scope *definition.Scope, finish store.Fi
 	if items == nil {
 		return nil, nil
 	}
-	data, err := e.encodeKept("the list of items", items)
+	data, err := e.encodeForRow("the list of items", items)
 	if err != nil {
 		return nil, err
 	}
 	return store.Expand{Target: finish.Target, By: finish.By, Items: data, Count: len(items), Parallelism: x.step.Parallelism(), Next: finish.Next}, nil
 }
 
-// suspend bounds the wait by the step's timeout: it is over for the attempt, waits included.
+// suspend bounds the wait by the step's timeout, which covers a whole attempt including its waits.
 func (e *Engine) suspend(x *execution, target store.Target, w *Wait) (store.Transition, error) {
 	if w.Until.IsZero() && !w.Event {
-		return nil, permanent("the step waits for nothing")
+		return nil, permanent("the step waits neither for a time nor for an event")
 	}
 	t := store.Suspend{Target: target, By: *x.claimed, Until: w.Until, Resumable: w.Event}
 	if timeout := x.step.Timeout(); timeout > 0 {
@@ -174,7 +175,7 @@ func (e *Engine) suspend(x *execution, target store.Target, w *Wait) (store.Tran
 	}
 	if w.Detail != nil {
 		var err error
-		if t.Detail, err = e.encodeKept("the detail of the wait", w.Detail); err != nil {
+		if t.Detail, err = e.encodeForRow("the detail of the wait", w.Detail); err != nil {
 			return nil, err
 		}
 	}
@@ -196,7 +197,7 @@ func (e *Engine) call(x *execution, scope *definition.Scope) (Result, error) {
 		detail, errDetail := decode(r.Detail)
 		call.Resume.Detail, _ = detail.(map[string]any)
 		if call.Resume.Data, err = decode(r.Data); errors.Join(err, errDetail) != nil {
-			return Result{}, permanent("how the wait ended: %w", errors.Join(err, errDetail))
+			return Result{}, permanent("the result of the wait: %w", errors.Join(err, errDetail))
 		}
 	}
 	now := e.clock.Now()
@@ -207,11 +208,11 @@ func (e *Engine) call(x *execution, scope *definition.Scope) (Result, error) {
 		}
 		defer e.clock.AfterFunc(left, func() { x.cancel(errTimeout) })()
 	}
-	if x.run.Deadline != nil && x.program.graph.Nodes[x.claimed.Step].Role == store.Main { // handlers have a time of their own
+	if x.run.Deadline != nil && x.program.graph.Nodes[x.claimed.Step].Role == store.Main { // handlers have their own timeout
 		defer e.clock.AfterFunc(max(0, x.run.Deadline.Sub(now)), func() { x.cancel(errDeadline) })()
 	}
-	x.begun = true
-	return e.bounded(x, call)
+	x.started = true
+	return e.run(x, call)
 }
 
 type answer struct {
@@ -219,8 +220,8 @@ type answer struct {
 	err error
 }
 
-// bounded outlives a step that does not end when it is told to, and one that panics.
-func (e *Engine) bounded(x *execution, call Call) (Result, error) {
+// run calls the executor. It survives a step that panics and one that ignores its cancellation.
+func (e *Engine) run(x *execution, call Call) (Result, error) {
 	done := make(chan answer, 1)
 	go func() {
 		var a answer
@@ -242,7 +243,7 @@ func (e *Engine) bounded(x *execution, call Call) (Result, error) {
 	case a := <-done:
 		return a.Result, a.err
 	case <-time.After(grace):
-		e.log.ErrorContext(x.ctx, "a step does not end although it was told to", "run", call.Run, "step", call.Step, "type", call.Type)
+		e.log.ErrorContext(x.ctx, "a step ignores its cancellation; continuing without it", "run", call.Run, "step", call.Step, "type", call.Type)
 		return Result{}, context.Cause(x.ctx)
 	}
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package engine executes runs: it takes tasks from the queue, executes steps by an Executor that it is given, and records
-// what came of them in the store. It names no step type.
+// Package engine executes runs: it takes tasks from the queue, runs steps with the given Executor, and records the outcomes in the
+// store. It does not know any step type.
 package engine
 
 import (
@@ -13,11 +13,11 @@ import (
 
 // Call is one attempt of one step.
 type Call struct {
-	// Type is the step's type; Config is its `with`, rendered.
+	// Type is the step's type. Config is its evaluated `with`.
 	Type   string
 	Config map[string]any
-	// Key is the idempotency key: <run>/<step>/<item>/<attempt>. It is the same when an attempt is executed again, since the
-	// worker died before the outcome was recorded or since the step waited, and another one for the next attempt.
+	// Key is the idempotency key: <run>/<step>/<item>/<attempt>. An attempt that is executed again, after a crash of the worker or
+	// after a wait, has the same key; the next attempt has another one.
 	Key string
 	// Attempt counts from 1.
 	Attempt             int
@@ -25,42 +25,42 @@ type Call struct {
 	// Item is the index within forEach, -1 without.
 	Item  int
 	Scope *definition.Scope
-	// Resume tells how the wait ended that this attempt asked for; nil when it has not waited.
+	// Resume is the outcome of this attempt's wait, or nil if it has not waited.
 	Resume *Resume
 }
 
-// Result is the output of a step, or what it waits for.
+// Result is the output of a step, or its Wait.
 type Result struct {
 	Output any
 	Wait   *Wait
 }
 
-// Wait ends the execution without an end of the step: until a time, or until somebody resumes it (approval, callback), or
-// both, whichever comes first. Then the same attempt is executed again, with Call.Resume.
+// Wait suspends the step: until a time, until it is resumed (by an approval or a callback), or until either. Then the same attempt
+// is executed again, with Call.Resume.
 type Wait struct {
-	// Until is when to continue; zero: only when it is resumed.
+	// Until is when to continue. If zero, only Resume continues the step.
 	Until time.Time
-	// Event lets somebody resume it.
+	// Event allows Resume to continue the step.
 	Event bool
-	// Detail is shown while it waits, and given back in Resume.
+	// Detail is visible while the step waits, and is returned in Resume.
 	Detail map[string]any
 }
 
 // Resume is the outcome of a wait.
 type Resume struct {
-	// Event: somebody resumed it, with Data. Otherwise its time came.
+	// Event is true if the step was resumed, with Data. Otherwise the wait reached its time.
 	Event bool
 	Data  any
 	// Detail is the Detail of the Wait.
 	Detail map[string]any
 }
 
-// Executor executes steps. It returns soon after ctx is done. A *Permanent error is not tried again.
+// Executor executes steps. It must return soon after ctx is done. A *Permanent error is not retried.
 type Executor interface {
 	Execute(ctx context.Context, call Call) (Result, error)
 }
 
-// Permanent is an error that another attempt would meet again.
+// Permanent is an error that a retry cannot fix.
 type Permanent struct{ Err error }
 
 func (p *Permanent) Error() string { return p.Err.Error() }

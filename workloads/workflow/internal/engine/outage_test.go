@@ -33,25 +33,25 @@ func gated() (*script, func()) {
 	return s, sync.OnceFunc(func() { close(gate) })
 }
 
-// TestTheQueueIsAway: starts are refused, what runs continues, and what it has to hand to others waits in the outbox.
-func TestTheQueueIsAway(t *testing.T) {
+// TestQueueDown: starts are refused, running steps continue, and their tasks for other workers wait in the outbox.
+func TestQueueDown(t *testing.T) {
 	if testing.Short() {
 		t.Skip("restarts a server")
 	}
 	rabbit := servers.StartRabbitMQ(t)
 	s, open := gated()
-	r := newPlace(t, servers.Postgres(t), rabbit.Binding).launch(t, Options{Executor: s})
+	r := newBackends(t, servers.Postgres(t), rabbit.Binding).launch(t, Options{Executor: s})
 	id := r.start(fanOut, nil)
-	r.g.Eventually(func() int { return len(s.of("gate")) }, long).Should(Equal(1))
+	r.g.Eventually(func() int { return len(s.callsTo("gate")) }, long).Should(Equal(1))
 	rabbit.Stop()
 	r.g.Eventually(r.options.Queue.Connected, long).Should(BeFalse())
 	_, _, err := r.Start(t.Context(), Start{Workflow: "w", Program: parse(t, fanOut)})
 	r.g.Expect(err).To(MatchError(backend.ErrUnavailable))
 	open()
-	r.g.Eventually(func() int { return len(s.of("b")) + len(s.of("c")) }, long).Should(Equal(1)) // the one that needs no queue
+	r.g.Eventually(func() int { return len(s.callsTo("b")) + len(s.callsTo("c")) }, long).Should(Equal(1)) // the step that continues in the same worker
 	var waiting int
 	if err := r.pool.QueryRow(t.Context(), `SELECT count(*) FROM outbox`).Scan(&waiting); err != nil || waiting == 0 {
-		t.Errorf("%d tasks are in the outbox, %v", waiting, err)
+		t.Errorf("%d tasks in the outbox, %v", waiting, err)
 	}
 	rabbit.Restart(t)
 	r.wait(id, store.Succeeded)
@@ -61,16 +61,16 @@ func TestTheQueueIsAway(t *testing.T) {
 	}, long).Should(BeZero())
 }
 
-// TestTheDatabaseIsAway: starts fail, and outcomes are kept until it is back.
-func TestTheDatabaseIsAway(t *testing.T) {
+// TestDatabaseDown: starts fail, and workers hold outcomes until it is back.
+func TestDatabaseDown(t *testing.T) {
 	if testing.Short() {
 		t.Skip("restarts a server")
 	}
 	postgres := servers.StartPostgres(t)
 	s, open := gated()
-	r := newPlace(t, postgres.Binding, servers.RabbitMQ(t)).launch(t, Options{Executor: s})
+	r := newBackends(t, postgres.Binding, servers.RabbitMQ(t)).launch(t, Options{Executor: s})
 	id := r.start(fanOut, nil)
-	r.g.Eventually(func() int { return len(s.of("gate")) }, long).Should(Equal(1))
+	r.g.Eventually(func() int { return len(s.callsTo("gate")) }, long).Should(Equal(1))
 	postgres.Kill()
 	ctx, cancel := context.WithTimeout(t.Context(), long)
 	defer cancel()
@@ -81,7 +81,7 @@ func TestTheDatabaseIsAway(t *testing.T) {
 	postgres.Restart(t)
 	r.wait(id, store.Succeeded)
 	if got := r.count(id, "StepSucceeded", "gate"); got != 1 {
-		t.Errorf("the outcome was recorded %d times", got)
+		t.Errorf("the outcome was recorded %d times, want once", got)
 	}
 }
 
@@ -113,12 +113,12 @@ func TestPoison(t *testing.T) {
 	r.g.Eventually(func() (int, error) {
 		dead, err := admin.Queue(t.Context(), r.options.Queue.Dead())
 		return dead.Messages, err
-	}, long).Should(Equal(len(bodies) - 1)) // all but the one that is only late
+	}, long).Should(Equal(len(bodies) - 1)) // all but the late one
 }
 
-// TestTwoEngines: each of them gets some of the work, for none can end before the other has begun.
+// TestTwoEngines: both engines get work: neither can finish a step before the other has started one.
 func TestTwoEngines(t *testing.T) {
-	p := newPlace(t, servers.Postgres(t), servers.RabbitMQ(t))
+	p := newBackends(t, servers.Postgres(t), servers.RabbitMQ(t))
 	var both sync.WaitGroup
 	both.Add(2)
 	meet := func() *script {
@@ -139,22 +139,22 @@ func TestTwoEngines(t *testing.T) {
 	for _, id := range ids {
 		r.wait(id, store.Succeeded)
 	}
-	if len(one.of("a"))+len(two.of("a")) != len(ids) {
-		t.Errorf("%d and %d steps were executed, want %d", len(one.of("a")), len(two.of("a")), len(ids))
+	if len(one.callsTo("a"))+len(two.callsTo("a")) != len(ids) {
+		t.Errorf("%d and %d steps were executed, want %d", len(one.callsTo("a")), len(two.callsTo("a")), len(ids))
 	}
 }
 
-// TestShutdownGivesBack: what runs when an engine ends is begun again by another one, at once and as the same attempt.
-func TestShutdownGivesBack(t *testing.T) {
-	p := newPlace(t, servers.Postgres(t), servers.RabbitMQ(t))
+// TestShutdownReleases: another engine restarts the steps that run while an engine stops, at once and as the same attempt.
+func TestShutdownReleases(t *testing.T) {
+	p := newBackends(t, servers.Postgres(t), servers.RabbitMQ(t))
 	one, two := (&script{}).on("a", hang), &script{}
 	first := p.launch(t, Options{Executor: one, Drain: time.Millisecond, Store: store.Options{Lease: time.Hour}})
 	id := first.start(`{"steps":[{"name":"a","type":"x"}]}`, nil)
-	first.g.Eventually(func() int { return len(one.of("a")) }, long).Should(Equal(1))
+	first.g.Eventually(func() int { return len(one.callsTo("a")) }, long).Should(Equal(1))
 	first.stop()
 	second := p.launch(t, Options{Executor: two})
 	second.wait(id, store.Succeeded)
-	if calls := two.of("a"); len(calls) != 1 || calls[0].Key != fmt.Sprintf("%s/a/-1/1", id) {
-		t.Errorf("the other engine executed %+v", calls)
+	if calls := two.callsTo("a"); len(calls) != 1 || calls[0].Key != fmt.Sprintf("%s/a/-1/1", id) {
+		t.Errorf("calls of the other engine = %+v", calls)
 	}
 }

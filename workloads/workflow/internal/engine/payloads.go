@@ -15,19 +15,19 @@ import (
 	"github.com/itechsmart/operator/workloads/workflow/worker/config/definition"
 )
 
-// sweepPayloadsEvery is the interval at which object storage is swept.
+// sweepPayloadsEvery is the interval of garbage collection in object storage.
 const sweepPayloadsEvery = time.Hour
 
-// encode returns a value as JSON, if it may be an output.
+// encode returns a value as JSON, if it is valid as an output.
 func (e *Engine) encode(what string, value any) (json.RawMessage, error) {
 	data, err := json.Marshal(value)
 	if err != nil {
-		return nil, permanent("%s is no JSON: %w", what, err)
+		return nil, permanent("%s cannot be encoded as JSON: %w", what, err)
 	}
 	if err := payloads.CheckValue(data); err != nil {
 		return nil, permanent("%s: %w", what, err)
 	}
-	check := e.store.CheckKept
+	check := e.store.CheckRow
 	if e.payloads != nil {
 		check = e.store.CheckOutput
 	}
@@ -37,26 +37,26 @@ func (e *Engine) encode(what string, value any) (json.RawMessage, error) {
 	return data, nil
 }
 
-// encodeKept is the same for what stays in the database.
-func (e *Engine) encodeKept(what string, value any) (json.RawMessage, error) {
+// encodeForRow is like encode, for a value that must fit into a row.
+func (e *Engine) encodeForRow(what string, value any) (json.RawMessage, error) {
 	data, err := e.encode(what, value)
 	if err != nil {
 		return nil, err
 	}
-	if err := e.store.CheckKept(what, data); err != nil {
+	if err := e.store.CheckRow(what, data); err != nil {
 		return nil, &Permanent{err}
 	}
 	return data, nil
 }
 
-// written is a large value that is read again only if somebody looks at it: that takes several times its memory.
-type written struct {
+// encoded is a large value that is decoded on first use: the decoded value takes several times the memory.
+type encoded struct {
 	data  json.RawMessage
 	value any
 }
 
 // Load implements definition.Large.
-func (w *written) Load() (any, error) {
+func (w *encoded) Load() (any, error) {
 	if w.data == nil {
 		return w.value, nil
 	}
@@ -67,19 +67,19 @@ func (w *written) Load() (any, error) {
 	return value, err
 }
 
-// keepLarge returns what stands in the row of a step for an output: itself, or where it is.
-func (e *Engine) keepLarge(x *execution, data json.RawMessage) (json.RawMessage, error) {
-	if !e.payloads.Takes(len(data)) {
+// storeLarge returns what the row of a step stores for an output: the value itself, or a reference to object storage.
+func (e *Engine) storeLarge(x *execution, data json.RawMessage) (json.RawMessage, error) {
+	if !e.payloads.Large(len(data)) {
 		return data, nil
 	}
 	name := fmt.Sprintf("%d-%d-%d", x.claimed.Step, x.claimed.Item, x.claimed.Attempt)
 	return e.payloads.Put(x.ctx, x.run.ID, name, data, pause)
 }
 
-// keepBody returns what stands in the row of a run for its trigger's body, and the folder that it refers to. The body is there
-// before the run is.
-func (e *Engine) keepBody(ctx context.Context, k *kept) (folders []string, err error) {
-	if !e.payloads.Takes(len(k.Body)) {
+// storeBody replaces a large trigger body by a reference, and returns the folder that it refers to. The body is stored before the
+// run is created.
+func (e *Engine) storeBody(ctx context.Context, k *storedTrigger) (folders []string, err error) {
+	if !e.payloads.Large(len(k.Body)) {
 		return nil, nil
 	}
 	if err := e.store.CheckOutput("trigger.body", k.Body); err != nil {
@@ -94,27 +94,27 @@ func (e *Engine) keepBody(ctx context.Context, k *kept) (folders []string, err e
 }
 
 const (
-	// patience is how many times a step that has not begun tries to read before it makes way for others.
-	patience = 4
-	// awayFor is for how long at least, and for twice that at most.
-	awayFor = 5 * time.Second
+	// maxReads is how often a step that has not started tries to read before it releases its slot.
+	maxReads = 4
+	// minUnavailable is the shortest delay before such a step is tried again; the longest is twice that.
+	minUnavailable = 5 * time.Second
 )
 
-// reader reads for one step, which waits rather than fails when object storage is unavailable: without a place until it has begun, and
-// in its place from then on.
+// reader returns a Reader for one step. While object storage is unavailable the step waits instead of failing: it releases its slot
+// if it has not started, and keeps it otherwise.
 func (e *Engine) reader(x *execution) *payloads.Reader {
 	again := func(ctx context.Context, n int) bool {
 		if e.payloads == nil {
 			e.noBucket.Do(func() {
-				e.log.WarnContext(ctx, "a value is in object storage, and none is configured here: steps wait", "run", x.run.ID, "step", x.step.Name())
+				e.log.WarnContext(ctx, "a value is in object storage, which is not configured for this worker; steps wait", "run", x.run.ID, "step", x.step.Name())
 			})
 		}
-		return (x.begun || n < patience) && pause(ctx, n)
+		return (x.started || n < maxReads) && pause(ctx, n)
 	}
 	return e.payloads.Reader(x.ctx, Folders(x.run), e.largest(), again)
 }
 
-// largest bounds what one evaluation reads of object storage.
+// largest bounds what one evaluation reads from object storage.
 func (e *Engine) largest() int { return 2 * e.store.Options().MaxOutput }
 
 // result is the stored outcome of a step.
@@ -131,15 +131,15 @@ func (v *view) result(s store.Step) (r result, err error) {
 	return r, errors.Join(err, errNamed)
 }
 
-// open returns the result as expressions take it.
+// open returns the result for expressions.
 func (r result) open(reader *payloads.Reader) definition.StepResult {
 	out := r.StepResult
 	out.Output, out.Outputs = reader.Open(r.output), reader.Open(r.outputs)
 	return out
 }
 
-// Output returns what a step gave, whole, as JSON: its output, or its named outputs. Item is -1 without forEach. backend.ErrNotFound:
-// it gave none.
+// Output returns a step's complete output or named outputs as JSON. Item is -1 without forEach. It returns backend.ErrNotFound if
+// there are none.
 func (e *Engine) Output(ctx context.Context, run, step string, item int, named bool) (json.RawMessage, error) {
 	r, p, i, err := e.find(ctx, run, step)
 	if err != nil {
@@ -161,15 +161,15 @@ func (e *Engine) Output(ctx context.Context, run, step string, item int, named b
 	return reader.Whole(data, !named && item < 0 && p.Step(i).ForEach())
 }
 
-// Folders returns those of object storage that a run's rows may refer to.
+// Folders returns the folders in object storage that a run's rows may refer to.
 func Folders(r *store.Run) []string { return append([]string{r.ID}, r.Objects...) }
 
-// SweepPayloads deletes what no run refers to from object storage, as if it were at a time, and tells how many folders.
+// SweepPayloads deletes folders from object storage that no run refers to, as of the given time, and returns their number.
 func (e *Engine) SweepPayloads(ctx context.Context, at time.Time) (int, error) {
 	return e.payloads.Sweep(ctx, at, e.store.Unused)
 }
 
-// RunPayloads sweeps object storage each hour until ctx ends. One process does.
+// RunPayloads calls SweepPayloads each hour until ctx is done. Only one process needs to run it.
 func (e *Engine) RunPayloads(ctx context.Context) {
 	if e.payloads == nil {
 		return

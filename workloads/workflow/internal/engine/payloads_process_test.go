@@ -17,19 +17,19 @@ import (
 	"github.com/itechsmart/operator/workloads/workflow/worker/config/definition"
 )
 
-// crashLarge has four large values: the body, a, and two items of c. b and d run only if they read what was kept.
+// crashLarge has four large values: the body, a, and two items of c. b and d run only if they read the stored values.
 var crashLarge = strings.ReplaceAll(`{"history":{"successful":1000},"steps":[{"name":"a","type":"x","with":{"value":"large"}},
 	{"name":"b","type":"x","needs":["a"],"when":"size(steps.a.output) == N && size(trigger.body) == N"},
 	{"name":"c","type":"x","needs":["a"],"with":{"value":"large"},"forEach":{"items":[1,2]}},
 	{"name":"d","type":"x","needs":["b","c"],"when":"steps.c.output.all(x, size(x) == N)"}]}`, "N", fmt.Sprint(crashBytes))
 
-// TestWorkersDieOverLargeValues: workers are killed at random, between what they write to a real object store and what they
-// commit as well. All runs end, all that is referred to is there, and nothing stays that is not.
-func TestWorkersDieOverLargeValues(t *testing.T) {
+// TestCrashesWithLargeValues kills workers at random, also between a write to a real object store and its commit. All runs end, all
+// referenced objects exist, and no others stay.
+func TestCrashesWithLargeValues(t *testing.T) {
 	if testing.Short() {
 		t.Skip("kills processes")
 	}
-	p := newPlace(t, servers.Postgres(t), servers.RabbitMQ(t))
+	p := newBackends(t, servers.Postgres(t), servers.RabbitMQ(t))
 	b := servers.Bucket(t, servers.MinIO(t))
 	p.Bucket = b.Data()
 	bucket, err := s3.Open(b)
@@ -53,7 +53,7 @@ func TestWorkersDieOverLargeValues(t *testing.T) {
 			}
 			runs = append(runs, id)
 		}
-		time.Sleep(rand.N(150 * time.Millisecond)) // where it dies is left to chance
+		time.Sleep(rand.N(150 * time.Millisecond)) // crash at a random point
 		i := rand.IntN(len(workers))
 		workers[i].kill()
 		workers[i] = p.spawn(t)
@@ -70,12 +70,12 @@ func TestWorkersDieOverLargeValues(t *testing.T) {
 		return len(names)
 	}
 	if n := r.sweepAll(); n != 0 || folders() != 2*len(runs) {
-		t.Errorf("%d folders were deleted of runs that are there, and %d are left, want %d", n, folders(), 2*len(runs))
+		t.Errorf("deleted %d folders of existing runs; %d are left, want %d", n, folders(), 2*len(runs))
 	}
 	for _, id := range runs {
 		data, err := r.Output(t.Context(), id, "c", -1, false)
 		if err != nil || len(data) != 2*(crashBytes+2)+3 {
-			t.Errorf("the outputs of all items are %d bytes, %v", len(data), err)
+			t.Errorf("outputs of all items: %d bytes, %v", len(data), err)
 		}
 	}
 	for _, w := range workers {

@@ -19,7 +19,7 @@ import (
 	"github.com/itechsmart/operator/workloads/workflow/worker/config/definition"
 )
 
-// sweepAll returns what the janitor does when everything is older than an hour.
+// sweepAll sweeps as if everything were older than an hour, and returns the number of deleted folders.
 func (r *harness) sweepAll() int {
 	r.t.Helper()
 	n, err := r.SweepPayloads(r.t.Context(), time.Now().Add(2*time.Hour))
@@ -29,15 +29,15 @@ func (r *harness) sweepAll() int {
 	return n
 }
 
-// prune deletes the history of the workflow but for its newest runs.
+// prune deletes all but the newest runs of the workflow.
 func (r *harness) prune(keep int) {
 	r.t.Helper()
-	if _, err := r.Store().Prune(r.t.Context(), "w", store.Keep{Successful: keep, Failed: keep}, 1000); err != nil {
+	if _, err := r.Store().Prune(r.t.Context(), "w", store.Retention{Successful: keep, Failed: keep}, 1000); err != nil {
 		r.t.Fatal(err)
 	}
 }
 
-// dying is a bucket whose writer dies with the first Put: what it wrote is there, and nobody knows of it.
+// dying is a bucket whose first Put stores the object and then fails, as if the writer crashed.
 type dying struct {
 	*s3.Fake
 	dead atomic.Bool
@@ -51,8 +51,8 @@ func (d *dying) Put(ctx context.Context, key string, data []byte) error {
 	return err
 }
 
-// TestNoOrphanStays: what was written and never referred to goes, and what is referred to stays.
-func TestNoOrphanStays(t *testing.T) {
+// TestSweepDeletesOrphans: unreferenced objects are deleted, and referenced ones stay.
+func TestSweepDeletesOrphans(t *testing.T) {
 	bucket := &dying{Fake: s3.NewFake()}
 	r := launch(t, Options{Executor: (&script{}).on("a", large), Bucket: bucket, Store: store.Options{MaxOutput: 8 << 20}})
 	foreign := []string{"019a0000-0000-7000-8000-000000000000.019a0000-0000-7000-8000-000000000001/x", "019a0000-0000-7000-8000-000000000002/x", "zzz/x"}
@@ -68,25 +68,25 @@ func TestNoOrphanStays(t *testing.T) {
 	}
 	begin := Start{Workflow: "w", Program: parse(t, `{"steps":[{"name":"a","type":"x"},{"name":"b","type":"x","needs":["a"],
 		"with":{"value":"${{ size(steps.a.output.text) + size(trigger.body) }}"}}]}`), Trigger: definition.TriggerInfo{Body: mega}}
-	if _, _, err := r.Start(t.Context(), begin); !errors.Is(err, backend.ErrUnavailable) { // it died before the run was there
+	if _, _, err := r.Start(t.Context(), begin); !errors.Is(err, backend.ErrUnavailable) { // crashed before the run existed
 		t.Fatal(err)
 	}
 	id, _, err := r.Start(t.Context(), begin)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.Payloads().Put(t.Context(), id, "0--1-1", []byte(mega), nil); err != nil { // and a worker before the outcome was
+	if _, err := r.Payloads().Put(t.Context(), id, "0--1-1", []byte(mega), nil); err != nil { // a worker crashed before the outcome was recorded
 		t.Fatal(err)
 	}
 	r.wait(id, store.Succeeded)
 	if got := len(bucket.Keys()) - len(foreign); got != 4 {
-		t.Errorf("there are %d objects, want two that are needed and two that are not: %q", got, bucket.Keys())
+		t.Errorf("%d objects, want two that are referenced and two that are not: %q", got, bucket.Keys())
 	}
 	if n, err := r.SweepPayloads(t.Context(), time.Now()); err != nil || n != 0 {
-		t.Errorf("%d folders that are younger than an hour were deleted, %v", n, err)
+		t.Errorf("%d folders younger than an hour were deleted, %v", n, err)
 	}
 	if n := r.sweepAll(); n != 1 {
-		t.Errorf("%d folders were deleted, want the body's without a run", n)
+		t.Errorf("%d folders were deleted, want only the body without a run", n)
 	}
 	again, _, err := r.Rerun(t.Context(), id, "b", "")
 	if err != nil {
@@ -95,17 +95,17 @@ func TestNoOrphanStays(t *testing.T) {
 	r.wait(again, store.Succeeded)
 	r.prune(0)
 	if n := r.sweepAll(); n != 2 {
-		t.Errorf("%d folders were deleted, want the run's and its body's", n)
+		t.Errorf("%d folders were deleted, want those of the run and of its body", n)
 	}
 	left := bucket.Keys()
 	slices.Sort(foreign)
 	if !slices.Equal(left, foreign) {
-		t.Errorf("left are %q, want what is not ours: %q", left, foreign)
+		t.Errorf("remaining: %q, want the foreign objects: %q", left, foreign)
 	}
 }
 
-// TestARerunKeepsWhatItReads although its origin is gone, and the origin's origin.
-func TestARerunKeepsWhatItReads(t *testing.T) {
+// TestRerunKeepsInheritedObjects: a re-run's objects stay although its original run is pruned, and that one's original too.
+func TestRerunKeepsInheritedObjects(t *testing.T) {
 	r, bucket := withBucket(t, (&script{}).on("a", large))
 	begin := Start{Workflow: "w", Program: parse(t, `{"steps":[{"name":"a","type":"x"},{"name":"b","type":"x","needs":["a"],
 		"with":{"value":"${{ size(steps.a.output.text) + size(trigger.body) }}"}}]}`), Trigger: definition.TriggerInfo{Body: mega}}
@@ -122,7 +122,7 @@ func TestARerunKeepsWhatItReads(t *testing.T) {
 		r.wait(id, store.Succeeded)
 		r.prune(1)
 		if _, err := r.Store().Get(t.Context(), origin); !errors.Is(err, store.ErrNotFound) {
-			t.Fatalf("the origin is still there: %v", err)
+			t.Fatalf("the original run still exists: %v", err)
 		}
 		r.sweepAll()
 		if id, _, err = r.Rerun(t.Context(), id, "b", ""); err != nil {
@@ -133,12 +133,12 @@ func TestARerunKeepsWhatItReads(t *testing.T) {
 	}
 	r.prune(0)
 	if r.sweepAll(); len(bucket.Keys()) > 0 {
-		t.Errorf("left are %q", bucket.Keys())
+		t.Errorf("remaining: %q", bucket.Keys())
 	}
 }
 
-// TestARerunOfWhatIsPruned: the origin went between the look at it and the start.
-func TestARerunOfWhatIsPruned(t *testing.T) {
+// TestRerunOfPrunedRun: the original run is pruned between the check and the start.
+func TestRerunOfPrunedRun(t *testing.T) {
 	r, _ := withBucket(t, &script{})
 	id := r.start(`{"steps":[{"name":"a","type":"x"}]}`, nil)
 	run := r.wait(id, store.Succeeded)
@@ -146,12 +146,12 @@ func TestARerunOfWhatIsPruned(t *testing.T) {
 	_, _, err := r.Store().Start(t.Context(), store.NewRun{Workflow: "w", Hash: run.Hash, Graph: newProgram(parse(t, `{"steps":[{"name":"a","type":"x"}]}`)).graph,
 		Inputs: run.Inputs, Trigger: run.Trigger, Timeout: time.Hour, RerunOf: id, RerunFrom: "a"})
 	if !errors.Is(err, store.ErrNotFound) {
-		t.Errorf("it started: %v", err)
+		t.Errorf("err = %v", err)
 	}
 }
 
-// TestSweepLooksAtAll: there are more folders than one look takes, and the bucket fails in the middle.
-func TestSweepLooksAtAll(t *testing.T) {
+// TestSweepPages: there are more folders than one page, and the bucket fails in the middle.
+func TestSweepPages(t *testing.T) {
 	bucket := s3.NewFake()
 	s := payloads.New(bucket, func(context.Context) (string, error) { return "o", nil }, New(Options{}).log)
 	const folders = 1203
@@ -170,10 +170,10 @@ func TestSweepLooksAtAll(t *testing.T) {
 	}
 	bucket.Fail("DeleteFolder", backend.ErrUnavailable)
 	if n, err := s.Sweep(t.Context(), time.Now().Add(2*time.Hour), unused); n != 0 || !errors.Is(err, backend.ErrUnavailable) {
-		t.Errorf("%d were deleted, %v", n, err)
+		t.Errorf("%d folders were deleted, %v", n, err)
 	}
 	bucket.Fail("DeleteFolder", nil)
 	if n, err := s.Sweep(t.Context(), time.Now().Add(2*time.Hour), unused); n != folders-1 || err != nil || !slices.Equal(bucket.Keys(), []string{kept}) {
-		t.Errorf("%d were deleted, %v; left are %d", n, err, len(bucket.Keys()))
+		t.Errorf("%d folders were deleted, %v; %d objects remain", n, err, len(bucket.Keys()))
 	}
 }

@@ -22,35 +22,35 @@ import (
 	"github.com/itechsmart/operator/workloads/workflow/worker/config/definition"
 )
 
-// mega is five of them, as a text.
+// mega is a string of five MiB.
 var mega = strings.Repeat("0123456789abcde\n", 5<<16)
 
 func large(context.Context, Call) (Result, error) {
 	return Result{Output: map[string]any{"text": mega, "n": 7}}, nil
 }
 
-// withBucket returns a harness whose outputs may have 8 MiB.
+// withBucket returns a harness with a bucket and outputs of up to 8 MiB.
 func withBucket(t *testing.T, s *script) (*harness, *s3.Fake) {
 	t.Helper()
 	bucket := s3.NewFake()
 	return launch(t, Options{Executor: s, Bucket: bucket, Store: store.Options{MaxOutput: 8 << 20}}), bucket
 }
 
-// chain hands a large output through three steps.
+// chain passes a large output through three steps.
 const chain = `{"steps":[{"name":"a","type":"x","outputs":{"again":"${{ result.text }}"}},
 	{"name":"b","type":"x","needs":["a"],"with":{"value":"${{ steps.a.output }}"}},
 	{"name":"c","type":"x","needs":["b"],"with":{"value":"${{ steps.b.output.text + steps.a.outputs.again }}"}},
 	{"name":"d","type":"x","needs":["c"],"with":{"value":"${{ string(size(steps.c.output)) + steps.a.status }}"}}],
 	"outputs":{"size":"${{ size(steps.c.output) }}","n":"${{ steps.b.output.n }}"}}`
 
-func TestALargeOutputGoesThroughSteps(t *testing.T) {
+func TestLargeOutputs(t *testing.T) {
 	bucket := s3.NewFake()
 	r := launch(t, Options{Executor: (&script{}).on("a", large), Bucket: bucket, Store: store.Options{MaxOutput: 11 << 20}})
 	id := r.start(chain, nil)
 	r.wait(id, store.Succeeded)
 	steps := r.steps(id)
 	if want := fmt.Sprintf(`"%dSucceeded"`, 2*len(mega)); string(steps["d"].Output) != want {
-		t.Errorf("the last step gave %.80s, want %s", steps["d"].Output, want)
+		t.Errorf("output of the last step = %.80s, want %s", steps["d"].Output, want)
 	}
 	for _, name := range []string{"a", "b", "c"} {
 		if n := len(steps[name].Output); n > 1024 {
@@ -58,15 +58,15 @@ func TestALargeOutputGoesThroughSteps(t *testing.T) {
 		}
 	}
 	if got := len(bucket.Keys()); got != 4 { // three outputs and the named ones of a
-		t.Errorf("there are %d objects: %q", got, bucket.Keys())
+		t.Errorf("%d objects: %q", got, bucket.Keys())
 	}
-	// b reads one of them, c two and d one: no step reads what only its status is asked of, and none reads anything twice.
+	// b reads one, c two and d one: using only a status reads nothing, and nothing is read twice.
 	if got := bucket.Calls("Get"); got != 4 {
-		t.Errorf("objects were read %d times", got)
+		t.Errorf("objects were read %d times, want 4", got)
 	}
 	outputs, err := r.Outputs(t.Context(), id)
 	if err == nil || outputs != nil {
-		t.Errorf("outputs that take more than maxOutputBytes are %.80v, %v", outputs, err)
+		t.Errorf("outputs from values larger than maxOutputBytes: %.80v, %v", outputs, err)
 	}
 }
 
@@ -100,12 +100,12 @@ func TestForgedReferencesAreRefused(t *testing.T) {
 	if err := r.Resume(t.Context(), id, "ask", -1, forged); !errors.Is(err, backend.ErrInvalid) || !errors.Is(err, payloads.ErrReserved) {
 		t.Errorf("data: %v", err)
 	}
-	// Within a value it is one, and stands for nothing.
+	// Nested in a value it is plain data.
 	id = r.start(`{"steps":[{"name":"within","type":"x"},{"name":"b","type":"x","needs":["within"],
 		"with":{"value":"${{ steps.within.output[0][\"$object\"].key }}"}}]}`, nil)
 	r.wait(id, store.Succeeded)
 	if got := string(r.steps(id)["b"].Output); got != `"a/b"` || bucket.Total() != 0 {
-		t.Errorf("the value is %s, and the bucket was asked %d times", got, bucket.Total())
+		t.Errorf("value = %s, with %d calls of the bucket", got, bucket.Total())
 	}
 }
 
@@ -117,11 +117,11 @@ func ask(_ context.Context, c Call) (Result, error) {
 	return Result{Output: c.Resume.Data}, nil
 }
 
-// two is a large output, and a step that reads it after a wait, for which it has to look into the database.
+// two has a large output, and a step that reads it after a wait and so from the database.
 const two = `{"steps":[{"name":"a","type":"x"},{"name":"ask","type":"x","needs":["a"]},
 	{"name":"b","type":"x","needs":["ask"],"with":{"value":"${{ size(steps.a.output.text) }}"},"retry":{"attempts":3,"delay":"1ms"}}]}`
 
-func TestWhatIsReadIsWhatWasKept(t *testing.T) {
+func TestTamperedObjects(t *testing.T) {
 	r, bucket := withBucket(t, (&script{}).on("a", large).on("ask", ask))
 	other := r.start(`{"steps":[{"name":"a","type":"x"}]}`, nil)
 	r.wait(other, store.Succeeded)
@@ -134,10 +134,10 @@ func TestWhatIsReadIsWhatWasKept(t *testing.T) {
 			data[len(data)-10] = '8'
 			return errors.Join(err, bucket.Put(t.Context(), key, data))
 		},
-		"shortened":   write(`{"text":"short"}`),
-		"made longer": write(strings.Repeat(" ", 8<<20)),
-		"deleted":     func(_, key string) error { return bucket.Delete(t.Context(), key) },
-		"another run's, which no user can write": func(id, _ string) error {
+		"shortened": write(`{"text":"short"}`),
+		"longer":    write(strings.Repeat(" ", 8<<20)),
+		"deleted":   func(_, key string) error { return bucket.Delete(t.Context(), key) },
+		"another run's object": func(id, _ string) error {
 			_, err := r.pool.Exec(t.Context(), `UPDATE steps SET output = (SELECT output FROM steps WHERE run = $2 AND step = 0) WHERE run = $1 AND step = 0`, id, other)
 			return err
 		},
@@ -156,8 +156,8 @@ func TestWhatIsReadIsWhatWasKept(t *testing.T) {
 	}
 }
 
-// TestTheBucketIsAway: outcomes and steps wait for it, and starts that need it are refused.
-func TestTheBucketIsAway(t *testing.T) {
+// TestBucketDown: outcomes and steps wait for it, and starts that need it are refused.
+func TestBucketDown(t *testing.T) {
 	r, bucket := withBucket(t, (&script{}).on("a", large).on("ask", ask))
 	away := fmt.Errorf("no answer: %w", backend.ErrUnavailable)
 	bucket.Fail("Put", away)
@@ -165,7 +165,7 @@ func TestTheBucketIsAway(t *testing.T) {
 	r.g.Eventually(func() int { return bucket.Calls("Put") }, long).Should(BeNumerically(">=", 3))
 	begin := Start{Workflow: "w", Program: parse(t, two), Trigger: definition.TriggerInfo{Body: mega}}
 	if _, _, err := r.Start(t.Context(), begin); !errors.Is(err, backend.ErrUnavailable) {
-		t.Errorf("a start whose body cannot be kept: %v", err)
+		t.Errorf("start with a body that cannot be stored: %v", err)
 	}
 	r.wait(id, store.Running)
 	bucket.Fail("Put", nil)
@@ -182,13 +182,13 @@ func TestTheBucketIsAway(t *testing.T) {
 	r.wait(id, store.Succeeded)
 	for name, s := range r.steps(id) {
 		if s.Attempt != 1 || r.count(id, "StepStarted", name) != 1 {
-			t.Errorf("step %s took %d attempts", name, s.Attempt)
+			t.Errorf("step %s took %d attempts, want 1", name, s.Attempt)
 		}
 	}
 }
 
-// TestOthersGoOnWhileTheBucketIsAway: more steps wait for it than run at a time.
-func TestOthersGoOnWhileTheBucketIsAway(t *testing.T) {
+// TestBucketDownDoesNotBlockOthers: more steps wait for the bucket than can run at a time.
+func TestBucketDownDoesNotBlockOthers(t *testing.T) {
 	some := func(context.Context, Call) (Result, error) {
 		return Result{Output: map[string]any{"text": mega[:1<<19]}}, nil
 	}
@@ -212,14 +212,14 @@ func TestOthersGoOnWhileTheBucketIsAway(t *testing.T) {
 	for _, id := range ids {
 		r.wait(id, store.Succeeded)
 		if n := r.count(id, "StepStarted", "b"); n != 1 {
-			t.Errorf("the step was begun %d times", n)
+			t.Errorf("the step was started %d times", n)
 		}
 	}
 }
 
-// TestAWorkerWithoutTheBucket: during an update there are workers with and without one. Those without leave the run alone.
-func TestAWorkerWithoutTheBucket(t *testing.T) {
-	p := newPlace(t, servers.Postgres(t), servers.RabbitMQ(t))
+// TestWorkerWithoutBucket: during an update some workers have no bucket yet. They release the steps that need it.
+func TestWorkerWithoutBucket(t *testing.T) {
+	p := newBackends(t, servers.Postgres(t), servers.RabbitMQ(t))
 	bucket := s3.NewFake()
 	with := func(s *script) Options {
 		return Options{Executor: s, Bucket: bucket, Drain: time.Millisecond, Store: store.Options{MaxOutput: 8 << 20}}
@@ -233,7 +233,7 @@ func TestAWorkerWithoutTheBucket(t *testing.T) {
 	first.stop()
 	old := p.launch(t, Options{Executor: (&script{}).on("ask", ask), Drain: time.Millisecond})
 	old.g.Eventually(func() store.Phase { return old.steps(id)["b"].Phase }, long).Should(Equal(store.Running))
-	old.g.Eventually(func() store.Phase { return old.steps(id)["b"].Phase }, long).Should(Equal(store.Ready), "a worker that cannot read what a step needs keeps it")
+	old.g.Eventually(func() store.Phase { return old.steps(id)["b"].Phase }, long).Should(Equal(store.Ready), "the worker without a bucket should release the step")
 	old.stop()
 	p.launch(t, with((&script{}).on("ask", ask))).wait(id, store.Succeeded)
 }
@@ -252,14 +252,14 @@ func TestLargeItems(t *testing.T) {
 	r.wait(id, store.Succeeded)
 	wantOutput(t, r.steps(id)["b"], "[1048576,5,1048576]")
 	if out, err := r.Outputs(t.Context(), id); err != nil || out["last"] != mega[:1<<20] {
-		t.Errorf("the run gives %.80v, %v", out, err)
+		t.Errorf("outputs of the run = %.80v, %v", out, err)
 	}
 	if got := bucket.Calls("Get"); got != 4 || len(bucket.Keys()) != 4 { // two by b, two by the run's outputs
-		t.Errorf("%d objects were read of %d", got, len(bucket.Keys()))
+		t.Errorf("%d reads of %d objects", got, len(bucket.Keys()))
 	}
 }
 
-// TestLoadedBytesAreBounded: three values that may be kept are more than one step may read.
+// TestLoadedBytesAreBounded: three values of the maximum size are more than one step may read.
 func TestLoadedBytesAreBounded(t *testing.T) {
 	most := func(context.Context, Call) (Result, error) { return Result{Output: mega[:1<<20-1<<17]}, nil }
 	bucket := s3.NewFake()
@@ -272,22 +272,22 @@ func TestLoadedBytesAreBounded(t *testing.T) {
 	r.wait(r.start(spec("size(steps.a.output + steps.b.output + steps.a.output)"), nil), store.Succeeded)
 	id := r.start(spec("size(steps.a.output + steps.b.output + steps.c.output)"), nil)
 	run := r.wait(id, store.Failed)
-	if want := "more than the bound of 2097152 bytes"; !strings.Contains(run.Error, want) || r.steps(id)["d"].Attempt != 1 {
+	if want := "larger than the limit of 2097152 bytes"; !strings.Contains(run.Error, want) || r.steps(id)["d"].Attempt != 1 {
 		t.Errorf("the run failed with %q, want %q", run.Error, want)
 	}
 	too := func(context.Context, Call) (Result, error) { return Result{Output: mega}, nil }
 	s.on("a", too)
-	if run := r.wait(r.start(spec("1"), nil), store.Failed); !strings.Contains(run.Error, "at most 1048576 are kept") {
-		t.Errorf("an output that is too large: %q", run.Error)
+	if run := r.wait(r.start(spec("1"), nil), store.Failed); !strings.Contains(run.Error, "more than the limit of 1048576") {
+		t.Errorf("output that is too large: %q", run.Error)
 	}
-	// What cannot be in the bucket is bounded as before.
+	// Items are never in the bucket: the limit of a row applies.
 	items := `{"steps":[{"name":"a","type":"x","forEach":{"items":"${{ lists.range(100).map(i, '` + strings.Repeat("x", 12<<10) + `') }}"}}]}`
 	if run := r.wait(r.start(items, nil), store.Failed); !strings.Contains(run.Error, "the list of items") {
-		t.Errorf("items that are too large: %q", run.Error)
+		t.Errorf("too many items: %q", run.Error)
 	}
 }
 
-func TestALargeBody(t *testing.T) {
+func TestLargeBody(t *testing.T) {
 	r, bucket := withBucket(t, &script{})
 	begin := Start{Workflow: "w", IdempotencyKey: "once", Program: parse(t, `{"concurrency":{"max":2,"policy":"Queue","key":"trigger.body.key"},
 		"steps":[{"name":"a","type":"x","with":{"value":"${{ size(trigger.body.text) }}"}}]}`)}
@@ -303,7 +303,7 @@ func TestALargeBody(t *testing.T) {
 	}
 	again, created, err := r.Start(t.Context(), begin)
 	if err != nil || created || again != id || len(bucket.Keys()) != 1 {
-		t.Errorf("the second start gives %s, %t, %v and leaves %q", again, created, err, bucket.Keys())
+		t.Errorf("second start: %s, %t, %v; objects: %q", again, created, err, bucket.Keys())
 	}
 	again, _, err = r.Rerun(t.Context(), id, "a", "")
 	if err != nil {

@@ -38,7 +38,7 @@ func TestConcurrency(t *testing.T) {
 		queued = append(queued, r.start(spec, key("queue")))
 	}
 	other := r.start(spec, key("other"))
-	r.g.Eventually(func() int { return len(s.of("slow")) }, long).Should(Equal(3))
+	r.g.Eventually(func() int { return len(s.callsTo("slow")) }, long).Should(Equal(3))
 	for i, id := range queued {
 		if i >= 2 {
 			r.wait(id, store.Queued)
@@ -50,7 +50,7 @@ func TestConcurrency(t *testing.T) {
 	first := r.start(skip, key("skip"))
 	_, _, err := r.Start(t.Context(), Start{Workflow: "w", Program: parse(t, skip), Inputs: key("skip")})
 	if !errors.Is(err, store.ErrBusy) {
-		t.Errorf("one too many: %v, want ErrBusy", err)
+		t.Errorf("start above the limit: %v, want ErrBusy", err)
 	}
 
 	newest := bounded(1, "CancelPrevious")
@@ -58,10 +58,10 @@ func TestConcurrency(t *testing.T) {
 	r.wait(old, store.Running)
 	fresh := r.start(newest, key("cancel"))
 	if run := r.wait(old, store.Cancelled); run.Error != "a newer run took its place" {
-		t.Errorf("the older run says %q", run.Error)
+		t.Errorf("error of the older run = %q", run.Error)
 	}
 	r.wait(fresh, store.Running)
-	// A run that is queued is stopped without having begun.
+	// A queued run is canceled without having started.
 	if err := r.Cancel(t.Context(), queued[4], "not needed"); err != nil {
 		t.Fatal(err)
 	}
@@ -71,7 +71,7 @@ func TestConcurrency(t *testing.T) {
 		r.wait(id, store.Succeeded)
 	}
 	if s.most["slow"] > 5 {
-		t.Errorf("%d ran at a time, want at most 5", s.most["slow"])
+		t.Errorf("%d ran concurrently, want at most 5", s.most["slow"])
 	}
 }
 
@@ -92,17 +92,17 @@ func TestHistory(t *testing.T) {
 	}
 	list, more, err := r.Store().List(t.Context(), store.ListOptions{Workflow: "w", Limit: 2})
 	if err != nil || !more || len(list) != 2 || list[0].ID != failed || list[1].ID != ids[3] {
-		t.Fatalf("the first page is %+v, more %t, %v", list, more, err)
+		t.Fatalf("first page = %+v, more %t, %v", list, more, err)
 	}
 	list, more, err = r.Store().List(t.Context(), store.ListOptions{Workflow: "w", Before: list[1].ID})
 	if err != nil || more || len(list) != 1 || list[0].ID != ids[2] {
-		t.Errorf("the second page is %+v, more %t, %v", list, more, err)
+		t.Errorf("second page = %+v, more %t, %v", list, more, err)
 	}
-	if n, err := r.Store().Prune(t.Context(), "w", store.Keep{Successful: 10, Failed: 10, TTL: time.Nanosecond}, 100); err != nil || n != 3 {
-		t.Errorf("pruned %d, %v; want all 3 that are old", n, err)
+	if n, err := r.Store().Prune(t.Context(), "w", store.Retention{Successful: 10, Failed: 10, TTL: time.Nanosecond}, 100); err != nil || n != 3 {
+		t.Errorf("pruned %d, %v; want all 3", n, err)
 	}
 	if events, err := r.Store().Events(t.Context(), ids[3], 0, 0); err != nil || len(events) != 0 {
-		t.Errorf("%d events are left, %v", len(events), err)
+		t.Errorf("%d events remain, %v", len(events), err)
 	}
 }
 
@@ -116,14 +116,14 @@ func TestFollow(t *testing.T) {
 	r := launch(t, Options{Executor: s})
 	id := r.start(`{"steps":[{"name":"ask","type":"x"},{"name":"b","type":"x","needs":["ask"]}]}`, nil)
 	var mu sync.Mutex
-	told := [3][]store.Event{}
+	got := [3][]store.Event{}
 	var group sync.WaitGroup
-	for i := range told {
+	for i := range got {
 		group.Go(func() {
 			err := r.Store().Follow(t.Context(), id, int64(i), func(e store.Event) error {
 				mu.Lock()
 				defer mu.Unlock()
-				told[i] = append(told[i], e)
+				got[i] = append(got[i], e)
 				return nil
 			})
 			if err != nil {
@@ -134,20 +134,20 @@ func TestFollow(t *testing.T) {
 	r.g.Eventually(func() bool {
 		mu.Lock()
 		defer mu.Unlock()
-		return slices.ContainsFunc(told[2], func(e store.Event) bool { return e.Kind == store.EventStepWaiting })
+		return slices.ContainsFunc(got[2], func(e store.Event) bool { return e.Kind == store.EventStepWaiting })
 	}, long).Should(BeTrue())
 	if err := r.Resume(t.Context(), id, "ask", -1, nil); err != nil {
 		t.Fatal(err)
 	}
 	group.Wait()
 	run := r.wait(id, store.Succeeded)
-	for i, events := range told {
+	for i, events := range got {
 		if len(events) != int(run.Seq)-i {
-			t.Fatalf("follower %d was told %d events, want %d", i, len(events), int(run.Seq)-i)
+			t.Fatalf("follower %d got %d events, want %d", i, len(events), int(run.Seq)-i)
 		}
 		for n, e := range events {
 			if e.Seq != int64(n+i+1) {
-				t.Errorf("follower %d: event %d has number %d", i, n, e.Seq)
+				t.Errorf("follower %d: event %d has sequence number %d", i, n, e.Seq)
 			}
 		}
 	}
@@ -155,6 +155,6 @@ func TestFollow(t *testing.T) {
 	cancel()
 	waits := r.start(`{"steps":[{"name":"ask","type":"x"}]}`, nil)
 	if err := r.Store().Follow(ended, waits, 0, func(store.Event) error { return nil }); err == nil {
-		t.Error("following did not end with its context")
+		t.Error("Follow returned no error after its context ended")
 	}
 }

@@ -26,16 +26,16 @@ import (
 	"github.com/itechsmart/operator/workloads/workflow/internal/store"
 )
 
-// asWorker makes this test binary behave as a worker, so that a test can kill a real process: its value is the place.
+// asWorker makes this test binary run as a worker, so that tests can kill a real process. Its value is the JSON of backends.
 const asWorker = "WORKFLOW_TEST_AS_WORKER"
 
-// crashLease is short, so that a test of many deaths ends soon.
+// crashLease is short, so that tests with many crashes end soon.
 const crashLease = time.Second
 
-// crashBytes is what an output of a step has that says "large".
+// crashBytes is the size of the output of a step whose value is "large".
 const crashBytes = 300 << 10
 
-// effects is an Executor whose effect is a row that may exist once: it uses its key as every step should.
+// effects is an Executor whose effect is a row with the idempotency key as its primary key.
 type effects struct{ pool *pgxpool.Pool }
 
 const effectsTable = `CREATE TABLE effects (key text PRIMARY KEY, run text NOT NULL, step text NOT NULL, item int NOT NULL, times int NOT NULL)`
@@ -44,7 +44,7 @@ func (e effects) Execute(ctx context.Context, call Call) (Result, error) {
 	if call.Config["value"] == "fail" && call.Attempt == 1 {
 		return Result{}, errStep
 	}
-	for { // what the step does is none of the engine's business: it waits for its own database by itself
+	for { // the engine does not retry a step's own calls: it waits for its database itself
 		_, err := e.pool.Exec(ctx, `INSERT INTO effects VALUES ($1, $2, $3, $4, 1) ON CONFLICT (key) DO UPDATE SET times = effects.times + 1`,
 			call.Key, call.Run, call.Step, call.Item)
 		if err == nil {
@@ -54,7 +54,7 @@ func (e effects) Execute(ctx context.Context, call Call) (Result, error) {
 			return Result{}, err
 		}
 	}
-	select { // time to die in
+	select { // time to crash in
 	case <-time.After(rand.N(20 * time.Millisecond)):
 	case <-ctx.Done():
 	}
@@ -64,9 +64,9 @@ func (e effects) Execute(ctx context.Context, call Call) (Result, error) {
 	return Result{Output: call.Key}, ctx.Err()
 }
 
-// serve returns a worker's main.
+// serve runs a worker, and returns its exit code.
 func serve(settings string) int {
-	var p place
+	var p backends
 	if err := json.Unmarshal([]byte(settings), &p); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
@@ -102,13 +102,13 @@ func serve(settings string) int {
 	return 0
 }
 
-// worker is an engine in a process of its own.
+// worker is an engine in its own process.
 type worker struct {
 	cmd    *exec.Cmd
 	exited chan struct{}
 }
 
-func (p place) spawn(t testing.TB) *worker {
+func (p backends) spawn(t testing.TB) *worker {
 	t.Helper()
 	settings, err := json.Marshal(p)
 	if err != nil {
@@ -129,19 +129,19 @@ func (p place) spawn(t testing.TB) *worker {
 	return w
 }
 
-// kill ends the process as a crash does.
+// kill kills the process, like a crash.
 func (w *worker) kill() {
 	_ = w.cmd.Process.Kill()
 	<-w.exited
 }
 
-// terminate ends it in order.
+// terminate shuts the process down gracefully.
 func (w *worker) terminate() {
 	_ = w.cmd.Process.Signal(syscall.SIGTERM)
 	<-w.exited
 }
 
-// crashSpecs are what runs while workers die: how many effects each run has at its end.
+// crashSpecs are the workflows of the crash tests, each with the number of effects of a finished run.
 var crashSpecs = []struct {
 	spec    string
 	inputs  map[string]any
@@ -153,15 +153,15 @@ var crashSpecs = []struct {
 	{`{"history":{"successful":1000},"inputs":[{"name":"list","type":"array"}],"steps":[{"name":"a","type":"x","forEach":{"items":"${{ inputs.list }}","parallelism":3}},{"name":"b","type":"x","needs":["a"]}]}`, map[string]any{"list": []any{1, 2, 3, 4, 5, 6}}, 7},
 }
 
-// TestWorkersDie: workers are killed at random, and the broker is restarted, while runs are started. Each run that was accepted
-// ends well, each of its steps has its effect once, and no outcome is recorded twice.
-func TestWorkersDie(t *testing.T) {
+// TestWorkerCrashes kills workers at random and restarts the broker while runs are started. Each accepted run succeeds, each of its
+// steps has its effect once, and no outcome is recorded twice.
+func TestWorkerCrashes(t *testing.T) {
 	if testing.Short() {
 		t.Skip("kills processes")
 	}
 	rabbit := servers.StartRabbitMQ(t)
-	p := newPlace(t, servers.Postgres(t), rabbit.Binding)
-	r := p.launch(t, Options{Store: store.Options{Lease: crashLease, MaxClaims: 1000}}) // it starts runs, and executes none
+	p := newBackends(t, servers.Postgres(t), rabbit.Binding)
+	r := p.launch(t, Options{Store: store.Options{Lease: crashLease, MaxClaims: 1000}}) // it starts runs but executes no steps
 	if _, err := r.pool.Exec(t.Context(), effectsTable); err != nil {
 		t.Fatal(err)
 	}
@@ -171,7 +171,7 @@ func TestWorkersDie(t *testing.T) {
 	begin := func() {
 		spec := crashSpecs[len(runs)%len(crashSpecs)]
 		start := Start{Workflow: "w", Program: parse(t, spec.spec), Inputs: spec.inputs, IdempotencyKey: fmt.Sprint(len(runs))}
-		r.g.Eventually(func() error { // who is refused tries again
+		r.g.Eventually(func() error { // retry refused starts
 			id, _, err := r.Start(t.Context(), start)
 			if err == nil {
 				runs = append(runs, id)
@@ -185,7 +185,7 @@ func TestWorkersDie(t *testing.T) {
 		for range 8 {
 			begin()
 		}
-		time.Sleep(rand.N(150 * time.Millisecond)) // where it dies is left to chance
+		time.Sleep(rand.N(150 * time.Millisecond)) // crash at a random point
 		i := rand.IntN(len(workers))
 		workers[i].kill()
 		workers[i] = p.spawn(t)
@@ -205,10 +205,10 @@ func TestWorkersDie(t *testing.T) {
 	if err := r.pool.QueryRow(t.Context(), `SELECT count(*) FROM events WHERE kind = $1`, store.EventStepLost).Scan(&lost); err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("%d runs, %d workers killed, %d steps begun again", len(runs), deaths, lost)
+	t.Logf("%d runs, %d workers killed, %d steps restarted", len(runs), deaths, lost)
 }
 
-// checkEffects: each step that succeeded has the effect of one attempt, and one outcome.
+// checkEffects checks that each succeeded step has the effect of one attempt, and one outcome.
 func (r *harness) checkEffects(id string, want int) {
 	r.t.Helper()
 	var effects, distinct, outcomes, steps int
@@ -221,6 +221,6 @@ func (r *harness) checkEffects(id string, want int) {
 		r.t.Fatal(err)
 	}
 	if effects != want || distinct != want || outcomes != steps {
-		r.t.Errorf("run %s: %d effects of %d steps, want %d; %d outcomes of %d steps\n%s", id, effects, distinct, want, outcomes, steps, r.story(id))
+		r.t.Errorf("run %s: %d effects of %d steps, want %d; %d outcomes of %d steps\n%s", id, effects, distinct, want, outcomes, steps, r.log(id))
 	}
 }

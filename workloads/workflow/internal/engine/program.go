@@ -14,17 +14,17 @@ import (
 	"github.com/itechsmart/operator/workloads/workflow/worker/config/definition"
 )
 
-// maxPrograms bounds the programs that are held.
+// maxPrograms bounds the cache of programs.
 const maxPrograms = 1000
 
-// program is a definition that is compiled, and what the engine asks of it often.
+// program is a compiled definition, with values that the engine needs often.
 type program struct {
 	*definition.Program
 	graph *store.Graph
 	hash  string
-	// before is the steps whose results an expression of a step may see.
+	// before lists, for each step, the steps whose results its expressions may use.
 	before [][]int
-	all    []int // the steps proper
+	all    []int // the steps that are not handlers
 }
 
 func newProgram(p *definition.Program) *program {
@@ -52,22 +52,22 @@ func (p *program) target(run string, step, item int) store.Target {
 	return store.Target{Run: run, Step: step, Item: item, Graph: p.graph, Hash: p.hash}
 }
 
-// ErrNoProgram means that the definition that was kept cannot be executed: by this version of the program, say.
+// ErrNoProgram means that this version cannot execute the stored definition.
 var ErrNoProgram = errors.New("the definition cannot be executed")
 
 // programs caches compiled programs, by workflow and hash.
 type programs struct {
 	load func(ctx context.Context, workflow, hash string) (*program, error)
 
-	mu    sync.Mutex
-	known map[[2]string]*program
-	kept  map[[2]string]bool // in the database
+	mu     sync.Mutex
+	cached map[[2]string]*program
+	saved  map[[2]string]bool // in the database
 }
 
 func (p *programs) get(ctx context.Context, workflow, hash string) (*program, error) {
 	key := [2]string{workflow, hash}
 	p.mu.Lock()
-	found := p.known[key]
+	found := p.cached[key]
 	p.mu.Unlock()
 	if found != nil {
 		return found, nil
@@ -82,17 +82,17 @@ func (p *programs) get(ctx context.Context, workflow, hash string) (*program, er
 func (p *programs) put(key [2]string, value *program) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.known == nil || len(p.known) >= maxPrograms {
-		p.known, p.kept = map[[2]string]*program{}, map[[2]string]bool{}
+	if p.cached == nil || len(p.cached) >= maxPrograms {
+		p.cached, p.saved = map[[2]string]*program{}, map[[2]string]bool{}
 	}
-	p.known[key] = value
+	p.cached[key] = value
 }
 
 // load reads a definition and compiles it.
 func (e *Engine) load(ctx context.Context, workflow, hash string) (*program, error) {
 	spec, err := e.store.Definition(ctx, workflow, hash)
 	if errors.Is(err, store.ErrNotFound) {
-		return nil, fmt.Errorf("workflow %s: %w: it is not kept", workflow, ErrNoProgram)
+		return nil, fmt.Errorf("workflow %s: %w: it is not in the database", workflow, ErrNoProgram)
 	}
 	if err != nil {
 		return nil, err
@@ -102,17 +102,17 @@ func (e *Engine) load(ctx context.Context, workflow, hash string) (*program, err
 		return nil, fmt.Errorf("workflow %s: %w: %w", workflow, ErrNoProgram, err)
 	}
 	p := newProgram(compiled)
-	p.hash = hash // what this version makes of it must not part it from its runs
+	p.hash = hash // this version may compute another hash, but runs refer to this one
 	return p, nil
 }
 
-// keep makes sure that the database has a definition before a run needs it.
-func (e *Engine) keep(ctx context.Context, workflow string, generation int64, compiled *definition.Program) (*program, error) {
+// saveDefinition makes sure that the database has a definition before a run needs it.
+func (e *Engine) saveDefinition(ctx context.Context, workflow string, generation int64, compiled *definition.Program) (*program, error) {
 	key := [2]string{workflow, compiled.Hash()}
 	e.programs.mu.Lock()
-	found, kept := e.programs.known[key], e.programs.kept[key]
+	found, saved := e.programs.cached[key], e.programs.saved[key]
 	e.programs.mu.Unlock()
-	if found != nil && kept {
+	if found != nil && saved {
 		return found, nil
 	}
 	spec, err := json.Marshal(compiled.Workflow())
@@ -128,6 +128,6 @@ func (e *Engine) keep(ctx context.Context, workflow string, generation int64, co
 	}
 	e.programs.mu.Lock()
 	defer e.programs.mu.Unlock()
-	e.programs.kept[key] = true
+	e.programs.saved[key] = true
 	return found, nil
 }

@@ -11,26 +11,26 @@ import (
 )
 
 const (
-	// maxRelay bounds what waits in memory for the queue; the rest is in the outbox, for the sweeper.
+	// maxRelay bounds the messages in memory; the sweeper publishes the rest from the outbox.
 	maxRelay = 16 << 10
-	// maxPublish bounds what is published at a time.
+	// maxPublish bounds one batch.
 	maxPublish = 512
-	// stayed is the age from which on what is in the outbox is the sweeper's.
-	stayed = 2 * time.Second
-	// sweepOutbox is the polling interval.
+	// outboxAge is the age from which on the sweeper publishes a message of the outbox.
+	outboxAge = 2 * time.Second
+	// sweepOutbox is the interval at which the sweeper reads the outbox.
 	sweepOutbox = time.Second
 )
 
-// relay publishes what was committed, right after that.
+// relay holds committed messages that are to be published at once.
 type relay struct {
 	mu      sync.Mutex
 	waiting []store.Message
-	gone    []int64
-	signal  chan struct{} // holds one: there is something to publish
-	sent    chan struct{} // holds one: there is something to remove
+	done    []int64
+	signal  chan struct{} // buffered signal: there are messages to publish
+	sent    chan struct{} // buffered signal: there are messages to remove from the outbox
 }
 
-// add never waits.
+// add never blocks; it drops messages that do not fit.
 func (r *relay) add(messages []store.Message) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -38,7 +38,7 @@ func (r *relay) add(messages []store.Message) {
 		return
 	}
 	r.waiting = append(r.waiting, messages...)
-	ring(r.signal)
+	notify(r.signal)
 }
 
 func (r *relay) take() []store.Message {
@@ -48,7 +48,7 @@ func (r *relay) take() []store.Message {
 	out := r.waiting[:n:n]
 	r.waiting = r.waiting[n:]
 	if len(r.waiting) > 0 {
-		ring(r.signal)
+		notify(r.signal)
 	}
 	return out
 }
@@ -57,27 +57,27 @@ func (r *relay) published(messages []store.Message) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, m := range messages {
-		r.gone = append(r.gone, m.ID)
+		r.done = append(r.done, m.ID)
 	}
-	ring(r.sent)
+	notify(r.sent)
 }
 
-func (r *relay) takeGone() []int64 {
+func (r *relay) takeDone() []int64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	out := r.gone
-	r.gone = nil
+	out := r.done
+	r.done = nil
 	return out
 }
 
-func ring(bell chan struct{}) {
+func notify(signal chan struct{}) {
 	select {
-	case bell <- struct{}{}:
+	case signal <- struct{}{}:
 	default:
 	}
 }
 
-// publish hands over what is committed. What it cannot hand over stays in the outbox.
+// publish publishes committed messages. Those that it cannot publish stay in the outbox.
 func (e *Engine) publish(ctx context.Context) {
 	for {
 		select {
@@ -86,12 +86,12 @@ func (e *Engine) publish(ctx context.Context) {
 		case <-e.relay.signal:
 		}
 		if messages := e.relay.take(); len(messages) > 0 {
-			_ = e.hand(ctx, messages) // the queue says what is wrong, and the sweeper tries again
+			_ = e.send(ctx, messages) // the queue logs the error, and the sweeper retries
 		}
 	}
 }
 
-func (e *Engine) hand(ctx context.Context, messages []store.Message) error {
+func (e *Engine) send(ctx context.Context, messages []store.Message) error {
 	bodies := make([][]byte, len(messages))
 	for i, m := range messages {
 		bodies[i] = []byte(m.Body)
@@ -103,7 +103,7 @@ func (e *Engine) hand(ctx context.Context, messages []store.Message) error {
 	return nil
 }
 
-// remove empties the outbox of what the queue has. It is not urgent: what is removed too late is published twice.
+// remove deletes published messages from the outbox. It is not urgent: a message that is removed too late is published twice.
 func (e *Engine) remove(ctx context.Context) {
 	for {
 		select {
@@ -111,10 +111,10 @@ func (e *Engine) remove(ctx context.Context) {
 			return
 		case <-e.relay.sent:
 		}
-		if !pause(ctx, 0) { // more of them together
+		if !pause(ctx, 0) { // collect a batch
 			return
 		}
-		ids := e.relay.takeGone()
+		ids := e.relay.takeDone()
 		for n := 0; len(ids) > 0; n++ {
 			if err := e.store.Published(ctx, ids); err == nil {
 				break
@@ -126,17 +126,17 @@ func (e *Engine) remove(ctx context.Context) {
 	}
 }
 
-// sweepUnpublished publishes what stayed in the outbox.
+// sweepUnpublished publishes messages that are left in the outbox.
 func (e *Engine) sweepUnpublished(ctx context.Context) error {
 	for {
-		messages, err := e.store.Unpublished(ctx, stayed, maxPublish)
+		messages, err := e.store.Unpublished(ctx, outboxAge, maxPublish)
 		if err != nil || len(messages) == 0 {
 			return err
 		}
-		if err := e.hand(ctx, messages); err != nil {
+		if err := e.send(ctx, messages); err != nil {
 			return err
 		}
-		ids := e.relay.takeGone()
+		ids := e.relay.takeDone()
 		if err := e.store.Published(ctx, ids); err != nil {
 			return err
 		}

@@ -20,12 +20,12 @@ import (
 	"github.com/itechsmart/operator/workloads/workflow/worker/config/definition"
 )
 
-// soakFor is how long everything dies; `make soak` says longer.
+// soakFor is the environment variable with the duration of the test; `make soak` sets a longer one.
 const soakFor = "SOAK"
 
 const tickSpec = `{"history":{"successful":10000},"steps":[{"name":"a","type":"x"}]}`
 
-// tick starts a run each second until ctx ends, beside the schedulers of other processes.
+// tick starts a run each second until ctx is done, concurrently with the schedulers of other processes.
 func tick(ctx context.Context, e *Engine, pool *pgxpool.Pool) {
 	program, err := compile(json.RawMessage(tickSpec))
 	if err != nil {
@@ -47,9 +47,9 @@ func tick(ctx context.Context, e *Engine, pool *pgxpool.Pool) {
 	s.Run(ctx)
 }
 
-// TestEverythingDies: workers with their schedulers, the broker and the database are killed at random while runs are started. Each
-// run that was accepted ends well, each of its steps has its effect once, and each second has its run.
-func TestEverythingDies(t *testing.T) {
+// TestEverythingCrashes kills workers with their schedulers, the broker and the database at random while runs are started. Each
+// accepted run succeeds, each of its steps has its effect once, and each second has its run.
+func TestEverythingCrashes(t *testing.T) {
 	if testing.Short() {
 		t.Skip("kills processes")
 	}
@@ -61,9 +61,9 @@ func TestEverythingDies(t *testing.T) {
 		}
 	}
 	rabbit, postgres := servers.StartRabbitMQ(t), servers.StartPostgres(t)
-	p := newPlace(t, postgres.Binding, rabbit.Binding)
+	p := newBackends(t, postgres.Binding, rabbit.Binding)
 	p.Ticks = true
-	r := p.launch(t, Options{Store: store.Options{Lease: crashLease, MaxClaims: 1000}}) // it starts runs, and executes none
+	r := p.launch(t, Options{Store: store.Options{Lease: crashLease, MaxClaims: 1000}}) // it starts runs but executes no steps
 	if _, err := r.pool.Exec(t.Context(), effectsTable); err != nil {
 		t.Fatal(err)
 	}
@@ -71,7 +71,7 @@ func TestEverythingDies(t *testing.T) {
 	load := r.load(length)
 	deaths := map[string]int{}
 	for end := time.Now().Add(length); time.Now().Before(end); {
-		time.Sleep(rand.N(2 * time.Second)) // where it dies is left to chance
+		time.Sleep(rand.N(2 * time.Second)) // crash at a random point
 		switch what := rand.IntN(12); what {
 		case 0:
 			deaths["broker"]++
@@ -96,11 +96,10 @@ func TestEverythingDies(t *testing.T) {
 	t.Logf("%d runs and %d ticks in %s, killed: %v", len(runs), ticks, length, deaths)
 }
 
-// starters have a run each under way: what is to be done does not pile up, so that a run that stands still is seen.
+// starters is the number of concurrent runs. It is low, so that work does not pile up and a stuck run is noticed.
 const starters = 16
 
-// load starts runs for a time, each until it is accepted and the next one when it has ended, and gives them with the number of
-// their effects.
+// load starts runs for the given time and waits for each. It sends their ids with the expected number of effects.
 func (r *harness) load(length time.Duration) <-chan map[string]int {
 	done := make(chan map[string]int, 1)
 	programs := make([]*definition.Program, len(crashSpecs))
@@ -115,7 +114,7 @@ func (r *harness) load(length time.Duration) <-chan map[string]int {
 			group.Go(func() {
 				for n := 0; time.Now().Before(end) && r.t.Context().Err() == nil; n++ {
 					i := n % len(crashSpecs)
-					// Several workflows, so that no history is cut.
+					// Several workflows, so that no run is pruned.
 					id := r.accepted(Start{
 						Workflow: fmt.Sprintf("w%d-%d", starter, n/500), Program: programs[i], Inputs: crashSpecs[i].inputs, IdempotencyKey: fmt.Sprint(n),
 					})
@@ -132,7 +131,7 @@ func (r *harness) load(length time.Duration) <-chan map[string]int {
 	return done
 }
 
-// accepted starts a run; who is refused tries again.
+// accepted starts a run, and retries while it is refused.
 func (r *harness) accepted(s Start) string {
 	for {
 		id, _, err := r.Start(r.t.Context(), s)
@@ -142,7 +141,7 @@ func (r *harness) accepted(s Start) string {
 	}
 }
 
-// followed waits for the end of a run, which must come although everything dies meanwhile.
+// followed waits for the end of a run despite all crashes.
 func (r *harness) followed(id string) {
 	ctx, cancel := context.WithTimeout(r.t.Context(), 3*long)
 	defer cancel()
@@ -152,13 +151,13 @@ func (r *harness) followed(id string) {
 			return
 		}
 		if ctx.Err() != nil {
-			r.t.Errorf("run %s has not ended: %v\n%s", id, err, r.story(id))
+			r.t.Errorf("run %s has not ended: %v\n%s", id, err, r.log(id))
 			return
 		}
 	}
 }
 
-// checkTicks: from the first second to the last, each has one run.
+// checkTicks checks that each second, from the first to the last, has one run.
 func (r *harness) checkTicks() int {
 	r.t.Helper()
 	var runs, seconds, span int

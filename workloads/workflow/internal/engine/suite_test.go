@@ -34,23 +34,23 @@ func TestMain(m *testing.M) {
 	servers.Main(m)
 }
 
-// long is how long a test waits for what must happen.
+// long is the timeout of tests.
 const long = time.Minute
 
-// place is a database and a queue of a test's own.
-type place struct {
+// backends is the database and the queue of one test.
+type backends struct {
 	Database config.Database
 	Rabbit   map[string]string
 	Queue    string
-	// Bucket is the binding of object storage that workers have; none: they have none.
+	// Bucket is the binding of the workers' object storage, if any.
 	Bucket map[string]string
-	// Ticks: a worker starts a run each second, too, as a scheduler does.
+	// Ticks makes each worker also start a run each second, like a scheduler.
 	Ticks bool
 }
 
-func newPlace(t testing.TB, postgres, rabbit backend.Binding) place {
+func newBackends(t testing.TB, postgres, rabbit backend.Binding) backends {
 	t.Helper()
-	p := place{
+	p := backends{
 		Database: config.Database{Binding: postgres.Data(), Schema: servers.SchemaOn(t, postgres), MinConnections: 2, MaxConnections: 10},
 		Rabbit:   rabbit.Data(), Queue: backendtest.Name("tasks"),
 	}
@@ -62,7 +62,7 @@ func newPlace(t testing.TB, postgres, rabbit backend.Binding) place {
 	return p
 }
 
-func (p place) pool(t testing.TB) *pgxpool.Pool {
+func (p backends) pool(t testing.TB) *pgxpool.Pool {
 	t.Helper()
 	pool, err := db.Open(context.Background(), p.Database, "test")
 	if err != nil {
@@ -84,7 +84,7 @@ func compile(spec json.RawMessage) (*definition.Program, error) {
 	return definition.Compile(&w)
 }
 
-// plain lets tests write "x" for a step whose configuration does not matter: it is the type that takes any value.
+// plain lets tests write the type "x" for a step whose configuration does not matter: it becomes a transform step.
 func plain(s *definition.StepSpec) {
 	if s.Type != "x" {
 		return
@@ -104,8 +104,8 @@ type harness struct {
 	stop func()
 }
 
-// launch runs an engine until the test ends, or until it is stopped.
-func (p place) launch(t testing.TB, o Options) *harness {
+// launch runs an engine until the test ends or stop is called.
+func (p backends) launch(t testing.TB, o Options) *harness {
 	t.Helper()
 	q, err := queue.New(queue.Options{Binding: backend.ParseBinding(p.Rabbit), Name: p.Queue, PublishTimeout: time.Second, Log: o.Log})
 	if err != nil {
@@ -133,7 +133,7 @@ func (p place) launch(t testing.TB, o Options) *harness {
 // launch starts a harness on the shared servers.
 func launch(t testing.TB, o Options) *harness {
 	t.Helper()
-	return newPlace(t, servers.Postgres(t), servers.RabbitMQ(t)).launch(t, o)
+	return newBackends(t, servers.Postgres(t), servers.RabbitMQ(t)).launch(t, o)
 }
 
 func parse(t testing.TB, spec string) *definition.Program {
@@ -162,12 +162,12 @@ func (r *harness) wait(id string, phase store.Phase) store.Run {
 		var err error
 		run, err = r.Store().Get(r.t.Context(), id)
 		return run.Phase, err
-	}, long, 5*time.Millisecond).Should(Equal(phase), func() string { return r.story(id) })
+	}, long, 5*time.Millisecond).Should(Equal(phase), func() string { return r.log(id) })
 	return run
 }
 
-// story returns what happened to a run.
-func (r *harness) story(id string) string {
+// log returns the events of a run as text.
+func (r *harness) log(id string) string {
 	events, err := r.Store().Events(context.Background(), id, 0, 1000)
 	var out strings.Builder
 	for _, e := range events {
@@ -207,7 +207,7 @@ func (r *harness) count(id, kind, step string) int {
 	return n
 }
 
-// script is an Executor that the test writes. Without a function for a step's name the output is what its config says.
+// script is an Executor with a function per step name. Without one, the output is the step's configured value.
 type script struct {
 	mu    sync.Mutex
 	steps map[string]func(context.Context, Call) (Result, error)
@@ -247,7 +247,7 @@ func (s *script) Execute(ctx context.Context, call Call) (Result, error) {
 	return Result{Output: call.Config["value"]}, nil
 }
 
-func (s *script) of(step string) []Call {
+func (s *script) callsTo(step string) []Call {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var out []Call
@@ -261,7 +261,7 @@ func (s *script) of(step string) []Call {
 
 var errStep = errors.New("it does not work")
 
-// hang runs until it is told to end.
+// hang returns when ctx is done.
 func hang(ctx context.Context, _ Call) (Result, error) {
 	<-ctx.Done()
 	return Result{}, ctx.Err()
@@ -269,7 +269,7 @@ func hang(ctx context.Context, _ Call) (Result, error) {
 
 func failing(context.Context, Call) (Result, error) { return Result{}, errStep }
 
-// failTimes fails a number of times.
+// failTimes fails the first n attempts.
 func failTimes(n int) func(context.Context, Call) (Result, error) {
 	return func(_ context.Context, c Call) (Result, error) {
 		if c.Attempt <= n {

@@ -12,16 +12,15 @@ import (
 )
 
 const (
-	// sweepAtOnce bounds what one look finds; it is repeated while it finds as much.
+	// sweepAtOnce bounds one query; a query that finds as many is repeated.
 	sweepAtOnce = 256
-	// janitorEvery is the interval at which the history is cleaned.
+	// janitorEvery is the interval at which the history is pruned.
 	janitorEvery = time.Minute
 	pruneAtOnce  = 200
 )
 
-// sweep finds what the time has come for: waits that end, leases that are over, runs that had their time, runs that may begin,
-// and what stayed in the outbox. Every engine does that, and none relies on another: a change that two of them make is made
-// once, since it is decided under the run's lock.
+// sweep handles what is due: waits that end, expired leases, runs past their deadline, queued runs that may start, and the outbox.
+// Every engine sweeps. If two engines find the same change, only one makes it, since it is decided under the run's lock.
 func (e *Engine) sweep(ctx context.Context) {
 	ticker := time.NewTicker(e.options.Sweep)
 	defer ticker.Stop()
@@ -42,14 +41,15 @@ func (e *Engine) sweep(ctx context.Context) {
 			failures = 0
 			continue
 		}
-		e.log.WarnContext(ctx, "could not look for what is due", "error", err)
+		e.log.WarnContext(ctx, "could not process due work", "error", err)
 		pause(ctx, failures)
 		failures++
 	}
 }
 
-// found works on what a look found, all at once, so that it is committed together; more reports whether to look again.
-func found[T any](list []T, err error, work func(T) error) (more bool, _ error) {
+// workAll works on all results of a query at once, so that their transactions commit together. More reports whether to repeat the
+// query.
+func workAll[T any](list []T, err error, work func(T) error) (more bool, _ error) {
 	if err != nil {
 		return false, err
 	}
@@ -61,7 +61,7 @@ func found[T any](list []T, err error, work func(T) error) (more bool, _ error) 
 	group.Wait()
 	for i, err := range errs {
 		if errors.Is(err, store.ErrLost) || errors.Is(err, store.ErrConflict) || errors.Is(err, store.ErrNotFound) {
-			errs[i] = nil // somebody else was faster
+			errs[i] = nil // another engine was faster
 		}
 	}
 	err = errors.Join(errs...)
@@ -71,7 +71,7 @@ func found[T any](list []T, err error, work func(T) error) (more bool, _ error) 
 func (e *Engine) sweepSteps(ctx context.Context) error {
 	for more := true; more; {
 		list, err := e.store.DueSteps(ctx, sweepAtOnce)
-		more, err = found(list, err, func(d store.DueStep) error {
+		more, err = workAll(list, err, func(d store.DueStep) error {
 			p, err := e.programs.get(ctx, d.Workflow, d.Hash)
 			if errors.Is(err, ErrNoProgram) {
 				return e.abort(ctx, d.ID, err)
@@ -92,7 +92,7 @@ func (e *Engine) sweepSteps(ctx context.Context) error {
 func (e *Engine) sweepRuns(ctx context.Context) error {
 	for more := true; more; {
 		list, err := e.store.DueRuns(ctx, sweepAtOnce)
-		more, err = found(list, err, func(r store.RunRef) error {
+		more, err = workAll(list, err, func(r store.RunRef) error {
 			return e.stop(ctx, r, store.Stop{Phase: store.TimedOut, Due: true})
 		})
 		if err != nil {
@@ -105,7 +105,7 @@ func (e *Engine) sweepRuns(ctx context.Context) error {
 func (e *Engine) sweepQueued(ctx context.Context) error {
 	for more := true; more; {
 		list, err := e.store.Admissible(ctx, sweepAtOnce)
-		more, err = found(list, err, func(r store.RunRef) error {
+		more, err = workAll(list, err, func(r store.RunRef) error {
 			p, err := e.programs.get(ctx, r.Workflow, r.Hash)
 			if errors.Is(err, ErrNoProgram) {
 				return e.abort(ctx, r.ID, err)
@@ -122,7 +122,7 @@ func (e *Engine) sweepQueued(ctx context.Context) error {
 	return nil
 }
 
-// janitor deletes what the histories of workflows do not keep.
+// janitor calls Prune periodically.
 func (e *Engine) janitor(ctx context.Context) {
 	ticker := time.NewTicker(janitorEvery)
 	defer ticker.Stop()
@@ -138,7 +138,7 @@ func (e *Engine) janitor(ctx context.Context) {
 	}
 }
 
-// Prune deletes what the histories of workflows do not keep, as their newest definitions say. Run does so each minute.
+// Prune deletes the runs that the history settings of their workflow's newest definition do not retain. Run calls it each minute.
 func (e *Engine) Prune(ctx context.Context) error {
 	after := ""
 	for {
@@ -150,7 +150,7 @@ func (e *Engine) Prune(ctx context.Context) error {
 			after = w.Workflow
 			p, err := e.programs.get(ctx, w.Workflow, w.Hash)
 			if errors.Is(err, ErrNoProgram) {
-				continue // it does not say what to keep
+				continue // its history settings are unknown
 			}
 			if err != nil {
 				return err

@@ -12,7 +12,7 @@ import (
 	"github.com/itechsmart/operator/workloads/workflow/worker/config/definition"
 )
 
-// view is a run as the steps that one worker executes, one after the other, see it. What it has seen it does not read again.
+// view is a run for the steps that one worker executes in sequence. It caches the results that it has read.
 type view struct {
 	program *program
 	run     *store.Run
@@ -40,8 +40,8 @@ func (e *Engine) view(p *program, run *store.Run) (*view, error) {
 	return v, nil
 }
 
-// saw keeps the outcome of a step that was just recorded, for those behind it.
-func (v *view) saw(t store.Transition) {
+// remember caches the outcome of a step that was just recorded, for the steps after it.
+func (v *view) remember(t store.Transition) {
 	f, ok := t.(store.Finish)
 	if !ok || f.Item != -1 {
 		return
@@ -51,9 +51,9 @@ func (v *view) saw(t store.Transition) {
 	}
 }
 
-// scopeOf returns what expressions of a step see.
-func (e *Engine) scopeOf(ctx context.Context, v *view, c *store.Claimed, reader *payloads.Reader) (*definition.Scope, error) {
-	scope, err := e.scopeOver(ctx, v, v.program.before[c.Step], reader)
+// stepScope returns the scope for a step's expressions.
+func (e *Engine) stepScope(ctx context.Context, v *view, c *store.Claimed, reader *payloads.Reader) (*definition.Scope, error) {
+	scope, err := e.scopeWith(ctx, v, v.program.before[c.Step], reader)
 	if err != nil || c.Item < 0 {
 		return scope, err
 	}
@@ -66,8 +66,8 @@ func (e *Engine) scopeOf(ctx context.Context, v *view, c *store.Claimed, reader 
 	return scope, err
 }
 
-// scopeOver reads the results of some steps, as far as they are not known.
-func (e *Engine) scopeOver(ctx context.Context, v *view, before []int, reader *payloads.Reader) (*definition.Scope, error) {
+// scopeWith returns a scope with the results of the given steps. It reads those that are not cached.
+func (e *Engine) scopeWith(ctx context.Context, v *view, before []int, reader *payloads.Reader) (*definition.Scope, error) {
 	var missing []int
 	for _, i := range before {
 		if _, ok := v.results[i]; !ok {
@@ -93,7 +93,7 @@ func (e *Engine) scopeOver(ctx context.Context, v *view, before []int, reader *p
 	scope.Steps = make(map[string]definition.StepResult, len(before))
 	for _, i := range before {
 		r, ok := v.results[i]
-		if !ok { // a handler looks at a step that never began
+		if !ok { // a handler uses the result of a step that never started
 			r.Status = string(store.Cancelled)
 		}
 		scope.Steps[v.program.Step(i).Name()] = r.open(reader)
@@ -108,7 +108,7 @@ func (v *view) begin(reader *payloads.Reader) *definition.Scope {
 	return &scope
 }
 
-// decode returns what was kept, as expressions take it; nil for what is empty.
+// decode returns a stored value for expressions, or nil if it is empty.
 func decode(data json.RawMessage) (any, error) {
 	if len(data) == 0 {
 		return nil, nil

@@ -12,17 +12,17 @@ import (
 	"github.com/itechsmart/operator/workloads/workflow/internal/store"
 )
 
-// longTask is after which time a task is acknowledged although its steps still run: the broker ends a consumer that holds a
-// delivery for half an hour. From then on it counts no more as one of those that run at a time.
+// longTask is the time after which a task is acknowledged although its steps still run: the broker closes a consumer that holds a
+// delivery for half an hour. An acknowledged task no longer counts toward the limit of concurrent tasks.
 const longTask = 10 * time.Minute
 
-// take works on a delivery: it claims the step, and executes it and what follows from it. The delivery is acknowledged after
-// that, so that no worker hoards what others could take. A worker that dies gives it back at once, which is of no use before
-// the lease is over: from then on the sweeper dispatches the step again.
+// take works on a delivery: it claims the step, and executes it and the steps that follow from it. It acknowledges the delivery
+// after that, so that a worker does not hoard tasks. If the worker crashes, the broker redelivers the task at once, but the step
+// stays claimed until its lease expires; then the sweeper dispatches it again.
 func (e *Engine) take(ctx, running context.Context, d *queue.Delivery) {
 	task, err := store.ParseTask(d.Body)
 	if err != nil {
-		e.log.ErrorContext(ctx, "a message is no task: it is a dead letter now", "error", err)
+		e.log.ErrorContext(ctx, "rejected a message that is not a task; it is dead-lettered", "error", err)
 		d.Reject()
 		return
 	}
@@ -41,9 +41,9 @@ func (e *Engine) take(ctx, running context.Context, d *queue.Delivery) {
 			if pause(ctx, n) {
 				continue
 			}
-			return // it goes back to the queue with the connection
+			return // closing the connection returns it to the queue
 		default:
-			e.log.ErrorContext(ctx, "nobody can work on a task: it is a dead letter now", "run", task.Run, "step", task.Step, "error", err)
+			e.log.ErrorContext(ctx, "rejected a task that cannot be executed; it is dead-lettered", "run", task.Run, "step", task.Step, "error", err)
 			d.Reject()
 			return
 		}
@@ -63,13 +63,13 @@ func (e *Engine) claim(ctx context.Context, task store.Task) (*view, *store.Clai
 		return nil, nil, err
 	}
 	v, err := e.view(p, r.Run)
-	if err != nil { // what is kept is no JSON: no attempt can help
+	if err != nil { // the row has invalid JSON: retries cannot help
 		return nil, nil, errors.Join(err, e.abort(ctx, task.Run, err))
 	}
 	return v, r.Claimed, nil
 }
 
-// abort fails a run that nobody can execute.
+// abort fails a run that cannot be executed.
 func (e *Engine) abort(ctx context.Context, run string, why error) error {
 	_, err := e.store.Apply(ctx, store.Abort{Target: store.Target{Run: run, Step: -1, Item: -1}, Reason: why.Error()})
 	if errors.Is(err, store.ErrConflict) {
@@ -78,14 +78,14 @@ func (e *Engine) abort(ctx context.Context, run string, why error) error {
 	return err
 }
 
-// drive executes a step, and then one of those that became ready by its end, until there is none.
+// drive executes a step, and then one of the steps that its end made ready, until there is none.
 func (e *Engine) drive(ctx context.Context, v *view, claimed *store.Claimed) {
 	for claimed != nil {
 		claimed = e.step(ctx, v, claimed)
 	}
 }
 
-// step executes one step and records what came of it.
+// step executes one step and records its outcome. It returns the claim of the next one, if any.
 func (e *Engine) step(ctx context.Context, v *view, claimed *store.Claimed) *store.Claimed {
 	x := e.hold(ctx, v, claimed)
 	defer e.release(x)
@@ -97,20 +97,20 @@ func (e *Engine) step(ctx context.Context, v *view, claimed *store.Claimed) *sto
 	switch {
 	case err == nil:
 	case errors.Is(err, store.ErrLost):
-		e.log.WarnContext(ctx, "an outcome came too late: the step is somebody else's", "run", v.run.ID, "step", x.step.Name(), "item", claimed.Item)
+		e.log.WarnContext(ctx, "discarded the outcome of a step whose claim was lost", "run", v.run.ID, "step", x.step.Name(), "item", claimed.Item)
 		return nil
 	default:
-		e.log.ErrorContext(ctx, "an outcome was not recorded: the step will be begun again", "run", v.run.ID, "step", x.step.Name(), "error", err)
+		e.log.ErrorContext(ctx, "could not record the outcome of a step; it will be executed again", "run", v.run.ID, "step", x.step.Name(), "error", err)
 		return nil
 	}
-	v.saw(transition)
+	v.remember(transition)
 	if result.Phase.Ended() {
-		ring(e.admit)
+		notify(e.admit)
 	}
 	return result.Claimed
 }
 
-// record insists: as long as the database is unavailable the outcome is kept here. Whoever took the step meanwhile has it, then.
+// record retries while the database is unavailable. A claim that was lost meanwhile makes it fail.
 func (e *Engine) record(x *execution, t store.Transition) (store.Result, error) {
 	ctx := context.WithoutCancel(x.ctx)
 	for n := 0; ; n++ {
@@ -126,15 +126,15 @@ func (e *Engine) record(x *execution, t store.Transition) (store.Result, error) 
 type execution struct {
 	*view
 	claimed *store.Claimed
-	step    stepOf
+	step    compiledStep
 	ctx     context.Context
 	cancel  context.CancelCauseFunc
 	since   time.Time
-	// begun tells that what the step does has begun: from then on it is not to begin again for what can be awaited.
-	begun bool
+	// started means that the executor was called. From then on the step waits for an unavailable dependency instead of being released.
+	started bool
 }
 
-// hold renews the claim from now on.
+// hold registers the claim for renewal.
 func (e *Engine) hold(ctx context.Context, v *view, claimed *store.Claimed) *execution {
 	x := &execution{view: v, claimed: claimed, step: v.program.Step(claimed.Step), since: e.clock.Now()}
 	x.ctx, x.cancel = context.WithCancelCause(ctx)
@@ -151,8 +151,8 @@ func (e *Engine) release(x *execution) {
 	x.cancel(nil)
 }
 
-// renew keeps the claims of steps that take longer than a third of a lease, and ends what is not ours any more: the run was
-// canceled, or somebody else has the step.
+// renew renews the claims of steps that take longer than a third of a lease. It stops steps whose claim is lost: the run was
+// canceled, or another worker has claimed the step.
 func (e *Engine) renew(ctx context.Context) {
 	third := e.store.Options().Lease / 3
 	ticker := time.NewTicker(third)
@@ -169,11 +169,11 @@ func (e *Engine) renew(ctx context.Context) {
 		}
 		lost, err := e.store.Renew(ctx, old)
 		if err != nil {
-			e.log.WarnContext(ctx, "claims were not renewed", "claims", len(old), "error", err)
+			e.log.WarnContext(ctx, "could not renew claims", "claims", len(old), "error", err)
 			continue
 		}
 		for _, owner := range lost {
-			e.lose(owner)
+			e.revoke(owner)
 		}
 	}
 }
@@ -190,7 +190,7 @@ func (e *Engine) heldSince(t time.Time) []store.Held {
 	return out
 }
 
-func (e *Engine) lose(owner string) {
+func (e *Engine) revoke(owner string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if x := e.held[owner]; x != nil {

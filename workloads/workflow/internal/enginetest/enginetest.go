@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package enginetest runs the Workflow service without its REST API for tests: a real API server, database and queue, the
-// catalogue, the launcher, and an engine that executes all step types.
+// Package enginetest runs the Workflow service without its REST API for tests: a real API server, database and queue, the catalog,
+// the launcher, and an engine that executes all step types.
 package enginetest
 
 import (
@@ -41,10 +41,10 @@ import (
 	"github.com/itechsmart/operator/workloads/workflow/worker/config/definition"
 )
 
-// Long is the timeout for what a test waits for.
+// Long is the timeout of tests.
 const Long = time.Minute
 
-// Platform is the one of all tests.
+// Platform is the name of the Platform in all tests.
 const Platform = "main"
 
 var shared struct {
@@ -53,7 +53,7 @@ var shared struct {
 	err    error
 }
 
-// Main runs a package's tests, and ends all servers.
+// Main runs a package's tests, and stops all servers.
 func Main(m *testing.M) {
 	code := m.Run()
 	if shared.server != nil {
@@ -92,11 +92,11 @@ type Harness struct {
 	ctx        context.Context
 }
 
-// New starts a service with a namespace, a database and a queue of its own. It ends with the test.
+// New starts a service with its own namespace, database and queue. It stops with the test.
 func New(t testing.TB) *Harness {
 	t.Helper()
 	r := &Harness{T: t, G: gomega.NewWithT(t), Kubernetes: Cluster(t), Namespace: strings.ReplaceAll(backendtest.Name("wf"), "_", "-"), Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
-	r.Pool = storetest.Pool(t) // what is opened first is closed last
+	r.Pool = storetest.Pool(t) // opened first, so that it is closed last
 	ctx, cancel := context.WithCancel(context.Background())
 	r.ctx = ctx
 	t.Cleanup(func() {
@@ -126,7 +126,7 @@ func New(t testing.TB) *Harness {
 	r.Go(func(ctx context.Context) { r.Launcher.Run(ctx, r.Log) })
 	r.G.Eventually(func() error { return q.Ready(ctx) }, Long).Should(gomega.Succeed())
 	if !r.Catalog.WaitSeen(ctx) {
-		t.Fatal("the Workflows are never seen")
+		t.Fatal("the Workflows were not read")
 	}
 	return r
 }
@@ -146,7 +146,7 @@ func compile(spec json.RawMessage) (*definition.Program, error) {
 	return definition.Compile(&w)
 }
 
-// Go runs a part of the service, until the test ends or stop is called.
+// Go runs a part of the service until the test ends or stop is called.
 func (r *Harness) Go(part func(context.Context)) (stop func()) {
 	ctx, cancel := context.WithCancel(r.ctx)
 	done := make(chan struct{})
@@ -179,7 +179,7 @@ func (r *Harness) Put(name, spec string) *workflowv1.Workflow {
 	return w
 }
 
-// Start starts a run as another program would.
+// Start starts a run with the trigger type API.
 func (r *Harness) Start(workflow string, inputs map[string]any) string {
 	r.T.Helper()
 	started, err := r.Launcher.Start(r.ctx, launch.Request{Workflow: workflow, Inputs: inputs, Info: definition.TriggerInfo{Type: "API"}})
@@ -199,7 +199,7 @@ func (r *Harness) Wait(id string, phase store.Phase) store.Run {
 	return run
 }
 
-// Runs returns those of a workflow, the newest first.
+// Runs returns the runs of a workflow, newest first.
 func (r *Harness) Runs(workflow string) []store.Run {
 	r.T.Helper()
 	list, _, err := r.Store().List(r.ctx, store.ListOptions{Workflow: workflow, Limit: 1000})
@@ -207,7 +207,7 @@ func (r *Harness) Runs(workflow string) []store.Run {
 	return list
 }
 
-// Output returns what a step gave, as JSON; nil: nothing yet.
+// Output returns a step's output as JSON, or nil if it has none yet.
 func (r *Harness) Output(run, name string) json.RawMessage {
 	r.T.Helper()
 	list, _, err := r.Store().Steps(r.ctx, run, store.Cursor{Step: -1, Item: -1}, 1000)

@@ -4,7 +4,7 @@ package payloads
 
 import "github.com/prometheus/client_golang/prometheus"
 
-// counts are of one process.
+// counts are the metrics of one process.
 type counts struct {
 	written, read, swept prometheus.Counter
 	failed               *prometheus.CounterVec
@@ -15,14 +15,14 @@ func newCounts() *counts {
 		return prometheus.CounterOpts{Name: "itechsmart_workflow_payload" + name, Help: help}
 	}
 	c := &counts{
-		written: prometheus.NewCounter(options("_written_bytes_total", "Bytes of values that were written to object storage.")),
-		read:    prometheus.NewCounter(options("_read_bytes_total", "Bytes of values that were read from object storage.")),
-		swept:   prometheus.NewCounter(options("s_swept_total", "Folders of object storage that nothing referred to, and that were deleted.")),
-		failed: prometheus.NewCounterVec(options("_failures_total", "Requests to object storage that failed, by operation: write, read, list, delete. "+
-			"A value that is gone or altered counts, too."), []string{"operation"}),
+		written: prometheus.NewCounter(options("_written_bytes_total", "Bytes of values written to object storage.")),
+		read:    prometheus.NewCounter(options("_read_bytes_total", "Bytes of values read from object storage.")),
+		swept:   prometheus.NewCounter(options("s_swept_total", "Deleted folders in object storage that nothing referred to.")),
+		failed: prometheus.NewCounterVec(options("_failures_total", "Failed requests to object storage, by operation: write, read, list, delete. "+
+			"Includes reads of deleted or modified values."), []string{"operation"}),
 	}
 	for _, op := range []string{opWrite, opRead, opList, opDelete} {
-		c.failed.WithLabelValues(op) // zero, so that the first failure is seen as one
+		c.failed.WithLabelValues(op) // starts at zero, so that the first failure is an increase
 	}
 	return c
 }

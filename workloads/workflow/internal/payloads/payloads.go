@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package payloads keeps values that are too large for the database in a bucket. The database holds a reference instead, which
-// no user can write: a value that looks like one is refused wherever it comes in, and what is read has to lie in a folder of
-// the run that reads it.
+// Package payloads stores values that are too large for the database in a bucket. The database holds a reference instead. Users
+// cannot write references: a value that looks like one is rejected wherever it comes in, and a run can only read from its own
+// folders.
 package payloads
 
 import (
@@ -23,24 +23,24 @@ import (
 	"github.com/itechsmart/operator/internal/backend/s3"
 )
 
-// Inline is the size in bytes of JSON up to which a value stays in the database although there is a bucket.
+// Inline is the largest size, in bytes of JSON, of a value that stays in the database if there is a bucket.
 const Inline = 256 << 10
 
-// Bucket stores large values, each in a folder that is named by a UUID of version 7. Errors wrap the sentinels of
-// package backend.
+// Bucket stores large values, each in a folder whose name is a UUID of version 7. Errors wrap the sentinel errors of package
+// backend.
 type Bucket interface {
 	Put(ctx context.Context, key string, data []byte) error
-	// Get is backend.ErrNotFound for what is not there. It reads at most limit bytes.
+	// Get returns at most limit bytes of an object, or backend.ErrNotFound.
 	Get(ctx context.Context, key string, limit int64) ([]byte, error)
 	DeleteFolder(ctx context.Context, folder string) error
-	// Folders is the names behind one, in order, and whether there are more.
+	// Folders returns names after the given one, in order, and reports whether there are more.
 	Folders(ctx context.Context, after string, limit int) (names []string, more bool, err error)
-	// Ping reports whether it can be reached.
+	// Ping reports whether the bucket is reachable.
 	Ping(ctx context.Context) (version string, err error)
 	Close() error
 }
 
-// Open returns the bucket of a binding; nil without one.
+// Open returns the bucket of a binding, or nil without a binding.
 func Open(binding map[string]string) (Bucket, error) {
 	if len(binding) == 0 {
 		return nil, nil
@@ -52,24 +52,24 @@ func Open(binding map[string]string) (Bucket, error) {
 	return bucket, nil
 }
 
-// Again waits before the n-th repetition of what failed; false: do not repeat it. nil never repeats.
+// Again waits before the n-th retry of a request. It returns false to stop retrying. A nil Again never retries.
 type Again func(ctx context.Context, n int) bool
 
-// requestsAtOnce bounds the readers that answer requests: workers bound the steps that run, and nothing else bounds these.
+// requestsAtOnce bounds the concurrent readers of API requests. Those of steps are bounded by the workers' slots.
 const requestsAtOnce = 4
 
-// Store keeps values. A nil one keeps none, and knows a reference when it sees one. It is safe for concurrent use.
+// Store stores values. A nil Store stores none, but recognizes references. It is safe for concurrent use.
 type Store struct {
 	bucket Bucket
 	owner  func(context.Context) (string, error)
 	log    *slog.Logger
 	counts *counts
-	gate   chan struct{} // holds one for each reader that does not wait for the bucket, and has read
+	gate   chan struct{} // holds one for each active reader of an API request
 	logged map[string]*rate.Sometimes
 }
 
-// New makes a store on a bucket; nil on none. owner is the id of the database whose values these are: others may have the same
-// bucket, and theirs are left alone.
+// New returns a store on a bucket, or nil without a bucket. Owner returns the id of the database: other databases may use the same
+// bucket, and the store does not touch their values.
 func New(bucket Bucket, owner func(context.Context) (string, error), log *slog.Logger) *Store {
 	if bucket == nil {
 		return nil
@@ -80,22 +80,22 @@ func New(bucket Bucket, owner func(context.Context) (string, error), log *slog.L
 	}
 }
 
-// folder returns the name in the bucket of a folder of ours.
+// folder returns the name in the bucket of one of our folders.
 func (s *Store) folder(ctx context.Context, name string) (string, error) {
 	owner, err := s.owner(ctx)
 	return owner + "." + name, err
 }
 
-// NewFolder names a folder that nothing is in yet.
+// NewFolder returns the name of a new folder.
 func NewFolder() (string, error) {
 	id, err := uuid.NewV7()
 	return id.String(), err
 }
 
-// Takes reports whether a value of so many bytes goes into the bucket.
-func (s *Store) Takes(bytes int) bool { return s != nil && bytes > Inline }
+// Large reports whether a value of the given size goes into the bucket.
+func (s *Store) Large(bytes int) bool { return s != nil && bytes > Inline }
 
-// Operations, as metrics and logs name them.
+// Operations in metrics and logs.
 const (
 	opWrite  = "write"
 	opRead   = "read"
@@ -103,11 +103,11 @@ const (
 	opDelete = "delete"
 )
 
-// Put keeps a value and gives its reference. Nothing is written over: each call makes an object of its own. An error wraps
-// backend.ErrUnavailable, or the end of ctx.
+// Put stores a value and returns its reference. It never overwrites: each call creates a new object. Errors wrap
+// backend.ErrUnavailable.
 func (s *Store) Put(ctx context.Context, folder, name string, data []byte, again Again) (json.RawMessage, error) {
 	r := Ref{Key: folder + "/" + name + "-" + rand.Text(), Bytes: len(data), SHA256: sum(data)}
-	err := s.insist(ctx, opWrite, again, func() error {
+	err := s.retry(ctx, opWrite, again, func() error {
 		key, err := s.folder(ctx, r.Key)
 		if err != nil {
 			return err
@@ -115,13 +115,13 @@ func (s *Store) Put(ctx context.Context, folder, name string, data []byte, again
 		return s.bucket.Put(ctx, key, data)
 	})
 	if err != nil {
-		return nil, away("object storage takes nothing", err)
+		return nil, unavailable("write to object storage", err)
 	}
 	s.counts.written.Add(float64(len(data)))
 	return r.encode(), nil
 }
 
-// Drop deletes what was kept for nothing. The sweep does so, too, later.
+// Drop deletes a folder that is not needed. Otherwise the sweep would delete it later.
 func (s *Store) Drop(ctx context.Context, folder string) {
 	name, err := s.folder(ctx, folder)
 	if err == nil {
@@ -132,24 +132,25 @@ func (s *Store) Drop(ctx context.Context, folder string) {
 	}
 }
 
-// away returns an error that passes, whatever the bucket says: that it takes neither our credentials nor our request is for its
-// owner to heal, and no fault of the value.
-func away(what string, err error) error {
+// unavailable returns a temporary error for any error of the bucket: even rejected credentials are for its owner to fix, and not a
+// fault of the value.
+func unavailable(what string, err error) error {
 	return fmt.Errorf("%s: %w: %s", what, backend.ErrUnavailable, err.Error())
 }
 
-// logEvery bounds the lines in the log about reads, and those about writes: a hundred steps may wait for the same.
+// logEvery is the interval between log lines about reads, and between those about writes: a hundred steps may fail for the same
+// reason.
 const logEvery = time.Minute
 
-// insist repeats what another try may heal.
-func (s *Store) insist(ctx context.Context, op string, again Again, try func() error) error {
+// retry calls try, and again after temporary errors.
+func (s *Store) retry(ctx context.Context, op string, again Again, try func() error) error {
 	for n := 0; ; n++ {
 		err := try()
 		if err == nil || errors.Is(err, backend.ErrNotFound) && op == opRead {
 			return err
 		}
 		s.counts.failed.WithLabelValues(op).Inc()
-		s.logged[op].Do(func() { s.log.WarnContext(ctx, "object storage fails", "operation", op, "error", err) })
+		s.logged[op].Do(func() { s.log.WarnContext(ctx, "a request to object storage failed", "operation", op, "error", err) })
 		if ctx.Err() != nil || again == nil || !again(ctx, n) {
 			return err
 		}
@@ -158,7 +159,7 @@ func (s *Store) insist(ctx context.Context, op string, again Again, try func() e
 
 func (s *Store) fail(ctx context.Context, op string, err error) {
 	s.counts.failed.WithLabelValues(op).Inc()
-	s.log.WarnContext(ctx, "object storage fails", "operation", op, "error", err)
+	s.log.WarnContext(ctx, "a request to object storage failed", "operation", op, "error", err)
 }
 
 func sum(data []byte) string {

@@ -14,7 +14,7 @@ import (
 	"github.com/itechsmart/operator/workloads/workflow/worker/config/definition"
 )
 
-// Reader reads what one evaluation asks for, each value once. It is safe for concurrent use.
+// Reader reads the values that one evaluation uses, each once. It is safe for concurrent use.
 type Reader struct {
 	store   *Store
 	ctx     context.Context
@@ -28,21 +28,21 @@ type Reader struct {
 	loaded map[string]any
 }
 
-// Reader reads values in some folders: one, or several that have at most limit bytes. It reads while ctx lasts. Without again it
-// is one of a few, and is to be closed.
+// Reader returns a reader of values in the given folders. It reads one value of any size, or several with at most limit bytes
+// together, until ctx is done. Without again, few readers can be active at a time, and the reader must be closed.
 func (s *Store) Reader(ctx context.Context, folders []string, limit int, again Again) *Reader {
 	return &Reader{store: s, ctx: ctx, folders: folders, limit: limit, again: again, loaded: map[string]any{}}
 }
 
-// Value is a value as it is kept: data, or a reference.
+// Value is a stored value: data or a reference.
 type Value struct {
-	value any // when no reference is in it
+	value any // without references
 	ref   *Ref
-	list  []Value // when references are in a list
+	list  []Value // a list with references
 }
 
-// Parse reads what is kept in a row of a run whose values are in the folders. In a list that was made of values as they are kept each
-// may be a reference.
+// Parse parses the stored value of a run whose objects are in the given folders. With list, the elements of a list of stored values
+// may be references.
 func Parse(data json.RawMessage, list bool, folders []string) (Value, error) {
 	if len(data) == 0 {
 		return Value{}, nil
@@ -56,7 +56,7 @@ func Parse(data json.RawMessage, list bool, folders []string) (Value, error) {
 	}
 	var items []json.RawMessage
 	if err := json.Unmarshal(data, &items); err != nil {
-		return plain(data, nil) // a step that was skipped has no list
+		return plain(data, nil) // a skipped step has no list
 	}
 	v, some := Value{list: make([]Value, len(items))}, false
 	for i, item := range items {
@@ -79,7 +79,7 @@ func plain(data json.RawMessage, err error) (Value, error) {
 	return Value{value: value}, err
 }
 
-// Open returns the value as expressions take it: itself, or what loads it.
+// Open returns the value for expressions: the data, or a definition.Large that loads it.
 func (r *Reader) Open(v Value) any {
 	if v.ref == nil && v.list == nil {
 		return v.value
@@ -131,21 +131,21 @@ func (r *Reader) load(ref Ref) (any, error) {
 
 func (r *Reader) fetch(ref Ref) (json.RawMessage, error) {
 	if r.store == nil {
-		return nil, without(r.ctx, r.again)
+		return nil, waitForStore(r.ctx, r.again)
 	}
 	if err := r.enter(); err != nil {
 		return nil, err
 	}
-	// One value is read whatever the bound: it was kept when that was another.
+	// One value is read whatever its size: the limit may have been higher when it was stored.
 	if r.bytes > 0 && ref.Bytes > r.limit-r.bytes {
-		return nil, fmt.Errorf("%w of %d bytes: read less of it, or raise maxOutputBytes", ErrTooMuch, r.limit)
+		return nil, fmt.Errorf("%w of %d bytes: use less of it, or raise maxOutputBytes", ErrTooMuch, r.limit)
 	}
 	data, err := r.store.get(r.ctx, ref, r.again)
 	r.bytes += len(data)
 	return data, err
 }
 
-// enter waits for its turn.
+// enter waits until the reader may be active.
 func (r *Reader) enter() error {
 	if r.again != nil || r.gated {
 		return nil
@@ -155,11 +155,11 @@ func (r *Reader) enter() error {
 		r.gated = true
 		return nil
 	case <-r.ctx.Done():
-		return away("too many read from object storage", r.ctx.Err())
+		return unavailable("too many concurrent reads from object storage", r.ctx.Err())
 	}
 }
 
-// Close lets others read.
+// Close lets other readers become active.
 func (r *Reader) Close() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -169,7 +169,7 @@ func (r *Reader) Close() {
 	}
 }
 
-// Whole returns what is kept in a row as it was before: references are what they stand for.
+// Whole returns a stored value with its references replaced by the values that they refer to.
 func (r *Reader) Whole(data json.RawMessage, list bool) (json.RawMessage, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -198,26 +198,26 @@ func (r *Reader) Whole(data json.RawMessage, list bool) (json.RawMessage, error)
 }
 
 var (
-	// ErrTooMuch means that values have more bytes together than are read at a time.
-	ErrTooMuch = errors.New("what is in object storage is more than the bound")
-	// ErrSpoiled means that a value is not in the bucket as it was kept there. No repetition helps.
-	ErrSpoiled = errors.New("what was kept in object storage")
+	// ErrTooMuch means that the values are larger, together, than what may be read at a time.
+	ErrTooMuch = errors.New("the values in object storage are larger than the limit")
+	// ErrSpoiled means that a value in the bucket was deleted or modified. A retry does not help.
+	ErrSpoiled = errors.New("a value in object storage")
 
-	errAltered = fmt.Errorf("%w is not there as it was: it was altered", ErrSpoiled)
-	errGone    = fmt.Errorf("%w is not there any more", ErrSpoiled)
-	errNoStore = fmt.Errorf("the value is in object storage, and none is configured here: %w", backend.ErrUnavailable)
+	errAltered = fmt.Errorf("%w was modified", ErrSpoiled)
+	errGone    = fmt.Errorf("%w was deleted", ErrSpoiled)
+	errNoStore = fmt.Errorf("the value is in object storage, which is not configured here: %w", backend.ErrUnavailable)
 )
 
-// longest limits how much of an object is read, so that a wrong length is detected.
-const longest = 64 << 20
+// maxRead bounds how much of an object is read, so that a wrong length is detected.
+const maxRead = 64 << 20
 
-// get returns what a reference names. An error that does not wrap backend.ErrUnavailable is for good.
+// get returns the value of a reference. An error that does not wrap backend.ErrUnavailable is permanent.
 func (s *Store) get(ctx context.Context, ref Ref, again Again) ([]byte, error) {
 	var data []byte
-	err := s.insist(ctx, opRead, again, func() error {
+	err := s.retry(ctx, opRead, again, func() error {
 		key, err := s.folder(ctx, ref.Key)
 		if err == nil {
-			data, err = s.bucket.Get(ctx, key, max(longest, int64(ref.Bytes)))
+			data, err = s.bucket.Get(ctx, key, max(maxRead, int64(ref.Bytes)))
 		}
 		return err
 	})
@@ -225,7 +225,7 @@ func (s *Store) get(ctx context.Context, ref Ref, again Again) ([]byte, error) {
 	case errors.Is(err, backend.ErrNotFound):
 		err = errGone
 	case err != nil:
-		return nil, away("object storage does not answer", err)
+		return nil, unavailable("read from object storage", err)
 	case len(data) != ref.Bytes || sum(data) != ref.SHA256:
 		err = errAltered
 	}
@@ -237,8 +237,9 @@ func (s *Store) get(ctx context.Context, ref Ref, again Again) ([]byte, error) {
 	return data, nil
 }
 
-// without returns the error that there is no bucket: this process has an older configuration than the one that wrote, and ends soon.
-func without(ctx context.Context, again Again) error {
+// waitForStore retries, and then returns errNoStore. This process has an older configuration than the writer of the value, and will
+// be replaced soon.
+func waitForStore(ctx context.Context, again Again) error {
 	for n := 0; again != nil && again(ctx, n); n++ {
 	}
 	return errNoStore

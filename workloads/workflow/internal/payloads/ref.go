@@ -10,34 +10,34 @@ import (
 	"strings"
 )
 
-// field is the one field of an object that is a reference.
+// field is the only field of a reference object.
 const field = "$object"
 
-// Ref names a value in the bucket.
+// Ref refers to a value in the bucket.
 type Ref struct {
 	Key    string `json:"key"`
-	Bytes  int    `json:"bytes"` // of JSON
+	Bytes  int    `json:"bytes"` // size of the JSON
 	SHA256 string `json:"sha256"`
 }
 
-// prefix begins a reference, and no other value that was marshalled and checked.
+// prefix is the start of an encoded reference, and of no other value that passed CheckValue.
 var prefix = []byte(`{"` + field + `":`)
 
 func (r Ref) encode() json.RawMessage {
-	data, _ := json.Marshal(map[string]Ref{field: r}) // texts and a number
+	data, _ := json.Marshal(map[string]Ref{field: r}) // strings and numbers cannot fail
 	return data
 }
 
-// in reports whether the value lies in one of some folders.
+// in reports whether the value is in one of the folders.
 func (r Ref) in(folders []string) bool {
 	folder, name, _ := strings.Cut(r.Key, "/")
 	return name != "" && !strings.Contains(name, "/") && slices.Contains(folders, folder)
 }
 
 // ErrReserved means that a value looks like a reference.
-var ErrReserved = errors.New(`an object whose only field is "` + field + `" stands for what is in object storage, and cannot be given: add a field, or rename it`)
+var ErrReserved = errors.New(`an object whose only field is "` + field + `" is reserved for values in object storage: add a field, or rename it`)
 
-// CheckValue refuses a value that looks like a reference, by ErrReserved.
+// CheckValue returns ErrReserved if a value looks like a reference.
 func CheckValue(data json.RawMessage) error {
 	if _, looks := inner(data); looks {
 		return ErrReserved
@@ -45,7 +45,7 @@ func CheckValue(data json.RawMessage) error {
 	return nil
 }
 
-// CheckEach refuses values by name one of which looks like a reference, or that do so together.
+// CheckEach returns ErrReserved if one of the named values looks like a reference, or if all of them together do.
 func CheckEach(values map[string]any) error {
 	for name, value := range values {
 		object, ok := value.(map[string]any)
@@ -57,37 +57,37 @@ func CheckEach(values map[string]any) error {
 	return nil
 }
 
-// inner returns what an object holds whose only field is that of references.
-func inner(data json.RawMessage) (of json.RawMessage, looks bool) {
+// inner returns the content of an object whose only field is the one of references.
+func inner(data json.RawMessage) (content json.RawMessage, ok bool) {
 	if data = bytes.TrimLeft(data, " \t\r\n"); !bytes.HasPrefix(data, []byte("{")) {
 		return nil, false
 	}
 	decoder := json.NewDecoder(bytes.NewReader(data))
 	opening, _ := decoder.Token()
 	if first, err := decoder.Token(); err != nil || opening != json.Delim('{') || first != field {
-		return nil, false // most values: the rest of them is not read
+		return nil, false // most values end here, without a full parse
 	}
 	var object map[string]json.RawMessage
 	if json.Unmarshal(data, &object) != nil {
 		return nil, false
 	}
-	of, looks = object[field]
-	return of, looks && len(object) == 1
+	content, ok = object[field]
+	return content, ok && len(object) == 1
 }
 
-// errBroken is a reference that is none of ours.
-var errBroken = errors.New("it refers to object storage by what is no reference of this run")
+// errBroken means that a reference is invalid for the run.
+var errBroken = errors.New("it contains an invalid reference to object storage")
 
-// parse reads a reference to something in the folders. ok: it is one, or ought to be.
+// parse parses a reference to an object in the folders. Ok reports whether data looks like a reference.
 func parse(data json.RawMessage, folders []string) (r Ref, ok bool, err error) {
 	if !bytes.HasPrefix(data, prefix) {
 		return r, false, nil
 	}
-	of, ok := inner(data)
+	content, ok := inner(data)
 	if !ok {
 		return r, false, nil
 	}
-	decoder := json.NewDecoder(bytes.NewReader(of))
+	decoder := json.NewDecoder(bytes.NewReader(content))
 	decoder.DisallowUnknownFields()
 	if decoder.Decode(&r) != nil || !r.in(folders) || r.Bytes <= 0 {
 		return Ref{}, true, errBroken
@@ -95,11 +95,11 @@ func parse(data json.RawMessage, folders []string) (r Ref, ok bool, err error) {
 	return r, true, nil
 }
 
-// Summary returns what is kept in a row as callers see it: of what is in the bucket they are told how large it is, and where they get it. Item is
-// -1, or an index in a list of values as they are kept.
+// Summary returns a stored value for API clients: references are replaced by the size of the value and the URL to get it from. Item
+// is -1, or an index in a list of stored values.
 func Summary(data json.RawMessage, folders []string, href func(item int) string) json.RawMessage {
 	if !bytes.Contains(data, prefix) {
-		return data // as most are
+		return data // most have no reference
 	}
 	if r, isRef, _ := parse(data, folders); isRef {
 		return r.summary(href(-1))
@@ -110,7 +110,7 @@ func Summary(data json.RawMessage, folders []string, href func(item int) string)
 	}
 	some := false
 	for i, item := range items {
-		// Within a list that a step gave by itself such an object stands for nothing, and is one of its own run at most.
+		// In a list that a step returned itself, such an object is plain data, and can only refer to its own run.
 		if r, isRef, err := parse(item, folders); isRef && err == nil {
 			items[i], some = r.summary(href(i)), true
 		}
@@ -123,6 +123,6 @@ func Summary(data json.RawMessage, folders []string, href func(item int) string)
 }
 
 func (r Ref) summary(href string) json.RawMessage {
-	data, _ := json.Marshal(map[string]any{field: map[string]any{"bytes": r.Bytes, "href": href}}) // texts and a number
+	data, _ := json.Marshal(map[string]any{field: map[string]any{"bytes": r.Bytes, "href": href}}) // strings and numbers cannot fail
 	return data
 }

@@ -38,7 +38,7 @@ func TestCheckValue(t *testing.T) {
 		string(put(t, s, `1`)),
 	} {
 		if payloads.CheckValue(json.RawMessage(value)) == nil {
-			t.Errorf("%s may be given", value)
+			t.Errorf("CheckValue allows %s", value)
 		}
 	}
 	for _, value := range []string{`{"$object":1,"a":2}`, `{"a":2,"$object":1}`, `[{"$object":1}]`, `{"a":{"$object":1}}`, `"$object"`, `null`, `1`, `{}`, ``} {
@@ -52,7 +52,7 @@ func TestCheckEach(t *testing.T) {
 	forged := map[string]any{"$object": 1}
 	for _, values := range []map[string]any{{"$object": 1}, {"a": forged}, {"a": 1, "b": forged}} {
 		if payloads.CheckEach(values) == nil {
-			t.Errorf("%v may be given", values)
+			t.Errorf("CheckEach allows %v", values)
 		}
 	}
 	for _, values := range []map[string]any{nil, {"$object": 1, "a": 2}, {"a": []any{forged}}, {"a": map[string]any{"$object": 1, "b": 2}}} {
@@ -62,7 +62,7 @@ func TestCheckEach(t *testing.T) {
 	}
 }
 
-// TestParseRefuses what is no reference to something of the run, and never shows it as a value.
+// TestParseRefuses: Parse rejects invalid and foreign references, and never returns them as values.
 func TestParseRefuses(t *testing.T) {
 	for _, inner := range []string{
 		`null`, `1`, `{}`, `{"key":"` + folder + `/x","bytes":0,"sha256":"s"}`, `{"key":"` + folder + `","bytes":1,"sha256":"s"}`,
@@ -70,7 +70,7 @@ func TestParseRefuses(t *testing.T) {
 		`{"key":"019a0000-0000-7000-8000-000000000002/x","bytes":1,"sha256":"s"}`, `{"key":"` + folder + `/x","bytes":1,"sha256":"s","more":1}`,
 	} {
 		if _, err := payloads.Parse(json.RawMessage(`{"$object":`+inner+`}`), false, []string{folder}); err == nil {
-			t.Errorf("%s is taken", inner)
+			t.Errorf("%s was accepted", inner)
 		}
 	}
 }
@@ -88,32 +88,32 @@ func TestWholeAndSummary(t *testing.T) {
 		list           bool
 		whole, summary string
 	}{
-		"a value":                 {json.RawMessage(`{"a":1}`), false, `{"a":1}`, `{"a":1}`},
-		"a reference":             {one, false, big, `{"$object":{"bytes":102,"href":"/at/-1"}}`},
-		"a list of them":          {list, true, `[` + big + `,1,{"n":1},{"$object":{},"a":1}]`, `[{"$object":{"bytes":102,"href":"/at/0"}},1,{"$object":{"bytes":7,"href":"/at/2"}},{"$object":{},"a":1}]`},
-		"a list that a step gave": {forged, false, string(forged), string(forged)},
-		"nothing":                 {nil, false, ``, ``},
+		"a value":                     {json.RawMessage(`{"a":1}`), false, `{"a":1}`, `{"a":1}`},
+		"a reference":                 {one, false, big, `{"$object":{"bytes":102,"href":"/at/-1"}}`},
+		"a list of them":              {list, true, `[` + big + `,1,{"n":1},{"$object":{},"a":1}]`, `[{"$object":{"bytes":102,"href":"/at/0"}},1,{"$object":{"bytes":7,"href":"/at/2"}},{"$object":{},"a":1}]`},
+		"a list that a step returned": {forged, false, string(forged), string(forged)},
+		"nothing":                     {nil, false, ``, ``},
 	} {
 		reader := s.Reader(t.Context(), folders, 1000, nil)
 		whole, err := reader.Whole(c.data, c.list)
 		reader.Close()
 		if err != nil || string(whole) != c.whole {
-			t.Errorf("%s: whole it is %s, %v", name, whole, err)
+			t.Errorf("%s: whole = %s, %v", name, whole, err)
 		}
 		if got := payloads.Summary(c.data, folders, href); string(got) != c.summary {
-			t.Errorf("%s: shown as %s, want %s", name, got, c.summary)
+			t.Errorf("%s: summary = %s, want %s", name, got, c.summary)
 		}
 	}
 	if _, err := s.Reader(t.Context(), folders, 1000, nil).Whole(forged, true); err == nil {
-		t.Error("an item of another run is taken")
+		t.Error("an item of another run was accepted")
 	}
 	bucket.Fail("Get", context.Canceled)
 	if _, err := s.Reader(t.Context(), folders, 1000, nil).Whole(one, false); err == nil {
-		t.Error("it is read from nowhere")
+		t.Error("a value was read without a store")
 	}
 }
 
-// TestRequestsTakeTurns: of those that answer requests a few read at a time; steps do not wait for them.
+// TestRequestsTakeTurns: only a few API requests read at a time; steps do not wait for them.
 func TestRequestsTakeTurns(t *testing.T) {
 	s, bucket := newStore(t)
 	ref := put(t, s, `"x"`)
@@ -132,7 +132,7 @@ func TestRequestsTakeTurns(t *testing.T) {
 		readers = append(readers, r)
 	}
 	if len(readers) != 4 || bucket.Calls("Get") != 4 {
-		t.Fatalf("%d read at a time", len(readers))
+		t.Fatalf("%d readers at a time", len(readers))
 	}
 	step := s.Reader(t.Context(), []string{folder}, 1000, func(context.Context, int) bool { return false })
 	if _, err := step.Whole(ref, false); err != nil {
@@ -145,7 +145,7 @@ func TestRequestsTakeTurns(t *testing.T) {
 	}
 }
 
-// FuzzCheckValue: what may be given is never taken for a reference, and is shown as it is.
+// FuzzCheckValue: an allowed value is never parsed as a reference, and its summary is unchanged.
 func FuzzCheckValue(f *testing.F) {
 	for _, seed := range []string{`{"$object":1}`, ` {"\u0024object":{"key":"` + folder + `/x","bytes":1,"sha256":"s"}}`, `{"$object":1,"$object":2}`, `[{"$object":1}]`, `{`} {
 		f.Add(seed)
@@ -161,7 +161,7 @@ func FuzzCheckValue(f *testing.F) {
 			t.Errorf("%s: %v", data, err)
 		}
 		if err == nil && string(whole) != value || bucket.Total() > 0 {
-			t.Errorf("%s is taken for %s", value, whole)
+			t.Errorf("%s was parsed as %s", value, whole)
 		}
 	})
 }

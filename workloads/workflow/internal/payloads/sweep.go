@@ -12,14 +12,14 @@ import (
 )
 
 const (
-	// young is the age up to which a folder may belong to a run that is being started.
-	young = time.Hour
+	// minAge is the age below which a folder may belong to a run that is being started.
+	minAge = time.Hour
 	// sweepAtOnce is the number of folders per sweep.
 	sweepAtOnce = 500
 )
 
-// Sweep deletes the folders that nothing refers to, as unused says of their names, and tells how many. Younger ones than an
-// hour stay, and so does what is no folder of ours. A crash at any place leaves nothing that it does not find.
+// Sweep deletes the folders that unused returns from their names, and returns their number. Folders younger than an hour and
+// foreign folders stay. A crash at any point leaves nothing that a later sweep does not find.
 func (s *Store) Sweep(ctx context.Context, now time.Time, unused func(context.Context, []string) ([]string, error)) (deleted int, err error) {
 	ours, err := s.folder(ctx, "")
 	if err != nil {
@@ -34,8 +34,8 @@ func (s *Store) Sweep(ctx context.Context, now time.Time, unused func(context.Co
 		var old []string
 		for _, name := range names {
 			after = name
-			id, mine := strings.CutPrefix(name, ours)
-			if more = more && mine; mine && made(id).Before(now.Add(-young)) {
+			id, own := strings.CutPrefix(name, ours)
+			if more = more && own; own && created(id).Before(now.Add(-minAge)) {
 				old = append(old, id)
 			}
 		}
@@ -45,7 +45,7 @@ func (s *Store) Sweep(ctx context.Context, now time.Time, unused func(context.Co
 		for _, id := range old {
 			if err := s.bucket.DeleteFolder(ctx, ours+id); err != nil {
 				s.fail(ctx, opDelete, err)
-				return deleted, fmt.Errorf("empty object storage: %w", err)
+				return deleted, fmt.Errorf("delete from object storage: %w", err)
 			}
 			s.counts.swept.Inc()
 			deleted++
@@ -54,11 +54,11 @@ func (s *Store) Sweep(ctx context.Context, now time.Time, unused func(context.Co
 	return deleted, nil
 }
 
-// never is the time for a folder that this package did not name.
+// never is the creation time of a folder with a foreign name.
 var never = time.Unix(1<<40, 0)
 
-// made returns when a folder was named.
-func made(folder string) time.Time {
+// created returns when the name of a folder was created.
+func created(folder string) time.Time {
 	id, err := uuid.Parse(folder)
 	if err != nil || id.Version() != 7 || id.String() != folder {
 		return never

@@ -9,11 +9,11 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 )
 
-// tag names the one consumer of a channel.
+// tag is the consumer tag; each channel has one consumer.
 const tag = "itechsmart"
 
-// Delivery is a message that is ours until it is acknowledged or rejected, or until the connection ends: then it is somebody
-// else's. Both may be called more than once: the first call counts.
+// Delivery is a message that is ours until it is acknowledged or rejected, or until the connection closes and the broker redelivers
+// it. Only the first call of Ack or Reject has an effect.
 type Delivery struct {
 	Body []byte
 
@@ -22,10 +22,10 @@ type Delivery struct {
 	release func()
 }
 
-// Ack tells the broker that the message is done. That it does not get to know is no harm: it delivers the message again.
+// Ack acknowledges the message. If the acknowledgment is lost, the broker delivers the message again.
 func (d *Delivery) Ack() { d.end(func() { _ = d.raw.Ack(false) }) }
 
-// Reject makes the message a dead letter.
+// Reject dead-letters the message.
 func (d *Delivery) Reject() { d.end(func() { _ = d.raw.Reject(false) }) }
 
 func (d *Delivery) end(how func()) {
@@ -35,19 +35,19 @@ func (d *Delivery) end(how func()) {
 	})
 }
 
-// consumer outlives its connections: what came over one that was lost still counts.
+// consumer outlives its connections: deliveries of a lost connection still occupy slots.
 type consumer struct {
 	handle func(*Delivery)
-	slots  chan struct{} // one for each delivery that has not ended
+	slots  chan struct{} // one per unfinished delivery
 	group  sync.WaitGroup
 }
 
-// Consume gives deliveries to handle, each in a goroutine of its own, at most Prefetch at a time that have not ended, until
-// ctx ends. It returns when the last handle has. A delivery that handle left alone goes back to the queue, when the
-// connection ends.
+// Consume calls handle for each delivery, in its own goroutine, with at most Prefetch unfinished deliveries at a time, until ctx is
+// done. It returns when the last handle has returned. A delivery that handle neither acknowledges nor rejects returns to the queue
+// when the connection closes.
 func (q *Queue) Consume(ctx context.Context, handle func(*Delivery)) {
 	c := &consumer{handle: handle, slots: make(chan struct{}, q.options.Prefetch)}
-	q.keep(ctx, "consume", func(ctx context.Context, conn *amqp.Connection) (bool, error) {
+	q.maintain(ctx, "consume", func(ctx context.Context, conn *amqp.Connection) (bool, error) {
 		channel, err := conn.Channel()
 		if err != nil {
 			return false, err
@@ -63,14 +63,14 @@ func (q *Queue) Consume(ctx context.Context, handle func(*Delivery)) {
 		if err := c.take(ctx, deliveries, ends); err != nil {
 			return true, err
 		}
-		_ = channel.Cancel(tag, false) // no more of them; those that nobody took go back with the channel
-		c.group.Wait()                 // the channel is still needed for what they acknowledge
+		_ = channel.Cancel(tag, false) // stops new deliveries; unhandled ones return to the queue with the channel
+		c.group.Wait()                 // handlers still need the channel to acknowledge
 		return true, nil
 	})
 	c.group.Wait()
 }
 
-// take returns nil when ctx ended.
+// take returns nil when ctx is done.
 func (c *consumer) take(ctx context.Context, deliveries <-chan amqp.Delivery, ends <-chan *amqp.Error) error {
 	for {
 		var raw amqp.Delivery
@@ -80,7 +80,7 @@ func (c *consumer) take(ctx context.Context, deliveries <-chan amqp.Delivery, en
 		case err := <-ends:
 			return closed(err)
 		case next, ok := <-deliveries:
-			if !ok { // the broker canceled the consumer, for its queue is gone, or the channel ended
+			if !ok { // the broker canceled the consumer, because its queue was deleted, or the channel closed
 				return errReturned
 			}
 			raw = next

@@ -14,31 +14,31 @@ import (
 	"github.com/itechsmart/operator/internal/backend"
 )
 
-// maxBatch bounds what is on its way to the broker at a time, and thus what it can return before we look.
+// maxBatch bounds the unconfirmed messages, and so how many of them the broker can return before returned is read.
 const maxBatch = 512
 
 var (
-	errAway     = errors.New("there is no connection to the broker")
-	errBlocked  = errors.New("the broker takes no messages now: it is short of memory or disk")
-	errRefused  = errors.New("the broker did not take a message")
-	errReturned = errors.New("the queue is gone")
+	errDisconnected = errors.New("not connected to the broker")
+	errBlocked      = errors.New("the broker blocks publishers: it is short of memory or disk")
+	errRefused      = errors.New("the broker rejected a message")
+	errReturned     = errors.New("the queue was deleted")
 )
 
-// publisher is the way to the broker, while there is one.
+// publisher is the state of the publishing connection.
 type publisher struct {
 	mu      sync.Mutex
 	link    *link
 	blocked bool
-	changed chan struct{} // closed when either of them changes
+	changed chan struct{} // closed when link or blocked changes
 
-	turn sync.Mutex // held by the one who publishes
+	turn sync.Mutex // serializes Publish
 }
 
 // link is a channel whose publishes are confirmed.
 type link struct {
 	conn     *amqp.Connection
 	channel  *amqp.Channel
-	returned chan amqp.Return // has room for a batch: the reader of the connection is never held up
+	returned chan amqp.Return // has room for a batch, so that it never blocks the connection's reader
 }
 
 func (p *publisher) set(l *link, blocked bool) {
@@ -54,16 +54,16 @@ func (p *publisher) state() (*link, <-chan struct{}, error) {
 	defer p.mu.Unlock()
 	switch {
 	case p.link == nil:
-		return nil, p.changed, errAway
+		return nil, p.changed, errDisconnected
 	case p.blocked:
 		return p.link, p.changed, errBlocked
 	}
 	return p.link, p.changed, nil
 }
 
-// Run keeps the connection that Publish uses until ctx ends.
+// Run maintains the connection for Publish until ctx is done.
 func (q *Queue) Run(ctx context.Context) {
-	q.keep(ctx, "publish", func(ctx context.Context, conn *amqp.Connection) (bool, error) {
+	q.maintain(ctx, "publish", func(ctx context.Context, conn *amqp.Connection) (bool, error) {
 		channel, err := conn.Channel()
 		if err != nil {
 			return false, err
@@ -93,7 +93,7 @@ func (q *Queue) Run(ctx context.Context) {
 	})
 }
 
-// Ready waits until messages can be published, at most for PublishTimeout; then it is ErrUnavailable.
+// Ready waits until messages can be published. It returns backend.ErrUnavailable after PublishTimeout.
 func (q *Queue) Ready(ctx context.Context) error {
 	_, _, err := q.out.state()
 	if err == nil {
@@ -119,8 +119,8 @@ func (q *Queue) await(ctx context.Context) (*link, error) {
 	}
 }
 
-// Publish returns nil when the broker has all messages on disk. After an error it may have any of them. It takes PublishTimeout at
-// most, waits for a connection and for the end of a memory alarm included; then it is ErrUnavailable.
+// Publish returns nil when the broker has confirmed all messages. After an error it may have any of them. Publish returns
+// backend.ErrUnavailable after PublishTimeout, which includes waiting for a connection and for the end of a memory alarm.
 func (q *Queue) Publish(ctx context.Context, bodies [][]byte) error {
 	q.out.turn.Lock()
 	defer q.out.turn.Unlock()
@@ -146,14 +146,14 @@ func (q *Queue) publish(ctx context.Context, bodies [][]byte) error {
 	select {
 	case err = <-result:
 	case <-ctx.Done():
-		// The library may hang in a write, without a context. What is on its way is given up with the connection.
+		// The library may hang in a write without a context. Closing the connection abandons the messages.
 		err = ctx.Err()
 	}
 	if err == nil {
 		return nil
 	}
 	if _, _, state := q.out.state(); !errors.Is(state, errBlocked) {
-		go l.conn.CloseDeadline(time.Now().Add(time.Second)) //nolint:errcheck // Run makes a new one
+		go l.conn.CloseDeadline(time.Now().Add(time.Second)) //nolint:errcheck // Run opens a new one
 	}
 	return q.fail("publish", err)
 }
@@ -170,11 +170,11 @@ func (l *link) publish(ctx context.Context, queue string, bodies [][]byte) error
 		}
 	}
 	for _, confirm := range confirms {
-		taken, err := confirm.WaitContext(ctx)
+		acked, err := confirm.WaitContext(ctx)
 		if err != nil {
 			return err
 		}
-		if !taken {
+		if !acked {
 			return errRefused
 		}
 	}

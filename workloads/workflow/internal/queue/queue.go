@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package queue hands tasks from engine to engine through RabbitMQ: a quorum queue, publishes that are confirmed, deliveries
-// that are acknowledged by hand, and a queue for those that nobody can work on. Publishing and consuming have a connection
-// each, for a broker under memory pressure reads no more from one that publishes.
+// Package queue passes tasks between engines through RabbitMQ: a quorum queue with publisher confirms, manual acknowledgments and a
+// dead-letter queue. Publishing and consuming use separate connections, since a broker under memory pressure stops reading from
+// connections that publish.
 package queue
 
 import (
@@ -30,13 +30,13 @@ const (
 // Options configure a Queue.
 type Options struct {
 	Binding backend.Binding
-	// Name is the queue's; "<Name>.dead" is the queue, and the exchange, of its dead letters.
+	// Name is the name of the queue; "<Name>.dead" is its dead-letter queue and exchange.
 	Name string
-	// Prefetch is the number of unacknowledged deliveries of a consumer; 64 when zero.
+	// Prefetch is the number of unacknowledged deliveries of a consumer; the default is 64.
 	Prefetch int
-	// DeliveryLimit is the number of redeliveries before a message is dead-lettered; 20 when zero.
+	// DeliveryLimit is the number of redeliveries before a message is dead-lettered; the default is 20.
 	DeliveryLimit int
-	// PublishTimeout bounds the wait for a connection, for the end of a memory alarm and for the confirms; 5 s when zero.
+	// PublishTimeout bounds the wait for a connection, for the end of a memory alarm and for confirms; the default is 5 s.
 	PublishTimeout time.Duration
 	Log            *slog.Logger
 }
@@ -47,7 +47,7 @@ type Queue struct {
 	out     publisher
 }
 
-// New prepares a queue: nothing is dialed before Run or Consume. ErrInvalid names what is wrong with the options.
+// New returns a queue that connects in Run and Consume. It returns backend.ErrInvalid for invalid options.
 func New(o Options) (*Queue, error) {
 	if err := errors.Join(rabbitmq.ValidName(rabbitmq.WorkQueue{Name: o.Name}.Dead()), o.Binding.Require("host", "port", "username", "password")); err != nil {
 		return nil, fmt.Errorf("queue %s: %w", o.Name, err)
@@ -66,28 +66,28 @@ func New(o Options) (*Queue, error) {
 	return q, nil
 }
 
-// Dead returns the name of the queue of dead letters.
+// Dead returns the name of the dead-letter queue.
 func (q *Queue) Dead() string { return q.work().Dead() }
 
 func (q *Queue) fail(op string, err error) error { return rabbitmq.Error(q.options.Binding, op, err) }
 
-// work returns the queue with its dead letters, as the operator keeps them.
+// work returns the queue with its dead-letter queue, as the operator declares it.
 func (q *Queue) work() rabbitmq.WorkQueue {
 	return rabbitmq.WorkQueue{Name: q.options.Name, DeliveryLimit: q.options.DeliveryLimit}
 }
 
-// declare makes the queues, or finds them alike.
+// declare creates the queues if they do not exist.
 func (q *Queue) declare(ctx context.Context) error {
 	admin, err := rabbitmq.New(q.options.Binding)
 	if err != nil {
 		return err
 	}
-	defer admin.Close() //nolint:errcheck // what it did is confirmed
+	defer admin.Close() //nolint:errcheck // its changes are confirmed
 	return q.work().Ensure(ctx, admin)
 }
 
-// keep holds a connection by hold, one after the other, until ctx ends: the pause grows as long as none of them was good.
-func (q *Queue) keep(ctx context.Context, what string, hold func(context.Context, *amqp.Connection) (good bool, err error)) {
+// maintain dials connections and passes each to hold until ctx is done. The pause between them grows until hold reports a good one.
+func (q *Queue) maintain(ctx context.Context, what string, hold func(context.Context, *amqp.Connection) (good bool, err error)) {
 	pause := firstPause
 	for ctx.Err() == nil {
 		good, err := q.once(ctx, hold)
@@ -97,7 +97,7 @@ func (q *Queue) keep(ctx context.Context, what string, hold func(context.Context
 		if good {
 			pause = firstPause
 		}
-		q.options.Log.WarnContext(ctx, "lost the connection to the queue", "what", what, "again", pause.String(), "error", err)
+		q.options.Log.WarnContext(ctx, "lost the connection to the queue; will reconnect", "what", what, "in", pause.String(), "error", err)
 		select {
 		case <-ctx.Done():
 		case <-time.After(pause/2 + rand.N(pause)):
@@ -114,12 +114,12 @@ func (q *Queue) once(ctx context.Context, hold func(context.Context, *amqp.Conne
 	if err != nil {
 		return false, err
 	}
-	defer conn.CloseDeadline(time.Now().Add(time.Second)) //nolint:errcheck // nothing is in flight that matters
+	defer conn.CloseDeadline(time.Now().Add(time.Second)) //nolint:errcheck // nothing important is in flight
 	good, err := hold(ctx, conn)
 	return good, q.fail("connection", err)
 }
 
-// closed returns an error also where the connection ended in order.
+// closed returns an error even if the connection was closed gracefully.
 func closed(err *amqp.Error) error {
 	if err == nil {
 		return amqp.ErrClosed

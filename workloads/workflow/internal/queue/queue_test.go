@@ -20,10 +20,10 @@ import (
 
 func TestMain(m *testing.M) { servers.Main(m) }
 
-// long is how long a test waits for what must happen.
+// long is the timeout of tests.
 const long = time.Minute
 
-// open runs a queue of the test's own until the test ends.
+// open runs the test's own queue until the test ends.
 func open(t *testing.T, o Options) *Queue {
 	t.Helper()
 	if o.Name == "" {
@@ -38,7 +38,7 @@ func open(t *testing.T, o Options) *Queue {
 	return q
 }
 
-// background runs f until the test ends, and returns what ends it before.
+// background runs f until the test ends or stop is called.
 func background(t *testing.T, f func(context.Context)) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -52,11 +52,11 @@ func background(t *testing.T, f func(context.Context)) (stop func()) {
 	return stop
 }
 
-// inbox is what a consumer got.
+// inbox collects deliveries.
 type inbox struct {
 	mu    sync.Mutex
 	seen  map[string]int
-	holds int // deliveries that have not ended
+	holds int // unfinished deliveries
 	most  int
 }
 
@@ -94,17 +94,17 @@ func TestPublishConsume(t *testing.T) {
 		q.Consume(ctx, func(d *Delivery) {
 			got.add(d, 1)
 			d.Ack()
-			d.Ack() // again does nothing
+			d.Ack() // a second call has no effect
 			got.add(d, -1)
 		})
 	})
 	g.Eventually(got.count, long).Should(Equal(maxBatch + 10))
-	if got.most > 3+1 { // one that has been acknowledged is still on its way out
-		t.Errorf("%d deliveries were held at a time, want 3", got.most)
+	if got.most > 3+1 { // an acknowledged one may not have returned yet
+		t.Errorf("%d unfinished deliveries at a time, want at most 4", got.most)
 	}
 }
 
-func TestPrefetchIsTheBoundOfWhatHasNotEnded(t *testing.T) {
+func TestPrefetchBoundsUnfinished(t *testing.T) {
 	g := NewWithT(t)
 	q := open(t, Options{Binding: servers.RabbitMQ(t), Prefetch: 2})
 	g.Expect(q.Publish(t.Context(), bodies("a", 5))).To(Succeed())
@@ -118,13 +118,13 @@ func TestPrefetchIsTheBoundOfWhatHasNotEnded(t *testing.T) {
 		})
 	})
 	g.Eventually(got.count, long).Should(Equal(2))
-	// The rest is there for another one.
+	// Another consumer gets the rest.
 	background(t, func(ctx context.Context) { q.Consume(ctx, func(d *Delivery) { other.add(d, 0); d.Ack() }) })
 	g.Eventually(other.count, long).Should(Equal(3))
 	close(goOn)
 }
 
-func TestWhatNobodyAcknowledgedComesAgain(t *testing.T) {
+func TestUnacknowledgedIsRedelivered(t *testing.T) {
 	g := NewWithT(t)
 	q := open(t, Options{Binding: servers.RabbitMQ(t)})
 	g.Expect(q.Publish(t.Context(), bodies("a", 2))).To(Succeed())
@@ -163,7 +163,7 @@ func TestDeadLetters(t *testing.T) {
 	}, long).Should(Equal(1))
 }
 
-func TestAQueueThatWasDeletedIsMadeAgain(t *testing.T) {
+func TestDeletedQueueIsRecreated(t *testing.T) {
 	g := NewWithT(t)
 	b := servers.RabbitMQ(t)
 	q := open(t, Options{Binding: b})
@@ -172,13 +172,13 @@ func TestAQueueThatWasDeletedIsMadeAgain(t *testing.T) {
 	defer admin.Close() //nolint:errcheck // the test is over
 	g.Expect(admin.DeleteQueue(t.Context(), q.options.Name)).To(Succeed())
 	if err := q.Publish(t.Context(), bodies("lost", 1)); !errors.Is(err, backend.ErrUnavailable) {
-		t.Errorf("a publish to no queue: %v, want ErrUnavailable", err)
+		t.Errorf("publish to a deleted queue: %v, want ErrUnavailable", err)
 	}
 	g.Eventually(func() error { return q.Publish(t.Context(), bodies("a", 1)) }, long).Should(Succeed())
 }
 
-// TestTheBrokerGoesAway stops it in order: RabbitMQ 3.10 forgets a quorum queue when it is killed within seconds of its making.
-func TestTheBrokerGoesAway(t *testing.T) {
+// TestBrokerDown stops the broker gracefully: RabbitMQ 3.10 loses a quorum queue if it is killed seconds after its creation.
+func TestBrokerDown(t *testing.T) {
 	if testing.Short() {
 		t.Skip("restarts a server")
 	}
@@ -192,14 +192,14 @@ func TestTheBrokerGoesAway(t *testing.T) {
 	server.Stop()
 	g.Eventually(func() error { return q.Ready(t.Context()) }, long).Should(MatchError(backend.ErrUnavailable))
 	if err := q.Publish(t.Context(), bodies("away", 1)); !errors.Is(err, backend.ErrUnavailable) {
-		t.Errorf("a publish to nobody: %v, want ErrUnavailable", err)
+		t.Errorf("publish without a broker: %v, want ErrUnavailable", err)
 	}
 	server.Restart(t)
 	g.Eventually(func() error { return q.Publish(t.Context(), bodies("after", 10)) }, long).Should(Succeed())
 	g.Eventually(got.count, long).Should(BeNumerically(">=", 20))
 }
 
-// TestMemoryAlarm: a broker that may use next to no memory blocks whoever publishes, and serves again after a restart with more.
+// TestMemoryAlarm: a broker with almost no memory blocks publishers, and works again after a restart with more.
 func TestMemoryAlarm(t *testing.T) {
 	if testing.Short() {
 		t.Skip("restarts a server")
@@ -209,7 +209,7 @@ func TestMemoryAlarm(t *testing.T) {
 	t.Setenv(setting, "-rabbit vm_memory_high_watermark {absolute,1000}")
 	server := servers.StartRabbitMQ(t)
 	q := open(t, Options{Binding: server.Binding, PublishTimeout: 2 * time.Second})
-	for range 2 { // the broker tells it at the first publish
+	for range 2 { // the broker reports the alarm at the first publish
 		if err := q.Publish(t.Context(), bodies("a", 1)); !errors.Is(err, backend.ErrUnavailable) {
 			t.Fatalf("under alarm: %v, want ErrUnavailable", err)
 		}

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// clock is set by hand. A wait ends when the time that passed is over; a jump of the clock's hands passes no time. Who
-// waits with a time that it does not show any more is told at once.
+// clock is a clock that the test advances. A wait ends when its duration has passed; setting the clock passes no time. A wait since
+// a time that the clock no longer shows ends at once.
 type clock struct {
 	mu     sync.Mutex
 	now    time.Time
@@ -37,10 +37,10 @@ func (c *clock) After(since time.Time, d time.Duration) <-chan time.Time {
 	return wait
 }
 
-// pass lets time go by.
+// pass advances the time.
 func (c *clock) pass(d time.Duration) { c.move(d, d) }
 
-// jump sets the clock, and lets so much time go by that everybody looks at it.
+// jump sets the clock, and passes enough time for schedulers to read it.
 func (c *clock) jump(d time.Duration) { c.move(d, 11*time.Second) }
 
 func (c *clock) move(shown, passed time.Duration) {
@@ -66,7 +66,7 @@ func every(d time.Duration) func(time.Time) time.Time {
 	}
 }
 
-// memory is a store and a place for runs.
+// memory is a Store in memory that also records runs.
 type memory struct {
 	mu       sync.Mutex
 	claims   map[[2]string]time.Time

@@ -8,7 +8,7 @@ import (
 	"github.com/itechsmart/operator/workloads/workflow/worker/config/definition"
 )
 
-// due returns the ticks to start now, oldest first; last is the newest one that is done.
+// due returns the ticks to start now, oldest first. Last is the newest claimed tick.
 func (e *entry) due(now, last time.Time) []time.Time {
 	since := e.Since
 	if since.IsZero() && last.IsZero() {
@@ -16,16 +16,16 @@ func (e *entry) due(now, last time.Time) []time.Time {
 	}
 	from := last
 	if !since.IsZero() {
-		from = later(last, since.Add(-time.Nanosecond)) // a tick at the very moment counts
+		from = later(last, since.Add(-time.Nanosecond)) // a tick at exactly Since counts
 	}
 	if e.StartingDeadline > 0 {
 		from = later(from, now.Add(-e.StartingDeadline-time.Nanosecond))
 	}
-	seen := !e.looked.IsZero()
+	seen := !e.checked.IsZero()
 	if e.Missed == definition.Skip {
-		// What came due between two looks of this process is on time, however far the clock was set ahead.
+		// A tick between two checks of this process is on time, however far the clock was set ahead.
 		if seen {
-			from = later(from, e.looked)
+			from = later(from, e.checked)
 		} else if e.StartingDeadline == 0 {
 			from = later(from, now.Add(-grace))
 		}
@@ -37,8 +37,8 @@ func (e *entry) due(now, last time.Time) []time.Time {
 	return newest(e.Next, from, now, most)
 }
 
-// newest returns the last ticks after from and not after now. It looks at twice as long a time before now each time, so that
-// a year that was missed costs little.
+// newest returns at most the given number of the last ticks in (from, now]. It searches spans before now of doubling length, so
+// that a missed year costs little.
 func newest(next func(time.Time) time.Time, from, now time.Time, most int) []time.Time {
 	for span := time.Minute; ; span *= 2 {
 		start := now.Add(-span)
@@ -59,7 +59,7 @@ func newest(next func(time.Time) time.Time, from, now time.Time, most int) []tim
 	}
 }
 
-// queue is a heap by when to look.
+// queue is a heap of entries by next.
 type queue []*entry
 
 func (q queue) Len() int           { return len(q) }

@@ -11,16 +11,16 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// keep is how long claims other than the newest are kept, for debugging.
-const keep = 24 * time.Hour
+// retention is how long claims other than the newest are kept, for debugging.
+const retention = 24 * time.Hour
 
-// Database is the part of a pool that Postgres uses.
+// Database is the subset of a pool that Postgres needs.
 type Database interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
 }
 
-// Postgres keeps claims in the table ticks (workflow, trigger, at), whose primary key is all three.
+// Postgres stores claims in the table ticks, whose primary key is (workflow, trigger, at).
 type Postgres struct{ DB Database }
 
 // Last implements Store.
@@ -28,7 +28,7 @@ func (p Postgres) Last(ctx context.Context, workflow, trigger string) (time.Time
 	var last *time.Time
 	err := p.DB.QueryRow(ctx, `SELECT max(at) FROM ticks WHERE workflow = $1 AND trigger = $2`, workflow, trigger).Scan(&last)
 	if err != nil {
-		return time.Time{}, fmt.Errorf("look for the last tick: %w", err)
+		return time.Time{}, fmt.Errorf("read the last tick: %w", err)
 	}
 	if last == nil {
 		return time.Time{}, nil
@@ -44,17 +44,17 @@ func (p Postgres) Claim(ctx context.Context, workflow, trigger string, at time.T
 		), old AS (
 			DELETE FROM ticks WHERE workflow = $1 AND trigger = $2 AND at < $4
 		)
-		SELECT count(*) = 1 FROM claimed`, workflow, trigger, at, at.Add(-keep)).Scan(&first)
+		SELECT count(*) = 1 FROM claimed`, workflow, trigger, at, at.Add(-retention)).Scan(&first)
 	if err != nil {
 		return false, fmt.Errorf("claim a tick: %w", err)
 	}
 	return first, nil
 }
 
-// Forget removes what is kept of a workflow that is gone.
+// Forget deletes the ticks of a deleted workflow.
 func (p Postgres) Forget(ctx context.Context, workflow string) error {
 	if _, err := p.DB.Exec(ctx, `DELETE FROM ticks WHERE workflow = $1`, workflow); err != nil {
-		return fmt.Errorf("forget the ticks of workflow %s: %w", workflow, err)
+		return fmt.Errorf("delete the ticks of workflow %s: %w", workflow, err)
 	}
 	return nil
 }

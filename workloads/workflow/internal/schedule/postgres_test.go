@@ -56,7 +56,7 @@ func newWorld(t testing.TB) *world {
 	return &world{Postgres: schedule.Postgres{DB: pool}, pool: pool}
 }
 
-// start keeps a run unless its key is there, as the service's store does.
+// start inserts a run unless its key exists, like the service's store.
 func (w *world) start(ctx context.Context, workflow, _ string, at time.Time, key string) error {
 	_, err := w.pool.Exec(ctx, "INSERT INTO started (key, workflow, at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING", key, workflow, at)
 	return err
@@ -89,13 +89,12 @@ func TestPostgres(t *testing.T) {
 	last, err = w.Last(ctx, "flow", "cron")
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(last.Equal(at.Add(25 * time.Hour))).To(BeTrue())
-	g.Expect(w.count(t, "SELECT count(*) FROM ticks WHERE trigger = 'cron'")).To(Equal(1), "old claims go")
+	g.Expect(w.count(t, "SELECT count(*) FROM ticks WHERE trigger = 'cron'")).To(Equal(1), "old claims are deleted")
 	g.Expect(w.Forget(ctx, "flow")).To(Succeed())
 	g.Expect(w.count(t, "SELECT count(*) FROM ticks")).To(Equal(0))
 }
 
-// TestSchedulers: two and three schedulers on one database start each tick once, while clocks jump and schedulers are
-// killed and begun again.
+// TestSchedulers: two and three schedulers on one database start each tick once, while clocks jump and schedulers are restarted.
 func TestSchedulers(t *testing.T) {
 	for _, number := range []int{2, 3} {
 		t.Run(fmt.Sprint(number), func(t *testing.T) {
@@ -122,7 +121,7 @@ func TestSchedulers(t *testing.T) {
 			for minute := 1; minute <= minutes; minute++ {
 				victim := minute % number
 				switch {
-				case minute%7 == 0: // killed in the midst of what it does, and begun anew
+				case minute%7 == 0: // killed while it works, and restarted
 					go stops[victim]()
 					run(victim, minute)
 				case minute%5 == 0: // its clock goes back, and catches up
@@ -136,13 +135,12 @@ func TestSchedulers(t *testing.T) {
 			}
 			g.Eventually(func() int { return w.count(t, "SELECT count(*) FROM ticks") }, time.Minute, 5*time.Millisecond).Should(Equal(triggers * minutes))
 			g.Expect(w.count(t, "SELECT count(*) FROM started")).To(Equal(triggers * minutes))
-			t.Logf("%d ticks, %d starts of which all others met the run of the first", triggers*minutes, calls.Load())
+			t.Logf("%d ticks, %d starts", triggers*minutes, calls.Load())
 		})
 	}
 }
 
-// dying is a scheduler's view of the world: at one of its calls it is as if it was killed, before the call did
-// something or after.
+// dying is a world that simulates a crash of the scheduler at one of its calls, before or after the call's effect.
 type dying struct {
 	*world
 	left  atomic.Int64
@@ -155,7 +153,7 @@ func (d *dying) call(ctx context.Context, do func() error) error {
 	case left > 0:
 		return do()
 	case left == 0 && d.after:
-		_ = do() // nobody is there to hear of it
+		_ = do() // the crashed scheduler never sees the result
 	}
 	select {
 	case <-d.dead:
@@ -180,7 +178,7 @@ func (d *dying) start(ctx context.Context, workflow, trigger string, at time.Tim
 	return d.call(ctx, func() error { return d.world.start(ctx, workflow, trigger, at, key) })
 }
 
-// TestKilled: wherever a scheduler dies, the next one continues: no tick is lost, and none is started twice.
+// TestKilled: wherever a scheduler crashes, the next one continues: no tick is lost, and none is started twice.
 func TestKilled(t *testing.T) {
 	trigger := line(definition.RunAll, time.Minute)
 	trigger.Since = noon.Add(-3 * time.Minute) // three ticks are due at once

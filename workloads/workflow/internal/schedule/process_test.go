@@ -18,10 +18,10 @@ import (
 	"github.com/itechsmart/operator/workloads/workflow/worker/config/definition"
 )
 
-// childVariable makes this test binary a scheduler, which reads what to do from its standard input.
+// childVariable makes this test binary run a scheduler, which reads its configuration from standard input.
 const childVariable = "SCHEDULE_TEST_CHILD"
 
-// tick is so short that many a kill meets a scheduler at work.
+// tick is short, so that many kills hit a scheduler at work.
 const tick = 100 * time.Millisecond
 
 type child struct {
@@ -36,7 +36,7 @@ func TestMain(m *testing.M) {
 	servers.Main(m)
 }
 
-// schedules works until it is killed.
+// schedules runs a scheduler until it is killed.
 func schedules() int {
 	var c child
 	if json.NewDecoder(os.Stdin).Decode(&c) != nil {
@@ -60,7 +60,7 @@ func schedules() int {
 	return 0
 }
 
-// run begins a scheduler in a process of its own, and returns what kills it.
+// run starts a scheduler in its own process, and returns a function that kills it.
 func (c child) run(t *testing.T) (kill func()) {
 	t.Helper()
 	in, err := json.Marshal(c)
@@ -87,7 +87,7 @@ func (c child) run(t *testing.T) (kill func()) {
 	return kill
 }
 
-// TestProcesses: two schedulers are killed in turn, by kill -9, wherever they are; every tick is started, and once.
+// TestProcesses kills two schedulers in turn with SIGKILL; every tick is started exactly once.
 func TestProcesses(t *testing.T) {
 	if testing.Short() {
 		t.Skip("kills processes")

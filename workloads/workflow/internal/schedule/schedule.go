@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package schedule starts runs at their times: each tick once, whatever number of schedulers works on one database, and
-// crashes when.
+// Package schedule starts runs at scheduled times: each tick once, for any number of schedulers on one database, and despite
+// crashes.
 //
-// A tick is first started and then claimed. The start carries an idempotency key that is made of workflow, trigger and
-// time: whoever starts the same tick again, after a crash before the claim or at the same moment, gets the run that is
-// there. The claim tells later looks, when the run itself may be gone, that the tick is done. So a run's idempotency key
-// must be kept for longer than a scheduler can be held up between its look and its start: an hour is plenty.
+// A tick is first started and then claimed. The start carries an idempotency key made of workflow, trigger and time: a scheduler
+// that starts the same tick again, after a crash before the claim or concurrently, gets the existing run. The claim records that
+// the tick is done, for when the run itself has been deleted. So a run's idempotency key must be kept for longer than a scheduler
+// can be delayed between its check and its start: an hour is plenty.
 package schedule
 
 import (
@@ -22,20 +22,20 @@ import (
 )
 
 const (
-	// MaxMissed bounds how many ticks RunAll makes up for at once: the newest.
+	// MaxMissed bounds how many missed ticks RunAll starts at once: the newest ones.
 	MaxMissed = 100
-	// grace is how late a tick may be with Skip and no deadline: as long as a restart of the scheduler takes.
+	// grace is how late a tick may be with Skip and no deadline: it covers a restart of the scheduler.
 	grace = time.Minute
-	// maxSleep is the longest sleep between looks at the clock, which may be set in the meantime.
+	// maxSleep is the longest sleep between reads of the clock, which may be set in the meantime.
 	maxSleep = 10 * time.Second
 	// workers bounds the ticks that are started at the same time.
 	workers  = 16
 	minRetry = time.Second
 	maxRetry = 30 * time.Second
-	// callTimeout bounds one look, and one start with its claim.
+	// callTimeout bounds one check, and one start with its claim.
 	callTimeout = 30 * time.Second
-	// maxAhead is by how much the clock may be set back. What is further in the future was noted by a clock that was
-	// wrong, and must not stop everything until then.
+	// maxAhead is by how much the clock may be set back. A time further in the future was recorded with a wrong clock, and must not
+	// block ticks until then.
 	maxAhead = 25 * time.Hour
 )
 
@@ -44,37 +44,37 @@ type Trigger struct {
 	Workflow, Name string
 	// Line identifies what Next computes: cron line and time zone.
 	Line string
-	// Next is the first tick after a time; zero: there is none. It knows the time zone.
+	// Next returns the first tick after a time, or zero. It applies the time zone.
 	Next func(after time.Time) time.Time
-	// StartingDeadline is how late a tick may start; 0: as late as Missed allows.
+	// StartingDeadline is how late a tick may start; 0 means as late as Missed allows.
 	StartingDeadline time.Duration
-	// Missed says what becomes of ticks whose time passed while no scheduler worked: Skip forgets them, RunOnce (when
-	// empty) makes up for all of them by the newest, RunAll starts each of them, in order.
+	// Missed decides about ticks that were due while no scheduler was running: Skip drops them, RunOnce (the default) starts only the
+	// newest, RunAll starts all of them in order.
 	Missed  definition.Missed
 	Suspend bool
-	// Since is when this schedule took effect (it was created, changed or resumed): earlier ticks do not count.
-	// Zero: no tick before the last one that is done, or, without any, before the trigger is set.
+	// Since is when this schedule took effect (it was created, changed or resumed): earlier ticks do not count. Zero means the last
+	// claimed tick or, without any, the call of Set.
 	Since time.Time
 }
 
-// same reports whether two are one trigger with one line.
+// same reports whether both have the same schedule.
 func (t Trigger) same(as Trigger) bool {
 	return t.Line == as.Line && t.Missed == as.Missed && t.StartingDeadline == as.StartingDeadline && t.Since.Equal(as.Since)
 }
 
-// Store keeps which ticks are done.
+// Store records claimed ticks.
 type Store interface {
-	// Last is the newest tick that is claimed; zero without any.
+	// Last returns the newest claimed tick, or zero.
 	Last(ctx context.Context, workflow, trigger string) (time.Time, error)
-	// Claim reports whether it was the first to claim the tick.
+	// Claim claims a tick. It reports whether the tick was unclaimed.
 	Claim(ctx context.Context, workflow, trigger string, at time.Time) (bool, error)
 }
 
-// Start starts a run for a tick, unless there is one with the key. An error that wraps backend.ErrInvalid is final; with
-// any other one the tick is tried again, until its deadline.
+// Start starts a run for a tick, unless a run with the key exists. An error that wraps backend.ErrInvalid is final; after any other
+// error the tick is retried until its deadline.
 type Start func(ctx context.Context, workflow, trigger string, at time.Time, key string) error
 
-// Clock tells the time, and when d has passed since it showed a time: what passed before the call counts.
+// Clock tells the time, and sends when d has passed since a time that it showed; time that passed before the call counts.
 type Clock interface {
 	Now() time.Time
 	After(since time.Time, d time.Duration) <-chan time.Time
@@ -82,7 +82,7 @@ type Clock interface {
 
 type wall struct{}
 
-func (wall) Now() time.Time { return time.Now().Round(0) } // as it may be set
+func (wall) Now() time.Time { return time.Now().Round(0) } // the wall clock, without the monotonic one
 
 func (w wall) After(since time.Time, d time.Duration) <-chan time.Time {
 	return time.After(min(d, d-w.Now().Sub(since)))
@@ -96,7 +96,7 @@ type Options struct {
 	Log   *slog.Logger
 }
 
-// Scheduler keeps all triggers in one heap by their next tick, and waits for the first.
+// Scheduler holds all triggers in one heap by their next tick, and waits for the first one.
 type Scheduler struct {
 	options Options
 	changed chan struct{}
@@ -106,19 +106,19 @@ type Scheduler struct {
 	heap    queue
 }
 
-// entry is a trigger and where it is. A worker that has it works on it alone.
+// entry is a trigger with its progress. Only one worker handles an entry at a time.
 type entry struct {
 	Trigger
 	added    time.Time
-	next     time.Time // when to look
-	place    int       // in the heap, -1 when it is not there
-	looked   time.Time // up to here every tick was seen by this process; zero before the first look
-	last     time.Time // the newest tick that is known to be done
+	next     time.Time // when to check it
+	place    int       // index in the heap, or -1
+	checked  time.Time // this process has handled all ticks up to here; zero before the first check
+	last     time.Time // the newest tick known to be claimed
 	retry    time.Duration
 	replaced bool
 }
 
-// New makes a scheduler without triggers.
+// New returns a scheduler without triggers.
 func New(o Options) *Scheduler {
 	if o.Clock == nil {
 		o.Clock = wall{}
@@ -134,7 +134,7 @@ func Key(workflow, trigger string, at time.Time) string {
 	return workflow + "/" + trigger + "/" + at.UTC().Format(time.RFC3339Nano)
 }
 
-// Set gives a workflow these triggers and no others. One that stays as it is keeps its place.
+// Set replaces the triggers of a workflow. Unchanged triggers keep their progress.
 func (s *Scheduler) Set(workflow string, triggers ...Trigger) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -168,12 +168,12 @@ func (s *Scheduler) put(t Trigger) {
 		s.drop(old)
 	}
 	now := s.options.Clock.Now()
-	made := &entry{Trigger: t, added: now, next: now} // the first look finds what was missed
+	added := &entry{Trigger: t, added: now, next: now} // the first check finds missed ticks
 	if s.entries[t.Workflow] == nil {
 		s.entries[t.Workflow] = map[string]*entry{}
 	}
-	s.entries[t.Workflow][t.Name] = made
-	heap.Push(&s.heap, made)
+	s.entries[t.Workflow][t.Name] = added
+	heap.Push(&s.heap, added)
 }
 
 func (s *Scheduler) drop(e *entry) {
@@ -184,25 +184,25 @@ func (s *Scheduler) drop(e *entry) {
 	delete(s.entries[e.Workflow], e.Name)
 }
 
-// Status tells a trigger's next tick and the last that is done; zero when there is none, or it is not known yet.
+// Status returns a trigger's next tick and its last claimed one; each is zero if there is none or it is not known yet.
 func (s *Scheduler) Status(workflow, trigger string) (next, last time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e := s.entries[workflow][trigger]
-	if e == nil || e.looked.IsZero() {
+	if e == nil || e.checked.IsZero() {
 		return time.Time{}, time.Time{}
 	}
-	return e.Next(later(e.looked, e.last)), e.last
+	return e.Next(later(e.checked, e.last)), e.last
 }
 
-// Run starts ticks until ctx ends, and returns when nothing is under way.
+// Run starts ticks until ctx is done, and returns when all started work has finished.
 func (s *Scheduler) Run(ctx context.Context) {
 	due := make(chan *entry)
 	var group sync.WaitGroup
 	for range workers {
 		group.Go(func() {
 			for e := range due {
-				s.look(ctx, e)
+				s.check(ctx, e)
 			}
 		})
 	}
@@ -215,7 +215,7 @@ func (s *Scheduler) Run(ctx context.Context) {
 			select {
 			case due <- e:
 			case <-ctx.Done():
-				s.back(e)
+				s.requeue(e)
 			}
 			continue
 		}
@@ -227,7 +227,7 @@ func (s *Scheduler) Run(ctx context.Context) {
 	}
 }
 
-// first takes the trigger that is to be looked at now, or tells how long there is none.
+// first removes a trigger that is due from the heap, or returns how long to sleep.
 func (s *Scheduler) first(now time.Time) (*entry, time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -241,29 +241,29 @@ func (s *Scheduler) first(now time.Time) (*entry, time.Duration) {
 	return heap.Pop(&s.heap).(*entry), 0
 }
 
-// look starts what is due, and puts the trigger back for its next tick, or for another try.
-func (s *Scheduler) look(ctx context.Context, e *entry) {
+// check starts the ticks that are due, and requeues the trigger for its next tick or a retry.
+func (s *Scheduler) check(ctx context.Context, e *entry) {
 	now := s.options.Clock.Now()
 	err := s.fire(ctx, e, now)
-	defer s.back(e)
+	defer s.requeue(e)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case ctx.Err() != nil: // another Run may look
+	case ctx.Err() != nil: // a later Run may check it
 	case err != nil:
 		e.retry = min(max(minRetry, 2*e.retry), maxRetry)
-		s.options.Log.Warn("a tick could not be started; it is tried again", "workflow", e.Workflow, "trigger", e.Name, "error", err, "in", e.retry)
+		s.options.Log.Warn("could not start a tick; will retry", "workflow", e.Workflow, "trigger", e.Name, "error", err, "in", e.retry)
 		e.next = s.options.Clock.Now().Add(e.retry)
 	default:
 		e.retry = 0
-		e.looked = later(now, credible(e.looked, now))
-		// A clock that was set back comes to the ticks that are done once more: they are behind this.
-		e.next = e.Next(later(e.looked, credible(e.last, now)))
+		e.checked = later(now, credible(e.checked, now))
+		// If the clock was set back, claimed ticks are in the future again: skip them.
+		e.next = e.Next(later(e.checked, credible(e.last, now)))
 	}
 }
 
-// back puts a trigger into the heap, unless it was replaced in the meantime or has no next tick.
-func (s *Scheduler) back(e *entry) {
+// requeue returns a trigger to the heap, unless it was replaced in the meantime or has no next tick.
+func (s *Scheduler) requeue(e *entry) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if e.replaced || e.next.IsZero() {
@@ -313,7 +313,7 @@ func (s *Scheduler) tick(ctx context.Context, e *entry, at time.Time) error {
 		return err
 	}
 	if err != nil {
-		s.options.Log.Error("a tick is refused", "workflow", e.Workflow, "trigger", e.Name, "at", at, "error", err)
+		s.options.Log.Error("the run of a tick was refused", "workflow", e.Workflow, "trigger", e.Name, "at", at, "error", err)
 	}
 	if _, err := s.options.Store.Claim(call, e.Workflow, e.Name, at); err != nil {
 		return err

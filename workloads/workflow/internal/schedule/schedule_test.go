@@ -44,7 +44,7 @@ func line(missed definition.Missed, d time.Duration) schedule.Trigger {
 	return schedule.Trigger{Workflow: "flow", Name: "cron", Line: d.String(), Next: every(d), Missed: missed}
 }
 
-// settled waits until the scheduler has looked at everything up to now.
+// settled waits until the scheduler has handled everything up to now.
 func settled(t testing.TB, s *schedule.Scheduler, c *clock, trigger schedule.Trigger) {
 	t.Helper()
 	NewWithT(t).Eventually(func() bool {
@@ -82,7 +82,7 @@ func TestOnTime(t *testing.T) {
 	g.Expect(m.starts[0]).To(Equal("flow/cron/2026-03-04T12:01:00Z"))
 }
 
-// TestMissed: what is made up for after three hours in which no scheduler worked.
+// TestMissed: which ticks start after three hours without a scheduler.
 func TestMissed(t *testing.T) {
 	for _, test := range []struct {
 		name     string
@@ -116,7 +116,7 @@ func TestMissed(t *testing.T) {
 				g.Expect(m.ticks()).To(HaveKey(at))
 			}
 			before, _ := m.counts()
-			c.pass(50 * time.Minute) // from here on as ever
+			c.pass(50 * time.Minute) // from here on ticks are on time
 			settled(t, s, c, trigger)
 			after, _ := m.counts()
 			g.Expect(after).To(BeNumerically(">", before))
@@ -124,7 +124,7 @@ func TestMissed(t *testing.T) {
 	}
 }
 
-// TestLongMissed: years of missed minutes cost no more than a few looks.
+// TestLongMissed: years of missed minutes cost only a few calls of Next.
 func TestLongMissed(t *testing.T) {
 	g, m, c := NewWithT(t), newMemory(), newClock(noon)
 	m.claims[[2]string{"flow", "cron"}] = noon.AddDate(-20, 0, 0)
@@ -136,10 +136,10 @@ func TestLongMissed(t *testing.T) {
 	settled(t, s, c, trigger)
 	stop()
 	g.Expect(m.ticks()).To(HaveLen(1))
-	g.Expect(calls).To(BeNumerically("<", 10_000)) // with those that settled asked for
+	g.Expect(calls).To(BeNumerically("<", 10_000)) // including those of settled
 }
 
-// TestClockSteps: a clock that is set by an hour neither repeats a tick nor loses one.
+// TestClockSteps: setting the clock by an hour neither repeats nor loses a tick.
 func TestClockSteps(t *testing.T) {
 	for _, missed := range []definition.Missed{definition.Skip, definition.RunOnce, definition.RunAll} {
 		t.Run(string(missed), func(t *testing.T) {
@@ -148,7 +148,7 @@ func TestClockSteps(t *testing.T) {
 			s, stop := begin(t, m, m.start, c, trigger)
 			settled(t, s, c, trigger)
 			c.pass(30 * time.Minute)
-			c.jump(time.Hour) // 13:30: nobody was there at 13:00
+			c.jump(time.Hour) // 13:30: no scheduler saw 13:00
 			g.Eventually(only(m), time.Minute, time.Millisecond).Should(ConsistOf("13:00"))
 			settled(t, s, c, trigger)
 			c.jump(-time.Hour) // 12:30
@@ -156,7 +156,7 @@ func TestClockSteps(t *testing.T) {
 				c.pass(10 * time.Minute)
 			}
 			c.pass(25 * time.Minute) // 13:25, for the second time
-			// Another scheduler begins in the hour that comes twice.
+			// Another scheduler starts in the repeated hour.
 			second, _ := begin(t, m, m.start, c, trigger)
 			settled(t, second, c, trigger)
 			stop()
@@ -173,7 +173,7 @@ func TestClockSteps(t *testing.T) {
 	}
 }
 
-// TestWrongYear: a clock that was far ahead once does not stop ticks until then.
+// TestWrongYear: a clock that was far ahead once does not block ticks until then.
 func TestWrongYear(t *testing.T) {
 	g, m, c := NewWithT(t), newMemory(), newClock(noon)
 	m.claims[[2]string{"flow", "cron"}] = noon.AddDate(1, 0, 0)
@@ -183,7 +183,7 @@ func TestWrongYear(t *testing.T) {
 	g.Expect(len(m.ticks())).To(BeNumerically("<=", 2))
 }
 
-// TestRetry: a tick that cannot be started is tried again under the same key; one that is refused is not.
+// TestRetry: a tick that cannot be started is retried under the same key; a refused one is not.
 func TestRetry(t *testing.T) {
 	g, m, c := NewWithT(t), newMemory(), newClock(noon)
 	trigger := line(definition.Skip, time.Hour)
@@ -206,12 +206,12 @@ func TestRetry(t *testing.T) {
 		settled(t, s, c, trigger)
 	}
 	after, _ := m.counts()
-	g.Expect(after-before).To(Equal(1), "a refused tick is tried again")
+	g.Expect(after-before).To(Equal(1), "a refused tick should not be retried")
 	_, last := s.Status("flow", "cron")
 	g.Expect(last.Format("15:04")).To(Equal("14:00"))
 }
 
-// TestSet: what is suspended, changed or removed.
+// TestSet: triggers are suspended, changed and removed.
 func TestSet(t *testing.T) {
 	g, m, c := NewWithT(t), newMemory(), newClock(noon)
 	trigger := line(definition.RunAll, time.Hour)
@@ -224,7 +224,7 @@ func TestSet(t *testing.T) {
 	c.pass(time.Minute)
 	settled(t, s, c, trigger)
 	if _, again := m.counts(); again != lookups {
-		t.Errorf("%d looks for a trigger that did not change", again-lookups)
+		t.Errorf("%d checks of an unchanged trigger", again-lookups)
 	}
 	suspended := trigger
 	suspended.Suspend = true
@@ -237,7 +237,7 @@ func TestSet(t *testing.T) {
 	resumed.Since = c.Now() // 17:01:30
 	s.Set("flow", resumed)
 	settled(t, s, c, trigger)
-	g.Expect(m.ticks()).To(BeEmpty(), "no tick of the time in which it was suspended")
+	g.Expect(m.ticks()).To(BeEmpty(), "no tick from while it was suspended")
 	changed := resumed
 	changed.Line, changed.Next = "30m", every(30*time.Minute)
 	s.Set("flow", changed)
@@ -245,19 +245,19 @@ func TestSet(t *testing.T) {
 	g.Eventually(only(m), time.Minute, time.Millisecond).Should(ConsistOf("17:30"))
 	s.Set("flow")
 	c.pass(5 * time.Hour)
-	_, _ = begin(t, newMemory(), m.start, c) // one without triggers looks at nothing
+	_, _ = begin(t, newMemory(), m.start, c) // one without triggers checks nothing
 	g.Consistently(only(m), 50*time.Millisecond, time.Millisecond).Should(HaveLen(1))
 	never := schedule.Trigger{Workflow: "flow", Name: "never", Next: func(time.Time) time.Time { return time.Time{} }}
 	s.Set("flow", never)
 	g.Consistently(func() error {
 		if next, _ := s.Status("flow", "never"); !next.IsZero() {
-			return errors.New("a line without ticks has a next one")
+			return errors.New("a line without ticks has a next tick")
 		}
 		return nil
 	}, 50*time.Millisecond).Should(Succeed())
 }
 
-// TestMany: ten thousand triggers cost no goroutine each, and nothing while none is due.
+// TestMany: ten thousand triggers need no goroutine each, and no checks while none is due.
 func TestMany(t *testing.T) {
 	g, m, c := NewWithT(t), newMemory(), newClock(noon)
 	const many = 10_000
@@ -276,7 +276,7 @@ func TestMany(t *testing.T) {
 	for range 50 {
 		c.pass(time.Minute) // 12:50:30
 	}
-	g.Expect(looked()).To(Equal(many), "looks although none is due")
+	g.Expect(looked()).To(Equal(many), "no checks while none is due")
 	c.pass(10 * time.Minute)
 	g.Eventually(started, time.Minute, time.Millisecond).Should(Equal(many))
 	g.Eventually(looked, time.Minute, time.Millisecond).Should(Equal(2 * many))
@@ -301,8 +301,8 @@ func BenchmarkDue(b *testing.B) {
 	}
 }
 
-// TestZones: a line by the clock on the wall fires once on the day that lacks its time, and once on the day that has it
-// twice, while the scheduler looks every quarter of an hour and is begun again within these hours.
+// TestZones: a line with a time zone fires once on the day that skips its time, and once on the day that repeats it, while the
+// scheduler checks every quarter of an hour and is restarted within these hours.
 func TestZones(t *testing.T) {
 	program, err := definition.Compile(&definition.Workflow{
 		Steps:    []definition.StepSpec{{Name: "a", Type: "transform", With: []byte(`{"value": 1}`)}},

@@ -15,8 +15,7 @@ import (
 	"github.com/itechsmart/operator/workloads/workflow/internal/script"
 )
 
-// mostMemory is what a run may hold at most, whatever it does: the default budget, what steps allocate beside it, and
-// garbage that was not collected yet.
+// mostMemory is the most memory that any run may use: the default limit, uncharged allocations of steps, and uncollected garbage.
 const mostMemory = 256 << 20
 
 const objects = "/memory/classes/heap/objects:bytes"
@@ -50,7 +49,7 @@ func peak(f func()) int64 {
 	return most
 }
 
-// run compiles and runs; the error may come from either.
+// run compiles and runs a script.
 func run(source string, vars map[string]any, limits script.Limits) (script.Result, error) {
 	program, err := script.Compile(source)
 	if err != nil {
@@ -65,11 +64,11 @@ func double(statement string, times string) string {
 	return "def main():\n  x = START\n  for i in range(" + times + "):\n    " + statement + "\n  return len(x)\n"
 }
 
-// hostile are scripts that want too much. Each ends with an error of its own that names the line.
+// hostile are scripts that exceed limits. Each fails with an *Error that names the line.
 var hostile = []struct {
 	name, source string
 	line         int
-	says         string // in the message
+	says         string // part of the message
 }{
 	{"list", "def main():\n  x = [0] * 10**9\n", 2, "got '**'"}, // there is no such operator
 	{"list of zeros", "def main():\n  n = 1000000000\n  x = [0] * n\n", 3, "memory"},
@@ -155,7 +154,7 @@ var hostile = []struct {
 	{"fail", "def main():\n  fail('no', 3)\n", 2, "fail: no 3"},
 }
 
-// shared makes two values of 2^60 leaves in 60 steps.
+// shared returns a script that builds two values with 2^60 leaves in 60 steps.
 func shared(use string) string {
 	return "def main():\n  x, y = [], []\n  for i in range(60):\n    x, y = [x, x], [y, y]\n  return " + use + "\n"
 }
@@ -168,11 +167,11 @@ func TestHostile(t *testing.T) {
 			most := peak(func() { _, err = run(test.source, nil, script.Limits{}) })
 			var fault *script.Error
 			if !errors.As(err, &fault) {
-				t.Fatalf("got %v, want a script's own error", err)
+				t.Fatalf("got %v, want an *Error", err)
 			}
 			inLine := fault.Line == test.line || test.says == "steps" && fault.Line > 0 && fault.Line < test.line // a loop's own line
 			if !inLine || !strings.Contains(fault.Message, test.says) {
-				t.Errorf("got %q of line %d, want %q of line %d", fault.Message, fault.Line, test.says, test.line)
+				t.Errorf("got %q in line %d, want %q in line %d", fault.Message, fault.Line, test.says, test.line)
 			}
 			if most > mostMemory {
 				t.Errorf("the heap grew by %d MiB, at most %d are allowed", most>>20, mostMemory>>20)
@@ -182,10 +181,10 @@ func TestHostile(t *testing.T) {
 			}
 		})
 	}
-	t.Logf("the heap grew most, by %d MiB, for %q", worst>>20, which)
+	t.Logf("the heap grew by at most %d MiB, for %q", worst>>20, which)
 }
 
-// TestLargeSource: the parser and the compiler hold to bounds, too, whatever 64 KiB they are given.
+// TestLargeSource: the parser and the compiler stay within the limits for any 64 KiB of source.
 func TestLargeSource(t *testing.T) {
 	sum := strings.Repeat("1+", script.MaxSource/2-20)
 	for name, source := range map[string]string{
@@ -201,7 +200,7 @@ func TestLargeSource(t *testing.T) {
 			most := peak(func() { _, err = run(source, nil, script.Limits{}) })
 			var fault *script.Error
 			if err != nil && !errors.As(err, &fault) {
-				t.Errorf("got %v, want none or a script's own error", err)
+				t.Errorf("got %v, want none or an *Error", err)
 			}
 			if most > mostMemory {
 				t.Errorf("the heap grew by %d MiB, at most %d are allowed", most>>20, mostMemory>>20)
@@ -219,7 +218,7 @@ func parameters(n int) string {
 	return b.String()
 }
 
-// blocks returns as deep as the source's bound allows.
+// blocks returns the deepest blocks that the limit of the source allows.
 func blocks() string {
 	var b strings.Builder
 	for depth := 0; b.Len() < script.MaxSource-1000; depth++ {
@@ -228,7 +227,7 @@ func blocks() string {
 	return b.String() + strings.Repeat(" ", 400) + "result = 1\n"
 }
 
-// TestLargeData: data counts as what a script allocates does.
+// TestLargeData: data counts like allocations of the script.
 func TestLargeData(t *testing.T) {
 	list := make([]any, 1_000_000)
 	for i := range list {
@@ -240,7 +239,7 @@ func TestLargeData(t *testing.T) {
 	})
 	var fault *script.Error
 	if !errors.As(err, &fault) || !strings.Contains(fault.Message, "inputs.a[") || !strings.Contains(fault.Message, "memory") {
-		t.Errorf("got %v, want an error that names the place", err)
+		t.Errorf("got %v, want an error with the path", err)
 	}
 	if most > mostMemory {
 		t.Errorf("the heap grew by %d MiB, at most %d are allowed", most>>20, mostMemory>>20)

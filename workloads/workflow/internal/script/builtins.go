@@ -14,7 +14,7 @@ import (
 	"go.starlark.net/starlarkstruct"
 )
 
-// use is one call: what a function is given. recv is the value whose method it is, or nil.
+// use is one call of a function, with its arguments. recv is the receiver of a method, or nil.
 type use struct {
 	*meter
 	recv   starlark.Value
@@ -22,7 +22,7 @@ type use struct {
 	kwargs []starlark.Tuple
 }
 
-// arg returns the i-th argument, None without one.
+// arg returns the i-th argument, or None.
 func (u use) arg(i int) starlark.Value {
 	if i < len(u.args) {
 		return u.args[i]
@@ -30,12 +30,12 @@ func (u use) arg(i int) starlark.Value {
 	return starlark.None
 }
 
-// cost counts a call before it is made. Errors of use are left to the function itself.
+// cost charges a call before it is made. Invalid arguments are left to the function itself.
 type cost func(use) error
 
 func free(use) error { return nil }
 
-// each counts size bytes for everything that the arguments (those of methods: with the receiver) hold.
+// each charges size bytes for every element of the arguments and of the receiver.
 func each(size int) cost {
 	return func(u use) error {
 		args := u.args
@@ -72,10 +72,10 @@ func weighed(u use) error  { return u.weigh(u.args...) }
 func received(u use) error { return u.weigh(u.recv) }
 func keyed(u use) error    { return u.key(u.arg(0)) }
 
-// keys counts the elements of every argument as keys.
+// keys charges the elements of every argument as keys.
 func keys(u use) error { return u.elements(u.key) }
 
-// pairs counts the elements of every argument as pairs of key and value.
+// pairs charges the elements of every argument as pairs of key and value.
 func pairs(u use) error {
 	return u.elements(func(item starlark.Value) error {
 		if pair, ok := item.(starlark.Indexable); ok && pair.Len() > 0 {
@@ -105,11 +105,11 @@ func (u use) elements(count func(starlark.Value) error) error {
 
 func printed(u use) error { return u.printed(1) }
 
-// encoded: JSON writes some bytes as six, \u003c.
+// encoded charges for JSON, which escapes some bytes with six: \u003c.
 func encoded(u use) error { return u.printed(2) }
 
 func (u use) printed(times int) error {
-	for _, pair := range u.kwargs { // a separator stands between all arguments
+	for _, pair := range u.kwargs { // the separator is repeated between arguments
 		if err := u.text(times*max(1, len(u.args)), pair[1]); err != nil {
 			return err
 		}
@@ -145,8 +145,8 @@ func digits(u use) error {
 	return nil
 }
 
-// universe are the functions that scripts have, each with its cost. Of the language's own those that are missing here
-// are refused: getattr reaches methods by another way, and dir and hash tell what the interpreter is made of.
+// universe lists the functions of scripts with their costs. Other functions of the language are not available: getattr would bypass
+// the costs of methods, and dir and hash expose the interpreter.
 var universe = map[string]cost{
 	"abs": free, "all": iterated, "any": iterated, "bool": free, "bytes": each(slot), "chr": free, "dict": all(pairs, each(entry)),
 	"enumerate": each(6 * slot), "fail": printed, "float": digits, "int": digits, "len": free, "list": each(slot),
@@ -154,7 +154,7 @@ var universe = map[string]cost{
 	"set": all(keys, each(entry)), "sorted": sortedCost, "str": printed, "tuple": each(slot), "type": free, "zip": each(4 * slot),
 }
 
-// methods of values, by type.
+// methods lists the methods of values with their costs, by type.
 var methods = map[string]map[string]cost{
 	"string": stringMethods,
 	"bytes":  {"elems": free},
@@ -173,21 +173,21 @@ var methods = map[string]map[string]cost{
 	},
 }
 
-// looked counts a look through the text.
-func looked(u use) error {
+// scanned charges for a scan of the text.
+func scanned(u use) error {
 	n, err := length(u.recv)
 	return errors.Join(err, u.work(n/64))
 }
 
-// recased: an upper-case letter may be longer than the lower-case one.
+// recased charges for a change of case: the other case of a letter may be longer.
 func recased(u use) error { return u.alloc(len(str(u.recv)), 3) }
 
 var stringMethods = map[string]cost{
-	"capitalize": recased, "codepoint_ords": free, "codepoints": free, "count": looked, "elem_ords": free, "elems": free, "endswith": looked, "find": looked, "format": formatCost, "index": looked,
-	"isalnum": looked, "isalpha": looked, "isdigit": looked, "islower": looked, "isspace": looked, "istitle": looked, "isupper": looked,
-	"join": joinCost, "lower": recased, "lstrip": stripCost, "partition": looked, "removeprefix": looked, "removesuffix": looked,
-	"replace": replaceCost, "rfind": looked, "rindex": looked, "rpartition": looked, "rsplit": splitCost, "rstrip": stripCost, "split": splitCost,
-	"splitlines": linesCost, "startswith": looked, "strip": stripCost, "title": recased, "upper": recased,
+	"capitalize": recased, "codepoint_ords": free, "codepoints": free, "count": scanned, "elem_ords": free, "elems": free, "endswith": scanned, "find": scanned, "format": formatCost, "index": scanned,
+	"isalnum": scanned, "isalpha": scanned, "isdigit": scanned, "islower": scanned, "isspace": scanned, "istitle": scanned, "isupper": scanned,
+	"join": joinCost, "lower": recased, "lstrip": stripCost, "partition": scanned, "removeprefix": scanned, "removesuffix": scanned,
+	"replace": replaceCost, "rfind": scanned, "rindex": scanned, "rpartition": scanned, "rsplit": splitCost, "rstrip": stripCost, "split": splitCost,
+	"splitlines": linesCost, "startswith": scanned, "strip": stripCost, "title": recased, "upper": recased,
 }
 
 func str(v starlark.Value) string {
@@ -233,7 +233,7 @@ func replaceCost(u use) error {
 	return errors.Join(u.alloc(len(s), 1), u.alloc(n, len(after)))
 }
 
-// splitCost: no text has more parts than it has characters.
+// splitCost charges for the largest possible number of parts.
 func splitCost(u use) error {
 	s, parts := str(u.recv), 0
 	if separator := str(u.arg(0)); separator != "" {
@@ -250,7 +250,7 @@ func stripCost(u use) error {
 	return u.work(len(str(u.recv)) / 64 * (1 + len(str(u.arg(0)))))
 }
 
-// counted makes a function count before it computes.
+// counted returns a function that charges its cost before it runs.
 func counted(name string, inner *starlark.Builtin, c cost) *starlark.Builtin {
 	return starlark.NewBuiltin(name, func(thread *starlark.Thread, _ *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
 		if err := c(use{meter: meterOf(thread), recv: inner.Receiver(), args: args, kwargs: kwargs}); err != nil {
@@ -283,7 +283,7 @@ func attribute(_ *meter, args []starlark.Value) (starlark.Value, error) {
 	return counted(name, method, c), nil
 }
 
-// predeclared returns all that scripts see, but for their data.
+// predeclared returns all names that scripts can use, except for their data.
 func predeclared() starlark.StringDict {
 	out := operators()
 	for name, value := range starlark.Universe {
@@ -297,7 +297,7 @@ func predeclared() starlark.StringDict {
 		}
 		out[name] = counted(name, inner, c)
 	}
-	out["math"] = starmath.Module // numbers to numbers
+	out["math"] = starmath.Module // its functions take and return numbers
 	out["json"] = &starlarkstruct.Module{Name: "json", Members: starlark.StringDict{
 		"encode": counted("json.encode", member("encode"), encoded),
 		"decode": counted("json.decode", member("decode"), decodeCost),
@@ -308,8 +308,8 @@ func predeclared() starlark.StringDict {
 
 func member(name string) *starlark.Builtin { return json.Module.Members[name].(*starlark.Builtin) }
 
-// decodeCost: the smallest part of a document is a list of two bytes and a comma. Its depth is the depth of the
-// decoder's recursion, and a long number costs the square of its length.
+// decodeCost charges for the largest possible number of values: the smallest one is a list of two bytes and a comma. It bounds the
+// depth, since the decoder is recursive, and the length of numbers, which cost the square of it.
 func decodeCost(u use) error {
 	text := str(u.arg(0))
 	depth, digits := 0, 0

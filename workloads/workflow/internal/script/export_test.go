@@ -8,7 +8,7 @@ func Predeclared() starlark.StringDict { return predeclared() }
 
 func HasCost(kind, method string) bool { return methods[kind][method] != nil }
 
-// RoundTrip gives a value to a script and takes it back.
+// RoundTrip converts a value to Starlark and back.
 func RoundTrip(v any, limit int) (any, error) {
 	m := &meter{memory: 1 << 30}
 	in, err := m.toStarlark(v, "value", 0)

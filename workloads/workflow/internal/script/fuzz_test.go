@@ -15,7 +15,7 @@ import (
 	"github.com/itechsmart/operator/workloads/workflow/internal/script"
 )
 
-// whole reads JSON as the engine does: whole numbers are int64.
+// whole converts integers to int64, like the engine's decoder.
 func whole(v any) any {
 	switch v := v.(type) {
 	case json.Number:
@@ -36,7 +36,7 @@ func whole(v any) any {
 	return v
 }
 
-// FuzzValues: what JSON holds goes to a script and comes back as it was, or is refused; it is still JSON.
+// FuzzValues: any JSON value is unchanged after a round trip, or is rejected.
 func FuzzValues(f *testing.F) {
 	for _, seed := range []string{`null`, `9223372036854775807`, `-9223372036854775808`, `9223372036854775808`, `1e400`, `0.1`, `-0.0`, `"\ud800"`, `"\u0000"`,
 		`[[[[]]]]`, `{"":{"a":[1,2.5,true,null]}}`, `[1,"ü",{"ü":[]}]`} {
@@ -56,18 +56,18 @@ func FuzzValues(f *testing.F) {
 			return
 		}
 		if !reflect.DeepEqual(got, value) {
-			t.Fatalf("%#v comes back as %#v", value, got)
+			t.Fatalf("round trip of %#v = %#v", value, got)
 		}
 		if directErr == nil && !reflect.DeepEqual(direct, got) {
-			t.Fatalf("as json.Number %#v comes back as %#v", got, direct)
+			t.Fatalf("round trip as json.Number of %#v = %#v", got, direct)
 		}
 		if _, err := json.Marshal(got); err != nil {
-			t.Fatalf("%#v is no JSON: %v", got, err)
+			t.Fatalf("%#v is not JSON: %v", got, err)
 		}
 	})
 }
 
-// FuzzScript: whatever a script holds, it ends within bounds, by an error of its own or by plain JSON.
+// FuzzScript: any script stays within the limits, and returns an *Error or plain JSON.
 func FuzzScript(f *testing.F) {
 	for _, test := range hostile {
 		f.Add(test.source)
@@ -92,7 +92,7 @@ func FuzzScript(f *testing.F) {
 		}
 		var fault *script.Error
 		if err != nil && (!errors.As(err, &fault) || fault.Line < 0 || len(fault.Message) > 4000 || !utf8.ValidString(fault.Message)) {
-			t.Fatalf("got %v, want a short error of the script's own", err)
+			t.Fatalf("got %v, want a short *Error", err)
 		}
 	})
 }

@@ -10,25 +10,25 @@ import (
 )
 
 const (
-	// maxDepth bounds how deep values are nested wherever they are walked: the walk is recursive.
+	// maxDepth bounds the nesting of values, since walking them is recursive.
 	maxDepth = 100
-	// maxKey bounds the bytes of a tuple that is a key of a dict or set: it is walked whenever it is looked up.
+	// maxKey bounds the bytes of a tuple that is a key of a dict or set: it is walked at each lookup.
 	maxKey = 16 << 10
-	// maxBits bounds whole numbers, whose product costs the square of their length.
+	// maxBits bounds integers: their multiplication costs the square of their length.
 	maxBits = 1 << 15
-	// maxDigits bounds text that is read as a number.
+	// maxDigits bounds text that is parsed as a number.
 	maxDigits = 10_000
 
-	// Bytes of a value within a list or tuple, and within a dict or set.
+	// slot and entry are the bytes of a value in a list or tuple, and in a dict or set.
 	slot  = 16
 	entry = 160
 )
 
-// meter counts what one run uses. Both counts only grow, and depend on nothing but the script and its data: the same
-// run ends in the same way wherever it is executed again.
+// meter counts the resources of one run. Both counts only grow, and depend only on the script and its data: a repeated run always
+// ends in the same way.
 type meter struct {
 	thread        *starlark.Thread
-	steps, memory uint64 // the bounds
+	steps, memory uint64 // the limits
 	used          uint64 // bytes
 }
 
@@ -40,7 +40,7 @@ func (m *meter) stepsError() error {
 	return fmt.Errorf("more than %d steps: the script computes too much", m.steps)
 }
 
-// work counts what one operation does beyond its step, before it is done.
+// work charges n steps for an operation, beyond its own step, before it is done.
 func (m *meter) work(n int) error {
 	if n < 0 || uint64(n) > m.steps || m.thread.Steps > m.steps-uint64(n) {
 		return m.stepsError()
@@ -49,7 +49,7 @@ func (m *meter) work(n int) error {
 	return nil
 }
 
-// alloc counts n parts of size bytes each before they are allocated.
+// alloc charges n parts of size bytes each before they are allocated.
 func (m *meter) alloc(n, size int) error {
 	if n < 0 || size < 0 {
 		return m.memoryError()
@@ -65,10 +65,10 @@ func (m *meter) alloc(n, size int) error {
 }
 
 func (m *meter) memoryError() error {
-	return fmt.Errorf("more than %d MiB of memory allocated: handle less data at once, and put long texts together by join", m.memory>>20)
+	return fmt.Errorf("more than %d MiB of memory allocated: process less data at once, and use join to build long texts", m.memory>>20)
 }
 
-// length of what can be iterated; something whose length nobody knows is refused.
+// length returns the length of an iterable. It returns an error if the length is unknown.
 func length(v starlark.Value) (int, error) {
 	if n := starlark.Len(v); n >= 0 {
 		return n, nil
@@ -76,17 +76,16 @@ func length(v starlark.Value) (int, error) {
 	if _, ok := v.(starlark.Iterable); ok {
 		return 0, fmt.Errorf("%s has no known length here", v.Type())
 	}
-	return 0, nil // the operation itself refuses it
+	return 0, nil // the operation itself fails
 }
 
-// weigh walks a value as comparing, hashing and printing would, and counts the work. Parts that are shared count each
-// time that they are met.
+// weigh walks values like comparing, hashing and printing would, and charges the work. Shared parts count each time.
 func (m *meter) weigh(values ...starlark.Value) error {
 	_, err := m.walk(values, 0, math.MaxInt)
 	return err
 }
 
-// key makes sure that a value is cheap to hash.
+// key returns an error if a value is expensive to hash.
 func (m *meter) key(v starlark.Value) error {
 	tuple, ok := v.(starlark.Tuple)
 	if !ok {
@@ -96,7 +95,7 @@ func (m *meter) key(v starlark.Value) error {
 	return err
 }
 
-// text counts the bytes of a value when it is printed, times so many, before that is done.
+// text charges the bytes of values printed the given number of times, before they are printed.
 func (m *meter) text(times int, values ...starlark.Value) error {
 	n, err := m.walk(values, 0, math.MaxInt)
 	if err != nil {
@@ -108,9 +107,9 @@ func (m *meter) text(times int, values ...starlark.Value) error {
 	return m.alloc(times, n)
 }
 
-var errDeep = fmt.Errorf("value is nested deeper than %d levels, or within itself", maxDepth)
+var errDeep = fmt.Errorf("value is nested deeper than %d levels, or contains itself", maxDepth)
 
-// walk returns at least how many bytes the values have as text.
+// walk returns an estimate of the bytes of the values as text.
 func (m *meter) walk(values []starlark.Value, depth, limit int) (size int, err error) {
 	for _, v := range values {
 		n, err := m.walkOne(v, depth, limit)
@@ -138,7 +137,7 @@ func (m *meter) walkOne(v starlark.Value, depth, limit int) (int, error) {
 	}
 	switch v := v.(type) {
 	case starlark.String:
-		// As text each byte may be escaped: \x00.
+		// Each byte of the text may be escaped: \x00.
 		return 4*len(v) + 2, m.work(1 + len(v)/64)
 	case starlark.Bytes:
 		return 4*len(v) + 3, m.work(1 + len(v)/64)
@@ -176,18 +175,18 @@ func (m *meter) walkOne(v starlark.Value, depth, limit int) (int, error) {
 	return size, m.work(1)
 }
 
-// other returns the size of what is neither made of parts nor named by the script.
+// other returns the size of a value of any other type.
 func other(v starlark.Value) (int, error) {
-	const short = 256 // numbers, ranges, what the language has
+	const short = 256 // numbers, ranges, built-in functions
 	items, ok := v.(starlark.Iterable)
 	if !ok || v.Type() == "range" {
 		return short, nil
 	}
-	n, err := length(items) // elements of a text, which is printed with them
+	n, err := length(items) // elements of a text, which is printed as well
 	return 4*n + short, err
 }
 
-// bitsOf returns the length of a number, 64 for all that are shorter: those are made no big ones to know it.
+// bitsOf returns the length of an integer in bits, at least 64, so that small ones are not converted.
 func bitsOf(n starlark.Int) int {
 	if _, small := n.Int64(); small {
 		return 64

@@ -12,8 +12,8 @@ import (
 	"go.starlark.net/syntax"
 )
 
-// A script's operators are calls of the functions here, which count before they compute. Their names are no
-// identifiers, so that no script can name or replace them.
+// Operators of scripts are rewritten to calls of these functions, which charge before they compute. Their names are not
+// identifiers, so that scripts cannot use or replace them.
 const (
 	nameDot   = "."
 	nameKey   = "[]"
@@ -22,7 +22,7 @@ const (
 	nameStars = "**args"
 )
 
-// inPlace names an assignment with an operator, to a variable or to an element.
+// inPlace and elementwise return the names of augmented assignments to a variable and to an element.
 func inPlace(op syntax.Token) string     { return op.String() + "=" }
 func elementwise(op syntax.Token) string { return "[]" + op.String() + "=" }
 
@@ -33,7 +33,7 @@ var binaries = []syntax.Token{
 
 var comparisons = []syntax.Token{syntax.EQL, syntax.NEQ, syntax.LT, syntax.GT, syntax.LE, syntax.GE}
 
-// augmented are the operators before "=", by the token of both.
+// augmented maps the tokens of augmented assignments to their operators.
 var augmented = map[syntax.Token]syntax.Token{
 	syntax.PLUS_EQ: syntax.PLUS, syntax.MINUS_EQ: syntax.MINUS, syntax.STAR_EQ: syntax.STAR, syntax.SLASH_EQ: syntax.SLASH,
 	syntax.SLASHSLASH_EQ: syntax.SLASHSLASH, syntax.PERCENT_EQ: syntax.PERCENT, syntax.AMP_EQ: syntax.AMP, syntax.PIPE_EQ: syntax.PIPE,
@@ -42,13 +42,13 @@ var augmented = map[syntax.Token]syntax.Token{
 
 type operation func(m *meter, args []starlark.Value) (starlark.Value, error)
 
-// operators returns all functions that an expression is rewritten to.
+// operators returns all functions that expressions are rewritten to.
 func operators() starlark.StringDict {
 	out := starlark.StringDict{}
 	add := func(name string, arity int, do operation) {
 		out[name] = starlark.NewBuiltin(name, func(thread *starlark.Thread, _ *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
 			if len(args) != arity || len(kwargs) != 0 {
-				return nil, errors.New("wrong use of an operator")
+				return nil, errors.New("invalid use of an operator")
 			}
 			return do(meterOf(thread), args)
 		})
@@ -94,7 +94,7 @@ func (m *meter) sliced(v starlark.Value) error {
 	return nil
 }
 
-// binary counts and computes x op y.
+// binary charges and computes x op y.
 func (m *meter) binary(op syntax.Token, x, y starlark.Value) (starlark.Value, error) {
 	if err := m.beforeBinary(op, x, y); err != nil {
 		return nil, err
@@ -133,7 +133,7 @@ func (m *meter) beforeBinary(op syntax.Token, x, y starlark.Value) error {
 	return nil
 }
 
-// copied counts what an operand adds to a result.
+// copied charges what an operand adds to a result.
 func (m *meter) copied(v starlark.Value) error {
 	switch v := v.(type) {
 	case *starlark.Dict:
@@ -191,7 +191,7 @@ func (m *meter) beforeTimes(x, y starlark.Value) error {
 	return m.alloc(int(n), size)
 }
 
-// compare counts and computes a comparison.
+// compare charges and computes a comparison.
 func (m *meter) compare(op syntax.Token, x, y starlark.Value) (starlark.Value, error) {
 	if err := m.weigh(x, y); err != nil {
 		return nil, err

@@ -6,9 +6,9 @@ import (
 	"go.starlark.net/syntax"
 )
 
-// The interpreter bounds steps, and not what one step costs: [0] * 10**9 is one. So whatever may cost more than a
-// constant is rewritten to a call of a function that counts before it computes: operators, attributes, slices, keys.
-// Nothing else is left to a script but to build values part by part, which costs a step each.
+// The interpreter bounds the number of steps, but not the cost of a step: [0] * 10**9 is one step. So all operations whose cost is
+// not constant are rewritten to calls of functions that charge before they compute: operators, attributes, slices and keys.
+// Otherwise scripts can only build values part by part, which costs a step each.
 
 func rewriteAll(list []syntax.Stmt) error {
 	for i := range list {
@@ -63,7 +63,7 @@ func assign(s *syntax.AssignStmt) syntax.Stmt {
 	case *syntax.IndexExpr:
 		return &syntax.ExprStmt{X: call(elementwise(op), s.OpPos, rewrite(left.X), rewrite(left.Y), rewrite(s.RHS))}
 	}
-	return s // the resolver refuses it, or there is nothing that has such an attribute
+	return s // the resolver rejects it, or no value has such an attribute
 }
 
 func unparen(e syntax.Expr) syntax.Expr {
@@ -76,7 +76,7 @@ func unparen(e syntax.Expr) syntax.Expr {
 	}
 }
 
-// target returns what is assigned to.
+// target rewrites the left side of an assignment.
 func target(e syntax.Expr) syntax.Expr {
 	switch e := e.(type) {
 	case *syntax.ParenExpr:
@@ -109,7 +109,7 @@ func call(name string, pos syntax.Position, args ...syntax.Expr) *syntax.CallExp
 	return &syntax.CallExpr{Fn: &syntax.Ident{NamePos: pos, Name: name}, Lparen: pos, Args: args, Rparen: pos}
 }
 
-// key returns what a dict is asked for.
+// key rewrites the key of a dict or set.
 func key(e syntax.Expr) syntax.Expr {
 	if _, ok := e.(*syntax.Literal); ok {
 		return e

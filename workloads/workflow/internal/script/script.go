@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package script runs Starlark in a sandbox: no files, no network, no clock, no random numbers, no other modules, and
-// bounds of time, steps and memory that hold whatever the script does.
+// Package script runs Starlark in a sandbox: no files, no network, no clock, no random numbers, no other modules, and hard limits
+// of time, steps and memory.
 package script
 
 import (
@@ -22,20 +22,20 @@ const (
 	// MaxSource bounds a script's text, in bytes. The parser itself bounds its depth.
 	MaxSource = 64 << 10
 	fileName  = "script"
-	// A script has a function main, or sets result.
+	// A script defines a function main, or sets result.
 	nameMain   = "main"
 	nameResult = "result"
 )
 
-// Limits of one run. Zero fields take the default.
+// Limits are the limits of one run. Zero values select the defaults.
 type Limits struct {
-	Steps  uint64 // of computation; 2 million
-	Memory int64  // bytes that are allocated in all; 64 MiB
-	Log    int    // bytes of what is printed; 64 KiB
-	Output int    // bytes of the result; 256 KiB
+	Steps  uint64 // steps of computation; default 2 million
+	Memory int64  // bytes allocated in total; default 64 MiB
+	Log    int    // bytes of printed text; default 64 KiB
+	Output int    // bytes of the result; default 256 KiB
 }
 
-func (l Limits) filled() Limits {
+func (l Limits) withDefaults() Limits {
 	if l.Steps == 0 {
 		l.Steps = 2_000_000
 	}
@@ -51,9 +51,9 @@ func (l Limits) filled() Limits {
 	return l
 }
 
-// Error is a script's own fault: the same run fails in the same way.
+// Error is an error of the script itself: a repeated run fails in the same way.
 type Error struct {
-	Line    int // 0 when no line is at fault
+	Line    int // 0 if unknown
 	Message string
 }
 
@@ -65,38 +65,38 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("line %d: %s", e.Line, e.Message)
 }
 
-// Result of a run.
+// Result is the result of a run.
 type Result struct {
 	Value any    // plain JSON, with int64 for whole numbers
-	Log   string // what was printed, a line each
+	Log   string // printed lines
 }
 
-// Names are the data that a script sees, as parameters of main or as variables.
+// Names are the names of a script's data, as parameters of main or as variables.
 var Names = []string{"inputs", "steps", "item", "index", "run", "trigger"}
 
 // Program is a compiled script. It is safe for concurrent use.
 type Program struct {
 	program *starlark.Program
 	used    []string            // of Names
-	members map[string][]string // of a name: those that it is asked for; missing when all may be
+	members map[string][]string // the used members of a name; all, if the name is missing
 }
 
 var base = sync.OnceValue(predeclared)
 
-// options: the whole language, but for recursion, which nothing would bound.
+// options enable the whole language except recursion, which would be unbounded.
 var options = &syntax.FileOptions{Set: true, While: true, TopLevelControl: true, GlobalReassign: true}
 
-// Compile reads a script. The error is an *Error.
+// Compile compiles a script. Its errors are of type *Error.
 func Compile(source string) (*Program, error) {
 	if len(source) > MaxSource {
 		return nil, &Error{Message: fmt.Sprintf("script has %d bytes, at most %d are allowed", len(source), MaxSource)}
 	}
 	file, err := options.Parse(fileName, source, 0)
 	if err != nil {
-		return nil, refused(err)
+		return nil, sourceError(err)
 	}
 	p := &Program{}
-	seen, members := look(file)
+	seen, members := references(file)
 	if !seen[nameMain] && !seen[nameResult] {
 		return nil, &Error{Message: "script has neither a function main nor an assignment to result"}
 	}
@@ -107,18 +107,18 @@ func Compile(source string) (*Program, error) {
 	}
 	p.members = members
 	if err := rewriteAll(file.Stmts); err != nil {
-		return nil, refused(err)
+		return nil, sourceError(err)
 	}
 	names := base()
 	p.program, err = starlark.FileProgram(file, func(name string) bool { return names.Has(name) || slices.Contains(p.used, name) })
 	if err != nil {
-		return nil, refused(err)
+		return nil, sourceError(err)
 	}
 	return p, nil
 }
 
-// refused takes the position out of an error of the parser or the resolver.
-func refused(err error) error {
+// sourceError converts an error of the parser or the resolver, with its line.
+func sourceError(err error) error {
 	var parse syntax.Error
 	var resolved resolve.ErrorList
 	switch {
@@ -130,11 +130,11 @@ func refused(err error) error {
 	return &Error{Message: brief(err.Error())}
 }
 
-// atOnce bounds the scripts that run at the same time, and with them what all of them allocate: they only compute.
+// atOnce bounds the scripts that run at the same time, and so their memory. Scripts only compute, so that more would not be faster.
 var atOnce = make(chan struct{}, runtime.GOMAXPROCS(0))
 
-// Run executes the script with vars, which are of Names. It ends with ctx. What is the script's own fault is an *Error;
-// the log is given in either case.
+// Run executes the script with vars, by Names, until ctx is done. An error of the script itself is an *Error; the result then has
+// the log.
 func (p *Program) Run(ctx context.Context, vars map[string]any, limits Limits) (result Result, err error) {
 	select {
 	case atOnce <- struct{}{}:
@@ -142,7 +142,7 @@ func (p *Program) Run(ctx context.Context, vars map[string]any, limits Limits) (
 	case <-ctx.Done():
 		return Result{}, ctx.Err()
 	}
-	limits = limits.filled()
+	limits = limits.withDefaults()
 	log := &log{left: limits.Log}
 	defer func() { result.Log = log.String() }()
 	thread := &starlark.Thread{Name: fileName, Print: func(_ *starlark.Thread, text string) { log.add(text) }}
@@ -161,7 +161,7 @@ func (p *Program) Run(ctx context.Context, vars map[string]any, limits Limits) (
 		globals[name] = data[name]
 	}
 	thread.SetLocal(meterKey, meter)
-	defer context.AfterFunc(ctx, func() { thread.Cancel("the time is over") })()
+	defer context.AfterFunc(ctx, func() { thread.Cancel("the context is done") })()
 	value, err := p.call(thread, globals, data)
 	if ctx.Err() != nil {
 		return Result{}, ctx.Err()
@@ -180,16 +180,16 @@ func (p *Program) Run(ctx context.Context, vars map[string]any, limits Limits) (
 func (p *Program) call(thread *starlark.Thread, globals, data starlark.StringDict) (value starlark.Value, err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			value, err = nil, errors.New("the interpreter failed") // what it says may quote data
+			value, err = nil, errors.New("the interpreter failed") // the panic may quote data
 		}
 	}()
-	made, err := p.program.Init(thread, globals)
+	defined, err := p.program.Init(thread, globals)
 	if err != nil {
 		return nil, err
 	}
-	main, ok := made[nameMain].(*starlark.Function)
+	main, ok := defined[nameMain].(*starlark.Function)
 	if !ok {
-		if value, ok := made[nameResult]; ok {
+		if value, ok := defined[nameResult]; ok {
 			return value, nil
 		}
 		return nil, errors.New("script has neither a function main nor a result")
@@ -204,7 +204,7 @@ func (p *Program) call(thread *starlark.Thread, globals, data starlark.StringDic
 	return starlark.Call(thread, main, args, nil)
 }
 
-// failure names the innermost line of the script.
+// failure converts a runtime error, with the innermost line of the script.
 func failure(err error) error {
 	var ours *Error
 	if errors.As(err, &ours) {
@@ -224,7 +224,7 @@ func failure(err error) error {
 	return out
 }
 
-// log keeps the first of what is printed.
+// log holds the start of the printed text.
 type log struct {
 	strings.Builder
 	left int

@@ -72,12 +72,12 @@ func TestRefused(t *testing.T) {
 		{"too large a number", "result = 1 << 63", 0, "64 bits"},
 		{"bytes", "result = b'x'", 0, "JSON has no bytes"},
 		{"function", "result = {'f': len}", 0, "result.f: JSON has no builtin"},
-		{"names that are no text", "result = {1: 2}", 0, "names are strings, not int"},
+		{"names that are no text", "result = {1: 2}", 0, "must be strings, not int"},
 		{"no UTF-8", `result = b'\xff'.elems()`, 0, "JSON has no"},
 		{"part of a character", "result = 'ü'[:1]", 0, "not valid UTF-8"},
 		{"large", "result = 'x' * 300000", 0, "too large"},
 		{"large by sharing", "x = 'x' * 1000\nresult = [[x] * 100] * 100", 0, "too large"},
-		{"within itself", "x = []\nx.append(x)\nresult = x", 0, "within itself"},
+		{"contains itself", "x = []\nx.append(x)\nresult = x", 0, "contains itself"},
 		{"of the language", "def main(inputs):\n  y = inputs['n'] + 'a'", 2, "unknown binary op: int + string"},
 		{"missing key", "def main(inputs):\n\n  return inputs['no']", 3, `key "no" not in dict`},
 		{"within a function", "def f(x):\n  return x.y\ndef main():\n  return f(1)", 2, "int has no .y"},
@@ -87,7 +87,7 @@ func TestRefused(t *testing.T) {
 			_, err := run(test.source, data, script.Limits{})
 			var fault *script.Error
 			if !errors.As(err, &fault) || fault.Line != test.line || !strings.Contains(fault.Message, test.says) {
-				t.Errorf("got %v, want line %d that says %q", err, test.line, test.says)
+				t.Errorf("got %v, want line %d and %q", err, test.line, test.says)
 			}
 		})
 	}
@@ -100,11 +100,11 @@ func TestLog(t *testing.T) {
 	}
 	got, err = run("def main():\n  for i in range(1000):\n    print('line', i)\n  fail('end')", nil, script.Limits{Log: 100})
 	if err == nil || !strings.HasSuffix(got.Log, "\n… more was printed\n") || len(got.Log) > 130 {
-		t.Errorf("got %q, %v, want the first 100 bytes beside the error", got.Log, err)
+		t.Errorf("got %q, %v, want the first 100 bytes and the error", got.Log, err)
 	}
 }
 
-// TestContext: a script ends with its context, and one that waits for its turn too.
+// TestContext: a running or waiting script ends with its context.
 func TestContext(t *testing.T) {
 	program, err := script.Compile("def main():\n  for i in range(1 << 40):\n    pass")
 	if err != nil {
@@ -127,12 +127,12 @@ func TestContext(t *testing.T) {
 				t.Errorf("got %v, want context.Canceled", err)
 			}
 		case <-time.After(time.Minute):
-			t.Fatal("a script goes on although its context ended")
+			t.Fatal("a script did not end with its context")
 		}
 	}
 }
 
-// TestSame: a run does not change what the next one sees.
+// TestSame: a run does not modify the data of the next one.
 func TestSame(t *testing.T) {
 	program, err := script.Compile("def main(inputs):\n  inputs['list'].append(1)\n  inputs['new'] = 2\n  return len(inputs['list'])")
 	if err != nil {
@@ -144,11 +144,11 @@ func TestSame(t *testing.T) {
 		}
 	}
 	if _, ok := data["inputs"].(map[string]any)["new"]; ok {
-		t.Error("the script changed its input")
+		t.Error("the script modified its input")
 	}
 }
 
-// asIs are programs whose outcome must be the language's own: what is rewritten means what it meant.
+// asIs are expressions that must have the same result with and without rewriting.
 var asIs = []string{
 	"1 + 2 * 3 - 4 // 3 % 2", "'a' + 'b' * 3", "[1] + [2] * 2", "(1,) + (2,)", "7 & 3 | 8 ^ 1 << 2 >> 1", "1 < 2", "'a' <= 'b'", "[1, 2] == [1, 2]", "1 != 1.0",
 	"3 in [1, 2, 3]", "'a' in {'a': 1}", "'x' not in 'axb'", "{'a': 1} | {'b': 2}", "set([1, 2]) | set([3])", "set([1, 2]) & set([2])", "set([1, 2]) - set([2])", "set([1]) ^ set([2])",
@@ -170,7 +170,7 @@ var asIsPrograms = []string{
 	"x = [1]\nfor y in x:\n  x.append(y)\nresult = x", "x = 1\nx |= 6\nx &= 5\nx ^= 1\nx <<= 3\nx >>= 1\nresult = x", "x = 1\nx += 'a'\nresult = x", "def f():\n  x += 1\nresult = f()", "x = 8\nx /= 2\nresult = x",
 }
 
-// plain returns the language without our rewriting.
+// plain runs a script without rewriting.
 func plain(source string) string {
 	thread := &starlark.Thread{Print: func(*starlark.Thread, string) {}}
 	options := &syntax.FileOptions{Set: true, While: true, TopLevelControl: true, GlobalReassign: true}
@@ -210,7 +210,7 @@ func TestAsIs(t *testing.T) {
 	}
 }
 
-// TestComplete: whatever function or method the language has, or gets by a newer version, counts or is refused.
+// TestComplete: every function and method of the language, also of a newer version, has a cost or is not available.
 func TestComplete(t *testing.T) {
 	for name, value := range starlark.Universe {
 		builtin, ok := value.(*starlark.Builtin)
@@ -218,7 +218,7 @@ func TestComplete(t *testing.T) {
 			continue
 		}
 		if same := script.Predeclared()[name]; same == nil || same == builtin {
-			t.Errorf("%s reaches scripts as it is", name)
+			t.Errorf("%s is available without a cost", name)
 		}
 	}
 	for _, value := range []starlark.HasAttrs{starlark.String(""), starlark.Bytes(""), starlark.NewList(nil), starlark.NewDict(0), starlark.NewSet(0)} {
@@ -230,7 +230,7 @@ func TestComplete(t *testing.T) {
 	}
 }
 
-// TestMembers: what a script cannot ask for costs it nothing.
+// TestMembers: members that a script does not use cost nothing.
 func TestMembers(t *testing.T) {
 	large := make([]any, 10_000_000)
 	vars := map[string]any{"steps": map[string]any{"a": map[string]any{"output": int64(1)}, "large": map[string]any{"output": large}}}
@@ -247,10 +247,10 @@ func TestMembers(t *testing.T) {
 	} {
 		_, err := run(source, vars, script.Limits{})
 		if refused := err != nil && strings.Contains(err.Error(), "steps.large"); refused == fits {
-			t.Errorf("%s: got %v, want that it fits %v", source, err, fits)
+			t.Errorf("%s: got %v, want within limits: %v", source, err, fits)
 		}
 	}
-	// What main is given is what it would be given anyway.
+	// Parameters and variables have the same values.
 	got, err := run("def main(inputs):\n  return [inputs['name'], inputs['n']]", data, script.Limits{})
 	if err != nil || !reflect.DeepEqual(got.Value, []any{"it", int64(7)}) {
 		t.Errorf("got %v, %v", got.Value, err)

@@ -15,8 +15,8 @@ import (
 	"go.starlark.net/starlark"
 )
 
-// toStarlark makes a script's value of one that encoding/json may give, with int64 for whole numbers. Maps are in the
-// order of their names, so that a run that is repeated sees the same.
+// toStarlark converts a JSON value, with int64 for integers, to Starlark. Maps are ordered by name, so that a repeated run sees the
+// same order.
 func (m *meter) toStarlark(v any, path string, depth int) (starlark.Value, error) {
 	if depth > maxDepth {
 		return nil, fmt.Errorf("%s: %w", path, errDeep)
@@ -98,10 +98,10 @@ func fromNumber(n json.Number, path string) (starlark.Value, error) {
 	return starlark.Float(float), nil
 }
 
-// converter makes plain JSON values of a script's; left is how many bytes they may still have.
+// converter converts Starlark values to JSON values; left is the remaining limit in bytes.
 type converter struct{ left int }
 
-// fromStarlark gives nil, bool, int64, float64, string, []any and map[string]any.
+// fromStarlark returns nil, bool, int64, float64, string, []any or map[string]any.
 func (c *converter) fromStarlark(v starlark.Value, path string, depth int) (any, error) {
 	if depth > maxDepth {
 		return nil, fmt.Errorf("%s: %w", path, errDeep)
@@ -117,7 +117,7 @@ func (c *converter) fromStarlark(v starlark.Value, path string, depth int) (any,
 	case starlark.Int:
 		n, ok := v.Int64()
 		if !ok {
-			return nil, fmt.Errorf("%s: whole number needs more than 64 bits; give str() of it", path)
+			return nil, fmt.Errorf("%s: the integer needs more than 64 bits; return str() of it", path)
 		}
 		return n, nil
 	case starlark.Float:
@@ -166,7 +166,7 @@ func (c *converter) object(dict *starlark.Dict, path string, depth int) (any, er
 	for key, item := range dict.Entries() {
 		name, ok := key.(starlark.String)
 		if !ok {
-			return nil, fmt.Errorf("%s: an object's names are strings, not %s", path, key.Type())
+			return nil, fmt.Errorf("%s: the names of an object must be strings, not %s", path, key.Type())
 		}
 		if _, err := c.text(string(name), path); err != nil {
 			return nil, err
@@ -180,7 +180,7 @@ func (c *converter) object(dict *starlark.Dict, path string, depth int) (any, er
 	return out, nil
 }
 
-// brief keeps a text that came from a script short within a message.
+// brief truncates a text of a script for a message.
 func brief(text string) string {
 	const most = 200
 	if len(text) > most {

@@ -25,19 +25,19 @@ const (
 )
 
 const (
-	// typeApproval is the step type whose waits only its approvers end.
+	// typeApproval is the step type whose waits only approvers can end.
 	typeApproval = "approval"
 	// typeWait is the only type that an editor may complete: callers cannot set the results of Jobs, Pipelines and other workflows.
 	typeWait = "wait"
 )
 
 func (s *Service) registerControl(rest huma.API) {
-	huma.Register(rest, operation("cancel-run", http.MethodPost, pathRun+"/cancel", "End a run; its handlers still run"), s.cancelRun)
-	rerun := operation("rerun-run", http.MethodPost, pathRerun, "Repeat an ended run from a step on, with its recorded inputs and definition")
+	huma.Register(rest, operation("cancel-run", http.MethodPost, pathRun+"/cancel", "Cancel a run; its handlers still run"), s.cancelRun)
+	rerun := operation("rerun-run", http.MethodPost, pathRerun, "Run an ended run again from a step, with its recorded inputs and definition")
 	huma.Register(rest, rerun, s.rerun)
 	api.AlsoAnswers(rerun, map[string]string{"201": "A new run"})
 	huma.Register(rest, operation("decide-step", http.MethodPost, pathStep+"/decision", "Approve or reject, as one of the step's approvers"), s.decide)
-	huma.Register(rest, operation("resume-step", http.MethodPost, pathStep+"/resume", "Let a step that waits for an event go on"), s.resume)
+	huma.Register(rest, operation("resume-step", http.MethodPost, pathStep+"/resume", "Resume a step that waits for an event"), s.resume)
 }
 
 func (s *Service) cancelRun(ctx context.Context, in *RunInput) (*api.Reply[Run], error) {
@@ -67,7 +67,7 @@ type rerunInput struct {
 	RunInput
 	Headers
 	Body struct {
-		FromStep string `json:"fromStep" minLength:"1" maxLength:"63" doc:"the first step that runs again; what does not come after it keeps its outcome"`
+		FromStep string `json:"fromStep" minLength:"1" maxLength:"63" doc:"the first step that runs again; steps that do not depend on it keep their outcome"`
 	}
 }
 
@@ -89,20 +89,20 @@ func (s *Service) rerun(ctx context.Context, in *rerunInput) (*started, error) {
 	})
 }
 
-// rerunError names the field.
+// rerunError returns the response to an error of Rerun, with the field.
 func rerunError(err error) error {
 	switch {
 	case errors.Is(err, backend.ErrNotFound) && !errors.Is(err, store.ErrNotFound):
 		return api.Invalid("body.fromStep", "the run has no such step")
 	case errors.Is(err, backend.ErrInvalid):
-		return api.Because(api.Invalid("body.fromStep", "it must be a step that is no handler"), err)
+		return api.Because(api.Invalid("body.fromStep", "must be a step that is not a handler"), err)
 	case errors.Is(err, store.ErrConflict):
-		return api.Because(api.Conflict("the run has not ended, or a step that fromStep needs has no outcome: begin there"), err)
+		return api.Because(api.Conflict("the run has not ended, or a step that fromStep needs has no outcome: start there"), err)
 	}
 	return err
 }
 
-// StepInput is the step that a request is about.
+// StepInput is the step of a request.
 type StepInput struct {
 	RunInput
 	Step string `path:"step" minLength:"1" maxLength:"63"`
@@ -131,11 +131,11 @@ func (s *Service) decide(ctx context.Context, in *decideInput) (*api.Reply[Run],
 		return nil, answer(err)
 	}
 	if waiting.Type != typeApproval {
-		return nil, api.Conflict("the step waits for no decision: resume it")
+		return nil, api.Conflict("the step is not waiting for a decision; resume it")
 	}
 	approvers, _ := waiting.Detail["approvers"].([]any)
 	if !s.approves(auth.From(ctx), approvers) {
-		return nil, s.Trail.Denied(ctx, action, in.object(), api.Forbidden("the step names others as its approvers"))
+		return nil, s.Trail.Denied(ctx, action, in.object(), api.Forbidden("you are not an approver of the step"))
 	}
 	return s.change(ctx, action, &in.RunInput, in.object(), func() error {
 		return s.Engine.Resume(ctx, in.ID, in.Step, item, map[string]any{"decision": in.Body.Decision, "by": auth.Name(ctx), "comment": in.Body.Comment})
@@ -149,8 +149,8 @@ func itemOf(given *int) int {
 	return *given
 }
 
-// approves reports whether somebody is among the approvers: by name (the email address of a user, namespace/name of a
-// ServiceAccount), by id, or by a role that includes the one that is named.
+// approves reports whether the caller is among the approvers: by name (the email address of a user, or namespace/name of a
+// ServiceAccount), by id, or by a role that includes a listed role.
 func (s *Service) approves(p *auth.Principal, approvers []any) bool {
 	for _, one := range approvers {
 		name, _ := one.(string)
@@ -188,20 +188,20 @@ func (s *Service) resume(ctx context.Context, in *resumeInput) (*api.Reply[Run],
 	switch waiting.Type {
 	case typeWait:
 	case typeApproval:
-		return nil, api.Conflict("the step waits for the decision of an approver")
+		return nil, api.Conflict("the step is waiting for the decision of an approver")
 	default:
-		return nil, api.Conflict("the step waits for no caller: only steps of type wait are resumed")
+		return nil, api.Conflict("the step cannot be resumed: only steps of type wait can")
 	}
 	var data any
 	if len(in.Body.Data) > 0 {
 		if data, err = definition.Decode(in.Body.Data); err != nil {
-			return nil, api.Because(api.Invalid("body.data", "it is no JSON, or a number is too large"), err)
+			return nil, api.Because(api.Invalid("body.data", "is not JSON, or has a number that is too large"), err)
 		}
 	}
 	return s.change(ctx, action, &in.RunInput, in.object(), func() error {
 		err := s.Engine.Resume(ctx, in.ID, in.Step, item, data)
 		if errors.Is(err, backend.ErrInvalid) {
-			return api.Because(api.Invalid("body.data", "it is larger than a row may be, or has the field $object alone"), err)
+			return api.Because(api.Invalid("body.data", "is too large, or has only the field $object"), err)
 		}
 		return err
 	})

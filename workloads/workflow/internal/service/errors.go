@@ -19,25 +19,25 @@ import (
 // retryAfter is the Retry-After while queue or database are unavailable.
 const retryAfter = 5 * time.Second
 
-// known are errors and the responses to them; the first match applies.
+// known maps errors to responses; the first match applies.
 var known = []api.Known{
 	{Err: launch.ErrNoWorkflow, Response: api.NotFound("workflow")},
-	{Err: launch.ErrInvalidDefinition, Response: api.Error(http.StatusConflict, "not_proven", "the workflow's definition is wrong: see its problems")},
+	{Err: launch.ErrInvalidDefinition, Response: api.Error(http.StatusConflict, "not_proven", "the workflow's definition is invalid: see its problems")},
 	{Err: launch.ErrSuspended, Response: api.Error(http.StatusConflict, "suspended", "the workflow is suspended by spec.suspend")},
 	{Err: launch.ErrNoTrigger, Response: api.Invalid("body.trigger", "the workflow has no such trigger")},
-	{Err: store.ErrBusy, Response: api.Error(http.StatusConflict, "busy", "the workflow runs as often as spec.concurrency allows")},
+	{Err: store.ErrBusy, Response: api.Error(http.StatusConflict, "busy", "the workflow has as many active runs as spec.concurrency allows")},
 	{Err: store.ErrNotFound, Response: api.NotFound("run")},
 	{Err: backend.ErrNotFound, Response: api.NotFound("run or step")},
-	{Err: engine.ErrNoProgram, Response: api.Error(http.StatusConflict, "not_executable", "the definition that the run began with cannot be executed any more")},
+	{Err: engine.ErrNoProgram, Response: api.Error(http.StatusConflict, "not_executable", "the definition that the run started with can no longer be executed")},
 	{Err: payloads.ErrSpoiled, Response: api.Error(http.StatusGone, "gone", "the value in object storage was deleted or changed")},
 	{Err: payloads.ErrTooMuch, Response: api.Error(http.StatusConflict, "too_large", "the outputs of all items are too large for one response: request each")},
 	{Err: store.ErrConflict, Response: api.Conflict("the state of the run or the step does not allow this")},
-	// Its text has fields and limits of the workflow's author, and may quote what the client sent.
-	{Err: backend.ErrInvalid, Response: api.Invalid("body", "the workflow does not accept it: it is too large, a value has the field $object alone, or an expression of the trigger or of spec.concurrency fails on it")},
-	{Err: backend.ErrUnavailable, Response: api.Unavailable(retryAfter, "queue, database or object storage are unavailable; try again")},
+	// The error's text has details for the workflow's author, and may quote the client's data.
+	{Err: backend.ErrInvalid, Response: api.Invalid("body", "the workflow does not accept it: it is too large, a value has only the field $object, or an expression of the trigger or of spec.concurrency failed")},
+	{Err: backend.ErrUnavailable, Response: api.Unavailable(retryAfter, "the queue, the database or object storage is unavailable; try again")},
 }
 
-// answer returns the response to an error of launcher, engine or store.
+// answer returns the response to an error of the launcher, the engine or the store.
 func answer(err error) error {
 	return api.Answer(err, known, func(err error) error {
 		if input, ok := errors.AsType[*definition.InputError](err); ok {

@@ -71,7 +71,7 @@ func TestFlow(t *testing.T) {
 	t.Run("start, follow, outputs", func(t *testing.T) {
 		started := r.start("sum", `{"inputs":{"a":40}}`)
 		if started.Workflow != "sum" || started.Generation != 1 || started.Trigger.Name != "hand" || started.Attempt != 1 {
-			t.Errorf("started %+v", started)
+			t.Errorf("started run: %+v", started)
 		}
 		conn, _, err := r.dial("", started.ID, "", nil, live.Protocol, "bearer."+r.viewer)
 		if err != nil {
@@ -82,7 +82,7 @@ func TestFlow(t *testing.T) {
 		}
 		events, run := r.listen(conn)
 		if run == nil || run.Phase != "Succeeded" || run.Outputs["total"] != 84.0 {
-			t.Fatalf("the end is %+v", run)
+			t.Fatalf("ended run: %+v", run)
 		}
 		for i, e := range events {
 			if e.Seq != int64(i+1) {
@@ -98,19 +98,19 @@ func TestFlow(t *testing.T) {
 			listed.Items, listed.Next = append(listed.Items, next.Items...), next.Next
 		}
 		if len(listed.Items) != len(events) {
-			t.Errorf("%d events are listed, %d were told", len(listed.Items), len(events))
+			t.Errorf("%d events listed, %d received", len(listed.Items), len(events))
 		}
-		// From the middle on, by the header.
+		// From the middle, with the token in the header.
 		half := events[len(events)/2].Seq
 		if conn, _, err = r.dial(r.viewer, run.ID, "?after="+api.ETag(half)[1:len(api.ETag(half))-1], nil); err != nil {
 			t.Fatal(err)
 		}
 		if rest, run := r.listen(conn); run == nil || len(rest) != len(events)-int(half) {
-			t.Errorf("behind %d: %d events of %d", half, len(rest), len(events))
+			t.Errorf("after %d: %d events of %d", half, len(rest), len(events))
 		}
 		got := r.Call(r.viewer, "GET", "/runs/"+run.ID, nil)
 		if again := r.Call(r.viewer, "GET", "/runs/"+run.ID, nil, "If-None-Match", got.Header.Get("ETag")); again.Status != 304 || len(again.Body) > 0 {
-			t.Errorf("nothing is new: %d %s", again.Status, again.Body)
+			t.Errorf("unchanged run: %d %s", again.Status, again.Body)
 		}
 		steps := producttest.Must[api.List[Step]](r.Running, 200, r.viewer, "GET", "/runs/"+run.ID+"/steps", nil)
 		if len(steps.Items) != 2 || steps.Items[1].Name != "twice" || string(steps.Items[1].Output) != "84" || steps.Items[1].Phase != "Succeeded" {
@@ -118,7 +118,7 @@ func TestFlow(t *testing.T) {
 		}
 	})
 
-	t.Run("a key counts once", func(t *testing.T) {
+	t.Run("idempotency keys", func(t *testing.T) {
 		body := `{"trigger":"rest","inputs":{"a":1}}`
 		first := producttest.Must[Run](r.Running, 201, r.editor, "POST", "/workflows/sum/runs", body, "Idempotency-Key", "k1")
 		again := producttest.Must[Run](r.Running, 200, r.editor, "POST", "/workflows/sum/runs", body, "Idempotency-Key", "k1")
@@ -126,14 +126,14 @@ func TestFlow(t *testing.T) {
 		if first.ID != again.ID || other.ID == first.ID || first.Trigger.Type != "API" {
 			t.Errorf("%s, %s, %s", first.ID, again.ID, other.ID)
 		}
-		// By hand the key is the person's own.
+		// Keys of manual starts belong to the caller.
 		hand := producttest.Must[Run](r.Running, 201, r.editor, "POST", "/workflows/sum/runs", `{"inputs":{"a":1}}`, "Idempotency-Key", "k1")
 		admins := producttest.Must[Run](r.Running, 201, r.Admin, "POST", "/workflows/sum/runs", `{"inputs":{"a":1}}`, "Idempotency-Key", "k1")
 		if hand.ID == first.ID || admins.ID == hand.ID {
-			t.Errorf("%s is somebody else's", hand.ID)
+			t.Errorf("run %s belongs to another caller", hand.ID)
 		}
 		if a := r.Call(r.editor, "POST", "/workflows/sum/runs", body, "Idempotency-Key", "no space"); a.Status != 400 || a.Refusal(t).Field() != "header.Idempotency-Key" {
-			t.Errorf("a malformed key: %d %s", a.Status, a.Body)
+			t.Errorf("malformed key: %d %s", a.Status, a.Body)
 		}
 	})
 
@@ -154,7 +154,7 @@ func TestFlow(t *testing.T) {
 			t.Errorf("next page %+v", next)
 		}
 		if a := r.Call(r.viewer, "GET", "/workflows/sum/runs?limit=2&phase=Failed&cursor="+page.Next, nil); a.Status != 400 {
-			t.Errorf("a cursor with another filter: %d", a.Status)
+			t.Errorf("cursor with another filter: %d", a.Status)
 		}
 		if failed := producttest.Must[api.List[Run]](r.Running, 200, r.viewer, "GET", "/runs?phase=Failed&phase=Cancelled", nil); len(failed.Items) != 0 {
 			t.Errorf("failed runs %+v", failed.Items)

@@ -14,16 +14,16 @@ import (
 )
 
 func (s *Service) registerLive(rest huma.API) {
-	op := operation("follow-run", http.MethodGet, pathRun+"/live", "Events of a run as they come: a WebSocket", http.StatusUpgradeRequired)
-	op.Description = `Each message is a JSON object: {"type":"event","event":{…}} as in the list of events, and at last {"type":"run","run":{…}}, the ended run; ` +
-		`then the connection closes. A browser offers the subprotocols ` + live.Protocol + ` and bearer.<token>. Whoever was cut connects again with after=<seq of the last event>.`
+	op := operation("follow-run", http.MethodGet, pathRun+"/live", "Follow the events of a run on a WebSocket", http.StatusUpgradeRequired)
+	op.Description = `Each message is a JSON object: {"type":"event","event":{…}} as in the list of events, and finally {"type":"run","run":{…}}, the ended run; ` +
+		`then the connection closes. A browser offers the subprotocols ` + live.Protocol + ` and bearer.<token>. After a disconnect, connect again with after=<seq of the last event>.`
 	op.Responses = map[string]*huma.Response{"101": {Description: "Switching Protocols"}}
 	huma.Register(rest, op, s.follow)
 }
 
 type followInput struct {
 	RunInput
-	After int64 `query:"after" minimum:"0" doc:"seq of the last event that is known"`
+	After int64 `query:"after" minimum:"0" doc:"seq of the last event that the client has"`
 
 	request *http.Request
 }
@@ -57,7 +57,7 @@ func (s *Service) follow(ctx context.Context, in *followInput) (*huma.StreamResp
 	}}, nil
 }
 
-// stream sends the events, and the run when it has ended.
+// stream sends the events of a run, and then the ended run.
 func (s *Service) stream(ctx context.Context, in *followInput, send live.Send) error {
 	err := s.Engine.Store().Follow(ctx, in.ID, in.After, func(e store.Event) error {
 		event := eventOf(&e)

@@ -8,13 +8,13 @@ import (
 	"github.com/itechsmart/operator/workloads/workflow/internal/store"
 )
 
-// collector has the metrics of the work that waits, and of what holds it up.
+// collector collects the service's own metrics.
 type collector struct {
 	s                                               *Service
 	started, ended, connected, workflows, followers *prometheus.Desc
 }
 
-// Collector returns the service's own metrics. Runs are counted where they are recorded: those of all services and workers add up.
+// Collector returns the service's own metrics. Each process counts the runs that it records: sum over all services and workers.
 func (s *Service) Collector() prometheus.Collector {
 	describe := func(name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc("itechsmart_workflow_"+name, help, labels, nil)
@@ -23,9 +23,9 @@ func (s *Service) Collector() prometheus.Collector {
 		s:         s,
 		started:   describe("runs_started_total", "Runs that this process has started."),
 		ended:     describe("runs_ended_total", "Runs that this process has ended, by phase.", "phase"),
-		connected: describe("queue_connected", "1 while tasks can be put into the queue."),
-		workflows: describe("workflows", "Workflows of the Platform, by whether their definition is proven.", "proven"),
-		followers: describe("live_connections", "WebSockets that are open."),
+		connected: describe("queue_connected", "1 while tasks can be published to the queue."),
+		workflows: describe("workflows", "Workflows of the Platform, by whether their definition is valid.", "proven"),
+		followers: describe("live_connections", "Open WebSockets."),
 	}
 }
 

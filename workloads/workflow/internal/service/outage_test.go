@@ -12,7 +12,7 @@ import (
 	"github.com/itechsmart/operator/workloads/internal/product/producttest"
 )
 
-// TestMemoryAlarm: while the broker takes no messages a start is refused with 503, and nothing else is; then it continues.
+// TestMemoryAlarm: while the broker blocks publishers only starts are refused, with 503; afterwards they work again.
 func TestMemoryAlarm(t *testing.T) {
 	if testing.Short() {
 		t.Skip("restarts a server")
@@ -24,7 +24,7 @@ func TestMemoryAlarm(t *testing.T) {
 	r.put("hook", `{"triggers":[{"name":"h","type":"Webhook","webhook":{"path":"h"}}],"steps":[{"name":"a","type":"transform","with":{"value":1}}]}`)
 	before := r.ended(r.start("one", `{}`).ID)
 
-	// The broker tells of its alarm at the first publish: a start or two may be taken before, and wait in the outbox.
+	// The broker reports its alarm at the first publish: a start or two may be accepted before, and wait in the outbox.
 	t.Setenv(setting, "-rabbit vm_memory_high_watermark {absolute,1000}")
 	rabbit.Restart(t)
 	var taken []string
@@ -46,7 +46,7 @@ func TestMemoryAlarm(t *testing.T) {
 		}
 	}
 	if a := r.Call(r.viewer, "GET", "/runs/"+before.ID, nil); a.Status != 200 {
-		t.Errorf("reads: %d %s", a.Status, a.Body)
+		t.Errorf("read of a run: %d %s", a.Status, a.Body)
 	}
 	health := func() string {
 		answer, err := http.Get(r.URL + "/health")
@@ -60,9 +60,9 @@ func TestMemoryAlarm(t *testing.T) {
 		}
 		return string(text)
 	}
-	r.Wait("health to tell", func() bool { return strings.Contains(health(), `"status":"degraded"`) })
+	r.Wait("health to be degraded", func() bool { return strings.Contains(health(), `"status":"degraded"`) })
 	if !strings.Contains(r.Metrics(), "itechsmart_workflow_queue_connected 0") {
-		t.Error("metrics say that the queue is connected")
+		t.Error("the metrics report a connected queue")
 	}
 
 	t.Setenv(setting, "")
@@ -79,6 +79,6 @@ func TestMemoryAlarm(t *testing.T) {
 		}
 	}
 	if m := r.Metrics(); !strings.Contains(m, "itechsmart_workflow_queue_connected 1") || !strings.Contains(m, "itechsmart_workflow_runs_started_total") {
-		t.Error("metrics say that the queue is away")
+		t.Error("the metrics report a disconnected queue")
 	}
 }

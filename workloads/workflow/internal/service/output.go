@@ -22,9 +22,9 @@ import (
 const (
 	pathOutput  = pathStep + "/output"
 	pathOutputs = pathStep + "/outputs"
-	// outputsAtOnce bounds the large values that are sent at a time, and with them the memory that they take.
+	// outputsAtOnce bounds the outputs that are sent at a time, and so their memory.
 	outputsAtOnce = 4
-	// Each outputPart bytes of an answer have partTime.
+	// partTime is the time to send each outputPart bytes of a response.
 	outputPart = 256 << 10
 	partTime   = 10 * time.Second
 )
@@ -34,12 +34,12 @@ func (s *Service) registerOutputs(rest huma.API) {
 		id, path, summary string
 		named             bool
 	}{
-		{"get-step-output", pathOutput, "What a step gave, whole and as it is", false},
-		{"get-step-outputs", pathOutputs, "The named outputs of a step, whole and as they are", true},
+		{"get-step-output", pathOutput, "Get the complete output of a step", false},
+		{"get-step-outputs", pathOutputs, "Get the complete named outputs of a step", true},
 	} {
 		op := operation(of.id, http.MethodGet, of.path, of.summary, http.StatusGone)
-		op.Description = "The value itself, without an envelope. Large ones come from object storage; 410: one is not there any more as it was kept. 409: the outputs of " +
-			"all items are more than is given at a time; ask for each."
+		op.Description = "The value itself, without an envelope. Large values are read from object storage; 410: a value was deleted or modified there. 409: the outputs of " +
+			"all items are too large for one response; request each item."
 		op.Metadata = map[string]any{api.Bare: true}
 		op.Responses = map[string]*huma.Response{"200": {Description: "The value", Content: map[string]*huma.MediaType{problem.TypeJSON: {Schema: &huma.Schema{}}}}}
 		huma.Register(rest, op, func(ctx context.Context, in *outputInput) (*huma.StreamResponse, error) {
@@ -50,7 +50,7 @@ func (s *Service) registerOutputs(rest huma.API) {
 
 type outputInput struct {
 	StepInput
-	Item int `query:"item" minimum:"-1" maximum:"999" default:"-1" doc:"index within forEach; left out: the step's own"`
+	Item int `query:"item" minimum:"-1" maximum:"999" default:"-1" doc:"index within forEach; default: the step itself"`
 }
 
 func (s *Service) output(ctx context.Context, in *outputInput, named bool) (*huma.StreamResponse, error) {
@@ -73,7 +73,7 @@ func (s *Service) output(ctx context.Context, in *outputInput, named bool) (*hum
 	}}, nil
 }
 
-// send sends an output, also to a slow client.
+// send sends an output in parts, each with its own deadline, so that slow clients are served.
 func send(h huma.Context, data []byte) {
 	_, w := humago.Unwrap(h)
 	control := http.NewResponseController(w)
@@ -83,14 +83,14 @@ func send(h huma.Context, data []byte) {
 		part := data[:min(len(data), outputPart)]
 		_ = control.SetWriteDeadline(time.Now().Add(partTime))
 		if _, err := w.Write(part); err != nil {
-			return // the client has gone
+			return // the client is gone
 		}
 		data = data[len(part):]
 	}
 }
 
-// shown returns an output in which values in object storage are replaced by links.
-func shown(r *store.Run, x *store.Step, data json.RawMessage, kind string) json.RawMessage {
+// withLinks returns an output in which values in object storage are replaced by links.
+func withLinks(r *store.Run, x *store.Step, data json.RawMessage, kind string) json.RawMessage {
 	return payloads.Summary(data, engine.Folders(r), func(item int) string {
 		href := api.Base + pathRuns + "/" + r.ID + "/steps/" + x.Name + kind
 		if item = max(item, x.Item); item >= 0 {

@@ -17,7 +17,7 @@ import (
 	workflowconfig "github.com/itechsmart/operator/workloads/workflow/config"
 )
 
-// largeHook hands the body of a webhook through its steps.
+// largeHook passes the body of a webhook through its steps.
 const largeHook = `{
 	"triggers": [{"name":"h","type":"Webhook","webhook":{"path":"h","respond":"WaitForResult","maxPayloadBytes":8388608}},
 		{"name":"quick","type":"Webhook","webhook":{"path":"quick","maxPayloadBytes":8388608}}],
@@ -51,7 +51,7 @@ func (r *harness) stepsOf(run string) map[string]Step {
 	return out
 }
 
-// TestLargePayloads: five mebibytes by a webhook, through steps of each kind, and by REST.
+// TestLargePayloads passes 5 MiB from a webhook through several kinds of steps to the REST API.
 func TestLargePayloads(t *testing.T) {
 	const size = 5 << 20
 	text := strings.Repeat("0123456789abcdef", size/16)
@@ -67,10 +67,10 @@ func TestLargePayloads(t *testing.T) {
 		return json.RawMessage(fmt.Sprintf(`{"$object":{"bytes":%d,"href":"%s/runs/%s/steps/%s"}}`, size+len(`{"text":""}`), producttest.Base, id, path))
 	}
 	if got := steps["a"].Output; string(got) != string(at("a/output")) {
-		t.Errorf("the output is told as %.300s", got)
+		t.Errorf("output = %.300s", got)
 	}
 	if got := steps["each"].Output; !contains(got, `["small",{"$object":{`) || !contains(got, `/steps/each/output?item=1"}}]`) {
-		t.Errorf("the outputs of all items are told as %.300s", got)
+		t.Errorf("outputs of all items = %.300s", got)
 	}
 	for path, want := range map[string]string{
 		"a/output": `{"text":"` + text + `"}`, "a/outputs": `{"again":"` + text + `"}`, "each/output?item=1": `"` + text + `"`, "each/output?item=0": `"small"`,
@@ -91,7 +91,7 @@ func TestLargePayloads(t *testing.T) {
 	}
 	for _, name := range []string{"written_bytes_total", "read_bytes_total", `_failures_total{operation="read"} 0`} {
 		if !strings.Contains(r.Metrics(), name) {
-			t.Errorf("metrics do not tell %s", name)
+			t.Errorf("the metrics lack %s", name)
 		}
 	}
 	if a := r.Call(r.editor, "POST", "/webhooks/h", `{"$object":{"key":"x","bytes":1,"sha256":""}}`); a.Status != 422 {
@@ -105,7 +105,7 @@ func TestLargePayloads(t *testing.T) {
 	}
 }
 
-// emptied deletes all that is in a bucket.
+// emptied deletes all objects of a bucket.
 func (r *harness) emptied(b backend.Binding) {
 	r.T.Helper()
 	bucket, err := s3.Open(b)
@@ -124,8 +124,8 @@ func (r *harness) emptied(b backend.Binding) {
 	}
 }
 
-// TestTheBucketIsDown: what needs it is told to come again, the rest continues.
-func TestTheBucketIsDown(t *testing.T) {
+// TestBucketDown: requests that need the bucket return 503, the others work.
+func TestBucketDown(t *testing.T) {
 	if testing.Short() {
 		t.Skip("restarts a server")
 	}
@@ -156,5 +156,5 @@ func TestTheBucketIsDown(t *testing.T) {
 		t.Errorf("a run without large values ended as %s", run.Phase)
 	}
 	minio.Restart(t)
-	r.Wait("a large body to be taken", func() bool { return r.Call(r.editor, "POST", "/webhooks/quick", large).Status == http.StatusAccepted })
+	r.Wait("a large body to be accepted", func() bool { return r.Call(r.editor, "POST", "/webhooks/quick", large).Status == http.StatusAccepted })
 }

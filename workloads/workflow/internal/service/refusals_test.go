@@ -23,7 +23,7 @@ const one = `{"steps":[{"name":"a","type":"transform","with":{"value":1}}]}`
 
 const noRun = "/runs/00000000-0000-7000-8000-000000000000"
 
-// operations are all that a role is needed for: the least one, and what the least one is answered.
+// operations lists all operations that require a role, with the lowest role and its status.
 var operations = []struct {
 	role, method, path, body string
 	status                   int
@@ -67,7 +67,7 @@ func TestRoles(t *testing.T) {
 			case enough && who.role == o.role:
 				want = o.status
 			case enough:
-				continue // a higher role includes the lower one; what it does is done once
+				continue // a higher role includes the lower one; each operation is done once
 			}
 			var body any
 			if o.body != "" {
@@ -78,7 +78,7 @@ func TestRoles(t *testing.T) {
 			}
 		}
 	}
-	// A new operation has its line here.
+	// Every operation of the document must be listed.
 	var document struct {
 		Paths map[string]map[string]struct {
 			Tags []string `json:"tags"`
@@ -96,7 +96,7 @@ func TestRoles(t *testing.T) {
 		for method, op := range methods {
 			name := strings.ToUpper(method) + " " + strings.TrimPrefix(path, producttest.Base)
 			if len(op.Tags) > 0 && (op.Tags[0] == productName || op.Tags[0] == "audit") && !covered[name] && name != "POST /webhooks/{path}" {
-				t.Errorf("nobody checks who may %s", name)
+				t.Errorf("no test of the role for %s", name)
 			}
 		}
 	}
@@ -115,17 +115,17 @@ func TestWorkflowWrites(t *testing.T) {
 	made := r.Call(r.editor, "PUT", "/workflows/one", `{"spec":`+one+`}`)
 	tag := made.Header.Get("ETag")
 	if made.Status != 201 || tag != `"1"` || get("one").Spec.PlatformRef.Name != producttest.Platform {
-		t.Fatalf("made: %d %s %s", made.Status, tag, made.Body)
+		t.Fatalf("create: %d %s %s", made.Status, tag, made.Body)
 	}
 	if err := r.kubernetes.Patch(t.Context(), get("one"), client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"labels":{"team":"blue"}}}`))); err != nil {
 		t.Fatal(err)
 	}
 	two := strings.ReplaceAll(one, `"value":1`, `"value":2`)
 	if a := r.Call(r.editor, "PUT", "/workflows/one", `{"spec":`+two+`}`, "If-Match", tag); a.Status != 200 || a.Header.Get("ETag") != `"2"` {
-		t.Errorf("replaced: %d %s", a.Status, a.Body)
+		t.Errorf("replace: %d %s", a.Status, a.Body)
 	}
 	if w := get("one"); w.Labels["team"] != "blue" || string(w.Spec.Steps[0].With.Raw) != `{"value":2}` {
-		t.Errorf("the resource is %+v", w)
+		t.Errorf("resource: %+v", w)
 	}
 	for _, match := range []string{tag, `"7"`} {
 		if a := r.Call(r.editor, "PUT", "/workflows/one", `{"spec":`+two+`}`, "If-Match", match); a.Status != 412 {
@@ -136,7 +136,7 @@ func TestWorkflowWrites(t *testing.T) {
 		}
 	}
 	if a := r.Call(r.editor, "PUT", "/workflows/none", `{"spec":`+one+`}`, "If-Match", "*"); a.Status != 412 {
-		t.Errorf("a workflow that there is not: %d %s", a.Status, a.Body)
+		t.Errorf("missing workflow: %d %s", a.Status, a.Body)
 	}
 	other := &workflowv1.Workflow{}
 	if err := json.Unmarshal([]byte(`{"metadata":{"name":"theirs","namespace":"`+r.Settings.Namespace+`"},"spec":{"platformRef":{"name":"another"},"steps":[{"name":"a","type":"transform","with":{"value":1}}]}}`), other); err != nil {
@@ -146,19 +146,19 @@ func TestWorkflowWrites(t *testing.T) {
 		t.Fatal(err)
 	}
 	if a := r.Call(r.editor, "PUT", "/workflows/theirs", `{"spec":`+one+`}`); a.Status != 409 {
-		t.Errorf("another Platform's: %d %s", a.Status, a.Body)
+		t.Errorf("write of another Platform's workflow: %d %s", a.Status, a.Body)
 	}
 	if a := r.Call(r.Admin, "DELETE", "/workflows/theirs", nil); a.Status != 409 {
-		t.Errorf("another Platform's is deleted: %d %s", a.Status, a.Body)
+		t.Errorf("delete of another Platform's workflow: %d %s", a.Status, a.Body)
 	}
-	r.Wait("the list", func() bool {
+	r.Wait("the list to be complete", func() bool {
 		list := producttest.Must[api.List[Workflow]](r.Running, 200, r.viewer, "GET", "/workflows", nil)
 		return len(list.Items) == 1 && list.Items[0].Name == "one" && list.Items[0].Generation == 2 && list.Items[0].Proven && list.Items[0].Spec == nil
 	})
 	producttest.Must[any](r.Running, 204, r.Admin, "DELETE", "/workflows/one", nil)
-	r.Wait("it to go", func() bool { return r.Call(r.viewer, "GET", "/workflows/one", nil).Status == 404 })
+	r.Wait("the workflow to be deleted", func() bool { return r.Call(r.viewer, "GET", "/workflows/one", nil).Status == 404 })
 	for _, action := range []string{"workflow.write", "workflow.delete"} {
-		r.Wait("the audit log to know "+action, func() bool { return strings.Contains(r.Logs.String(), `"action":"`+action+`"`) })
+		r.Wait("the audit log to have "+action, func() bool { return strings.Contains(r.Logs.String(), `"action":"`+action+`"`) })
 	}
 }
 
@@ -172,16 +172,16 @@ func TestBadInput(t *testing.T) {
 		spec   string
 		fields []string // that are named, each as a prefix
 	}{
-		"a cycle":                         {`{"steps":[{"name":"a","needs":["b"],"type":"transform","with":{"value":1}},{"name":"b","needs":["a"],"type":"transform","with":{"value":1}}]}`, []string{"body.spec.steps[0].needs"}},
-		"101 steps":                       {steps(101), []string{"body.spec.steps"}},
-		"a forward reference":             {`{"steps":[{"name":"a","type":"transform","with":{"value":"${{ steps.b.output }}"}},{"name":"b","type":"transform","with":{"value":1}}]}`, []string{"body.spec.steps[0].with.value"}},
-		"when is no bool":                 {`{"steps":[{"name":"a","when":"1 + 1","type":"transform","with":{"value":1}}]}`, []string{"body.spec.steps[0].when"}},
-		"a wrong cron line":               {`{"triggers":[{"name":"t","type":"Scheduled","scheduled":{"cron":"61 * * * *","timeZone":"Mars/Olympus"}}],"steps":[{"name":"a","type":"transform","with":{"value":1}}]}`, []string{"body.spec.triggers[0].scheduled.timeZone", "body.spec.triggers[0].scheduled.cron"}},
-		"itself":                          {`{"steps":[{"name":"a","type":"workflow","with":{"name":"bad"}}]}`, []string{"body.spec.steps[0].with.name"}},
-		"an unknown field":                {`{"step":[],"steps":[{"name":"a","type":"transform","with":{"value":1}}]}`, []string{"body.spec"}},
-		"a wrong type":                    {`{"timeout":7,"steps":[{"name":"a","type":"transform","with":{"value":1}}]}`, []string{"body.spec"}},
-		"another Platform":                {`{"platformRef":{"name":"other"},"steps":[{"name":"a","type":"transform","with":{"value":1}}]}`, []string{"body.spec.platformRef.name"}},
-		"what the API server alone knows": {`{"history":{"ttl":"1s"},"steps":[{"name":"a","type":"transform","with":{"value":1}}]}`, []string{"body.spec.history.ttl"}},
+		"a cycle":                  {`{"steps":[{"name":"a","needs":["b"],"type":"transform","with":{"value":1}},{"name":"b","needs":["a"],"type":"transform","with":{"value":1}}]}`, []string{"body.spec.steps[0].needs"}},
+		"101 steps":                {steps(101), []string{"body.spec.steps"}},
+		"a forward reference":      {`{"steps":[{"name":"a","type":"transform","with":{"value":"${{ steps.b.output }}"}},{"name":"b","type":"transform","with":{"value":1}}]}`, []string{"body.spec.steps[0].with.value"}},
+		"when is not a bool":       {`{"steps":[{"name":"a","when":"1 + 1","type":"transform","with":{"value":1}}]}`, []string{"body.spec.steps[0].when"}},
+		"a wrong cron line":        {`{"triggers":[{"name":"t","type":"Scheduled","scheduled":{"cron":"61 * * * *","timeZone":"Mars/Olympus"}}],"steps":[{"name":"a","type":"transform","with":{"value":1}}]}`, []string{"body.spec.triggers[0].scheduled.timeZone", "body.spec.triggers[0].scheduled.cron"}},
+		"itself":                   {`{"steps":[{"name":"a","type":"workflow","with":{"name":"bad"}}]}`, []string{"body.spec.steps[0].with.name"}},
+		"an unknown field":         {`{"step":[],"steps":[{"name":"a","type":"transform","with":{"value":1}}]}`, []string{"body.spec"}},
+		"a wrong type":             {`{"timeout":7,"steps":[{"name":"a","type":"transform","with":{"value":1}}]}`, []string{"body.spec"}},
+		"another Platform":         {`{"platformRef":{"name":"other"},"steps":[{"name":"a","type":"transform","with":{"value":1}}]}`, []string{"body.spec.platformRef.name"}},
+		"a rule of the API server": {`{"history":{"ttl":"1s"},"steps":[{"name":"a","type":"transform","with":{"value":1}}]}`, []string{"body.spec.history.ttl"}},
 	} {
 		a := r.Call(r.editor, "PUT", "/workflows/bad", `{"spec":`+c.spec+`}`)
 		said := a.Refusal(t)
@@ -191,7 +191,7 @@ func TestBadInput(t *testing.T) {
 		}
 		for i, field := range c.fields {
 			if !strings.HasPrefix(said.Details[i].Field, field) {
-				t.Errorf("%s: %s is named, want %s: %s", name, said.Details[i].Field, field, a.Body)
+				t.Errorf("%s: field %s, want %s: %s", name, said.Details[i].Field, field, a.Body)
 			}
 		}
 	}
@@ -199,15 +199,15 @@ func TestBadInput(t *testing.T) {
 		body, field string
 		status      int
 	}{
-		"a missing input":           {`{}`, "body.inputs.a", 422},
-		"a wrong type":              {`{"inputs":{"a":"canary"}}`, "body.inputs.a", 422},
-		"an unknown input":          {`{"inputs":{"a":1,"canary":1}}`, "body.inputs.canary", 422},
-		"an unknown trigger":        {`{"trigger":"canary","inputs":{"a":1}}`, "body.trigger", 422},
-		"a number without end":      {`{"inputs":{"a":1e999}}`, "body", 400},
-		"an unknown field":          {`{"input":{}}`, "body", 422},
-		"no JSON":                   {`{"inputs":`, "body", 400},
-		"more than a run may start": {`{"inputs":{"a":1,"b":` + strings.Repeat("1", 300<<10) + `}}`, "body", 400},
-		"too large":                 {`{"inputs":{"a":"` + strings.Repeat("x", 2<<20) + `"}}`, "body", 413},
+		"a missing input":            {`{}`, "body.inputs.a", 422},
+		"a wrong type":               {`{"inputs":{"a":"canary"}}`, "body.inputs.a", 422},
+		"an unknown input":           {`{"inputs":{"a":1,"canary":1}}`, "body.inputs.canary", 422},
+		"an unknown trigger":         {`{"trigger":"canary","inputs":{"a":1}}`, "body.trigger", 422},
+		"a number that is too large": {`{"inputs":{"a":1e999}}`, "body", 400},
+		"an unknown field":           {`{"input":{}}`, "body", 422},
+		"not JSON":                   {`{"inputs":`, "body", 400},
+		"a very long number":         {`{"inputs":{"a":1,"b":` + strings.Repeat("1", 300<<10) + `}}`, "body", 400},
+		"too large":                  {`{"inputs":{"a":"` + strings.Repeat("x", 2<<20) + `"}}`, "body", 413},
 	} {
 		a := r.Call(r.editor, "POST", "/workflows/sum/runs", c.body)
 		if field := a.Refusal(t).Field(); a.Status != c.status || !strings.HasPrefix(field, c.field) {
@@ -220,7 +220,7 @@ func TestBadInput(t *testing.T) {
 		}
 	}
 	if a := r.Call(r.editor, "POST", "/workflows/none/runs", `{}`); a.Status != 404 {
-		t.Errorf("a start of nothing: %d %s", a.Status, a.Body)
+		t.Errorf("start of a missing workflow: %d %s", a.Status, a.Body)
 	}
 	r.put("asleep", strings.Replace(one, "{", `{"suspend":true,`, 1))
 	if a := r.Call(r.editor, "POST", "/workflows/asleep/runs", `{}`); a.Status != 409 || a.Refusal(t).Code != "suspended" {
@@ -268,7 +268,7 @@ func TestLiveRefusals(t *testing.T) {
 	if a := r.Call("", "GET", "/runs/"+run+"/live?token="+r.viewer, nil); a.Status != 401 && a.Status != 422 {
 		t.Errorf("a token in the query: %d %s", a.Status, a.Body)
 	}
-	// The end of the service is told to who listens.
+	// A shutdown of the service closes connections properly.
 	conn, _, err := r.dial(r.viewer, run, "", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -280,11 +280,11 @@ func TestLiveRefusals(t *testing.T) {
 		}
 	}
 	if websocket.CloseStatus(err) != websocket.StatusGoingAway {
-		t.Errorf("at the end: %v", err)
+		t.Errorf("at shutdown: %v", err)
 	}
 }
 
-// TestOtherTenant: two services of one Platform's users share no run, no cursor and no right.
+// TestOtherTenant: two services share no runs, no cursors and no permissions.
 func TestOtherTenant(t *testing.T) {
 	shop := up(t)
 	theirs := settingsOn(t, servers.RabbitMQ(t))
@@ -320,9 +320,9 @@ func TestOtherTenant(t *testing.T) {
 		t.Errorf("a webhook by another tenant's administrator: %d %s", a.Status, a.Body)
 	}
 	if a := shop.Call(admin, "GET", "/runs/"+run.ID, nil); a.Status != 404 {
-		t.Errorf("their run is here: %d %s", a.Status, a.Body)
+		t.Errorf("run of another tenant: %d %s", a.Status, a.Body)
 	}
 	if a := bank.Call(bank.Admin, "GET", "/runs?limit=1&cursor="+url.QueryEscape(list.Next), nil); list.Next == "" || a.Status != 400 {
-		t.Errorf("a cursor of the other: %d %s", a.Status, a.Body)
+		t.Errorf("cursor of another tenant: %d %s", a.Status, a.Body)
 	}
 }

@@ -31,10 +31,10 @@ import (
 	workerconfig "github.com/itechsmart/operator/workloads/workflow/worker/config"
 )
 
-// Product is Workflow on the kit. Each process needs a value of its own.
+// Product returns Workflow as a product. Each process needs its own value.
 func Product() product.Product { return productOf(workerconfig.BindingsDir) }
 
-// productOf reads the bindings in a directory.
+// productOf is Product with the directory of the bindings.
 func productOf(bindingsDir string) product.Product {
 	var settings workflowconfig.Settings
 	return product.Product{
@@ -69,11 +69,12 @@ type Deps struct {
 	Status   *status.Writer
 }
 
-// background returns what runs beside REST until ctx ends, on every replica. Work for a single replica is elected in the database.
+// background returns what runs besides the REST API on every replica, until ctx is done. For the work of a single replica, a leader
+// is elected in the database.
 func (d *Deps) background() []func(context.Context) {
 	return []func(context.Context){
 		d.catalog,
-		d.Engine.Run, // the runs; the workers execute their steps
+		d.Engine.Run, // supervises runs; the workers execute their steps
 		func(ctx context.Context) { d.Launcher.Run(ctx, d.Log) },
 		d.Bindings.Run,
 		d.Delegate.Run,
@@ -82,7 +83,7 @@ func (d *Deps) background() []func(context.Context) {
 	}
 }
 
-// alone runs what only one replica may do.
+// alone runs the work of a single replica.
 func (d *Deps) alone(ctx context.Context) {
 	var group sync.WaitGroup
 	group.Go(func() { d.Triggers.RunAlone(ctx) })
@@ -93,7 +94,7 @@ func (d *Deps) alone(ctx context.Context) {
 
 func (d *Deps) catalog(ctx context.Context) {
 	if err := d.Catalog.Run(ctx); err != nil && ctx.Err() == nil {
-		d.Log.Error("the Workflows are no longer watched", "error", err)
+		d.Log.Error("stopped watching Workflows", "error", err)
 	}
 }
 
@@ -104,7 +105,7 @@ func assemble(life context.Context, d *Deps) (product.Service, error) {
 	d.CheckOptional("queue", d.Queue.Ready)
 	streams := live.New(live.Options{Origins: d.Config.CORS.Origins, Draining: d.Draining, Log: d.Log})
 	s := New(Options{Deps: d, Streams: streams, Trail: d.Trail(answer)})
-	// These end before the parts that they use, also when the start is retried.
+	// These stop before the parts that they use, also when the start is retried.
 	running, stop := context.WithCancel(life)
 	var group sync.WaitGroup
 	for _, part := range d.background() {
@@ -115,10 +116,10 @@ func assemble(life context.Context, d *Deps) (product.Service, error) {
 		group.Wait()
 		streams.Wait()
 	})
-	return s, d.AwaitResources(life, d.Catalog.WaitSeen, "no Workflow is known; runs in progress continue")
+	return s, d.AwaitResources(life, d.Catalog.WaitSeen, "no Workflows are known; active runs continue")
 }
 
-// prepare creates the parts, without a request to database or queue.
+// prepare creates the parts, without requests to the database or the queue.
 func (d *Deps) prepare() (err error) {
 	if d.Queue, err = queue.New(queue.Options{Binding: backend.ParseBinding(d.Config.Queue.Binding), Name: d.Config.Queue.Name, Log: d.Log}); err != nil {
 		return err

@@ -28,32 +28,32 @@ const (
 
 func (s *Service) registerRuns(rest huma.API) {
 	start := operation("start-run", http.MethodPost, pathWorkflowRuns, "Start a run")
-	start.Description = "Without a trigger it is a person who starts it, and the workflow's Manual trigger counts it. A trigger of type API is for programs; " +
-		"the header that it names makes a start count once."
+	start.Description = "Without a trigger the run counts as started by a person, at the workflow's Manual trigger. A trigger of type API is for programs; " +
+		"repeated starts with the same value of the header that it names return the same run."
 	huma.Register(rest, start, s.startRun)
 	api.AlsoAnswers(start, map[string]string{"201": "A new run"})
-	huma.Register(rest, operation("list-workflow-runs", http.MethodGet, pathWorkflowRuns, "Runs of a workflow, the newest first"), s.listWorkflowRuns)
-	huma.Register(rest, operation("list-runs", http.MethodGet, pathRuns, "Runs, the newest first"), s.listRuns)
-	huma.Register(rest, operation("get-run", http.MethodGet, pathRun, "One run", http.StatusNotModified), s.getRun)
-	huma.Register(rest, operation("list-steps", http.MethodGet, pathRun+"/steps", "The steps of a run that were begun, in order"), s.listSteps)
-	huma.Register(rest, operation("list-events", http.MethodGet, pathRun+"/events", "The history of a run, the oldest first"), s.listEvents)
+	huma.Register(rest, operation("list-workflow-runs", http.MethodGet, pathWorkflowRuns, "List the runs of a workflow, newest first"), s.listWorkflowRuns)
+	huma.Register(rest, operation("list-runs", http.MethodGet, pathRuns, "List runs, newest first"), s.listRuns)
+	huma.Register(rest, operation("get-run", http.MethodGet, pathRun, "Get a run", http.StatusNotModified), s.getRun)
+	huma.Register(rest, operation("list-steps", http.MethodGet, pathRun+"/steps", "List the started steps of a run, in order"), s.listSteps)
+	huma.Register(rest, operation("list-events", http.MethodGet, pathRun+"/events", "List the events of a run, oldest first"), s.listEvents)
 }
 
-// WorkflowInput is the workflow that a request is about.
+// WorkflowInput is the workflow of a request.
 type WorkflowInput struct {
 	Name string `path:"name" minLength:"1" maxLength:"253" pattern:"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"`
 }
 
 func (in *WorkflowInput) object() string { return "workflow/" + in.Name }
 
-// RunInput is the run that a request is about.
+// RunInput is the run of a request.
 type RunInput struct {
 	ID string `path:"id" format:"uuid"`
 }
 
 func (in *RunInput) object() string { return "run/" + in.ID }
 
-// Headers keeps all headers of a request.
+// Headers are all headers of a request.
 type Headers struct{ header http.Header }
 
 // Resolve implements huma.Resolver.
@@ -67,12 +67,12 @@ type startInput struct {
 	WorkflowInput
 	Headers
 	Body struct {
-		Trigger string                     `json:"trigger,omitempty" maxLength:"63" doc:"of type Manual or API; left out: a person starts it"`
+		Trigger string                     `json:"trigger,omitempty" maxLength:"63" doc:"of type Manual or API; default: the Manual trigger"`
 		Inputs  map[string]json.RawMessage `json:"inputs,omitempty" maxProperties:"64" doc:"by name, as spec.inputs declares them"`
 	}
 }
 
-// started is the answer of what starts a run.
+// started is the response of operations that start a run.
 type started struct {
 	Status   int
 	Location string `header:"Location" doc:"the run"`
@@ -94,7 +94,7 @@ func (s *Service) startRun(ctx context.Context, in *startInput) (*started, error
 	})
 }
 
-// request returns a request to the launcher.
+// request returns the request to the launcher.
 func (s *Service) request(ctx context.Context, in *startInput) (launch.Request, error) {
 	r := launch.Request{Workflow: in.Name, Trigger: in.Body.Trigger}
 	e, ok := s.Catalog.Get(in.Name)
@@ -123,13 +123,13 @@ func (s *Service) request(ctx context.Context, in *startInput) (launch.Request, 
 	r.Inputs = make(map[string]any, len(in.Body.Inputs))
 	for name, raw := range in.Body.Inputs {
 		if r.Inputs[name], err = definition.Decode(raw); err != nil {
-			return r, api.Because(api.Invalid("body.inputs", "a value is no JSON, or a number is too large"), err)
+			return r, api.Because(api.Invalid("body.inputs", "a value is not JSON, or has a number that is too large"), err)
 		}
 	}
 	return r, nil
 }
 
-// startedBy returns the trigger that a start is counted at: one of type Manual or API.
+// startedBy returns the trigger of a start, which must be of type Manual or API.
 func startedBy(e *catalog.Entry, name string) (workflowv1.Trigger, error) {
 	for _, t := range e.Workflow.Spec.Triggers {
 		switch {
@@ -139,7 +139,7 @@ func startedBy(e *catalog.Entry, name string) (workflowv1.Trigger, error) {
 		case t.Type == workflowv1.TriggerManual || t.Type == workflowv1.TriggerAPI:
 			return t, nil
 		default:
-			return t, api.Invalid("body.trigger", "it is neither of type Manual nor API: its runs are started by what it is made for")
+			return t, api.Invalid("body.trigger", "must be of type Manual or API")
 		}
 	}
 	if name != "" {
@@ -148,7 +148,7 @@ func startedBy(e *catalog.Entry, name string) (workflowv1.Trigger, error) {
 	return workflowv1.Trigger{Type: workflowv1.TriggerManual}, nil
 }
 
-// owner identifies the caller: nobody gets a run by another owner's idempotency key.
+// owner identifies the caller, so that idempotency keys of different callers do not collide.
 func owner(ctx context.Context) string {
 	p := auth.From(ctx)
 	if p == nil {
@@ -157,7 +157,7 @@ func owner(ctx context.Context) string {
 	return string(p.Kind) + "/" + p.ID
 }
 
-// begin starts a run and returns it: 201 when it is new, 200 when its idempotency key was there.
+// begin starts a run and returns it with status 201, or the existing run of its idempotency key with status 200.
 func (s *Service) begin(ctx context.Context, action, object string, start func() (id string, created bool, err error)) (*started, error) {
 	out := &started{Status: http.StatusOK}
 	var id string
@@ -179,8 +179,8 @@ func (s *Service) begin(ctx context.Context, action, object string, start func()
 
 type listRunsInput struct {
 	api.Page
-	Workflow string   `query:"workflow" maxLength:"253" doc:"runs of this workflow alone"`
-	Phase    []string `query:"phase,explode" maxItems:"7" nullable:"false" enum:"Queued,Running,Waiting,Succeeded,Failed,Cancelled,TimedOut" doc:"runs in this phase alone; several may be given"`
+	Workflow string   `query:"workflow" maxLength:"253" doc:"only runs of this workflow"`
+	Phase    []string `query:"phase,explode" maxItems:"7" nullable:"false" enum:"Queued,Running,Waiting,Succeeded,Failed,Cancelled,TimedOut" doc:"only runs in this phase; can be repeated"`
 }
 
 func (s *Service) listRuns(ctx context.Context, in *listRunsInput) (*api.Reply[api.List[Run]], error) {
@@ -193,7 +193,7 @@ func (s *Service) listRuns(ctx context.Context, in *listRunsInput) (*api.Reply[a
 type listWorkflowRunsInput struct {
 	WorkflowInput
 	api.Page
-	Phase []string `query:"phase,explode" maxItems:"7" nullable:"false" enum:"Queued,Running,Waiting,Succeeded,Failed,Cancelled,TimedOut" doc:"runs in this phase alone; several may be given"`
+	Phase []string `query:"phase,explode" maxItems:"7" nullable:"false" enum:"Queued,Running,Waiting,Succeeded,Failed,Cancelled,TimedOut" doc:"only runs in this phase; can be repeated"`
 }
 
 func (s *Service) listWorkflowRuns(ctx context.Context, in *listWorkflowRunsInput) (*api.Reply[api.List[Run]], error) {
@@ -204,7 +204,7 @@ func (s *Service) listWorkflowRuns(ctx context.Context, in *listWorkflowRunsInpu
 	if err != nil {
 		return nil, err
 	}
-	// The runs of a workflow that is gone stay until their history ends.
+	// The runs of a deleted workflow remain until they are pruned.
 	if _, known := s.Catalog.Get(in.Name); !known && len(page.Body.Items) == 0 {
 		return nil, answer(launch.ErrNoWorkflow)
 	}
@@ -236,7 +236,7 @@ func (s *Service) runs(ctx context.Context, in *listRunsInput) (*api.Reply[api.L
 
 type getRunInput struct {
 	RunInput
-	IfNoneMatch string `header:"If-None-Match" maxLength:"1024" doc:"answers 304 while the run has not gone on"`
+	IfNoneMatch string `header:"If-None-Match" maxLength:"1024" doc:"304 if the run has not changed"`
 }
 
 func (s *Service) getRun(ctx context.Context, in *getRunInput) (*tagged[Run], error) {
@@ -250,13 +250,13 @@ func (s *Service) getRun(ctx context.Context, in *getRunInput) (*tagged[Run], er
 	return ifChanged(in.IfNoneMatch, seq, &tagged[Run]{Status: http.StatusOK, Body: r}), nil
 }
 
-// pageBytes is after how many bytes a page of steps ends, whatever its limit: their outputs may be large.
+// pageBytes is the size after which a page of steps ends, whatever its limit: outputs may be large.
 const pageBytes = 4 << 20
 
 type listStepsInput struct {
 	RunInput
-	Limit  int    `query:"limit" minimum:"1" maximum:"100" default:"50" doc:"how many items at most"`
-	Cursor string `query:"cursor" maxLength:"2048" doc:"next of the page before; empty: the first page"`
+	Limit  int    `query:"limit" minimum:"1" maximum:"100" default:"50" doc:"maximum number of items"`
+	Cursor string `query:"cursor" maxLength:"2048" doc:"next of the previous page; empty for the first page"`
 }
 
 func (s *Service) listSteps(ctx context.Context, in *listStepsInput) (*api.Reply[api.List[Step]], error) {

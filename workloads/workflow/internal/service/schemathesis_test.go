@@ -12,7 +12,7 @@ import (
 	workerconfig "github.com/itechsmart/operator/workloads/workflow/worker/config"
 )
 
-// TestSchemathesis tries every operation of the OpenAPI document.
+// TestSchemathesis tests every operation of the OpenAPI document.
 func TestSchemathesis(t *testing.T) {
 	program := producttest.Schemathesis(t)
 	r := up(t)

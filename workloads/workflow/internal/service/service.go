@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package service is Workflow's REST API, webhooks and live events, on the engine: authorization, audit, and responses to errors.
+// Package service is Workflow's REST API, with webhooks and live events, on top of the engine: authorization, audit, and error
+// responses.
 package service
 
 import (
@@ -15,25 +16,25 @@ import (
 	"github.com/itechsmart/operator/workloads/internal/live"
 )
 
-// productName is Workflow's in grants.
+// productName is Workflow's name in grants.
 const productName = "workflow"
 
-// maxBody bounds the body of a request, webhooks aside.
+// maxBody bounds the body of a request, except for webhooks.
 const maxBody = 1 << 20
 
-// Options of a Service.
+// Options configure a Service.
 type Options struct {
 	*Deps
 	Trail   *auditlog.Trail
 	Streams *live.Streams
 }
 
-// Service answers the requests of one Platform's Workflows.
+// Service serves the Workflows of one Platform.
 type Service struct {
 	Options
-	answers *api.PostgresStore // signatures that were used
-	decoy   []byte             // the key for webhooks that do not exist
-	sending chan struct{}      // holds one for each output that is sent
+	answers *api.PostgresStore // used signatures
+	decoy   []byte             // the key of webhooks that do not exist
+	sending chan struct{}      // holds one for each output being sent
 }
 
 // New returns a service.
@@ -52,7 +53,7 @@ func (s *Service) Register(rest huma.API) {
 	s.Trail.Register(rest)
 }
 
-// operation describes an endpoint. errs are the error statuses that it answers beside those that all have.
+// operation describes an endpoint. errs are its error statuses besides the common ones.
 func operation(id, method, path, summary string, errs ...int) huma.Operation {
 	op := api.Operation(productName, id, method, path, summary, errs...)
 	op.MaxBodyBytes = maxBody
@@ -62,16 +63,16 @@ func operation(id, method, path, summary string, errs ...int) huma.Operation {
 // tagged is a response with a status and an entity tag.
 type tagged[T any] struct {
 	Status int
-	ETag   string `header:"ETag" doc:"of this state"`
+	ETag   string `header:"ETag" doc:"of this version"`
 	Body   T
 }
 
-// views checks that the caller may read.
+// views checks that the caller is a viewer.
 func (s *Service) views(ctx context.Context, action, object string) error {
 	return s.Trail.Require(ctx, auth.RoleViewer, action, object)
 }
 
-// edits checks that the caller may start, end and change.
+// edits checks that the caller is an editor.
 func (s *Service) edits(ctx context.Context, action, object string) error {
 	return s.Trail.Require(ctx, auth.RoleEditor, action, object)
 }

@@ -26,8 +26,8 @@ func newDecoy() []byte {
 	return key
 }
 
-// signed reports whether a body was signed with a key, and returns the signature. It does the same work for a wrong one as for a
-// good one.
+// signed reports whether a body was signed with a key, and returns the correct signature. It does the same work for valid and
+// invalid signatures.
 func signed(h http.Header, body, key []byte, now time.Time) (signature []byte, ok bool) {
 	stamp := h.Get(headerTimestamp)
 	mac := hmac.New(sha256.New, key)

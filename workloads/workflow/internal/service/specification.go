@@ -11,10 +11,10 @@ import (
 	"github.com/itechsmart/operator/workloads/internal/api"
 )
 
-// specification is a specification as it comes: its fields are the resource's.
+// specification is the specification of a Workflow in a request, with the resource's fields.
 type specification map[string]json.RawMessage
 
-// read takes the fields that there are, and no others. What it says of a wrong one holds nothing of the text.
+// read decodes the specification, and rejects unknown fields. Its errors do not quote the text.
 func (s specification) read() (*workflowv1.WorkflowSpec, error) {
 	data, err := json.Marshal(map[string]json.RawMessage(s))
 	if err != nil {
@@ -32,7 +32,7 @@ func (s specification) read() (*workflowv1.WorkflowSpec, error) {
 		if wrong.Field != "" {
 			field += "." + wrong.Field
 		}
-		return nil, api.Because(api.Invalid(field, "it is of the wrong type"), err)
+		return nil, api.Because(api.Invalid(field, "has the wrong type"), err)
 	}
-	return nil, api.Because(api.Invalid("body.spec", "a field of it is not known, or a duration is none, such as 30s or 1h30m"), err)
+	return nil, api.Because(api.Invalid("body.spec", "has an unknown field, or an invalid duration; valid are for example 30s and 1h30m"), err)
 }

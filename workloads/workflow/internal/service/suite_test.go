@@ -40,7 +40,7 @@ import (
 
 func TestMain(m *testing.M) { enginetest.Main(m) }
 
-// harness is a service with all that it stands on: database, queue, API server, and a worker.
+// harness is a service with its database, queue and API server, and a worker.
 type harness struct {
 	*producttest.Running
 	kubernetes       client.Client
@@ -56,7 +56,7 @@ func settingsOn(t testing.TB, rabbit backend.Binding) *config.Service {
 	return s
 }
 
-// up runs a service and a worker until the end of the test.
+// up runs a service and a worker until the test ends.
 func up(t *testing.T) *harness {
 	t.Helper()
 	return upOn(t, settingsOn(t, servers.RabbitMQ(t)))
@@ -74,7 +74,7 @@ func upOn(t *testing.T, settings *config.Service) *harness {
 	return r
 }
 
-// work executes steps as the worker does.
+// work executes steps like the worker.
 func work(t *testing.T, settings *config.Service) {
 	t.Helper()
 	pool, err := db.Open(context.Background(), settings.Database, "worker")
@@ -107,7 +107,7 @@ func work(t *testing.T, settings *config.Service) {
 	})
 }
 
-// kubernetes returns a client of the shared API server, and a namespace of the test's own.
+// kubernetes returns a client of the shared API server, and a new namespace.
 func kubernetes(t *testing.T) (settings *rest.Config, c client.Client, namespace string) {
 	t.Helper()
 	settings = enginetest.Cluster(t)
@@ -128,14 +128,14 @@ func kubernetes(t *testing.T) (settings *rest.Config, c client.Client, namespace
 	return settings, c, namespace
 }
 
-// put writes a workflow by REST, and waits until the service runs it.
+// put writes a workflow with the REST API, and waits until the service serves it.
 func (r *harness) put(name, spec string) {
 	r.T.Helper()
 	if a := r.Call(r.editor, "PUT", "/workflows/"+name, `{"spec":`+spec+`}`); a.Status != 201 && a.Status != 200 {
 		r.T.Fatalf("put %s: %d %s", name, a.Status, a.Body)
 	} else {
 		tag := a.Header.Get("ETag")
-		r.Wait("the service to see "+name, func() bool { return r.Call(r.viewer, "GET", "/workflows/"+name, nil).Header.Get("ETag") == tag })
+		r.Wait("the service to serve "+name, func() bool { return r.Call(r.viewer, "GET", "/workflows/"+name, nil).Header.Get("ETag") == tag })
 	}
 }
 
@@ -164,7 +164,7 @@ func (r *harness) reached(id string, phases ...string) (run Run) {
 	return run
 }
 
-// bind writes the bindings' file as kubelet does: a new one in the place of the old.
+// bind writes the bindings file like the kubelet: it replaces the old file.
 func (r *harness) bind(b workerconfig.Bindings) {
 	r.T.Helper()
 	data, err := json.Marshal(b)

@@ -17,7 +17,7 @@ import (
 	"github.com/itechsmart/operator/workloads/workflow/worker/config/definition"
 )
 
-// Workflow is a resource, and what the service makes of it.
+// Workflow is a resource with its state in the service.
 type Workflow struct {
 	Name       string    `json:"name"`
 	Generation int64     `json:"generation"`
@@ -26,8 +26,8 @@ type Workflow struct {
 	Problems   []Mistake `json:"problems" nullable:"false"`
 	CreatedAt  time.Time `json:"createdAt"`
 	// Spec is left out of lists.
-	Spec   *workflowSpec   `json:"spec,omitempty" doc:"as the resource's"`
-	Status *workflowStatus `json:"status,omitempty" doc:"as the resource's"`
+	Spec   *workflowSpec   `json:"spec,omitempty" doc:"as in the resource"`
+	Status *workflowStatus `json:"status,omitempty" doc:"as in the resource"`
 }
 
 func workflowOf(e *catalog.Entry, whole bool) Workflow {
@@ -42,7 +42,7 @@ func workflowOf(e *catalog.Entry, whole bool) Workflow {
 	return out
 }
 
-// Mistake is one thing that is wrong with a definition.
+// Mistake is one problem of a definition.
 type Mistake struct {
 	Path    string `json:"path" doc:"such as spec.steps[3].when"`
 	Message string `json:"message"`
@@ -64,21 +64,21 @@ func problemsOf(err error) []Mistake {
 type Run struct {
 	ID         string     `json:"id" format:"uuid"`
 	Workflow   string     `json:"workflow"`
-	Generation int64      `json:"generation" doc:"of the Workflow: a run ends on the one that it began with"`
+	Generation int64      `json:"generation" doc:"of the Workflow when the run started; it does not change"`
 	Phase      string     `json:"phase" enum:"Queued,Running,Waiting,Succeeded,Failed,Cancelled,TimedOut"`
-	Step       string     `json:"step,omitempty" doc:"that is under way, the first of several; left out of lists"`
+	Step       string     `json:"step,omitempty" doc:"the first active step; left out of lists"`
 	Trigger    RunTrigger `json:"trigger"`
-	Attempt    int        `json:"attempt" doc:"1, one more for each re-run"`
-	RerunOf    string     `json:"rerunOf,omitempty" doc:"the run that this one repeats"`
+	Attempt    int        `json:"attempt" doc:"1, plus one for each re-run"`
+	RerunOf    string     `json:"rerunOf,omitempty" doc:"the run that this one is a re-run of"`
 	RerunFrom  string     `json:"rerunFrom,omitempty" doc:"the first step that ran again"`
-	Error      string     `json:"error,omitempty" doc:"why it did not succeed"`
+	Error      string     `json:"error,omitempty" doc:"why the run did not succeed"`
 	CreatedAt  time.Time  `json:"createdAt"`
 	StartedAt  *time.Time `json:"startedAt,omitempty"`
 	FinishedAt *time.Time `json:"finishedAt,omitempty"`
-	Deadline   *time.Time `json:"deadline,omitempty" doc:"when it is ended, when it has not ended by itself"`
+	Deadline   *time.Time `json:"deadline,omitempty" doc:"when the run times out"`
 	// Inputs and Outputs are left out of lists.
 	Inputs  json.RawMessage `json:"inputs,omitempty" doc:"by name; left out of lists"`
-	Outputs map[string]any  `json:"outputs,omitempty" doc:"by name, when it succeeded; left out of lists"`
+	Outputs map[string]any  `json:"outputs,omitempty" doc:"by name, of a succeeded run; left out of lists"`
 }
 
 // RunTrigger is the trigger that started a run.
@@ -93,11 +93,11 @@ func runOf(r *store.Run) Run {
 		ID: r.ID, Workflow: r.Workflow, Generation: r.Generation, Phase: string(r.Phase), Attempt: r.Attempt, RerunOf: r.RerunOf, RerunFrom: r.RerunFrom,
 		Error: r.Error, CreatedAt: r.Created, StartedAt: r.Started, FinishedAt: r.Finished, Deadline: r.Deadline,
 	}
-	_ = json.Unmarshal(r.Trigger, &out.Trigger) // what the engine wrote; its body and headers stay behind
+	_ = json.Unmarshal(r.Trigger, &out.Trigger) // written by the engine; body and headers are left out
 	return out
 }
 
-// run reads a run whole.
+// run reads a complete run.
 func (s *Service) run(ctx context.Context, id string) (Run, int64, error) {
 	r, err := s.Engine.Store().Get(ctx, id)
 	if err != nil {
@@ -107,13 +107,13 @@ func (s *Service) run(ctx context.Context, id string) (Run, int64, error) {
 	out.Inputs = r.Inputs
 	switch {
 	case r.Phase == store.Succeeded:
-		// What was recorded does not change; that a value is missing is the author's error, and the run's outcome stays.
+		// Recorded values do not change. An error here is in the workflow's expressions, and does not change the run's outcome.
 		out.Outputs, err = s.Engine.Outputs(ctx, id)
 		if errors.Is(err, backend.ErrUnavailable) {
 			return Run{}, 0, err
 		}
 		if err != nil && out.Error == "" {
-			s.Log.WarnContext(ctx, "the outputs of a run cannot be read", "run", id, "error", err)
+			s.Log.WarnContext(ctx, "could not read the outputs of a run", "run", id, "error", err)
 		}
 	case !r.Phase.Ended():
 		if out.Step, err = s.Engine.Store().Current(ctx, id); err != nil {
@@ -123,25 +123,25 @@ func (s *Service) run(ctx context.Context, id string) (Run, int64, error) {
 	return out, r.Seq, nil
 }
 
-// Step is a step that was begun, or an item of one.
+// Step is a step that has started, or an item of one.
 type Step struct {
 	Name       string          `json:"name"`
 	Item       *int            `json:"item,omitempty" doc:"index within forEach"`
 	Phase      string          `json:"phase" enum:"Pending,Ready,Running,Waiting,Succeeded,Failed,Skipped,Cancelled"`
 	Attempt    int             `json:"attempt"`
 	Output     json.RawMessage `json:"output,omitempty" doc:"a large value is {\"$object\": {bytes, href}}; GET href returns it"`
-	Outputs    json.RawMessage `json:"outputs,omitempty" doc:"by name; when they are large, likewise"`
+	Outputs    json.RawMessage `json:"outputs,omitempty" doc:"by name; large values as for output"`
 	Error      string          `json:"error,omitempty"`
 	WaitsFor   json.RawMessage `json:"waitsFor,omitempty" doc:"of an approval: approvers and message"`
-	Resumable  bool            `json:"resumable" doc:"whether somebody may resume it or decide"`
-	Due        *time.Time      `json:"due,omitempty" doc:"when it goes on by itself"`
+	Resumable  bool            `json:"resumable" doc:"whether the step can be resumed or decided on"`
+	Due        *time.Time      `json:"due,omitempty" doc:"when the step continues by itself"`
 	StartedAt  *time.Time      `json:"startedAt,omitempty"`
 	FinishedAt *time.Time      `json:"finishedAt,omitempty"`
 }
 
 func stepOf(r *store.Run, x *store.Step) Step {
 	out := Step{
-		Name: x.Name, Phase: string(x.Phase), Attempt: x.Attempt, Output: shown(r, x, x.Output, "/output"), Outputs: shown(r, x, x.Outputs, "/outputs"), Error: x.Error, Resumable: x.Resumable,
+		Name: x.Name, Phase: string(x.Phase), Attempt: x.Attempt, Output: withLinks(r, x, x.Output, "/output"), Outputs: withLinks(r, x, x.Outputs, "/outputs"), Error: x.Error, Resumable: x.Resumable,
 		Due: x.Due, StartedAt: x.Started, FinishedAt: x.Finished,
 	}
 	if x.Phase == store.Waiting {
@@ -153,18 +153,18 @@ func stepOf(r *store.Run, x *store.Step) Step {
 	return out
 }
 
-// size returns the approximate size in an answer.
+// size returns the approximate size in a response.
 func (s *Step) size() int {
 	const around = 512
 	return around + len(s.Output) + len(s.Outputs) + len(s.Error) + len(s.WaitsFor)
 }
 
-// Event is a line of a run's history.
+// Event is an entry of a run's history.
 type Event struct {
 	Seq     int64     `json:"seq"`
 	At      time.Time `json:"at"`
 	Kind    string    `json:"kind" doc:"such as RunCreated, StepStarted, StepSucceeded, RunFailed"`
-	Step    string    `json:"step,omitempty" doc:"none: it is of the run"`
+	Step    string    `json:"step,omitempty" doc:"left out for events of the run"`
 	Item    *int      `json:"item,omitempty" doc:"index within forEach"`
 	Attempt int       `json:"attempt,omitempty"`
 	Detail  string    `json:"detail,omitempty"`
@@ -178,7 +178,7 @@ func eventOf(e *store.Event) Event {
 	return out
 }
 
-// workflowSpec and workflowStatus are documented as objects: their fields are the resource's, which has its own page.
+// workflowSpec and workflowStatus are documented as plain objects: the resource has its own documentation.
 type (
 	workflowSpec   workflowv1.WorkflowSpec
 	workflowStatus workflowv1.WorkflowStatus

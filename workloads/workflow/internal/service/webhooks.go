@@ -35,33 +35,33 @@ import (
 
 const (
 	pathWebhook = "/webhooks/{path...}"
-	// resultTime limits how long a call waits for the end of its run.
+	// resultTime bounds how long a call waits for the end of its run.
 	resultTime = time.Minute
-	// answerTime is the additional time for the answer.
+	// answerTime is the additional time for sending the response.
 	answerTime = 10 * time.Second
-	// waitForResult is the webhook's `respond` that waits.
+	// waitForResult is the value of a webhook's `respond` that waits for the result.
 	waitForResult = "WaitForResult"
 )
 
-// webhookBody lets the handler bound the body itself, as the trigger says, and count what is too large.
+// webhookBody lets the handler enforce the trigger's limit itself, and count bodies that are too large.
 const webhookBody = math.MaxInt64
 
 func (s *Service) registerWebhooks(rest huma.API) {
-	op := operation("call-webhook", http.MethodPost, pathWebhook, "Start a run by a webhook", http.StatusFailedDependency)
-	op.Description = "Where the trigger has a key, the call is signed: X-Timestamp is the time in seconds since 1970, and X-Signature-256 is sha256= and the hexadecimal " +
-		"HMAC-SHA-256 of the timestamp, a dot and the body. A signature counts once, for five minutes; then it is 401, and a second time 409. Without a key a token of " +
-		"role editor is needed. 202 names the run. A trigger that waits for the result answers 200 with the outputs, 424 when the run did not succeed " +
-		"(a repetition starts another one), and 202 when it takes longer than a minute."
+	op := operation("call-webhook", http.MethodPost, pathWebhook, "Call a webhook to start a run", http.StatusFailedDependency)
+	op.Description = "If the trigger has a key, calls must be signed: X-Timestamp is the time in seconds since 1970, and X-Signature-256 is sha256= and the hexadecimal " +
+		"HMAC-SHA-256 of the timestamp, a dot and the body. A signature is valid once (409 if repeated) and for five minutes (401 after that). Without a key a token with " +
+		"the role editor is required. 202 returns the run's id. A trigger that waits for the result returns 200 with the outputs, 424 if the run did not succeed " +
+		"(another call starts a new run), and 202 if it takes longer than a minute."
 	op.RequestBody = &huma.RequestBody{Content: map[string]*huma.MediaType{"text/plain": {Schema: &huma.Schema{Type: huma.TypeString}}}}
 	op.Security = []map[string][]string{{"bearer": {}}, {}}
 	huma.Register(rest, op, s.webhook)
-	// Not before: huma would read it, and the signature is of the bytes.
+	// Added after Register, which would make huma read the body; the signature is of the raw bytes.
 	op.RequestBody.Content[problem.TypeJSON] = &huma.MediaType{Schema: &huma.Schema{Description: "trigger.body"}}
-	api.AlsoAnswers(op, map[string]string{"202": "The run was started, and may not have ended"})
+	api.AlsoAnswers(op, map[string]string{"202": "The run was started, and may still be active"})
 }
 
 type webhookInput struct {
-	Path      string `path:"path" maxLength:"128" doc:"as the trigger's; may hold slashes"`
+	Path      string `path:"path" maxLength:"128" doc:"the path of the trigger; may contain slashes"`
 	Timestamp string `header:"X-Timestamp" maxLength:"32" doc:"seconds since 1970"`
 	Signature string `header:"X-Signature-256" maxLength:"128" doc:"sha256= and 64 hexadecimal digits"`
 
@@ -69,21 +69,21 @@ type webhookInput struct {
 	writer  http.ResponseWriter
 }
 
-// Resolve implements huma.Resolver: the body stays where it is.
+// Resolve implements huma.Resolver. It does not read the body.
 func (in *webhookInput) Resolve(ctx huma.Context) []error {
 	in.request, in.writer = humago.Unwrap(ctx)
 	return nil
 }
 
-// hook is the webhook that is called.
+// hook is the called webhook.
 type hook struct {
-	workflow string // empty: there is nothing at the path
+	workflow string // empty if the path has no webhook
 	trigger  *workflowv1.Trigger
-	key      []byte // of the signature; nil: a token is needed
+	key      []byte // of signatures; nil if a token is required
 	limit    int64
 }
 
-// hook returns the webhook at a path. One that does not exist has a key, too: a refusal then takes the same time.
+// hook returns the webhook at a path. A missing one has a random key, so that rejecting a call takes the same time.
 func (s *Service) hook(path string) (hook, error) {
 	e, name, ok := s.Catalog.ByWebhook(path)
 	if !ok {
@@ -95,7 +95,7 @@ func (s *Service) hook(path string) (hook, error) {
 		return h, nil
 	}
 	if h.key = s.Bindings.HMAC(h.workflow, name); len(h.key) == 0 {
-		return h, api.Unavailable(retryAfter, "the key of this webhook is not known yet")
+		return h, api.Unavailable(retryAfter, "the key of this webhook is not available yet")
 	}
 	return h, nil
 }
@@ -105,7 +105,7 @@ func triggerOf(e *catalog.Entry, name string) *workflowv1.Trigger {
 	return &e.Workflow.Spec.Triggers[i]
 }
 
-// hooked is the answer of a webhook.
+// hooked is the response of a webhook.
 type hooked struct {
 	Status   int
 	Location string `header:"Location" doc:"the run"`
@@ -115,7 +115,7 @@ type hooked struct {
 // Hooked is the result of a webhook call.
 type Hooked struct {
 	Run     string         `json:"run" format:"uuid"`
-	Outputs map[string]any `json:"outputs,omitempty" doc:"of the run, when the trigger waits for the result"`
+	Outputs map[string]any `json:"outputs,omitempty" doc:"of the run, if the trigger waits for the result"`
 }
 
 func (s *Service) webhook(ctx context.Context, in *webhookInput) (*hooked, error) {
@@ -137,7 +137,7 @@ func (s *Service) webhook(ctx context.Context, in *webhookInput) (*hooked, error
 			return nil, api.NotFound("webhook")
 		case !ok:
 			s.Launcher.Reject(h.workflow, h.trigger.Name)
-			return nil, api.Unauthorized("the signature is wrong, or its time is over")
+			return nil, api.Unauthorized("the signature is invalid or has expired")
 		}
 		ctx = auth.With(ctx, &auth.Principal{Kind: auth.KindClient, ID: "webhook/" + in.Path, Name: "webhook/" + in.Path})
 	} else if err := s.edits(ctx, "run.start", "workflow/"+h.workflow); err != nil {
@@ -169,7 +169,7 @@ func accepted(id string) *hooked {
 	return &hooked{Status: http.StatusAccepted, Location: api.Base + pathRuns + "/" + id, Body: Hooked{Run: id}}
 }
 
-// read takes the body, up to a bound.
+// read reads the body, up to a limit.
 func (in *webhookInput) read(ctx context.Context, limit int64) ([]byte, error) {
 	tooLarge := in.request.ContentLength > limit
 	var body []byte
@@ -181,10 +181,10 @@ func (in *webhookInput) read(ctx context.Context, limit int64) ([]byte, error) {
 		tooLarge = int64(len(body)) > limit
 	}
 	if tooLarge {
-		in.writer.Header().Set("Connection", "close") // what is still on its way is not worth reading
+		in.writer.Header().Set("Connection", "close") // do not read the rest
 		return nil, problem.TooLarge(limit)
 	}
-	// The read deadline would count as a client that has gone, while its run continues.
+	// Otherwise an expired read deadline would count as a disconnected client while the run continues.
 	_ = http.NewResponseController(in.writer).SetReadDeadline(time.Time{})
 	return body, nil
 }
@@ -210,25 +210,25 @@ func (in *webhookInput) launch(h hook, body, signature []byte) (launch.Request, 
 	return r, err
 }
 
-// content returns the body as expressions see it: JSON as what it is, anything else as text.
+// content returns the body for expressions: decoded JSON, or text.
 func content(contentType string, body []byte) (any, error) {
 	kind, _, err := mime.ParseMediaType(contentType)
 	switch {
 	case len(body) == 0:
 		return nil, nil
 	case !utf8.Valid(body):
-		return nil, api.Invalid("body", "it is not in UTF-8")
+		return nil, api.Invalid("body", "is not UTF-8")
 	case err == nil && (kind == problem.TypeJSON || strings.HasSuffix(kind, "+json")):
 		value, err := definition.Decode(body)
 		if err != nil {
-			return nil, api.Because(api.Invalid("body", "it is no JSON, or a number is too large"), err)
+			return nil, api.Because(api.Invalid("body", "is not JSON, or has a number that is too large"), err)
 		}
 		return value, nil
 	}
 	return string(body), nil
 }
 
-// secretHeaders are not for expressions: a run is kept.
+// secretHeaders are hidden from expressions, since runs are stored.
 var secretHeaders = []string{"Authorization", "Cookie", "Proxy-Authorization", "Sec-Websocket-Protocol", headerTimestamp, headerSignature}
 
 func triggerHeaders(h http.Header) map[string]string {
@@ -241,8 +241,8 @@ func triggerHeaders(h http.Header) map[string]string {
 	return out
 }
 
-// call starts the run. A signature counts once: the run has it, and the table of answers remembers it when the run's history
-// is shorter than the signature's time.
+// call starts the run. A signature is valid once: it is stored with the run, and in the table of answers in case the run is pruned
+// before the signature expires.
 func (s *Service) call(ctx context.Context, h hook, r launch.Request, signature []byte) (id string, err error) {
 	remember := func() {}
 	if signature != nil {
@@ -269,26 +269,25 @@ func (s *Service) call(ctx context.Context, h hook, r launch.Request, signature 
 }
 
 func errReplay() error {
-	return api.Error(http.StatusConflict, "replayed", "this signature has started a run already: sign anew")
+	return api.Error(http.StatusConflict, "replayed", "this signature has already started a run; create a new signature")
 }
 
-// once refuses a signature that has started a run. Whoever is refused for another reason may send it again, until its time is
-// over.
+// once rejects a signature that has started a run. After any other error the signature can be used again until it expires.
 func (s *Service) once(ctx context.Context, key string) (remember func(), err error) {
-	const kept = 2 * signatureWindow // both ends of the window
+	const retention = 2 * signatureWindow // both ends of the window
 	sum := sha256.Sum256([]byte("webhook/" + key))
 	id := sum[:]
-	claim, err := s.answers.Claim(ctx, id, key, id, kept)
+	claim, err := s.answers.Claim(ctx, id, key, id, retention)
 	if err != nil {
 		return nil, answer(errors.Join(backend.ErrUnavailable, err))
 	}
 	if claim.Answer != nil {
 		return nil, errReplay()
 	}
-	// One that is under way, or whose process died, is settled by the run's own key.
+	// For concurrent calls, and after a crash, the run's own key decides.
 	return func() {
-		if err := s.answers.Finish(context.WithoutCancel(ctx), id, key, []byte{1}, kept); err != nil {
-			s.Log.WarnContext(ctx, "a signature is remembered by its run alone", "error", err)
+		if err := s.answers.Finish(context.WithoutCancel(ctx), id, key, []byte{1}, retention); err != nil {
+			s.Log.WarnContext(ctx, "could not store a signature; only its run prevents a replay", "error", err)
 		}
 	}, nil
 }
@@ -300,7 +299,7 @@ func (s *Service) result(ctx context.Context, in *webhookInput, id string) (*hoo
 	defer cancel()
 	go func() {
 		select {
-		case <-s.Draining: // the run goes on; the client learns where
+		case <-s.Draining: // the run continues; the response refers to it
 			cancel()
 		case <-waiting.Done():
 		}
@@ -309,7 +308,7 @@ func (s *Service) result(ctx context.Context, in *webhookInput, id string) (*hoo
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
-	if err != nil { // it takes long, or cannot be seen now
+	if err != nil { // it takes too long, or the database is unavailable
 		return accepted(id), nil
 	}
 	r, _, err := s.run(ctx, id)

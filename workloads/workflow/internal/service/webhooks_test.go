@@ -20,7 +20,7 @@ import (
 	workerconfig "github.com/itechsmart/operator/workloads/workflow/worker/config"
 )
 
-// sign gives the headers of a signed call.
+// sign returns the headers of a signed call.
 func sign(key, body string, at time.Time) []string {
 	stamp := fmt.Sprint(at.Unix())
 	mac := hmac.New(sha256.New, []byte(key))
@@ -49,7 +49,7 @@ const shopHook = `{
 func TestWebhooks(t *testing.T) {
 	r := up(t)
 	if a := r.Call("", "POST", "/webhooks/shop/orders", `{"order":1}`); a.Status != 404 {
-		t.Fatalf("before there is one: %d %s", a.Status, a.Body)
+		t.Fatalf("missing webhook: %d %s", a.Status, a.Body)
 	}
 	r.put("shop", shopHook)
 	const shop = "/webhooks/shop/orders"
@@ -58,7 +58,7 @@ func TestWebhooks(t *testing.T) {
 		return r.Call("", "POST", path, body, append(sign(hmacKey, body, time.Now()), headers...)...)
 	}
 	if a := signed(shop, `{"order":1}`); a.Status != 503 || a.Header.Get("Retry-After") == "" {
-		t.Errorf("before the key is there: %d %s", a.Status, a.Body)
+		t.Errorf("without a key: %d %s", a.Status, a.Body)
 	}
 	key := func(key string) {
 		r.bind(workerconfig.Bindings{Workflows: map[string]workerconfig.WorkflowBindings{"shop": {HMAC: map[string][]byte{"shop": []byte(key), "quick": []byte(key)}}}})
@@ -78,14 +78,14 @@ func TestWebhooks(t *testing.T) {
 		}
 		for _, secret := range []string{"canary", "signature", "x-timestamp"} {
 			if contains(bytes.ToLower(answer.Body), secret) {
-				t.Errorf("the headers hold %s: %s", secret, answer.Body)
+				t.Errorf("the headers contain %s: %s", secret, answer.Body)
 			}
 		}
-		r.Wait("the audit log to know who it was", func() bool { return strings.Contains(r.Logs.String(), `"user":"webhook/shop/orders"`) })
+		r.Wait("the audit log to have the caller", func() bool { return strings.Contains(r.Logs.String(), `"user":"webhook/shop/orders"`) })
 	})
 
 	t.Run("a replay", func(t *testing.T) {
-		// The run of the first call is pruned as soon as it has ended: its signature is remembered without it.
+		// The run of the first call is pruned when it ends; its signature is still rejected.
 		if a := r.Call("", "POST", shop, body, first...); a.Status != 409 || a.Refusal(t).Code != "replayed" {
 			t.Errorf("a replay: %d %s", a.Status, a.Body)
 		}
@@ -126,7 +126,7 @@ func TestWebhooks(t *testing.T) {
 			request.Header.Set("Content-Type", "application/json")
 			answer, err := http.DefaultClient.Do(request)
 			if err != nil {
-				continue // the connection was cut while the body was on its way
+				continue // the connection was closed during the upload
 			}
 			answer.Body.Close()
 			if answer.StatusCode != 413 {
@@ -168,7 +168,7 @@ func TestWebhooks(t *testing.T) {
 				t.Errorf("%d %s, want %d", a.Status, a.Body, want)
 			}
 		}
-		// A token opens no signed one.
+		// A token does not replace a signature.
 		if a := r.Call(r.Admin, "POST", shop, `{"order":1}`); a.Status != 401 {
 			t.Errorf("a token instead of a signature: %d %s", a.Status, a.Body)
 		}
@@ -180,7 +180,7 @@ func TestWebhooks(t *testing.T) {
 		}
 	})
 
-	t.Run("what started nothing is counted", func(t *testing.T) {
+	t.Run("rejected calls are counted", func(t *testing.T) {
 		const want = 2 + 10 + 3 + 5 + 1 // replays, signatures, sizes, bodies, a token
 		pool, err := db.Open(t.Context(), r.Settings.Database, "test")
 		if err != nil {
@@ -193,11 +193,11 @@ func TestWebhooks(t *testing.T) {
 			return err == nil && rejected >= want
 		})
 		if rejected != want {
-			t.Errorf("%d were rejected, want %d", rejected, want)
+			t.Errorf("%d rejected, want %d", rejected, want)
 		}
 	})
 
-	t.Run("another key takes the place of the old one", func(t *testing.T) {
+	t.Run("a rotated key", func(t *testing.T) {
 		key(strings.ToUpper(hmacKey))
 		r.Wait("the new key", func() bool { return signed(shop, `{"order":1}`).Status == 401 })
 		if a := r.Call("", "POST", shop, body, sign(strings.ToUpper(hmacKey), body, time.Now())...); a.Status != 200 {
@@ -206,7 +206,7 @@ func TestWebhooks(t *testing.T) {
 	})
 }
 
-// TestWaitForResultEnds: who waits for a result when the service ends is told where the run is, which continues.
+// TestWaitForResultEnds: a call that waits for a result when the service shuts down gets a reference to the run, which continues.
 func TestWaitForResultEnds(t *testing.T) {
 	r := up(t)
 	r.put("hold", `{"triggers":[{"name":"h","type":"Webhook","webhook":{"path":"h","respond":"WaitForResult"}}],"steps":[{"name":"a","type":"wait","with":{"event":true}}]}`)

@@ -29,8 +29,8 @@ const pathWorkflow = "/workflows/{name}"
 
 func (s *Service) registerWorkflows(rest huma.API) {
 	huma.Register(rest, operation("list-workflows", http.MethodGet, "/workflows", "List workflows, ordered by name"), s.listWorkflows)
-	huma.Register(rest, operation("get-workflow", http.MethodGet, pathWorkflow, "One workflow: its specification, status and problems"), s.getWorkflow)
-	put := operation("put-workflow", http.MethodPut, pathWorkflow, "Make a workflow, or replace its specification: writes the resource",
+	huma.Register(rest, operation("get-workflow", http.MethodGet, pathWorkflow, "Get a workflow: its specification, status and problems"), s.getWorkflow)
+	put := operation("put-workflow", http.MethodPut, pathWorkflow, "Create a workflow or replace its specification, in the resource",
 		http.StatusConflict, http.StatusPreconditionFailed)
 	huma.Register(rest, put, s.putWorkflow)
 	api.AlsoAnswers(put, map[string]string{"201": "A new workflow"})
@@ -77,7 +77,7 @@ func (s *Service) getWorkflow(ctx context.Context, in *WorkflowInput) (*tagged[W
 
 type putWorkflowInput struct {
 	WorkflowInput
-	IfMatch string `header:"If-Match" doc:"entity tag of the specification that the writer knows of; * makes no new workflow"`
+	IfMatch string `header:"If-Match" doc:"entity tag of the specification to replace; * to not create a new workflow"`
 	Body    struct {
 		Spec specification `json:"spec" doc:"as the spec of the resource Workflow"`
 	}
@@ -115,20 +115,20 @@ func (s *Service) putWorkflow(ctx context.Context, in *putWorkflowInput) (*tagge
 	return &tagged[Workflow]{status, api.ETag(w.Generation), out}, nil
 }
 
-// matches holds If-Match against the resource; nil: there is none.
+// matches checks If-Match against the resource, which is nil if it does not exist.
 func matches(match *int64, w *workflowv1.Workflow) error {
 	switch {
 	case match == nil, w != nil && (*match == api.AnyVersion || *match == w.Generation):
 		return nil
 	case w == nil:
-		return api.Precondition("there is no such workflow")
+		return api.Precondition("the workflow does not exist")
 	}
-	return api.Precondition("somebody has changed the workflow meanwhile")
+	return api.Precondition("the workflow was changed in the meantime")
 }
 
 type deleteWorkflowInput struct {
 	WorkflowInput
-	IfMatch string `header:"If-Match" doc:"entity tag of the specification that is to be deleted"`
+	IfMatch string `header:"If-Match" doc:"entity tag of the specification to delete"`
 }
 
 func (s *Service) deleteWorkflow(ctx context.Context, in *deleteWorkflowInput) (*api.Empty, error) {
@@ -148,8 +148,8 @@ func (s *Service) deleteWorkflow(ctx context.Context, in *deleteWorkflowInput) (
 	})
 }
 
-// changeWorkflow writes a resource as it is now, nil: there is none, if its specification is the one that the writer knows of. A
-// status that is written meanwhile makes the write start again, and is no error.
+// changeWorkflow calls write with the current resource, or nil if there is none, if its specification matches. It retries when a
+// concurrent write of the status causes a conflict.
 func (s *Service) changeWorkflow(ctx context.Context, action string, in *WorkflowInput, match *int64, write func(*workflowv1.Workflow) error) error {
 	return s.Trail.Do(ctx, action, in.object(), func() (auditlog.Result, error) {
 		return auditlog.Result{}, fromServer(retry.RetryOnConflict(retry.DefaultRetry, func() error {
@@ -165,10 +165,10 @@ func (s *Service) changeWorkflow(ctx context.Context, action string, in *Workflo
 	})
 }
 
-// resource returns a Workflow as the API server has it now; nil: there is none.
+// resource returns the current Workflow from the API server, or nil if there is none.
 func (s *Service) resource(ctx context.Context, name string) (*workflowv1.Workflow, error) {
 	if s.Resources == nil {
-		return nil, api.Error(http.StatusConflict, "no_resources", "this service runs without Kubernetes: there are no workflows to write")
+		return nil, api.Error(http.StatusConflict, "no_resources", "this service runs without Kubernetes; workflows cannot be written")
 	}
 	w := &workflowv1.Workflow{}
 	err := s.Resources.Client().Get(ctx, client.ObjectKey{Namespace: s.Config.Namespace, Name: name}, w)
@@ -184,7 +184,7 @@ func (s *Service) resource(ctx context.Context, name string) (*workflowv1.Workfl
 	return w, nil
 }
 
-// spec returns a specification that is proven; the error names every problem.
+// spec returns a validated specification. Its error lists all problems.
 func (s *Service) spec(name string, given specification) (*workflowv1.WorkflowSpec, error) {
 	spec, err := given.read()
 	if err != nil {
@@ -194,19 +194,19 @@ func (s *Service) spec(name string, given specification) (*workflowv1.WorkflowSp
 		spec.PlatformRef = &common.PlatformReference{Name: s.Config.Platform}
 	}
 	if spec.PlatformRef.Name != s.Config.Platform {
-		return nil, api.Invalid("body.spec.platformRef.name", "this service writes workflows of its own Platform alone")
+		return nil, api.Invalid("body.spec.platformRef.name", "must be the Platform of this service")
 	}
 	if _, err := catalog.Compile(name, spec); err != nil {
 		var details []any
 		for _, p := range problemsOf(err) {
 			details = append(details, api.Detail{Field: "body." + p.Path, Message: p.Message})
 		}
-		return nil, api.Error(http.StatusUnprocessableEntity, "not_proven", "the workflow cannot run as it is written", details...)
+		return nil, api.Error(http.StatusUnprocessableEntity, "not_proven", "the definition of the workflow is invalid", details...)
 	}
 	return spec, nil
 }
 
-// fromServer makes an answer of what the API server says.
+// fromServer converts an error of the API server to a response.
 func fromServer(err error) error {
 	if _, ours := errors.AsType[*problem.Error](err); ours || err == nil {
 		return err
@@ -215,22 +215,22 @@ func fromServer(err error) error {
 	case apierrors.IsNotFound(err):
 		return api.NotFound("workflow")
 	case apierrors.IsAlreadyExists(err), apierrors.IsConflict(err):
-		return api.Precondition("somebody has changed the workflow meanwhile")
+		return api.Precondition("the workflow was changed in the meantime")
 	case apierrors.IsInvalid(err), apierrors.IsBadRequest(err):
 		var details []any
 		if status := apierrors.APIStatus(nil); errors.As(err, &status) && status.Status().Details != nil {
 			for _, c := range status.Status().Details.Causes {
-				details = append(details, api.Detail{Field: strings.TrimSuffix("body."+c.Field, "."), Message: said(c)})
+				details = append(details, api.Detail{Field: strings.TrimSuffix("body."+c.Field, "."), Message: causeMessage(c)})
 			}
 		}
 		return api.Because(api.Error(http.StatusUnprocessableEntity, "invalid", "the workflow is invalid", details...), err)
 	default:
-		return api.Because(api.Unavailable(retryAfter, "the API server does not take the change; nothing was changed"), err)
+		return api.Because(api.Unavailable(retryAfter, "the API server did not accept the change"), err)
 	}
 }
 
-// said returns what the API server says is wrong, without the value, which it quotes before: Invalid value: "…": message.
-func said(c metav1.StatusCause) string {
+// causeMessage returns the API server's message without the quoted value: Invalid value: "…": message.
+func causeMessage(c metav1.StatusCause) string {
 	if i := strings.LastIndex(c.Message, `": `); i >= 0 && c.Type == metav1.CauseTypeFieldValueInvalid {
 		return c.Message[i+len(`": `):]
 	}
@@ -238,7 +238,7 @@ func said(c metav1.StatusCause) string {
 	case metav1.CauseTypeFieldValueRequired:
 		return "is required"
 	case metav1.CauseTypeFieldValueNotSupported:
-		return "is none of those that there are"
+		return "is not one of the supported values"
 	}
-	return "the API server refuses it"
+	return "was rejected by the API server"
 }

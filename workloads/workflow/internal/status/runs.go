@@ -20,7 +20,7 @@ import (
 	"github.com/itechsmart/operator/workloads/workflow/worker/config/definition"
 )
 
-// runStatus are the fields of a WorkflowRun's status that are the service's.
+// runStatus has the fields of a WorkflowRun's status that the service owns.
 type runStatus struct {
 	Run                string              `json:"run,omitempty"`
 	WorkflowGeneration int64               `json:"workflowGeneration,omitempty"`
@@ -37,7 +37,7 @@ func statusOf(r *workflowv1.WorkflowRun) runStatus {
 	return runStatus{s.Run, s.WorkflowGeneration, s.Phase, s.Step, s.StartedAt, s.FinishedAt, s.Duration, s.Message}
 }
 
-// progressAtOnce bounds the runs that one query looks at.
+// progressAtOnce bounds the runs of one query.
 const progressAtOnce = 1000
 
 // workflowRuns starts the runs of new WorkflowRuns, and reports the progress of those that have not ended.
@@ -78,7 +78,7 @@ func runWrite(r *workflowv1.WorkflowRun, status runStatus) write {
 	return write{&workflowv1.WorkflowRun{ObjectMeta: metav1.ObjectMeta{Name: r.Name, UID: r.UID}}, statusOf(r), status}
 }
 
-// start starts the run, or tells why it cannot. Its key makes it the same run when that is done again.
+// start starts the run, or returns a status with the reason why it cannot. Its key makes a repeated start return the same run.
 func (w *Writer) start(ctx context.Context, r *workflowv1.WorkflowRun) (*runStatus, error) {
 	if time.Now().Before(w.later[r.UID]) {
 		return nil, nil
@@ -87,14 +87,14 @@ func (w *Writer) start(ctx context.Context, r *workflowv1.WorkflowRun) (*runStat
 	e, ok := w.options.Catalog.Get(name)
 	if !ok {
 		_, exists, err := kinds.Get[*workflowv1.Workflow](ctx, w.options.Resources, name)
-		if err != nil || exists { // it is another Platform's
+		if err != nil || exists { // it belongs to another Platform
 			return nil, err
 		}
 		w.later[r.UID] = time.Now().Add(retryEvery)
-		return &runStatus{Message: fmt.Sprintf("there is no Workflow %s: create it, or delete this", name)}, nil
+		return &runStatus{Message: fmt.Sprintf("there is no Workflow %s: create it, or delete this WorkflowRun", name)}, nil
 	}
 	if r.Spec.Cancel {
-		return &runStatus{Phase: workflowv1.RunCancelled, Message: "spec.cancel was set before it began"}, nil
+		return &runStatus{Phase: workflowv1.RunCancelled, Message: "spec.cancel was set before the run started"}, nil
 	}
 	key := "workflowrun/" + string(r.UID)
 	var id string
@@ -153,7 +153,7 @@ func (w *Writer) rerun(ctx context.Context, r *workflowv1.WorkflowRun, key strin
 	return id, err
 }
 
-// refused tells why a run did not begin: for good, or until that is healed.
+// refused returns a status with the reason why a run did not start, permanently or temporarily.
 func (w *Writer) refused(r *workflowv1.WorkflowRun, err error) (*runStatus, error) {
 	var input *definition.InputError
 	name := r.Spec.WorkflowRef.Name
@@ -162,11 +162,11 @@ func (w *Writer) refused(r *workflowv1.WorkflowRun, err error) (*runStatus, erro
 	case errors.Is(err, errNoManual), errors.Is(err, launch.ErrNoTrigger):
 		return &runStatus{Message: fmt.Sprintf("Workflow %s has no trigger of type Manual: add one to its spec.triggers", name)}, nil
 	case errors.Is(err, launch.ErrInvalidDefinition):
-		return &runStatus{Message: fmt.Sprintf("the definition of Workflow %s is not proven: see its condition Accepted", name)}, nil
+		return &runStatus{Message: fmt.Sprintf("the definition of Workflow %s is invalid: see its condition Accepted", name)}, nil
 	case errors.Is(err, launch.ErrSuspended):
-		return &runStatus{Message: fmt.Sprintf("Workflow %s is suspended: the run begins when its spec.suspend is false", name)}, nil
+		return &runStatus{Message: fmt.Sprintf("Workflow %s is suspended: the run starts when its spec.suspend is false", name)}, nil
 	case errors.Is(err, launch.ErrNoWorkflow):
-		return nil, nil // it has just gone: the next look tells
+		return nil, nil // it was just deleted: the next call of start reports it
 	case errors.As(err, &input), errors.Is(err, backend.ErrInvalid), errors.Is(err, backend.ErrNotFound), errors.Is(err, store.ErrConflict), errors.Is(err, store.ErrBusy):
 		return &runStatus{Phase: workflowv1.RunFailed, Message: err.Error()}, nil
 	}
@@ -174,7 +174,7 @@ func (w *Writer) refused(r *workflowv1.WorkflowRun, err error) (*runStatus, erro
 	return nil, err
 }
 
-// cancel tells the engine once.
+// cancel cancels the run once if spec.cancel is set.
 func (w *Writer) cancel(ctx context.Context, r *workflowv1.WorkflowRun, run string) error {
 	if !r.Spec.Cancel || w.cancelled[r.UID] {
 		return nil
@@ -187,11 +187,11 @@ func (w *Writer) cancel(ctx context.Context, r *workflowv1.WorkflowRun, run stri
 	return nil
 }
 
-// progress returns what is to be written of the runs. One that is not kept any more leaves its status as it is.
+// progress returns the statuses of the runs. The status of a deleted run does not change.
 func (w *Writer) progress(ctx context.Context, active map[string]*workflowv1.WorkflowRun) ([]write, error) {
 	var out []write
 	ids := make([]string, 0, progressAtOnce)
-	look := func() error {
+	flush := func() error {
 		found, err := w.options.Engine.Store().Progresses(ctx, ids)
 		for id, p := range found {
 			out = append(out, runWrite(active[id], progressOf(p)))
@@ -201,7 +201,7 @@ func (w *Writer) progress(ctx context.Context, active map[string]*workflowv1.Wor
 	}
 	for id := range active {
 		if ids = append(ids, id); len(ids) == progressAtOnce {
-			if err := look(); err != nil {
+			if err := flush(); err != nil {
 				return out, err
 			}
 		}
@@ -209,7 +209,7 @@ func (w *Writer) progress(ctx context.Context, active map[string]*workflowv1.Wor
 	if len(ids) == 0 {
 		return out, nil
 	}
-	return out, look()
+	return out, flush()
 }
 
 func progressOf(p store.Progress) runStatus {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package status tells in the resources what the service knows: counts and triggers of Workflows, and the runs that
-// WorkflowRuns start. One replica does that. What stays as it is costs no write.
+// Package status writes the status of Workflows (counts and triggers), and starts and reports the runs of WorkflowRuns. One replica
+// does that. An unchanged status is not written.
 package status
 
 import (
@@ -23,36 +23,36 @@ import (
 )
 
 const (
-	// Owner of the fields that are written.
+	// Owner is the field owner of the writes.
 	Owner = "itechsmart-workflow-service"
 
-	// lookEvery is the interval at which readiness and the progress of runs are reported.
-	lookEvery = time.Second
+	// pollEvery is the interval at which readiness and the progress of runs are reported.
+	pollEvery = time.Second
 	// countEvery is the interval at which counts are reported.
 	countEvery = 5 * time.Second
 	// retryEvery is the delay before a WorkflowRun that could not be started is retried.
 	retryEvery = 5 * time.Second
 	// grace is how long triggers may take to start after a restart, before they are reported as not ready.
 	grace = 10 * time.Second
-	// settle is how long the first of many changes waits for the others.
+	// settle is how long a change waits for others, so that they are handled together.
 	settle = 50 * time.Millisecond
-	// atOnce bounds the writes at the same time.
+	// atOnce bounds the concurrent writes.
 	atOnce = 8
 )
 
-// Triggers tells how they are; *triggers.Triggers does.
+// Triggers reports the state of triggers, as *triggers.Triggers does.
 type Triggers interface {
 	State(workflow, trigger string) (ready bool, message string)
 	Schedule(workflow, trigger string) (next, last time.Time)
 }
 
-// Launcher starts runs and counts what came; *launch.Launcher does.
+// Launcher starts runs and counts events, as *launch.Launcher does.
 type Launcher interface {
 	Start(ctx context.Context, r launch.Request) (launch.Started, error)
 	Counts(ctx context.Context) (map[string]map[string]launch.Count, error)
 }
 
-// Engine is the part of *engine.Engine that this package uses.
+// Engine is the subset of *engine.Engine that this package needs.
 type Engine interface {
 	Rerun(ctx context.Context, run, from, idempotencyKey string) (id string, created bool, err error)
 	Cancel(ctx context.Context, run, reason string) error
@@ -66,12 +66,12 @@ type Options struct {
 	Triggers  Triggers
 	Launcher  Launcher
 	Engine    Engine
-	// URL of webhooks, without the path.
+	// URL is the base URL of webhooks.
 	URL string
 	Log *slog.Logger
 }
 
-// Writer writes status.
+// Writer writes the status of Workflows and WorkflowRuns.
 type Writer struct {
 	options Options
 	began   time.Time
@@ -82,11 +82,11 @@ type Writer struct {
 	runs    map[string]store.Summary
 	// of WorkflowRuns
 	started   map[types.UID]string    // their runs
-	later     map[types.UID]time.Time // when to try again
+	later     map[types.UID]time.Time // when to retry
 	cancelled map[types.UID]bool
 }
 
-// New prepares a Writer; Run makes it work.
+// New returns a Writer that works while Run runs.
 func New(o Options) *Writer {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -94,7 +94,7 @@ func New(o Options) *Writer {
 	return &Writer{options: o}
 }
 
-// Run works until ctx ends. It is for one replica at a time.
+// Run works until ctx is done. Only one replica may run it at a time.
 func (w *Writer) Run(ctx context.Context) {
 	if w.options.Resources == nil {
 		<-ctx.Done()
@@ -108,22 +108,22 @@ func (w *Writer) Run(ctx context.Context) {
 	w.written, w.started, w.later, w.cancelled = map[types.UID]string{}, map[types.UID]string{}, map[types.UID]time.Time{}, map[types.UID]bool{}
 	changed := make(chan struct{}, 1)
 	if err := watch(ctx, w.options.Resources, changed); err != nil {
-		w.options.Log.ErrorContext(ctx, "status is not written", "error", err)
+		w.options.Log.ErrorContext(ctx, "cannot watch resources; status will not be written", "error", err)
 		return
 	}
-	ticker := time.NewTicker(lookEvery)
+	ticker := time.NewTicker(pollEvery)
 	defer ticker.Stop()
 	for {
 		w.prune()
 		if err := errors.Join(w.workflows(ctx), w.workflowRuns(ctx)); err != nil && ctx.Err() == nil {
-			w.options.Log.WarnContext(ctx, "status is written later", "error", err)
+			w.options.Log.WarnContext(ctx, "could not write status; will retry", "error", err)
 		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
 		case <-changed:
-			sleep(ctx, settle) // many changes are one look
+			sleep(ctx, settle) // handle many changes at once
 		}
 	}
 }
@@ -135,10 +135,10 @@ func sleep(ctx context.Context, d time.Duration) {
 	}
 }
 
-// maxKnown is the number of deleted resources that are remembered.
+// maxKnown is the number of deleted resources whose state is kept.
 const maxKnown = 10_000
 
-// prune forgets what is remembered, where most of it may be of resources that are gone: it is found again in those that are not.
+// prune clears the state when most of it may belong to deleted resources; that of the others is built again.
 func (w *Writer) prune() {
 	if len(w.written) > maxKnown+2*len(w.options.Catalog.All()) {
 		clear(w.written)
@@ -150,14 +150,14 @@ func (w *Writer) prune() {
 	}
 }
 
-// write is one status that is to be written.
+// write is one status to write.
 type write struct {
-	object client.Object // a new one with name and UID
-	was    any           // what the resource says, where this Writer has not written yet
+	object client.Object // has only name and UID
+	was    any           // the status of the resource, used until this Writer has written it
 	status any
 }
 
-// apply writes what is another one than before, some at a time.
+// apply writes the statuses that have changed, some at a time.
 func (w *Writer) apply(ctx context.Context, writes []write) error {
 	var mu sync.Mutex
 	var errs []error
@@ -199,5 +199,5 @@ func (w *Writer) apply(ctx context.Context, writes []write) error {
 	return errors.Join(errs...)
 }
 
-// gone reports whether the resource is there no more, or another one with its name.
+// gone reports whether the resource was deleted, or replaced by another one with its name.
 func gone(err error) bool { return apierrors.IsNotFound(err) || apierrors.IsConflict(err) }

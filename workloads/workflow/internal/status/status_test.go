@@ -27,7 +27,7 @@ import (
 
 func TestMain(m *testing.M) { enginetest.Main(m) }
 
-// triggers say what the test wants.
+// triggers report states set by the test.
 type triggers struct {
 	mu      sync.Mutex
 	message string
@@ -145,24 +145,24 @@ func TestWorkflows(t *testing.T) {
 	b.G.Eventually(func() string { return b.workflow("orders")().LastRun.ID }, enginetest.Long).Should(Equal(last))
 	b.G.Expect(b.workflow("orders")().LastRun.Phase).To(Equal(workflowv1.RunSucceeded))
 
-	// What stays as it is costs no write, also for who takes over.
+	// An unchanged status is not written, also not by a new leader.
 	before := b.writes.Load()
 	stop()
-	said := b.workflow("orders")()
+	reported := b.workflow("orders")()
 	taken := New(b.options)
 	b.Go(taken.Run)
 	b.triggers.mu.Lock()
-	b.triggers.message, b.triggers.next = "it is about to begin", time.Time{}
+	b.triggers.message, b.triggers.next = "it is starting", time.Time{}
 	b.triggers.mu.Unlock()
-	// Whoever is told of an edit has looked at all else: edits are the clock of this test.
+	// A Writer that reports an edit has handled everything before it: edits are the clock of this test.
 	for i := range 3 {
 		w := b.Put(fmt.Sprint("other-", i), orders)
 		b.G.Eventually(func() int64 { return b.workflow(w.Name)().ServedGeneration }, enginetest.Long).Should(Equal(w.Generation))
 	}
 	b.G.Expect(b.writes.Load() - before).To(BeNumerically("<=", 3))
-	b.G.Expect(b.workflow("orders")()).To(Equal(said), "also where triggers are about to begin")
+	b.G.Expect(b.workflow("orders")()).To(Equal(reported), "also while triggers are starting")
 
-	// A definition that is not proven is not served: the generation before was the last.
+	// An invalid definition is not served: servedGeneration stays at the previous one.
 	wrong := b.Put("orders", strings.Replace(orders, "inputs.n == 2", "inputs.nobody == 2", 1))
 	other := b.Put("other-0", strings.Replace(orders, "inputs.n == 2", "inputs.n == 4", 1))
 	b.G.Eventually(func() int64 { return b.workflow("other-0")().ServedGeneration }, enginetest.Long).Should(Equal(other.Generation))
@@ -221,18 +221,18 @@ func TestWorkflowRuns(t *testing.T) {
 		"input":     {workflowv1.WorkflowRunSpec{WorkflowRef: ref("orders"), Inputs: &apiextensionsv1.JSON{Raw: json.RawMessage(`{"n":"x"}`)}}, workflowv1.RunFailed, "inputs.n: want"},
 		"rerun":     {workflowv1.WorkflowRunSpec{WorkflowRef: ref("robots"), Rerun: &workflowv1.Rerun{Run: good.Run, FromStep: "a"}}, workflowv1.RunFailed, "spec.rerun.run: workflow robots: run not found"},
 		"step":      {workflowv1.WorkflowRunSpec{WorkflowRef: ref("orders"), Rerun: &workflowv1.Rerun{Run: good.Run, FromStep: "z"}}, workflowv1.RunFailed, `has no step "z"`},
-		"cancelled": {workflowv1.WorkflowRunSpec{WorkflowRef: ref("orders"), Inputs: inputs(1), Cancel: true}, workflowv1.RunCancelled, "before it began"},
+		"cancelled": {workflowv1.WorkflowRunSpec{WorkflowRef: ref("orders"), Inputs: inputs(1), Cancel: true}, workflowv1.RunCancelled, "before the run started"},
 	} {
 		b.create(name, x.spec)
 		b.G.Eventually(message(name), enginetest.Long).Should(ContainSubstring(x.says), name)
 		b.G.Expect(b.run(name)().Phase).To(Equal(x.phase), name)
 	}
-	// What is missing may come.
+	// A missing Workflow may be created later.
 	b.Put("nobody", orders)
 	b.G.Eventually(phase("nobody"), enginetest.Long).Should(Equal(workflowv1.RunSucceeded))
 	b.G.Expect(b.run("nobody")().Message).To(BeEmpty())
 
-	// Another Platform's is none of this service's business.
+	// The service ignores Workflows of other Platforms.
 	foreign := &workflowv1.Workflow{ObjectMeta: metav1.ObjectMeta{Name: "foreign", Namespace: b.Namespace}}
 	b.G.Expect(json.Unmarshal([]byte(orders), &foreign.Spec)).To(Succeed())
 	foreign.Spec.PlatformRef = &common.PlatformReference{Name: "another"}
@@ -244,9 +244,9 @@ func TestWorkflowRuns(t *testing.T) {
 	b.create("foreign", workflowv1.WorkflowRunSpec{WorkflowRef: ref("foreign")})
 	b.create("last", workflowv1.WorkflowRunSpec{WorkflowRef: ref("orders"), Inputs: inputs(1)})
 	b.G.Eventually(phase("last"), enginetest.Long).Should(Equal(workflowv1.RunSucceeded))
-	b.G.Expect(b.run("foreign")()).To(Equal(workflowv1.WorkflowRunStatus{ObservedGeneration: -1}), "nothing written but the API server's default")
+	b.G.Expect(b.run("foreign")()).To(Equal(workflowv1.WorkflowRunStatus{ObservedGeneration: -1}), "only the API server's default")
 
-	// History that is pruned leaves the status as it is.
+	// Pruning the history does not change the status.
 	_, err = b.Pool.Exec(t.Context(), `DELETE FROM runs`)
 	b.G.Expect(err).NotTo(HaveOccurred())
 	b.create("after", workflowv1.WorkflowRunSpec{WorkflowRef: ref("orders"), Inputs: inputs(1)})

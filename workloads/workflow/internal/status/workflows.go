@@ -16,7 +16,7 @@ import (
 	"github.com/itechsmart/operator/workloads/workflow/internal/store"
 )
 
-// workflowStatus are the fields of a Workflow's status that are the service's: conditions are the controller's.
+// workflowStatus has the fields of a Workflow's status that the service owns. The controller owns the conditions.
 type workflowStatus struct {
 	ServedGeneration int64                      `json:"servedGeneration,omitempty"`
 	Runs             workflowv1.RunCounts       `json:"runs"`
@@ -26,21 +26,21 @@ type workflowStatus struct {
 	Triggers         []workflowv1.TriggerStatus `json:"triggers,omitempty"`
 }
 
-// watch rings at each change of what is told about.
+// watch signals changes of Workflows and WorkflowRuns.
 func watch(ctx context.Context, resources *kinds.Store, changed chan<- struct{}) error {
-	ring := func() {
+	notify := func() {
 		select {
 		case changed <- struct{}{}:
 		default:
 		}
 	}
-	if err := kinds.OnChange[*workflowv1.Workflow](ctx, resources, ring); err != nil {
+	if err := kinds.OnChange[*workflowv1.Workflow](ctx, resources, notify); err != nil {
 		return err
 	}
-	return kinds.OnChange[*workflowv1.WorkflowRun](ctx, resources, ring)
+	return kinds.OnChange[*workflowv1.WorkflowRun](ctx, resources, notify)
 }
 
-// workflows writes the status of all Workflows that has changed.
+// workflows writes the changed statuses of Workflows.
 func (w *Writer) workflows(ctx context.Context) error {
 	if now := time.Now(); now.Sub(w.counted) >= countEvery {
 		runs, err := w.options.Engine.Store().Summaries(ctx)
@@ -90,7 +90,7 @@ func (w *Writer) workflow(e *catalog.Entry) workflowStatus {
 	for i := range e.Workflow.Spec.Triggers {
 		t := w.trigger(name, &e.Workflow.Spec.Triggers[i])
 		if time.Since(w.began) < grace {
-			asBefore(&t, &e.Workflow.Status, e.Workflow.Generation)
+			keepReady(&t, &e.Workflow.Status, e.Workflow.Generation)
 		}
 		if t.Ready {
 			ready++
@@ -104,8 +104,8 @@ func (w *Writer) workflow(e *catalog.Entry) workflowStatus {
 	return out
 }
 
-// asBefore keeps what was told of a trigger that was ready, and may only be about to begin again.
-func asBefore(t *workflowv1.TriggerStatus, was *workflowv1.WorkflowStatus, generation int64) {
+// keepReady keeps a trigger ready that was ready before a restart and may still be starting.
+func keepReady(t *workflowv1.TriggerStatus, was *workflowv1.WorkflowStatus, generation int64) {
 	for i := range was.Triggers {
 		before := &was.Triggers[i]
 		if before.Name != t.Name || !before.Ready || was.ServedGeneration != generation {
@@ -132,7 +132,7 @@ func (w *Writer) trigger(workflow string, spec *workflowv1.Trigger) workflowv1.T
 	return out
 }
 
-// seconds returns a time as resources hold it; nil: there is none.
+// seconds returns a time truncated to seconds, or nil for none.
 func seconds(t *time.Time) *metav1.Time {
 	if t == nil || t.IsZero() {
 		return nil

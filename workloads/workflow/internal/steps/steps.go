@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package steps is the one list of all step types: a line per type. No other package names one.
+// Package steps is the list of all step types, one line per type. No other package refers to a type.
 package steps
 
 import (
@@ -48,7 +48,7 @@ type Set struct {
 	executors map[string]engine.Executor
 }
 
-// New makes the executors.
+// New creates the executors of all types.
 func New(env step.Env) *Set {
 	if env.Now == nil {
 		env.Now = time.Now
@@ -63,15 +63,15 @@ func New(env step.Env) *Set {
 	return s
 }
 
-// Execute implements engine.Executor: one attempt of a step of any type. A panic of a type is an error of that step.
+// Execute implements engine.Executor for steps of all types. A panic of a type fails the step.
 func (s *Set) Execute(ctx context.Context, call engine.Call) (result engine.Result, err error) {
 	executor := s.executors[call.Type]
 	if executor == nil {
-		return engine.Result{}, step.Refuse("type: there is no step type %q in this worker", call.Type)
+		return engine.Result{}, step.Refuse("type: this worker has no step type %q", call.Type)
 	}
 	defer func() {
-		if recover() != nil { // what it says may quote data
-			result, err = engine.Result{}, step.Refuse("the step type %s failed within itself", call.Type)
+		if recover() != nil { // the panic may quote data
+			result, err = engine.Result{}, step.Refuse("internal error of the step type %s", call.Type)
 		}
 	}()
 	result, err = executor.Execute(ctx, call)
@@ -81,7 +81,7 @@ func (s *Set) Execute(ctx context.Context, call engine.Call) (result engine.Resu
 	return result, step.Check(result.Output, s.env.MaxOutput)
 }
 
-// Close ends the connections of all types.
+// Close closes the executors of all types.
 func (s *Set) Close() error {
 	var errs []error
 	for _, executor := range s.executors {

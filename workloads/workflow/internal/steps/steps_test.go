@@ -23,7 +23,7 @@ func TestAll(t *testing.T) {
 	}
 	for _, name := range names {
 		if !slices.Contains(definition.StepTypes(), name) {
-			t.Errorf("a definition knows no type %q", name)
+			t.Errorf("definitions do not know type %q", name)
 		}
 	}
 	if !slices.IsSorted(names) || len(slices.Compact(slices.Clone(names))) != len(names) {

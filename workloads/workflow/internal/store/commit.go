@@ -18,21 +18,21 @@ import (
 	"github.com/itechsmart/operator/workloads/internal/db"
 )
 
-// commitTimeout bounds a transaction of many.
+// commitTimeout bounds a batched transaction.
 const commitTimeout = 15 * time.Second
 
-// lostRaces is how often a transaction is retried after serialization failures.
-const lostRaces = 5
+// maxSerializationFailures is how often a transaction is tried if it fails to serialize.
+const maxSerializationFailures = 5
 
-// request is a transition, and what came of it.
+// request is a transition with its result.
 type request struct {
 	Transition
 	result Result
 	err    error
 }
 
-// Apply commits a transition, together with others that come at the same time. Errors: ErrLost and ErrConflict as the
-// transition says, ErrNotFound, backend.ErrUnavailable. After the last one it may have been committed or not.
+// Apply commits a transition, batched with concurrent ones. It returns ErrLost and ErrConflict as documented on the transition,
+// ErrNotFound, and backend.ErrUnavailable. After the last one the transition may or may not be committed.
 func (s *Store) Apply(ctx context.Context, t Transition) (Result, error) {
 	if _, err := uuid.Parse(t.target().Run); err != nil {
 		return Result{}, fmt.Errorf("run %q: %w", t.target().Run, ErrNotFound)
@@ -44,16 +44,16 @@ func (s *Store) Apply(ctx context.Context, t Transition) (Result, error) {
 	return r.result, r.err
 }
 
-// commit never leaves one request to suffer from another: what PostgreSQL refuses is tried again, each alone.
+// commit isolates requests from each other's errors: if PostgreSQL rejects the batch, it retries each request alone.
 func (s *Store) commit(requests []*request) {
 	ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
 	defer cancel()
 	var err error
-	for range lostRaces {
+	for range maxSerializationFailures {
 		for _, r := range requests {
 			r.result, r.err = Result{}, nil
 		}
-		if err = s.transaction(ctx, requests); err == nil || !lostRace(err) {
+		if err = s.transaction(ctx, requests); err == nil || !serializationFailure(err) {
 			break
 		}
 	}
@@ -71,7 +71,7 @@ func (s *Store) commit(requests []*request) {
 	}
 }
 
-func lostRace(err error) bool {
+func serializationFailure(err error) bool {
 	server, ok := errors.AsType[*pgconn.PgError](err)
 	return ok && (server.Code == "40001" || server.Code == "40P01")
 }
@@ -81,7 +81,7 @@ func (s *Store) transaction(ctx context.Context, requests []*request) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Release() // a connection within a transaction is closed, not used again
+	defer conn.Release() // a connection within a transaction is closed, not reused
 	messages, err := s.transition(ctx, conn.Conn(), requests, true)
 	if err == nil {
 		s.publish(messages)
@@ -89,7 +89,7 @@ func (s *Store) transaction(ctx context.Context, requests []*request) error {
 	return err
 }
 
-// transition does what is asked within a transaction, which it begins and commits itself where whole is true.
+// transition applies the requests in a transaction. If whole is true it begins and commits the transaction itself.
 func (s *Store) transition(ctx context.Context, conn *pgx.Conn, requests []*request, whole bool) ([]Message, error) {
 	now := s.now()
 	runs, err := s.lock(ctx, conn, requests, now, whole)
@@ -137,7 +137,7 @@ func (r *request) do(l *locked) {
 	r.result.Phase, r.result.Dispatched = l.run.Phase, len(l.tasks) > tasks
 }
 
-// check refuses what the definition does not have: a task that somebody made up.
+// check rejects a target that the definition does not have, as from a forged task.
 func (l *locked) check(t Target) error {
 	if t.Graph == nil || t.Hash != l.run.Hash || len(l.machine.state) != len(t.Graph.Nodes) || t.Step < wholeStep || t.Step >= len(t.Graph.Nodes) {
 		return fmt.Errorf("run %s has no step %d: %w", t.Run, t.Step, ErrNotFound)
@@ -145,7 +145,7 @@ func (l *locked) check(t Target) error {
 	return nil
 }
 
-// sorted returns the order in which all transactions lock rows.
+// sorted returns the runs in the order in which all transactions lock them.
 func sorted(runs map[string]*locked) []*locked {
 	out := make([]*locked, 0, len(runs))
 	for _, l := range runs {
@@ -165,7 +165,7 @@ const readSteps = `
 		s.error, s.started, s.finished
 	FROM unnest($1::text[]::uuid[], $2::int[], $3::int[]) AS t(run, step, item) JOIN steps s USING (run, step, item)`
 
-// lock holds the runs until the transaction ends, which it begins where begin is true.
+// lock locks the runs until the end of the transaction. If begin is true it begins the transaction.
 func (s *Store) lock(ctx context.Context, conn *pgx.Conn, requests []*request, now time.Time, begin bool) (map[string]*locked, error) {
 	var ids, whole, of []string
 	var steps, items []int

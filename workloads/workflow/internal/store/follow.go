@@ -10,61 +10,62 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// The newest events of all runs that are followed are asked for by one query for all of them: soon after somebody came or there
-// was news, so that who waits for a short run has its end at once, and then ever more seldom. NOTIFY would take a lock of the
-// whole database at each commit of a step; this costs what it costs once per process, and nothing while nobody follows.
+// One query polls the newest events of all followed runs. It polls soon after a follower joined or an event arrived, so that the
+// end of a short run is reported at once, and then at growing intervals. NOTIFY would take a database-wide lock at each commit of a
+// step; polling costs the same for any number of followers in the process, and nothing without followers.
 const (
-	lookSoon, lookSeldom = 4 * time.Millisecond, 128 * time.Millisecond
-	// lookShare is the share of time, as 1/lookShare, that the query may take.
-	lookShare = 10
+	minPoll, maxPoll = 4 * time.Millisecond, 128 * time.Millisecond
+	// pollShare limits the query to 1/pollShare of the time.
+	pollShare = 10
 )
 
 // pace is the delay before the hub polls.
 type pace struct {
 	pause time.Duration
-	took  time.Duration // by the query before
+	took  time.Duration // by the previous query
 }
 
-// after gives the wait after a look.
+// after returns the delay after a poll.
 func (p *pace) after(news bool, took time.Duration) time.Duration {
-	p.pause, p.took = min(2*p.pause, lookSeldom), took
+	p.pause, p.took = min(2*p.pause, maxPoll), took
 	if news {
-		p.pause = lookSoon
+		p.pause = minPoll
 	}
 	return p.wait()
 }
 
-// hurry gives the wait, since the look before, that holds when somebody comes meanwhile.
+// hurry returns the delay, since the previous poll, when a follower joins.
 func (p *pace) hurry() time.Duration {
-	p.pause = lookSoon
+	p.pause = minPoll
 	return p.wait()
 }
 
-func (p *pace) wait() time.Duration { return max(p.pause, lookShare*p.took) }
+func (p *pace) wait() time.Duration { return max(p.pause, pollShare*p.took) }
 
-// hub tells followers when their runs have new events.
+// hub wakes followers when their runs have new events.
 type hub struct {
 	mu        sync.Mutex
 	followers map[*follower]struct{}
-	looking   bool
-	came      chan struct{} // holds one
+	polling   bool
+	joined    chan struct{} // buffered signal
 }
 
 type follower struct {
-	run  string
-	seen int64
-	told int64         // the newest that it was woken for: one that is slow to take it is no news again
-	wake chan struct{} // holds one
+	run   string
+	seen  int64
+	woken int64         // the newest event that it was woken for: an event that a slow follower has not read yet is not new
+	wake  chan struct{} // buffered signal
 }
 
-// Follow gives the events of a run behind one, as they come, to each, in order, until the run has ended and all is told: nil.
-// Otherwise it ends with the error of each, of ctx or of the database. It holds a page of events at a time, however slow each is.
+// Follow calls each with the events of a run after the given one, in order and as they are recorded. It returns nil after the last
+// event of a run that has ended, or the error of each, of ctx or of the database. It holds one page of events at a time, however
+// slow each is.
 func (s *Store) Follow(ctx context.Context, run string, after int64, each func(Event) error) error {
 	f := &follower{run: run, seen: after, wake: make(chan struct{}, 1)}
 	s.hub.add(s, f)
 	defer s.hub.remove(f)
 	for {
-		r, err := s.Get(ctx, run) // before its events: those of an end that comes in between are told by the next round
+		r, err := s.Get(ctx, run) // read before its events: if the run ends in between, the next round reads the rest
 		if err != nil {
 			return err
 		}
@@ -86,7 +87,7 @@ func (s *Store) Follow(ctx context.Context, run string, after int64, each func(E
 		if r.Phase.Ended() {
 			return nil
 		}
-		if f.at() > r.Seq { // it went on meanwhile, maybe to its end, and nobody wakes who has seen all
+		if f.at() > r.Seq { // the run has continued, and the hub does not wake a follower that has read all events
 			continue
 		}
 		select {
@@ -97,7 +98,7 @@ func (s *Store) Follow(ctx context.Context, run string, after int64, each func(E
 	}
 }
 
-// at is read by its own goroutine alone, which is the one that writes it.
+// at needs no lock: only the follower's own goroutine writes seen.
 func (f *follower) at() int64 { return f.seen }
 
 func (h *hub) advance(f *follower, seq int64) {
@@ -110,15 +111,15 @@ func (h *hub) add(s *Store, f *follower) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.followers == nil {
-		h.followers, h.came = map[*follower]struct{}{}, make(chan struct{}, 1)
+		h.followers, h.joined = map[*follower]struct{}{}, make(chan struct{}, 1)
 	}
 	h.followers[f] = struct{}{}
-	if !h.looking {
-		h.looking = true
-		go h.look(s)
+	if !h.polling {
+		h.polling = true
+		go h.poll(s)
 	}
 	select {
-	case h.came <- struct{}{}:
+	case h.joined <- struct{}{}:
 	default:
 	}
 }
@@ -129,16 +130,16 @@ func (h *hub) remove(f *follower) {
 	delete(h.followers, f)
 }
 
-// look goes on as long as somebody follows.
-func (h *hub) look(s *Store) {
+// poll polls while there are followers.
+func (h *hub) poll(s *Store) {
 	var p pace
-	looked := time.Now()
+	polled := time.Now()
 	timer := time.NewTimer(p.hurry())
 	defer timer.Stop()
 	for {
 		select {
-		case <-h.came:
-			timer.Reset(time.Until(looked.Add(p.hurry())))
+		case <-h.joined:
+			timer.Reset(time.Until(polled.Add(p.hurry())))
 			continue
 		case <-timer.C:
 		}
@@ -146,19 +147,19 @@ func (h *hub) look(s *Store) {
 		if runs == nil {
 			return
 		}
-		looked = time.Now()
+		polled = time.Now()
 		newest, err := s.newest(runs)
-		news := h.tell(newest, err != nil)
-		timer.Reset(p.after(news, time.Since(looked)))
+		news := h.notify(newest, err != nil)
+		timer.Reset(p.after(news, time.Since(polled)))
 	}
 }
 
-// runs returns nil when nobody follows: then the looking has ended.
+// runs returns the followed runs. It returns nil, and ends polling, if there are none.
 func (h *hub) runs() []string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if len(h.followers) == 0 {
-		h.looking = false
+		h.polling = false
 		return nil
 	}
 	once := map[string]struct{}{}
@@ -172,15 +173,16 @@ func (h *hub) runs() []string {
 	return out
 }
 
-// tell wakes those whose run has news, if there are any. An error is for each of them to find.
-func (h *hub) tell(newest map[string]int64, all bool) (news bool) {
+// notify wakes the followers of runs with new events, and reports whether there are any. If all is true, the query failed: each
+// follower will find the error itself.
+func (h *hub) notify(newest map[string]int64, all bool) (news bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for f := range h.followers {
 		seq, known := newest[f.run]
 		if all || !known || seq > f.seen {
-			news = news || seq > f.told
-			f.told = max(f.told, seq)
+			news = news || seq > f.woken
+			f.woken = max(f.woken, seq)
 			select {
 			case f.wake <- struct{}{}:
 			default:

@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// TestFollowEndBetween: a run that ends after it was read, and before its events are, is followed to its end.
+// TestFollowEndBetween: Follow reports all events of a run that ends after it was read and before its events were read.
 func TestFollowEndBetween(t *testing.T) {
 	b, g := open(t, Options{}), graph([]string{"a"})
-	b.hub.looking = true // as it seems, so that nobody looks: who has seen all is not woken
+	b.hub.polling = true // prevents polling, so that nothing wakes a follower that has read all events
 	run := b.start(g)
 	tx, err := b.pool.Begin(t.Context())
 	if err != nil {
@@ -42,53 +42,53 @@ func TestFollowEndBetween(t *testing.T) {
 			t.Error(err)
 		}
 	case <-time.After(time.Minute):
-		t.Errorf("run %s has ended, and is followed still", run)
+		t.Errorf("run %s has ended, but Follow has not returned", run)
 	}
 }
 
-// TestPace: looks come soon after news and newcomers, ever more seldom without, and take a bounded share of the time.
+// TestPace: polls are frequent after new events and followers, slow down otherwise, and take a bounded share of the time.
 func TestPace(t *testing.T) {
 	var p pace
-	if got := p.hurry(); got != lookSoon {
-		t.Errorf("the first look comes after %s, want %s", got, lookSoon)
+	if got := p.hurry(); got != minPoll {
+		t.Errorf("first poll after %s, want %s", got, minPoll)
 	}
-	for want := 2 * lookSoon; want <= lookSeldom; want *= 2 {
+	for want := 2 * minPoll; want <= maxPoll; want *= 2 {
 		if got := p.after(false, 0); got != want {
-			t.Errorf("without news the next look comes after %s, want %s", got, want)
+			t.Errorf("next poll without news after %s, want %s", got, want)
 		}
 	}
-	if got := p.after(false, 0); got != lookSeldom {
-		t.Errorf("then after %s, want %s", got, lookSeldom)
+	if got := p.after(false, 0); got != maxPoll {
+		t.Errorf("last poll without news after %s, want %s", got, maxPoll)
 	}
-	if got := p.after(true, 0); got != lookSoon {
-		t.Errorf("after news the next look comes after %s, want %s", got, lookSoon)
+	if got := p.after(true, 0); got != minPoll {
+		t.Errorf("next poll after news after %s, want %s", got, minPoll)
 	}
-	if got := p.after(true, time.Second); got != lookShare*time.Second {
-		t.Errorf("after a query of a second the next comes after %s, want %s", got, lookShare*time.Second)
+	if got := p.after(true, time.Second); got != pollShare*time.Second {
+		t.Errorf("next poll after a query of a second after %s, want %s", got, pollShare*time.Second)
 	}
-	if got := p.hurry(); got != lookShare*time.Second {
-		t.Errorf("who comes meanwhile shortens it to %s, want %s", got, lookShare*time.Second)
+	if got := p.hurry(); got != pollShare*time.Second {
+		t.Errorf("with a new follower after %s, want %s", got, pollShare*time.Second)
 	}
 }
 
-// TestTellOnce: news is what nobody was told of yet, so that a follower who is slow costs no looks.
-func TestTellOnce(t *testing.T) {
+// TestNewsOnce: an event counts as news once, so that a slow follower does not cause more polls.
+func TestNewsOnce(t *testing.T) {
 	f := &follower{run: "a", wake: make(chan struct{}, 1)}
 	h := hub{followers: map[*follower]struct{}{f: {}}}
 	for _, step := range []struct {
 		seq  int64
 		news bool
 	}{{3, true}, {3, false}, {4, true}, {4, false}} {
-		if news := h.tell(map[string]int64{"a": step.seq}, false); news != step.news {
+		if news := h.notify(map[string]int64{"a": step.seq}, false); news != step.news {
 			t.Errorf("event %d: news %t, want %t", step.seq, news, step.news)
 		}
 		if len(f.wake) != 1 {
-			t.Errorf("event %d: the follower has not seen it and is not woken", step.seq)
+			t.Errorf("event %d: a follower that has not read it was not woken", step.seq)
 		}
 	}
 	h.advance(f, 4)
 	<-f.wake
-	if h.tell(map[string]int64{"a": 4}, false); len(f.wake) != 0 {
-		t.Error("a follower that has seen all is woken")
+	if h.notify(map[string]int64{"a": 4}, false); len(f.wake) != 0 {
+		t.Error("a follower that has read all events was woken")
 	}
 }

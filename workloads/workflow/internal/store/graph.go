@@ -5,7 +5,7 @@ package store
 // Phase of a run or a step.
 type Phase string
 
-// Phases. Queued and TimedOut are of runs alone; Pending, Ready and Skipped of steps alone.
+// Phases. Only runs can be Queued or TimedOut; only steps can be Pending, Ready or Skipped.
 const (
 	Queued    Phase = "Queued"
 	Pending   Phase = "Pending"
@@ -19,7 +19,7 @@ const (
 	TimedOut  Phase = "TimedOut"
 )
 
-// codes are the phases of steps as bytes of runs.state. Their order must never change.
+// codes maps the bytes of runs.state to phases. Their order must never change.
 var codes = []Phase{Pending, Ready, Running, Waiting, Succeeded, Failed, Skipped, Cancelled}
 
 func code(p Phase) byte {
@@ -31,7 +31,7 @@ func code(p Phase) byte {
 	return 0
 }
 
-// Ended reports whether nothing follows the phase.
+// Ended reports whether the phase is final.
 func (p Phase) Ended() bool {
 	switch p {
 	case Succeeded, Failed, Skipped, Cancelled, TimedOut:
@@ -40,13 +40,13 @@ func (p Phase) Ended() bool {
 	return false
 }
 
-// active tells a step that is to come to its end by itself.
+// active reports whether a step in this phase will end by itself.
 func (p Phase) active() bool { return p == Ready || p == Running || p == Waiting }
 
 // Role determines when a step runs.
 type Role int
 
-// Roles: the steps proper, and what runs after them.
+// Roles: Main steps, and the handlers that run after them.
 const (
 	Main Role = iota
 	OnSuccess
@@ -54,7 +54,7 @@ const (
 	Always
 )
 
-// due reports whether a handler runs after a run that ends so. A run that somebody canceled did not fail.
+// due reports whether a handler runs after this outcome. A canceled run did not fail.
 func (r Role) due(outcome Phase) bool {
 	switch r {
 	case Always:
@@ -67,16 +67,16 @@ func (r Role) due(outcome Phase) bool {
 	return false
 }
 
-// Node is one step, as far as the order of steps is concerned.
+// Node is what decides the order of one step.
 type Node struct {
 	Name              string
 	Role              Role
 	Needs, Dependents []int
-	// Continue: that the step fails does not fail the run.
+	// Continue means that a failure of the step does not fail the run.
 	Continue bool
 }
 
-// Graph is a definition as far as the order of steps is concerned. A step's index is its place.
+// Graph is what decides the order of a definition's steps. Steps are identified by their index.
 type Graph struct{ Nodes []Node }
 
 // stage of a run.
@@ -84,11 +84,11 @@ type stage string
 
 const (
 	stageMain     stage = "Main"
-	stageFailing  stage = "Failing" // a step failed: what runs ends, nothing else begins
+	stageFailing  stage = "Failing" // a step failed: running steps finish, no others start
 	stageHandlers stage = "Handlers"
 )
 
-// machine is a run's state. It decides what comes next, and touches neither clock nor database.
+// machine is a run's state machine. It decides what comes next, without clock or database.
 type machine struct {
 	graph   *Graph
 	stage   stage
@@ -97,16 +97,16 @@ type machine struct {
 	state   []Phase
 	loops   map[int]*loop
 
-	ready []int // became ready and have no row yet
-	drop  drop  // what of the active rows is to be canceled
-	// dropItems are the forEach whose idle items are to be canceled.
+	ready []int // ready steps that have no row yet
+	drop  drop  // which active rows to cancel
+	// dropItems are the forEach steps whose idle items are to be canceled.
 	dropItems []int
 	over      bool // the run has ended, with outcome
-	// begunHandlers: the stage of handlers began just now.
-	begunHandlers bool
+	// handlersStarted means that this transition started the handlers.
+	handlersStarted bool
 }
 
-// drop is which active rows are canceled.
+// drop selects active rows to cancel.
 type drop int
 
 const (
@@ -125,10 +125,10 @@ type loop struct {
 	Failed  int `json:"failed"`
 	// Bytes of the items' outputs.
 	Bytes int    `json:"bytes"`
-	Error string `json:"error,omitempty"` // of the item that failed first
+	Error string `json:"error,omitempty"` // of the first failed item
 }
 
-// moved counts an item that went from one phase to another.
+// moved updates the counts for an item that changed its phase.
 func (l *loop) moved(from, to Phase) {
 	switch from {
 	case Running:
@@ -149,39 +149,39 @@ func (l *loop) moved(from, to Phase) {
 	}
 }
 
-// shorten leaves a forEach only the items that run.
-func (m *machine) shorten(step int, l *loop) {
+// truncate limits a forEach to the items that are running.
+func (m *machine) truncate(step int, l *loop) {
 	l.Ended, l.Waiting, l.Total = l.Next-l.Running, 0, l.Next
 	m.dropItems = append(m.dropItems, step)
 }
 
-// begin makes what needs nothing ready.
+// begin makes the steps without needs ready.
 func (m *machine) begin() {
-	m.beginReady(func(n Node) bool { return n.Role == Main })
+	m.makeReady(func(n Node) bool { return n.Role == Main })
 	m.settle()
 }
 
-// beginReady makes those of the pending steps ready whose needs all ended well.
-func (m *machine) beginReady(of func(Node) bool) {
+// makeReady makes the selected pending steps ready if their needs have passed.
+func (m *machine) makeReady(selected func(Node) bool) {
 	for i, n := range m.graph.Nodes {
-		if m.state[i] == Pending && of(n) && m.met(n) {
+		if m.state[i] == Pending && selected(n) && m.needsPassed(n) {
 			m.state[i] = Ready
 			m.ready = append(m.ready, i)
 		}
 	}
 }
 
-func (m *machine) met(n Node) bool {
+func (m *machine) needsPassed(n Node) bool {
 	for _, need := range n.Needs {
-		if !m.fine(need) {
+		if !m.passed(need) {
 			return false
 		}
 	}
 	return true
 }
 
-// fine: the step ended in a way that lets others begin.
-func (m *machine) fine(i int) bool {
+// passed reports whether the step's outcome lets its dependents start.
+func (m *machine) passed(i int) bool {
 	switch m.state[i] {
 	case Succeeded, Skipped:
 		return true
@@ -203,7 +203,7 @@ func (m *machine) end(i int, phase Phase, failure string) {
 	}
 	if m.stage != stageFailing {
 		for _, d := range node.Dependents {
-			if m.state[d] == Pending && m.begins(d) && m.met(m.graph.Nodes[d]) {
+			if m.state[d] == Pending && m.mayStart(d) && m.needsPassed(m.graph.Nodes[d]) {
 				m.state[d] = Ready
 				m.ready = append(m.ready, d)
 			}
@@ -212,16 +212,16 @@ func (m *machine) end(i int, phase Phase, failure string) {
 	m.settle()
 }
 
-// begins reports whether the step belongs to what the run is at.
-func (m *machine) begins(i int) bool {
+// mayStart reports whether the step belongs to the current stage.
+func (m *machine) mayStart(i int) bool {
 	role := m.graph.Nodes[i].Role
 	if m.stage == stageHandlers {
-		return role.due(m.decided())
+		return role.due(m.mainOutcome())
 	}
 	return role == Main
 }
 
-// fail lets what runs end, and nothing else begin.
+// fail lets running steps finish and starts no others.
 func (m *machine) fail(failure string) {
 	if m.stage != stageMain {
 		return
@@ -238,15 +238,15 @@ func (m *machine) cancel(which drop) {
 		l := m.loops[i]
 		switch {
 		case l != nil && p == Running && which == dropIdle && l.Running > 0:
-			m.shorten(i, l) // those that run end it
+			m.truncate(i, l) // the running items end the step
 		case l != nil && p == Running, p == Ready, p == Waiting, p == Running && which == dropActive:
 			m.state[i] = Cancelled
 		}
 	}
 }
 
-// decided returns the outcome of the steps proper, which handlers are told of: one that fails does not make others due.
-func (m *machine) decided() Phase {
+// mainOutcome returns the outcome of the main steps, which decides which handlers run: a failing handler does not make others due.
+func (m *machine) mainOutcome() Phase {
 	if m.outcome == Failed && m.stage == stageHandlers && m.mainSucceeded() {
 		return Succeeded
 	}
@@ -255,14 +255,14 @@ func (m *machine) decided() Phase {
 
 func (m *machine) mainSucceeded() bool {
 	for i, n := range m.graph.Nodes {
-		if n.Role == Main && !m.fine(i) {
+		if n.Role == Main && !m.passed(i) {
 			return false
 		}
 	}
 	return true
 }
 
-// settle goes on to the handlers, and to the end, when nothing is active any more.
+// settle moves on to the handlers, and then to the end, when nothing is active.
 func (m *machine) settle() {
 	for !m.over && !m.anyActive() {
 		if m.stage == stageHandlers {
@@ -278,16 +278,16 @@ func (m *machine) settle() {
 }
 
 func (m *machine) handlers(outcome Phase) {
-	m.stage, m.outcome, m.begunHandlers = stageHandlers, outcome, true
-	m.rest(func(n Node) bool { return n.Role == Main }, Cancelled)
-	m.rest(func(n Node) bool { return n.Role != Main && !n.Role.due(outcome) }, Skipped)
-	m.beginReady(func(n Node) bool { return n.Role != Main })
+	m.stage, m.outcome, m.handlersStarted = stageHandlers, outcome, true
+	m.endPending(func(n Node) bool { return n.Role == Main }, Cancelled)
+	m.endPending(func(n Node) bool { return n.Role != Main && !n.Role.due(outcome) }, Skipped)
+	m.makeReady(func(n Node) bool { return n.Role != Main })
 }
 
-// rest ends the steps that will not begin.
-func (m *machine) rest(of func(Node) bool, phase Phase) {
+// endPending sets the phase of selected pending steps, which will not start.
+func (m *machine) endPending(selected func(Node) bool, phase Phase) {
 	for i, n := range m.graph.Nodes {
-		if m.state[i] == Pending && of(n) {
+		if m.state[i] == Pending && selected(n) {
 			m.state[i] = phase
 		}
 	}
@@ -302,7 +302,7 @@ func (m *machine) finish() {
 	m.over = true
 }
 
-// stop ends all that is active now. Handlers still run, unless it is at them already.
+// stop cancels all active steps. Handlers still run, unless the run is already in that stage.
 func (m *machine) stop(outcome Phase, reason string) {
 	m.cancel(dropActive)
 	if m.stage == stageHandlers {
@@ -317,7 +317,7 @@ func (m *machine) stop(outcome Phase, reason string) {
 	m.settle()
 }
 
-// abort ends the run, without handlers.
+// abort ends the run without handlers.
 func (m *machine) abort(reason string) {
 	m.cancel(dropActive)
 	m.outcome, m.failure = Failed, reason
@@ -333,7 +333,7 @@ func (m *machine) anyActive() bool {
 	return false
 }
 
-// phase returns the run's.
+// phase returns the phase of the run.
 func (m *machine) phase() Phase {
 	if m.over {
 		return m.outcome

@@ -21,7 +21,7 @@ import (
 
 func TestMain(m *testing.M) { servers.Main(m) }
 
-// openPool gives a migrated schema of the test's own.
+// openPool returns a pool with the test's own migrated schema.
 func openPool(t testing.TB) *pgxpool.Pool {
 	t.Helper()
 	binding, schema := servers.Schema(t)
@@ -37,7 +37,7 @@ func openPool(t testing.TB) *pgxpool.Pool {
 	return pool
 }
 
-// clock is set by hand.
+// clock is a clock that the test advances.
 type clock struct {
 	mu  sync.Mutex
 	now time.Time
@@ -57,7 +57,7 @@ func (c *clock) step(d time.Duration) {
 	c.now = c.now.Add(d)
 }
 
-// bench is a store whose outbox is in the test's hands.
+// bench is a store whose messages the test receives.
 type bench struct {
 	*Store
 	*clock
@@ -86,7 +86,7 @@ func open(t testing.TB, o Options) *bench {
 	return b
 }
 
-// take gives the tasks that were dispatched since.
+// take returns the tasks dispatched since the last call.
 func (b *bench) take() []Task {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -95,8 +95,8 @@ func (b *bench) take() []Task {
 	return out
 }
 
-// graph makes one of "name: need need", where a name may end in ? (onError Continue), and begin with + (onSuccess),
-// - (onFailure) or * (always).
+// graph builds a graph of nodes {name, need...}. A name may end with ? (onError Continue), and start with + (onSuccess), -
+// (onFailure) or * (always).
 func graph(nodes ...[]string) *Graph {
 	g := &Graph{}
 	index := map[string]int{}
@@ -163,12 +163,12 @@ func (b *bench) wantPhase(run string, want Phase) Run {
 		b.t.Fatal(err)
 	}
 	if r.Phase != want {
-		b.t.Errorf("the run is %s (%s), want %s", r.Phase, r.Error, want)
+		b.t.Errorf("phase of the run = %s (%s), want %s", r.Phase, r.Error, want)
 	}
 	return r
 }
 
-// phases returns what became of each step, by name.
+// phases returns the phase of each step by name.
 func (b *bench) phases(run string, g *Graph) map[string]Phase {
 	b.t.Helper()
 	var state []byte

@@ -20,13 +20,13 @@ const (
 	EventStepWaiting   = "StepWaiting"
 	EventStepResumed   = "StepResumed"
 	EventStepRetried   = "StepRetried"
-	EventStepLost      = "StepLost" // its worker died, or could not reach the database for the time of a lease
-	eventRunPrefix     = "Run"      // and the phase that it ended with
+	EventStepLost      = "StepLost" // its worker crashed, or could not renew the lease
+	eventRunPrefix     = "Run"      // followed by the final phase
 	eventStepPrefix    = "Step"
 	wholeStep, noIndex = -1, -1
 )
 
-// locked is a run whose row we hold, with what the transitions of one transaction make of it.
+// locked is a run whose row is locked, with the changes by the transitions of one transaction.
 type locked struct {
 	options *Options
 	now     time.Time
@@ -35,9 +35,9 @@ type locked struct {
 	rows    map[[2]int]*row
 	events  []event
 	tasks   []string
-	fresh   []*row // became ready by this transition
+	newRows []*row // became ready by this transition
 	changed bool
-	// What of the rows that are not available is to be canceled, before those available are written.
+	// drop and dropItems select rows that are not loaded. They are canceled before the loaded ones are written.
 	drop      drop
 	dropItems []int
 }
@@ -53,9 +53,9 @@ type event struct {
 
 func (l *locked) row(step, item int) *row { return l.rows[[2]int{step, item}] }
 
-// held returns the row of a claim that is still the caller's. So is one that became ready again, or whose claim a crash of the
-// database took back (see Store.commit), without anybody taking it since: the outcome is recorded once all the same, and the
-// work is not done twice.
+// held returns the row if the caller still holds its claim. The claim also holds if the row became ready again, or if a crash of
+// the database undid the claim (see Store.commit), and no other worker has claimed it since: the outcome is still recorded once,
+// and the work is not repeated.
 func (l *locked) held(t Target, c Claimed) (*row, error) {
 	r := l.row(t.Step, t.Item)
 	if r == nil || r.attempt != c.Attempt {
@@ -77,7 +77,7 @@ func (l *locked) claim(r *row, owner string) (*Claimed, error) {
 	if r.resume != nil {
 		c.Resume = &Resumed{}
 		if err := json.Unmarshal(r.resume, c.Resume); err != nil {
-			return nil, fmt.Errorf("how the wait ended: %w", err)
+			return nil, fmt.Errorf("the result of the wait: %w", err)
 		}
 	}
 	if r.started == nil {
@@ -92,7 +92,7 @@ func (l *locked) claim(r *row, owner string) (*Claimed, error) {
 	return c, nil
 }
 
-// move changes the phase of a row that continues, and what the run knows of it.
+// move changes the phase of an active row, and of its step or item in the run's state.
 func (l *locked) move(r *row, to Phase) {
 	if r.item == wholeStep {
 		l.machine.state[r.step] = to
@@ -107,11 +107,11 @@ func (l *locked) wait(r *row, until *time.Time, resumable bool) {
 	r.owner, r.due, r.resumable = "", until, resumable
 }
 
-// again lets anybody take the step.
-func (l *locked) again(r *row) {
+// requeue makes the step available to all workers.
+func (l *locked) requeue(r *row) {
 	if l.machine.stage == stageFailing {
 		l.end(r, Cancelled, "")
-		l.follow("")
+		l.advance("")
 		return
 	}
 	l.move(r, Ready)
@@ -126,17 +126,17 @@ func (l *locked) resume(r *row, how Resumed) {
 	}
 	r.resume, r.detail = data, nil
 	l.event(EventStepResumed, r, "")
-	l.again(r)
+	l.requeue(r)
 }
 
 func (l *locked) dispatch(r *row) {
 	l.tasks = append(l.tasks, Task{Run: l.run.ID, Step: r.step, Item: r.item, Workflow: l.run.Workflow, Hash: l.run.Hash}.Body())
 }
 
-// end gives a row its outcome, and takes the step, or the loop, to its end.
+// end records the outcome of a row, and updates its step or loop.
 func (l *locked) end(r *row, phase Phase, failure string) {
 	from := r.phase
-	r.failure = line(failure)
+	r.failure = clean(failure)
 	r.end(phase, l.now)
 	l.changed = true
 	l.event(eventStepPrefix+string(phase), r, r.failure)
@@ -153,12 +153,12 @@ func (l *locked) end(r *row, phase Phase, failure string) {
 	l.loop(r.step, lo)
 }
 
-// loop begins the next item, or ends the step.
+// loop starts the next item, or ends the step.
 func (l *locked) loop(step int, lo *loop) {
 	node := l.machine.graph.Nodes[step]
 	fails := lo.Failed > 0 && !node.Continue
 	if fails || l.machine.stage == stageFailing {
-		l.machine.shorten(step, lo)
+		l.machine.truncate(step, lo)
 	}
 	if lo.Next < lo.Total {
 		l.nextItem(step, lo)
@@ -174,55 +174,55 @@ func (l *locked) loop(step int, lo *loop) {
 		phase, failure = Failed, lo.Error
 	case l.machine.stage == stageFailing:
 		phase = Cancelled
-	case lo.Bytes > l.options.kept():
-		phase, failure = Failed, tooLarge("the list of its items' outputs", lo.Bytes, l.options.kept())
+	case lo.Bytes > l.options.maxRow():
+		phase, failure = Failed, tooLarge("the list of item outputs", lo.Bytes, l.options.maxRow())
 	}
-	parent.collect = phase != Cancelled && lo.Bytes <= l.options.kept()
+	parent.collect = phase != Cancelled && lo.Bytes <= l.options.maxRow()
 	l.end(parent, phase, failure)
 }
 
 func (l *locked) nextItem(step int, lo *loop) {
-	l.make(step, lo.Next)
+	l.addRow(step, lo.Next)
 	lo.Next++
 }
 
-// make adds a row that is ready.
-func (l *locked) make(step, item int) {
-	r := &row{run: l.run.ID, step: step, item: item, name: l.machine.graph.Nodes[step].Name, attempt: 1, made: true}
+// addRow adds a ready row.
+func (l *locked) addRow(step, item int) {
+	r := &row{run: l.run.ID, step: step, item: item, name: l.machine.graph.Nodes[step].Name, attempt: 1, isNew: true}
 	r.ready(l.now.Add(l.options.Redispatch))
 	l.rows[[2]int{step, item}] = r
-	l.fresh = append(l.fresh, r)
+	l.newRows = append(l.newRows, r)
 	l.changed = true
 }
 
-// follow writes down what the machine decided: the first of the rows that became ready is claimed for next, the others are
-// dispatched.
-func (l *locked) follow(next string) *Claimed {
+// advance carries out the machine's decisions. It claims the first of the rows that became ready for next, and dispatches the
+// others.
+func (l *locked) advance(next string) *Claimed {
 	m := &l.machine
 	l.changed = true
 	l.dropLoaded()
-	if m.begunHandlers {
-		m.begunHandlers = false
+	if m.handlersStarted {
+		m.handlersStarted = false
 		deadline := l.now.Add(l.options.HandlerTime)
 		l.run.Deadline = &deadline
 		l.runEvent(EventRunHandlers, string(m.outcome))
 	}
 	for _, i := range m.ready {
-		l.make(i, wholeStep)
+		l.addRow(i, wholeStep)
 	}
 	m.ready = nil
 	var claimed *Claimed
-	for _, r := range l.fresh {
+	for _, r := range l.newRows {
 		if r.phase != Ready {
 			continue
 		}
 		if next != "" && claimed == nil {
-			claimed, _ = l.claim(r, next) // a row that is new has not waited
+			claimed, _ = l.claim(r, next) // a new row has no result of a wait that could be invalid
 			continue
 		}
 		l.dispatch(r)
 	}
-	l.fresh = nil
+	l.newRows = nil
 	if m.over && !l.run.Phase.Ended() {
 		l.run.Finished, l.run.Deadline = &l.now, nil
 		l.run.Phase = m.outcome
@@ -231,7 +231,7 @@ func (l *locked) follow(next string) *Claimed {
 	return claimed
 }
 
-// dropLoaded cancels the rows that are available; the others are canceled in the database.
+// dropLoaded cancels rows that are loaded; the others are canceled in the database.
 func (l *locked) dropLoaded() {
 	m := &l.machine
 	for _, r := range l.rows {
@@ -255,7 +255,7 @@ func (l *locked) begin() {
 	l.run.Phase, l.run.Started, l.run.Deadline = Running, &l.now, &deadline
 	l.runEvent(EventRunStarted, "")
 	l.machine.begin()
-	l.follow("")
+	l.advance("")
 }
 
 func (l *locked) event(kind string, r *row, detail string) {
@@ -269,5 +269,5 @@ func (l *locked) runEvent(kind, detail string) {
 }
 
 func tooLarge(what string, size, bound int) string {
-	return fmt.Sprintf("%s has %d bytes, at most %d are kept: give less, for instance the address of where it is stored", what, size, bound)
+	return fmt.Sprintf("%s has %d bytes, more than the limit of %d: return less, for example a URL of the data", what, size, bound)
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// StepAt returns a step of a run, item -1, or an item of one; ErrNotFound when it has not begun.
+// StepAt returns a step (item -1) or an item of a step. It returns ErrNotFound if it has not started.
 func (s *Store) StepAt(ctx context.Context, run string, step, item int) (Step, error) {
 	rows, err := s.pool.Query(ctx, `SELECT `+stepColumnsSQL+` FROM steps WHERE run = $1 AND step = $2 AND item = $3`, run, step, item)
 	if err != nil {
@@ -19,7 +19,7 @@ func (s *Store) StepAt(ctx context.Context, run string, step, item int) (Step, e
 	return x, fail("read step", err)
 }
 
-// Current returns the name of the step that a run is at, the first of several; empty: none is under way.
+// Current returns the name of the run's first active step, or "" if there is none.
 func (s *Store) Current(ctx context.Context, run string) (string, error) {
 	var name string
 	err := s.pool.QueryRow(ctx, `SELECT name FROM steps WHERE run = $1 AND item = -1 AND phase IN ('Ready', 'Running', 'Waiting')
@@ -27,5 +27,5 @@ func (s *Store) Current(ctx context.Context, run string) (string, error) {
 	if errors.Is(err, pgx.ErrNoRows) {
 		return "", nil
 	}
-	return name, fail("read the step under way", err)
+	return name, fail("read the active step", err)
 }

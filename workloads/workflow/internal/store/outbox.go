@@ -9,7 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Message is to be published. It is committed together with its cause.
+// Message is a message to publish. It is committed with the transition that caused it.
 type Message struct {
 	ID   int64
 	Body string
@@ -21,7 +21,7 @@ func (s *Store) publish(messages []Message) {
 	}
 }
 
-// Published removes what the queue has. A crash may bring it back, and then it is published again.
+// Published removes published messages. A crash may undo this; then they are published again.
 func (s *Store) Published(ctx context.Context, ids []int64) error {
 	return fail("empty the outbox", pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		batch := &pgx.Batch{}
@@ -31,7 +31,7 @@ func (s *Store) Published(ctx context.Context, ids []int64) error {
 	}))
 }
 
-// Unpublished returns what stayed in the outbox for a while: whoever was to publish it has died, or had no queue.
+// Unpublished returns messages older than age: their publisher crashed, or had no queue.
 func (s *Store) Unpublished(ctx context.Context, age time.Duration, limit int) ([]Message, error) {
 	rows, err := s.pool.Query(ctx, `SELECT id, body FROM outbox WHERE created <= $1 ORDER BY id LIMIT $2`, s.now().Add(-age), limit)
 	if err != nil {

@@ -11,13 +11,13 @@ import (
 	"time"
 )
 
-// TestRandomRuns lets random graphs be executed by workers that fail, retry, wait, lose their leases and are late, and then
-// looks at what every run must keep to.
+// TestRandomRuns executes random graphs with workers that fail, retry, wait, lose their leases and are late, and checks the
+// invariants of each run.
 func TestRandomRuns(t *testing.T) {
 	b := open(t, Options{MaxClaims: 1000})
 	for seed := range uint64(40) {
 		w := &wanderer{bench: b, random: rand.New(rand.NewPCG(seed, 1)), outcomes: map[[2]int]int{}}
-		w.graph = w.invent()
+		w.graph = w.randomGraph()
 		w.run = b.start(w.graph)
 		w.walk()
 		w.check(seed)
@@ -33,14 +33,14 @@ type wanderer struct {
 	random   *rand.Rand
 	graph    *Graph
 	run      string
-	held     []*Claimed // some of them lost meanwhile
+	held     []*Claimed // some of them are lost
 	outcomes map[[2]int]int
 	stopped  bool
 	number   int
 }
 
-// invent makes a graph of up to ten steps, and handlers.
-func (w *wanderer) invent() *Graph {
+// randomGraph returns a graph of up to ten steps, with handlers.
+func (w *wanderer) randomGraph() *Graph {
 	var nodes [][]string
 	for i := range 1 + w.random.IntN(10) {
 		node := []string{fmt.Sprintf("s%d", i)}
@@ -69,7 +69,7 @@ func (w *wanderer) owner() string {
 func (w *wanderer) walk() {
 	for range 2000 {
 		for _, task := range w.take() {
-			for range 1 + w.random.IntN(2) { // a task may come twice
+			for range 1 + w.random.IntN(2) { // a task may be delivered twice
 				r, err := w.Apply(w.t.Context(), Claim{Target: w.target(task.Step, task.Item), Owner: w.owner()})
 				w.add(r.Claimed, err)
 			}
@@ -98,7 +98,7 @@ func (w *wanderer) add(c *Claimed, err error) {
 	}
 }
 
-// sweep lets time pass, often more than a lease.
+// sweep advances the clock, often by more than a lease.
 func (w *wanderer) sweep() {
 	w.step(time.Duration(w.random.IntN(20)) * time.Second)
 	due, err := w.DueSteps(w.t.Context(), 100)
@@ -120,7 +120,7 @@ func (w *wanderer) sweep() {
 	}
 }
 
-// act does something with a claim, which may be ours no more. It is never forgotten: who is late comes again.
+// act uses a claim, which may be lost. Claims are never removed, so that late workers act again.
 func (w *wanderer) act(c *Claimed) {
 	target, ctx := w.target(c.Step, c.Item), w.t.Context()
 	var r Result
@@ -195,13 +195,13 @@ func (w *wanderer) check(seed uint64) {
 		failed = failed || p == Failed && !node.Continue
 		for _, need := range node.Needs {
 			m := machine{graph: w.graph, state: w.states()}
-			if (p == Succeeded || p == Failed || p == Skipped) && !m.fine(need) {
-				complain("step %d was begun although step %d ended badly", i, need)
+			if (p == Succeeded || p == Failed || p == Skipped) && !m.passed(need) {
+				complain("step %d was started although step %d did not pass", i, need)
 			}
 		}
 	}
 	if failed != (run.Phase == Failed) && run.Phase != Cancelled {
-		complain("a step failed: %t, and the run is %s", failed, run.Phase)
+		complain("a step failed: %t, but the run is %s", failed, run.Phase)
 	}
 }
 

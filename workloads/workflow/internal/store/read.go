@@ -29,7 +29,7 @@ type Run struct {
 	Generation int64
 	Hash       string
 	Phase      Phase
-	// Seq is of its newest event.
+	// Seq is the number of the newest event.
 	Seq                         int64
 	Inputs, Trigger             json.RawMessage
 	IdempotencyKey              string
@@ -38,11 +38,11 @@ type Run struct {
 	Created                     time.Time
 	Started, Finished, Deadline *time.Time
 	Timeout                     time.Duration
-	// Error is why it did not succeed.
+	// Error is why the run did not succeed.
 	Error string
-	// Bounded: other runs may wait for its end.
+	// Bounded means that the run has a concurrency limit: other runs may wait for its end.
 	Bounded bool
-	// Objects are the folders of object storage that its rows may refer to, beside its own.
+	// Objects are the folders in object storage that its rows may refer to, besides the run's own.
 	Objects []string
 }
 
@@ -58,7 +58,7 @@ func scanRun(rows pgx.CollectableRow) (Run, error) {
 	return r, err
 }
 
-// Get reads a run; ErrNotFound.
+// Get returns a run, or ErrNotFound.
 func (s *Store) Get(ctx context.Context, id string) (Run, error) {
 	if _, err := uuid.Parse(id); err != nil {
 		return Run{}, fmt.Errorf("run %q: %w", id, ErrNotFound)
@@ -71,19 +71,19 @@ func (s *Store) Get(ctx context.Context, id string) (Run, error) {
 	return r, fail("read run", err)
 }
 
-// ListOptions narrow a list of runs.
+// ListOptions filter a list of runs.
 type ListOptions struct {
-	// Workflow: of this one alone; empty: of all.
+	// Workflow selects the runs of one workflow; empty selects all.
 	Workflow string
-	// Phases: of these alone; empty: of all.
+	// Phases selects runs in these phases; empty selects all.
 	Phases []Phase
-	// Before is the id of the last run of the page before; empty: the first page.
+	// Before is the id of the previous page's last run; empty for the first page.
 	Before string
-	// Limit is 1 to 1000; 100 when 0.
+	// Limit is between 1 and 1000; 0 means 100.
 	Limit int
 }
 
-// List returns runs, the newest first, and whether there are more.
+// List returns runs, newest first, and reports whether there are more.
 func (s *Store) List(ctx context.Context, o ListOptions) ([]Run, bool, error) {
 	size, err := limit(o.Limit)
 	if err != nil {
@@ -92,7 +92,7 @@ func (s *Store) List(ctx context.Context, o ListOptions) ([]Run, bool, error) {
 	before := uuid.Max.String()
 	if o.Before != "" {
 		if _, err := uuid.Parse(o.Before); err != nil {
-			return nil, false, fmt.Errorf("before: it is the id of a run: %w", backend.ErrInvalid)
+			return nil, false, fmt.Errorf("before: must be the id of a run: %w", backend.ErrInvalid)
 		}
 		before = o.Before
 	}
@@ -114,13 +114,13 @@ func (s *Store) List(ctx context.Context, o ListOptions) ([]Run, bool, error) {
 	return list[:min(size, len(list))], len(list) > size, fail("list runs", err)
 }
 
-// Step is a step that was begun, or an item of one.
+// Step is a step that has started, or an item of one.
 type Step struct {
 	Step, Item, Attempt int
 	Name                string
 	Phase               Phase
 	Output, Outputs     json.RawMessage
-	// Detail of the wait.
+	// Detail is the detail of the wait.
 	Detail            json.RawMessage
 	Resumable         bool
 	Error             string
@@ -132,10 +132,11 @@ type Step struct {
 const stepColumnsSQL = `step, item, attempt, name, phase, output, outputs, detail, resumable, error, started, finished,
 	CASE WHEN phase = 'Waiting' THEN due END`
 
-// Cursor is a place in a list of steps.
+// Cursor is a position in a list of steps.
 type Cursor struct{ Step, Item int }
 
-// Steps returns the steps of a run behind a place, in order, and whether there are more. The first page is behind {-1, -1}.
+// Steps returns the steps of a run after a position, in order, and reports whether there are more. The first page is after {-1,
+// -1}.
 func (s *Store) Steps(ctx context.Context, run string, after Cursor, size int) ([]Step, bool, error) {
 	size, err := limit(size)
 	if err != nil {
@@ -157,7 +158,7 @@ func scanStep(row pgx.CollectableRow) (Step, error) {
 	return x, err
 }
 
-// Results returns what some steps of a run came to; those that have no row are missing.
+// Results returns the results of the given steps of a run. Steps without a row are left out.
 func (s *Store) Results(ctx context.Context, run string, steps []int) ([]Step, error) {
 	rows, err := s.pool.Query(ctx, `SELECT step, phase, output, outputs, error, attempt FROM steps WHERE run = $1 AND step = ANY($2) AND item = -1`, run, steps)
 	if err != nil {
@@ -181,10 +182,10 @@ func (s *Store) Item(ctx context.Context, run string, step, item int) (json.RawM
 	return out, fail("read item", err)
 }
 
-// untranslatable is the error for U+0000 in a text: the operators of json reject it anywhere in a value.
+// untranslatable is the error code for U+0000 in a text: JSON operators reject it anywhere in a value.
 const untranslatable = "22P05"
 
-// itemOfWhole finds the item without the database's help.
+// itemOfWhole reads the whole list and selects the item in Go.
 func (s *Store) itemOfWhole(ctx context.Context, run string, step, item int) (json.RawMessage, error) {
 	var list []json.RawMessage
 	err := s.pool.QueryRow(ctx, `SELECT input FROM steps WHERE run = $1 AND step = $2 AND item = -1`, run, step).Scan(&list)
@@ -194,18 +195,18 @@ func (s *Store) itemOfWhole(ctx context.Context, run string, step, item int) (js
 	return list[item], nil
 }
 
-// Event is a line of a run's history.
+// Event is an entry of a run's history.
 type Event struct {
 	Seq  int64
 	At   time.Time
 	Kind string
-	// Step is the step's name; empty: it is of the run.
+	// Step is the step's name; empty for an event of the run.
 	Step          string
 	Item, Attempt int
 	Detail        string
 }
 
-// Events returns the history of a run behind an event, at most size of them: 1 to 1000; 100 when 0.
+// Events returns at most size events of a run after the given one. Size is between 1 and 1000; 0 means 100.
 func (s *Store) Events(ctx context.Context, run string, after int64, size int) ([]Event, error) {
 	size, err := limit(size)
 	if err != nil {
@@ -220,12 +221,12 @@ func (s *Store) Events(ctx context.Context, run string, after int64, size int) (
 	return list, fail("read events", err)
 }
 
-func limit(asked int) (int, error) {
+func limit(requested int) (int, error) {
 	switch {
-	case asked == 0:
+	case requested == 0:
 		return defaultLimit, nil
-	case asked < 0 || asked > maxLimit:
-		return 0, fmt.Errorf("limit: it is 1 to %d: %w", maxLimit, backend.ErrInvalid)
+	case requested < 0 || requested > maxLimit:
+		return 0, fmt.Errorf("limit: must be between 1 and %d: %w", maxLimit, backend.ErrInvalid)
 	}
-	return asked, nil
+	return requested, nil
 }

@@ -12,15 +12,15 @@ import (
 	"github.com/itechsmart/operator/internal/backend"
 )
 
-// Rerun starts a run again from a step: with the recorded inputs and definition, and with the recorded outcomes of all steps
-// that do not come after the step. Those that have none, and handlers, run again. The run must have ended, whatever its
-// outcome: ErrConflict. n holds what a new run has that its origin does not tell.
+// Rerun starts a new run from a step of an ended one, with the recorded inputs, definition and outcomes. The step and its
+// dependents, steps without an outcome, and handlers run again. It returns ErrConflict if the run has not ended. n has the values
+// of the new run that do not come from the origin.
 func (s *Store) Rerun(ctx context.Context, origin Run, from int, n NewRun) (string, bool, error) {
 	if !origin.Phase.Ended() {
 		return "", false, fmt.Errorf("run %s has not ended: %w", origin.ID, ErrConflict)
 	}
 	if from < 0 || from >= len(n.Graph.Nodes) || n.Graph.Nodes[from].Role != Main {
-		return "", false, fmt.Errorf("from: it names a step of the workflow that is no handler: %w", backend.ErrInvalid)
+		return "", false, fmt.Errorf("from: must be a step of the workflow that is not a handler: %w", backend.ErrInvalid)
 	}
 	n.Workflow, n.Generation, n.Hash, n.Inputs, n.Trigger = origin.Workflow, origin.Generation, origin.Hash, origin.Inputs, origin.Trigger
 	n.Timeout, n.Attempt, n.RerunOf, n.RerunFrom = origin.Timeout, origin.Attempt+1, origin.ID, n.Graph.Nodes[from].Name
@@ -30,40 +30,40 @@ func (s *Store) Rerun(ctx context.Context, origin Run, from int, n NewRun) (stri
 		return "", false, fail("read run", err)
 	}
 	var err error
-	if n.taken, err = take(n.Graph, decode(state), from); err != nil {
+	if n.inherited, err = inheritedPhases(n.Graph, decode(state), from); err != nil {
 		return "", false, err
 	}
 	return s.Start(ctx, n)
 }
 
-// take returns the phases that a re-run begins with.
-func take(graph *Graph, state []Phase, from int) ([]Phase, error) {
-	again := make([]bool, len(graph.Nodes))
-	again[from] = true
+// inheritedPhases returns the phases that a re-run starts with.
+func inheritedPhases(graph *Graph, state []Phase, from int) ([]Phase, error) {
+	rerun := make([]bool, len(graph.Nodes))
+	rerun[from] = true
 	old := machine{graph: graph, state: state}
 	out := make([]Phase, len(state))
-	for i, node := range graph.Nodes { // needs come before
+	for i, node := range graph.Nodes { // needs have lower indexes
 		for _, need := range node.Needs {
-			again[i] = again[i] || again[need]
+			rerun[i] = rerun[i] || rerun[need]
 		}
-		again[i] = again[i] || node.Role != Main || !old.fine(i)
+		rerun[i] = rerun[i] || node.Role != Main || !old.passed(i)
 		out[i] = state[i]
-		if again[i] {
+		if rerun[i] {
 			out[i] = Pending
 		}
 	}
 	for _, need := range graph.Nodes[from].Needs {
-		if again[need] {
-			return nil, fmt.Errorf("step %s cannot be begun: step %s, which it needs, has no outcome. Begin there: %w",
+		if rerun[need] {
+			return nil, fmt.Errorf("cannot start at step %s: step %s, which it needs, has no outcome; start there: %w",
 				graph.Nodes[from].Name, graph.Nodes[need].Name, ErrConflict)
 		}
 	}
 	return out, nil
 }
 
-// holdOrigins keeps the runs that others are re-runs of from being pruned before these are committed, with what they copy and
-// refer to. pgx.ErrNoRows: one was.
-func holdOrigins(ctx context.Context, tx pgx.Tx, starts []*start) error {
+// lockOrigins keeps the original runs, with the values that re-runs copy and refer to, from being pruned before the re-runs are
+// committed. It returns pgx.ErrNoRows if one was pruned.
+func lockOrigins(ctx context.Context, tx pgx.Tx, starts []*start) error {
 	var ids []string
 	for _, r := range starts {
 		if r.RerunOf != "" && !slices.Contains(ids, r.RerunOf) {
@@ -80,7 +80,7 @@ func holdOrigins(ctx context.Context, tx pgx.Tx, starts []*start) error {
 	return err
 }
 
-// copySteps gives a re-run the rows of the steps that it takes over.
+// copySteps copies the rows of inherited steps to a re-run.
 const copySteps = `
 	INSERT INTO steps (run, step, item, name, phase, attempt, claims, owner, input, output, outputs, error, started, finished)
 	SELECT $1, step, item, name, phase, attempt, claims, owner, input, output, outputs, error, started, finished
@@ -88,7 +88,7 @@ const copySteps = `
 
 func queueCopy(batch *pgx.Batch, r *start) {
 	var steps []int
-	for i, p := range r.taken {
+	for i, p := range r.inherited {
 		if p != Pending {
 			steps = append(steps, i)
 		}

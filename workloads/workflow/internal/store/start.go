@@ -17,7 +17,7 @@ import (
 	"github.com/itechsmart/operator/workloads/internal/db"
 )
 
-// Policy is the handling of a run that exceeds the limit.
+// Policy decides what happens to a run that exceeds the limit.
 type Policy string
 
 // Policies.
@@ -27,14 +27,14 @@ const (
 	PolicyCancelPrevious Policy = "CancelPrevious"
 )
 
-// Concurrency bounds how many runs of a workflow that have the same key are under way at a time.
+// Concurrency bounds how many runs of a workflow with the same key are active at a time.
 type Concurrency struct {
 	Key    string
 	Max    int
 	Policy Policy
 }
 
-// NewRun is a run to be.
+// NewRun describes a new run.
 type NewRun struct {
 	Workflow   string
 	Generation int64
@@ -42,21 +42,21 @@ type NewRun struct {
 	Graph      *Graph
 	Inputs     json.RawMessage
 	Trigger    json.RawMessage
-	// IdempotencyKey: the workflow's run that has it already is the answer; empty: there is a new run by all means.
+	// IdempotencyKey makes Start return the workflow's existing run with this key. If empty, Start always creates a run.
 	IdempotencyKey string
 	Timeout        time.Duration
-	// Concurrency is nil where nothing bounds it.
+	// Concurrency is nil if there is no limit.
 	Concurrency *Concurrency
-	// Objects are the folders of object storage that the run's rows may refer to, beside its own.
+	// Objects are the folders in object storage that the run's rows may refer to, besides the run's own.
 	Objects []string
 	// Attempt counts re-runs, from 1.
 	Attempt            int
 	RerunOf, RerunFrom string
-	// taken are the phases of the steps whose outcomes come from the run that this one is a re-run of.
-	taken []Phase
+	// inherited are the phases of the steps whose outcomes are copied from the original run.
+	inherited []Phase
 }
 
-// start is a NewRun, and what came of it.
+// start is a NewRun with its result.
 type start struct {
 	NewRun
 	id      string
@@ -66,23 +66,23 @@ type start struct {
 	err     error
 }
 
-// PutDefinition keeps what runs will execute. Nothing changes when it is there.
+// PutDefinition stores a definition for runs, unless it is stored already.
 func (s *Store) PutDefinition(ctx context.Context, workflow string, generation int64, hash string, spec json.RawMessage) error {
 	_, err := s.pool.Exec(ctx, `INSERT INTO definitions (workflow, hash, generation, spec, created) VALUES ($1, $2, $3, $4, $5)
 		ON CONFLICT (workflow, hash) DO UPDATE SET generation = excluded.generation WHERE definitions.generation < excluded.generation`,
 		workflow, hash, generation, string(spec), s.now())
-	return fail("keep the definition", err)
+	return fail("save the definition", err)
 }
 
-// Definition returns what PutDefinition kept.
+// Definition returns a stored definition.
 func (s *Store) Definition(ctx context.Context, workflow, hash string) (json.RawMessage, error) {
 	var spec json.RawMessage
 	err := s.pool.QueryRow(ctx, `SELECT spec FROM definitions WHERE workflow = $1 AND hash = $2`, workflow, hash).Scan(&spec)
 	return spec, fail("definition of workflow "+workflow, err)
 }
 
-// Start keeps a run, and reports whether it is new. ErrBusy as the policy says; backend.ErrUnavailable: it may have been kept or
-// not, which an idempotency key settles.
+// Start stores a run, and reports whether it is new. It returns ErrBusy as the policy says. After backend.ErrUnavailable the run
+// may or may not be stored; retry with an idempotency key.
 func (s *Store) Start(ctx context.Context, n NewRun) (id string, created bool, err error) {
 	n.Attempt = max(1, n.Attempt)
 	if n.Concurrency != nil {
@@ -95,7 +95,7 @@ func (s *Store) Start(ctx context.Context, n NewRun) (id string, created bool, e
 	return r.id, r.created, r.err
 }
 
-// insert starts runs together.
+// insert starts a batch of runs.
 func (s *Store) insert(starts []*start) {
 	ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
 	defer cancel()
@@ -115,7 +115,7 @@ func (s *Store) insert(starts []*start) {
 	}
 }
 
-// started counts what is new of those that were committed.
+// started counts the committed runs that are new.
 func (s *Store) started(starts []*start) {
 	n := int64(0)
 	for _, r := range starts {
@@ -126,7 +126,7 @@ func (s *Store) started(starts []*start) {
 	s.totals.created(n)
 }
 
-// begin runs a transaction that lost races are repeated for, and hands over what is to be published.
+// begin runs a transaction, with retries of serialization failures, and publishes its messages.
 func (s *Store) begin(ctx context.Context, do func(pgx.Tx) ([]Message, error)) error {
 	var messages []Message
 	err := db.InTx(ctx, s.pool, func(tx pgx.Tx) (err error) {
@@ -151,7 +151,7 @@ const insertRuns = `
 		concurrency_max, timeout_ms, attempt, rerun_of, rerun_from, objects)
 	ON CONFLICT (workflow, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING RETURNING id::text`
 
-// newColumns are the columns of runs that never change.
+// newColumns are the immutable columns of runs.
 type newColumns struct {
 	workflows, hashes, inputs, triggers []string
 	generations, timeouts               []int64
@@ -161,14 +161,14 @@ type newColumns struct {
 	attempts                            []int
 }
 
-// insertIn keeps the runs whose idempotency key is new, and finds the others.
+// insertIn inserts the runs whose idempotency key is new, and looks up the others.
 func (s *Store) insertIn(ctx context.Context, tx pgx.Tx, starts []*start) ([]Message, error) {
 	now := s.now()
-	// In one order, so that two transactions with the same keys wait for one another and not for each other.
+	// Sorted, so that two transactions with the same keys cannot deadlock.
 	slices.SortStableFunc(starts, func(a, b *start) int {
 		return cmp.Or(cmp.Compare(a.Workflow, b.Workflow), cmp.Compare(a.IdempotencyKey, b.IdempotencyKey))
 	})
-	if err := holdOrigins(ctx, tx, starts); err != nil {
+	if err := lockOrigins(ctx, tx, starts); err != nil {
 		return nil, err
 	}
 	w, c := &writes{now: now}, &newColumns{}
@@ -178,7 +178,7 @@ func (s *Store) insertIn(ctx context.Context, tx pgx.Tx, starts []*start) ([]Mes
 			return nil, err
 		}
 		r.id, r.created, r.err = id.String(), false, nil
-		r.locked = s.fresh(r, now)
+		r.locked = s.newLocked(r, now)
 		w.addRun(r.locked)
 		c.add(&r.NewRun)
 	}
@@ -204,7 +204,7 @@ func (s *Store) insertIn(ctx context.Context, tx pgx.Tx, starts []*start) ([]Mes
 		}
 		err := tx.QueryRow(ctx, `SELECT id::text FROM runs WHERE workflow = $1 AND idempotency_key = $2`, r.Workflow, r.IdempotencyKey).Scan(&r.id)
 		if err != nil {
-			return nil, fmt.Errorf("the run that has the idempotency key: %w", err)
+			return nil, fmt.Errorf("find the run with the idempotency key: %w", err)
 		}
 	}
 	w.queueSteps(batch)
@@ -215,15 +215,15 @@ func (s *Store) insertIn(ctx context.Context, tx pgx.Tx, starts []*start) ([]Mes
 	return w.messages, err
 }
 
-// fresh returns a run at its beginning.
-func (s *Store) fresh(r *start, now time.Time) *locked {
+// newLocked returns a new run in its initial state.
+func (s *Store) newLocked(r *start, now time.Time) *locked {
 	l := &locked{options: &s.options, now: now, rows: map[[2]int]*row{}}
 	l.run = Run{ID: r.id, Workflow: r.Workflow, Hash: r.Hash, Phase: Queued, Timeout: r.Timeout}
 	l.machine = machine{graph: r.Graph, stage: stageMain, state: make([]Phase, len(r.Graph.Nodes))}
 	for i := range l.machine.state {
 		l.machine.state[i] = Pending
 	}
-	copy(l.machine.state, r.taken)
+	copy(l.machine.state, r.inherited)
 	l.runEvent(EventRunCreated, r.RerunOf)
 	if !r.queued {
 		l.begin()
@@ -248,7 +248,7 @@ func (c *newColumns) add(n *NewRun) {
 	c.bounds, c.most = append(c.bounds, key), append(c.most, most)
 }
 
-// uuids returns an array as PostgreSQL reads it; nil for none.
+// uuids returns an array in PostgreSQL's text format, or nil if it is empty.
 func uuids(ids []string) *string {
 	if len(ids) == 0 {
 		return nil

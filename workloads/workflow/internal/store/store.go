@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package store keeps runs in PostgreSQL. Every change of a run is a Transition: it is decided from the run's row alone, which
-// is locked for it, and committed with its events and with the tasks that follow from it. What reads many rows reads them in
-// pages.
+// Package store stores runs in PostgreSQL. Every change of a run is a Transition: it is decided from the run's locked row alone,
+// and committed with its events and the resulting tasks. Queries over many rows are paged.
 //
-// One clock decides on time, Options.Now: it writes when a lease is over, a wait ends or a run has had its time, and it is
-// compared with what was written. PostgreSQL's clock decides nothing. Two engines whose clocks differ by more than a lease
-// begin a step twice; its outcome is recorded once all the same, since who records it has to hold the claim.
+// Options.Now is the only clock: it sets the ends of leases, waits and deadlines, and is compared with them. PostgreSQL's clock
+// decides nothing. If the clocks of two engines differ by more than a lease, a step may be started twice; its outcome is still
+// recorded once, since recording it requires the claim.
 package store
 
 import (
@@ -25,20 +24,20 @@ import (
 	"github.com/itechsmart/operator/workloads/internal/db"
 )
 
-// Migrations make the schema; see db.Migrate.
+// Migrations create the schema; see db.Migrate.
 //
 //go:embed migrations/*.sql
 var Migrations embed.FS
 
 var (
-	// ErrLost means that what was to be changed is another owner's, or is so already. There is nothing left to do.
-	ErrLost = errors.New("somebody else has it")
-	// ErrConflict means that the run is not in a state in which that can be done.
+	// ErrLost means that another owner has the claim, or that the change is already made. There is nothing left to do.
+	ErrLost = errors.New("the claim is lost or the change is already made")
+	// ErrConflict means that the state of the run does not allow the change.
 	ErrConflict = errors.New("conflict")
-	// ErrNotFound means that there is no such run.
+	// ErrNotFound means that the run does not exist.
 	ErrNotFound = fmt.Errorf("run %w", backend.ErrNotFound)
-	// ErrBusy means that as many runs as may run at a time do already, and that the policy is to skip what comes then.
-	ErrBusy = errors.New("the workflow runs as often as it may")
+	// ErrBusy means that the concurrency limit is reached and that its policy is to skip further runs.
+	ErrBusy = errors.New("the concurrency limit of the workflow is reached")
 )
 
 const (
@@ -51,26 +50,27 @@ const (
 
 const (
 	committedTogether = 128
-	// commits: while one waits for the disk, another one is made ready.
+	// commits is the number of concurrent commits: while one waits for the disk, the next is prepared.
 	commits = 2
 )
 
-// Options bound what runs may do; zero values are the defaults.
+// Options set limits for runs. Zero values select the defaults.
 type Options struct {
-	// Now is the clock; time.Now when nil.
+	// Now is the clock; the default is time.Now.
 	Now func() time.Time
-	// Lease is how long a worker owns a step without a renewal; 8 s, so that another worker takes over within 10.
+	// Lease is how long a worker owns a step without renewing its claim; the default is 8 s, so that another worker takes over within
+	// 10 s.
 	Lease time.Duration
-	// Redispatch is after which time a step that nobody took is put into the queue again; 30 s.
+	// Redispatch is the time after which an unclaimed step is queued again; the default is 30 s.
 	Redispatch time.Duration
-	// HandlerTime bounds all handlers of a run together; 10 minutes.
+	// HandlerTime bounds the duration of all handlers of a run together; the default is 10 minutes.
 	HandlerTime time.Duration
-	// MaxClaims is the number of workers that may die during one attempt of a step; 5.
+	// MaxClaims is the number of workers that may crash during one attempt of a step; the default is 5.
 	MaxClaims int
-	// MaxOutput bounds an output, in bytes; 256 KiB.
+	// MaxOutput bounds an output, in bytes; the default is 256 KiB.
 	MaxOutput int
-	// Publish is told what was committed and is to be published. It must not wait. What it does not remove by Published is
-	// Unpublished after a while. nil: nobody publishes at once.
+	// Publish receives committed messages. It must not block. Messages that are not removed by Published are returned by Unpublished
+	// later. It is optional.
 	Publish func([]Message)
 }
 
@@ -108,13 +108,13 @@ func New(pool *pgxpool.Pool, o Options) *Store {
 	return s
 }
 
-// Options returns the store's, with the defaults filled in.
+// Options returns the options with their defaults set.
 func (s *Store) Options() Options { return s.options }
 
-// now returns the clock in the precision of the database.
+// now returns the time in the precision of the database.
 func (s *Store) now() time.Time { return s.options.Now().UTC().Truncate(time.Microsecond) }
 
-// fail wraps an error of the database in the sentinel that suits it.
+// fail wraps an error of the database in its sentinel error.
 func fail(op string, err error) error {
 	switch {
 	case err == nil:
@@ -127,20 +127,20 @@ func fail(op string, err error) error {
 	return fmt.Errorf("%s: %w", op, err)
 }
 
-// maxKept bounds what is kept in a row, in bytes, whatever MaxOutput is.
-const maxKept = 8 << 20
+// maxRowBytes bounds a value in a row, in bytes, whatever MaxOutput is.
+const maxRowBytes = 8 << 20
 
-// kept bounds what is kept in a row, and the list of a forEach's outputs as it is kept.
-func (o *Options) kept() int { return min(o.MaxOutput, maxKept) }
+// maxRow bounds a value in a row, including the list of a forEach's outputs.
+func (o *Options) maxRow() int { return min(o.MaxOutput, maxRowBytes) }
 
-// CheckOutput refuses what is too large for an output, by a text for the step's error.
+// CheckOutput returns an error, for the step's error text, if data is too large for an output.
 func (s *Store) CheckOutput(what string, data json.RawMessage) error {
 	return check(what, data, s.options.MaxOutput)
 }
 
-// CheckKept refuses what is too large for a row, likewise.
-func (s *Store) CheckKept(what string, data json.RawMessage) error {
-	return check(what, data, s.options.kept())
+// CheckRow is like CheckOutput, for a value in a row.
+func (s *Store) CheckRow(what string, data json.RawMessage) error {
+	return check(what, data, s.options.maxRow())
 }
 
 func check(what string, data json.RawMessage, bound int) error {

@@ -15,7 +15,7 @@ import (
 func wantPhases(t testing.TB, got, want map[string]Phase) {
 	t.Helper()
 	if !maps.Equal(got, want) {
-		t.Errorf("the steps are %v, want %v", got, want)
+		t.Errorf("steps = %v, want %v", got, want)
 	}
 }
 
@@ -60,18 +60,18 @@ func TestFanOutFanIn(t *testing.T) {
 	c, d := b.claim(g, tasks[0], "y"), b.claim(g, tasks[1], "z")
 	for _, x := range []*Claimed{first, d} {
 		if r := b.finish(g, run, x, Succeeded, "n"); r.Claimed != nil {
-			t.Fatalf("e is claimed before c ended: %+v", r)
+			t.Fatalf("e was claimed before c ended: %+v", r)
 		}
 	}
 	r := b.finish(g, run, c, Skipped, "n")
 	if r.Claimed == nil || r.Claimed.Step != 4 {
-		t.Fatalf("the last one got %+v, want e", r)
+		t.Fatalf("the last one claimed %+v, want e", r)
 	}
 	b.finish(g, run, r.Claimed, Succeeded, "")
 	b.wantPhase(run, Succeeded)
 }
 
-func TestFailureEndsWhatRunsAndBeginsNothing(t *testing.T) {
+func TestFailureStartsNoOtherSteps(t *testing.T) {
 	b := open(t, Options{})
 	g := graph([]string{"a"}, []string{"b"}, []string{"c"}, []string{"d", "a"}, []string{"+good"}, []string{"-bad"}, []string{"*end"})
 	run := b.start(g)
@@ -90,11 +90,11 @@ func TestFailureEndsWhatRunsAndBeginsNothing(t *testing.T) {
 	b.finish(g, run, b.claim(g, b.take()[0], "e"), Succeeded, "")
 	wantPhases(t, b.phases(run, g), map[string]Phase{"a": Failed, "b": Succeeded, "c": Cancelled, "d": Cancelled, "good": Skipped, "bad": Succeeded, "end": Succeeded})
 	if got := b.wantPhase(run, Failed); got.Error != "step a: error of a" || got.Finished == nil || got.Deadline != nil {
-		t.Errorf("the run says %+v", got)
+		t.Errorf("run = %+v", got)
 	}
 }
 
-func TestContinueLetsOthersBegin(t *testing.T) {
+func TestContinueStartsDependents(t *testing.T) {
 	b, g := open(t, Options{}), graph([]string{"a?"}, []string{"b", "a"}, []string{"+good"})
 	run := b.start(g)
 	r := b.finish(g, run, b.claim(g, b.take()[0], "a"), Failed, "b")
@@ -105,7 +105,7 @@ func TestContinueLetsOthersBegin(t *testing.T) {
 	}
 }
 
-// TestItemWithNUL: PostgreSQL's operators refuse a list with U+0000 in it, whichever item is asked for.
+// TestItemWithNUL: PostgreSQL's operators reject a list that contains U+0000, whichever item is requested.
 func TestItemWithNUL(t *testing.T) {
 	b, g := open(t, Options{}), graph([]string{"a"})
 	run := b.start(g)
@@ -136,7 +136,7 @@ func TestForEach(t *testing.T) {
 	}
 	tasks := b.take()
 	if len(tasks) != 1 || tasks[0].Item != 1 {
-		t.Fatalf("dispatched %+v, want item 1 alone", tasks)
+		t.Fatalf("dispatched %+v, want only item 1", tasks)
 	}
 	item, err := b.Item(t.Context(), run, 0, 2)
 	if err != nil || string(item) != `"z"` {
@@ -156,7 +156,7 @@ func TestForEach(t *testing.T) {
 	}
 	list, err := b.Results(t.Context(), run, []int{0})
 	if err != nil || len(list) != 1 || string(list[0].Output) != `["a 0", "a 1", "a 2"]` || list[0].Phase != Succeeded {
-		t.Errorf("the step's output is %s, %v", list[0].Output, err)
+		t.Errorf("output of the step = %s, %v", list[0].Output, err)
 	}
 }
 
@@ -187,11 +187,11 @@ func TestForEachFails(t *testing.T) {
 				}
 			}
 			if begun != test.begun {
-				t.Errorf("%d items were begun, want %d", begun, test.begun)
+				t.Errorf("%d items were started, want %d", begun, test.begun)
 			}
 			b.wantPhase(run, test.run)
 			if got := b.phases(run, g)["a"]; got != Failed {
-				t.Errorf("the step is %s, want Failed", got)
+				t.Errorf("phase of the step = %s, want Failed", got)
 			}
 		})
 	}
@@ -204,17 +204,17 @@ func TestOutcomeIsRecordedOnce(t *testing.T) {
 	target := Target{Run: run, Item: -1, Graph: g, Hash: "h"}
 	first := b.claim(g, task, "first")
 	_, err := b.Apply(t.Context(), Claim{Target: target, Owner: "second"})
-	wantErr(t, "claim what is claimed", err, ErrLost)
+	wantErr(t, "claim a claimed step", err, ErrLost)
 	b.step(b.options.Lease)
-	second := b.claim(g, task, "second") // the lease is over
+	second := b.claim(g, task, "second") // the lease has expired
 	if second.Attempt != first.Attempt || !second.Started.Equal(first.Started) {
-		t.Errorf("the attempt that is begun again is %+v, want as %+v", second, first)
+		t.Errorf("restarted attempt = %+v, want that of %+v", second, first)
 	}
 	_, err = b.Apply(t.Context(), Finish{Target: target, By: *first, Phase: Succeeded})
-	wantErr(t, "the outcome of who lost the claim", err, ErrLost)
+	wantErr(t, "finish with a lost claim", err, ErrLost)
 	b.finish(g, run, second, Succeeded, "")
 	_, err = b.Apply(t.Context(), Finish{Target: target, By: *second, Phase: Succeeded})
-	wantErr(t, "the outcome again", err, ErrLost)
+	wantErr(t, "finish again", err, ErrLost)
 }
 
 func TestLeaseIsRenewedAndSwept(t *testing.T) {
@@ -225,7 +225,7 @@ func TestLeaseIsRenewedAndSwept(t *testing.T) {
 	held := []Held{{Run: run, Item: -1, Owner: "one"}, {Run: run, Item: -1, Owner: "other"}}
 	lost, err := b.Renew(t.Context(), held)
 	if err != nil || len(lost) != 1 || lost[0] != "other" {
-		t.Fatalf("lost %v, %v; want that of the other", lost, err)
+		t.Fatalf("lost %v, %v; want only the other one", lost, err)
 	}
 	b.step(b.options.Lease / 2)
 	wake := Wake{Target{Run: run, Item: -1, Graph: g, Hash: "h"}}
@@ -242,7 +242,7 @@ func TestLeaseIsRenewedAndSwept(t *testing.T) {
 	b.claim(g, b.take()[0], "two")
 	b.step(b.options.Lease)
 	_, err = b.Apply(t.Context(), Claim{Target: wake.Target, Owner: "three"})
-	wantErr(t, "a claim after too many workers died", err, ErrLost)
+	wantErr(t, "claim after too many crashes", err, ErrLost)
 	b.wantPhase(run, Failed)
 }
 
@@ -256,7 +256,7 @@ func TestRetryWaitResume(t *testing.T) {
 	}
 	b.wantPhase(run, Waiting)
 	_, err := b.Apply(t.Context(), Resume{Target: target})
-	wantErr(t, "resume what waits for its next attempt", err, ErrConflict)
+	wantErr(t, "resume a step that waits for its next attempt", err, ErrConflict)
 	b.step(time.Minute)
 	if _, err := b.Apply(t.Context(), Wake{target}); err != nil {
 		t.Fatal(err)
@@ -300,7 +300,7 @@ func TestStop(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = b.Apply(t.Context(), Finish{Target: Target{Run: run, Item: -1, Graph: g, Hash: "h"}, By: *c, Phase: Succeeded})
-	wantErr(t, "an outcome after the end", err, ErrLost)
+	wantErr(t, "finish after the end of the run", err, ErrLost)
 	tasks := b.take()
 	if len(tasks) != 2 {
 		t.Fatalf("dispatched %+v, want both handlers", tasks)
@@ -331,7 +331,7 @@ func TestIdempotencyKey(t *testing.T) {
 	one := <-ids
 	for range cap(ids) - 1 {
 		if id := <-ids; id != one {
-			t.Errorf("another run %s than %s", id, one)
+			t.Errorf("run = %s, want %s", id, one)
 		}
 	}
 	if tasks := b.take(); len(tasks) != 1 {
@@ -339,7 +339,7 @@ func TestIdempotencyKey(t *testing.T) {
 	}
 }
 
-func TestOneThatIsRefusedHarmsNoOther(t *testing.T) {
+func TestInvalidStartDoesNotFailOthers(t *testing.T) {
 	b, g := open(t, Options{}), graph([]string{"a"})
 	done := make(chan error, 20)
 	for i := range cap(done) {
@@ -359,7 +359,7 @@ func TestOneThatIsRefusedHarmsNoOther(t *testing.T) {
 		}
 	}
 	if failed != 1 {
-		t.Errorf("%d of 20 starts failed, want the one of no JSON", failed)
+		t.Errorf("%d of 20 starts failed, want only the one with invalid JSON", failed)
 	}
 }
 

@@ -9,14 +9,14 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Summary is the runs of one workflow that are kept.
+// Summary describes the stored runs of one workflow.
 type Summary struct {
 	Phases map[Phase]int64
-	// Last is the one that was started last.
+	// Last is the latest run.
 	Last Progress
 }
 
-// Summaries returns the summary of each workflow, by name: two queries, whatever their number.
+// Summaries returns the summaries of all workflows by name, with two queries.
 func (s *Store) Summaries(ctx context.Context) (map[string]Summary, error) {
 	rows, err := s.pool.Query(ctx, `SELECT workflow, phase, count(*) FROM runs GROUP BY workflow, phase`)
 	if err != nil {
@@ -41,7 +41,7 @@ func (s *Store) Summaries(ctx context.Context) (map[string]Summary, error) {
 	rows, err = s.pool.Query(ctx, `SELECT w.name, r.id::text, r.phase, coalesce(r.started, r.created) FROM unnest($1::text[]) AS w(name),
 		LATERAL (SELECT * FROM runs WHERE workflow = w.name ORDER BY id DESC LIMIT 1) r`, names)
 	if err != nil {
-		return nil, fail("look for the last runs", err)
+		return nil, fail("find the last runs", err)
 	}
 	var last Progress
 	_, err = pgx.ForEachRow(rows, []any{&workflow, &last.ID, &last.Phase, &last.Started}, func() error {
@@ -50,7 +50,7 @@ func (s *Store) Summaries(ctx context.Context) (map[string]Summary, error) {
 		out[workflow] = one
 		return nil
 	})
-	return out, fail("look for the last runs", err)
+	return out, fail("find the last runs", err)
 }
 
 // Progress is the progress of a run.
@@ -59,7 +59,7 @@ type Progress struct {
 	Phase      Phase
 	Generation int64
 	Error      string
-	// Step is one that runs or waits, or that the run failed at.
+	// Step is the first active step, or the first failed step of an ended run.
 	Step              string
 	Started, Finished *time.Time
 }
@@ -70,7 +70,7 @@ const progress = `
 			ORDER BY s.phase = 'Ready', s.step LIMIT 1), ''), r.started, r.finished
 	FROM runs r WHERE r.id = ANY($1::text[]::uuid[])`
 
-// Progresses returns where some runs are, by id; those that are not kept any more are missing.
+// Progresses returns the progress of the given runs by id. Deleted runs are left out.
 func (s *Store) Progresses(ctx context.Context, ids []string) (map[string]Progress, error) {
 	rows, err := s.pool.Query(ctx, progress, ids)
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// TestDelegated: only steps that wait for the service are found, in pages, and by the index made for that.
+// TestDelegated: queries return only steps that wait for the service, in pages, and use the index.
 func TestDelegated(t *testing.T) {
 	pool := openPool(t)
 	s := New(pool, Options{})
@@ -44,7 +44,7 @@ func TestDelegated(t *testing.T) {
 		more = len(page) > 0
 	}
 	if fmt.Sprint(found) != "[0 2]" {
-		t.Errorf("found steps %v", found)
+		t.Errorf("steps = %v, want 0 and 2", found)
 	}
 	ref := DelegatedRef{Run: id, Step: 2, Item: -1, Attempt: 1}
 	details, err := s.DelegatedDetails(t.Context(), []DelegatedRef{ref, {Run: id, Step: 0, Item: -1, Attempt: 2}})
@@ -85,7 +85,7 @@ func TestDelegations(t *testing.T) {
 	again := d
 	again.Target = "another"
 	if got, err := s.Intend(t.Context(), again); err != nil || got != d {
-		t.Errorf("%+v, %v: what was begun stays", got, err)
+		t.Errorf("%+v, %v: the existing record should stay", got, err)
 	}
 	if list, err := s.Abandoned(t.Context(), 10); err != nil || !reflect.DeepEqual(list, []Delegation{d}) {
 		t.Errorf("%+v, %v", list, err)

@@ -9,45 +9,45 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// DueStep is a step whose time has come, in a run that executes a definition.
+// DueStep is a step that is due, with its run.
 type DueStep struct {
 	RunRef
 	Step, Item int
 }
 
-// DueSteps returns what Wake is for, the longest due first.
+// DueSteps returns the steps to Wake, longest due first.
 func (s *Store) DueSteps(ctx context.Context, limit int) ([]DueStep, error) {
 	rows, err := s.pool.Query(ctx, `SELECT r.id::text, r.workflow, r.hash, s.step, s.item FROM steps s JOIN runs r ON r.id = s.run
 		WHERE s.due <= $1 ORDER BY s.due LIMIT $2`, s.now(), limit)
 	if err != nil {
-		return nil, fail("look for steps that are due", err)
+		return nil, fail("find due steps", err)
 	}
 	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (DueStep, error) {
 		var d DueStep
 		err := row.Scan(&d.ID, &d.Workflow, &d.Hash, &d.Step, &d.Item)
 		return d, err
 	})
-	return list, fail("look for steps that are due", err)
+	return list, fail("find due steps", err)
 }
 
-// DueRuns returns the runs that have had their time.
+// DueRuns returns the runs that are past their deadline.
 func (s *Store) DueRuns(ctx context.Context, limit int) ([]RunRef, error) {
 	rows, err := s.pool.Query(ctx, `SELECT id::text, workflow, hash FROM runs WHERE deadline <= $1 ORDER BY deadline LIMIT $2`, s.now(), limit)
 	if err != nil {
-		return nil, fail("look for runs that are due", err)
+		return nil, fail("find due runs", err)
 	}
 	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[RunRef])
-	return list, fail("look for runs that are due", err)
+	return list, fail("find due runs", err)
 }
 
-// Held names a claim.
+// Held identifies a claim.
 type Held struct {
 	Run        string
 	Step, Item int
 	Owner      string
 }
 
-// A row that is locked is being changed: it is left alone, and neither renewed nor lost. Nobody waits for anybody here.
+// A locked row is being changed: it is skipped, and neither renewed nor lost, so that renewals never wait.
 const renewHeld = `
 	WITH held AS (SELECT s.run, s.step, s.item FROM unnest($2::text[]::uuid[], $3::int[], $4::int[], $5::text[]) AS u(run, step, item, owner)
 		JOIN steps s ON s.run = u.run AND s.step = u.step AND s.item = u.item AND s.owner = u.owner AND s.phase = 'Running'
@@ -59,8 +59,8 @@ const lostHeld = `
 	WHERE NOT EXISTS (SELECT FROM steps s WHERE s.run = u.run AND s.step = u.step AND s.item = u.item AND s.owner = u.owner
 		AND s.phase IN ('Running', 'Ready'))`
 
-// Renew lets claims hold for another lease, and tells the owners of those that do not hold any more: their runs were stopped,
-// or somebody else has the step.
+// Renew renews claims for another lease, and returns the owners of lost ones: their run was stopped, or another worker has claimed
+// the step.
 func (s *Store) Renew(ctx context.Context, held []Held) (lost []string, err error) {
 	var runs, owners []string
 	var steps, items []int
@@ -76,18 +76,18 @@ func (s *Store) Renew(ctx context.Context, held []Held) (lost []string, err erro
 	return lost, fail("renew leases", s.pool.SendBatch(ctx, batch).Close())
 }
 
-// Unused returns which of some folders of object storage no run refers to: their names are UUIDs.
+// Unused returns those of the given folders in object storage that no run refers to. Their names are UUIDs.
 func (s *Store) Unused(ctx context.Context, folders []string) ([]string, error) {
 	rows, err := s.pool.Query(ctx, `SELECT u.id::text FROM unnest($1::text[]::uuid[]) AS u(id) WHERE NOT EXISTS (SELECT FROM runs r WHERE r.id = u.id)
 		AND NOT EXISTS (SELECT FROM runs r WHERE r.objects IS NOT NULL AND r.objects @> ARRAY[u.id])`, folders)
 	if err != nil {
-		return nil, fail("look for what object storage is needed for", err)
+		return nil, fail("find unused folders of object storage", err)
 	}
 	list, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	return list, fail("look for what object storage is needed for", err)
+	return list, fail("find unused folders of object storage", err)
 }
 
-// Owner returns the database's own id, by which others that have the same object storage tell its objects from theirs.
+// Owner returns the database's id. It marks the database's objects in object storage that several databases share.
 func (s *Store) Owner(ctx context.Context) (string, error) {
 	if known := s.owner.Load(); known != nil {
 		return *known, nil
@@ -100,16 +100,16 @@ func (s *Store) Owner(ctx context.Context) (string, error) {
 	return id, nil
 }
 
-// Keep limits the history of a workflow.
-type Keep struct {
+// Retention limits the history of a workflow.
+type Retention struct {
 	Successful, Failed int
-	TTL                time.Duration // 0: no bound
+	TTL                time.Duration // 0 means no limit
 }
 
-// workflowOfDefinitions is the part of a definition that Kept reads.
+// newestDefinitions selects the newest definition of each workflow.
 const newestDefinitions = `SELECT DISTINCT ON (workflow) workflow, hash FROM definitions WHERE workflow > $1 ORDER BY workflow, generation DESC, created DESC LIMIT $2`
 
-// Workflows returns the newest definition of each workflow behind a name: the reference's ID is empty.
+// Workflows returns the newest definition of each workflow after a name. The ID of the references is empty.
 func (s *Store) Workflows(ctx context.Context, after string, limit int) ([]RunRef, error) {
 	rows, err := s.pool.Query(ctx, newestDefinitions, after, limit)
 	if err != nil {
@@ -128,8 +128,8 @@ const expired = `
 		FROM runs WHERE workflow = $1 AND finished IS NOT NULL) r
 	WHERE place > CASE WHEN phase = 'Succeeded' THEN $2::int ELSE $3::int END OR finished <= $4::timestamptz LIMIT $5`
 
-// Prune deletes what a workflow's history does not keep, at most limit runs, and tells how many. What has not ended stays.
-func (s *Store) Prune(ctx context.Context, workflow string, keep Keep, limit int) (int, error) {
+// Prune deletes the ended runs that a workflow's history does not retain, at most limit, and returns their number.
+func (s *Store) Prune(ctx context.Context, workflow string, keep Retention, limit int) (int, error) {
 	var before *time.Time
 	if keep.TTL > 0 {
 		t := s.now().Add(-keep.TTL)

@@ -13,12 +13,12 @@ import (
 	"github.com/itechsmart/operator/internal/backend"
 )
 
-// Task is a message in the queue: a step that a worker may take. It may be delivered more than once, and late.
+// Task is a message in the queue: a step that a worker may claim. It may be delivered late and more than once.
 type Task struct {
 	Run  string `json:"run"`
 	Step int    `json:"step"`
-	Item int    `json:"item"` // -1: the step itself
-	// Workflow and Hash are the definition, so that whoever takes the step has it before the run is locked.
+	Item int    `json:"item"` // -1 for the step itself
+	// Workflow and Hash identify the definition, so that a worker can load it before it locks the run.
 	Workflow string `json:"workflow"`
 	Hash     string `json:"hash"`
 }
@@ -28,11 +28,11 @@ const maxTask = 1 << 10
 
 // Body returns the task as a message.
 func (t Task) Body() string {
-	data, _ := json.Marshal(t) // texts and numbers
+	data, _ := json.Marshal(t) // strings and numbers cannot fail
 	return string(data)
 }
 
-// ParseTask is ErrInvalid for a message that no engine wrote.
+// ParseTask parses a message. It returns backend.ErrInvalid if no engine wrote it.
 func ParseTask(body []byte) (Task, error) {
 	t := Task{Step: -1, Item: -1}
 	if len(body) > maxTask {

@@ -7,13 +7,13 @@ import (
 	"sync"
 )
 
-// totals counts the events of runs that this process has recorded, by kind: metrics add up those of all processes.
+// totals counts the run events recorded by this process, by kind; metrics sum over all processes.
 type totals struct {
 	mu     sync.Mutex
 	counts map[string]int64
 }
 
-// add counts the events that are no step's.
+// add counts events of runs, not of steps.
 func (t *totals) add(e *eventColumns) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -36,7 +36,7 @@ func (t *totals) created(n int64) {
 	t.counts[EventRunCreated] += n
 }
 
-// Totals returns how many runs this process has started and ended: by phase, Queued for those that were started.
+// Totals returns how many runs this process has started and ended, by phase; Queued counts the started ones.
 func (s *Store) Totals() map[Phase]int64 {
 	s.totals.mu.Lock()
 	counts := maps.Clone(s.totals.counts)

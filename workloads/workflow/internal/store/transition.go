@@ -9,14 +9,14 @@ import (
 	"time"
 )
 
-// Transition is one change of a run. Those that come at the same time are committed together.
+// Transition is one change of a run. Concurrent transitions are committed together.
 type Transition interface {
-	// target of the change; step -1: the run as a whole.
+	// target returns what is changed; step -1 is the run as a whole.
 	target() Target
 	apply(*locked) (Result, error)
 }
 
-// Target is a step of a run, or an item of it. Graph is the graph of the run's definition, which Hash identifies.
+// Target is a step or item of a run. Graph is the graph of the run's definition, which Hash identifies.
 type Target struct {
 	Run        string
 	Step, Item int
@@ -28,24 +28,24 @@ func (t Target) target() Target { return t }
 
 // Result is the outcome of a transition.
 type Result struct {
-	// Claimed is the step that is the caller's now; nil: none.
+	// Claimed is the step that the caller has claimed, if any.
 	Claimed *Claimed
-	// Run is set when a Claim asked for it.
+	// Run is set by Claim.
 	Run *Run
-	// Phase is the run's, after the transition.
+	// Phase is the phase of the run after the transition.
 	Phase Phase
-	// Dispatched tells that something is in the outbox.
+	// Dispatched reports whether the transition added messages to the outbox.
 	Dispatched bool
 }
 
-// Claimed is a step that is ours until the lease is over.
+// Claimed is a step that its owner may execute until the lease expires.
 type Claimed struct {
 	Step, Item, Attempt int
-	// Owner is the claim: what records an outcome has to name it.
+	// Owner identifies the claim; recording an outcome requires it.
 	Owner string
-	// Started is when the attempt began, by the clock of its worker.
+	// Started is when the attempt started, by the clock of its worker.
 	Started time.Time
-	// Resume is the outcome of the wait that this attempt requested; nil: it has not waited.
+	// Resume is the outcome of this attempt's wait, or nil if it has not waited.
 	Resume *Resumed
 }
 
@@ -56,7 +56,7 @@ type Resumed struct {
 	Detail json.RawMessage `json:"detail,omitempty"`
 }
 
-// Claim takes a step that is ready, or whose lease is over. ErrLost: there is nothing to do.
+// Claim claims a step that is ready or whose lease has expired. It returns ErrLost if there is nothing to do.
 type Claim struct {
 	Target
 	Owner string
@@ -69,15 +69,15 @@ func (c Claim) apply(l *locked) (Result, error) {
 		return Result{}, ErrLost
 	}
 	if r.claims >= l.options.MaxClaims {
-		l.end(r, Failed, fmt.Sprintf("its worker ended %d times while it ran", r.claims))
-		l.follow("")
+		l.end(r, Failed, fmt.Sprintf("its worker crashed %d times while it ran", r.claims))
+		l.advance("")
 		return Result{}, ErrLost
 	}
 	claimed, err := l.claim(r, c.Owner)
 	return Result{Claimed: claimed, Run: &l.run}, err
 }
 
-// Finish records an outcome. ErrLost: the claim is not ours any more, and nothing was recorded.
+// Finish records an outcome. It returns ErrLost, and records nothing, if the claim is lost.
 type Finish struct {
 	Target
 	By Claimed
@@ -85,7 +85,7 @@ type Finish struct {
 	Phase           Phase
 	Output, Outputs json.RawMessage
 	Error           string
-	// Next is the claim under which the caller continues with one of the steps that became ready; empty: with none.
+	// Next is the owner under which one of the steps that became ready is claimed for the caller; empty claims none.
 	Next string
 }
 
@@ -96,10 +96,10 @@ func (f Finish) apply(l *locked) (Result, error) {
 	}
 	r.output, r.outputs, r.owner = f.Output, f.Outputs, f.By.Owner
 	l.end(r, f.Phase, f.Error)
-	return Result{Claimed: l.follow(f.Next)}, nil
+	return Result{Claimed: l.advance(f.Next)}, nil
 }
 
-// Retry ends an attempt, and makes the next one wait.
+// Retry ends an attempt, and schedules the next one.
 type Retry struct {
 	Target
 	By    Claimed
@@ -112,22 +112,22 @@ func (t Retry) apply(l *locked) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	l.event(EventStepRetried, r, line(t.Error))
+	l.event(EventStepRetried, r, clean(t.Error))
 	if l.machine.stage == stageFailing {
-		l.end(r, Failed, t.Error) // there is no other attempt in a run that fails
-		l.follow("")
+		l.end(r, Failed, t.Error) // a failing run has no further attempts
+		l.advance("")
 		return Result{}, nil
 	}
-	r.attempt, r.claims, r.started, r.resume, r.detail, r.failure = r.attempt+1, 0, nil, nil, nil, line(t.Error)
+	r.attempt, r.claims, r.started, r.resume, r.detail, r.failure = r.attempt+1, 0, nil, nil, nil, clean(t.Error)
 	l.wait(r, &t.At, false)
 	return Result{}, nil
 }
 
-// Suspend makes a step wait, without a claim.
+// Suspend makes a step wait, and gives up its claim.
 type Suspend struct {
 	Target
 	By Claimed
-	// Until is when to continue; zero: only when it is resumed.
+	// Until is when to continue. If zero, only Resume continues the step.
 	Until     time.Time
 	Resumable bool
 	Detail    json.RawMessage
@@ -140,7 +140,7 @@ func (s Suspend) apply(l *locked) (Result, error) {
 	}
 	if l.machine.stage == stageFailing {
 		l.end(r, Cancelled, "")
-		l.follow("")
+		l.advance("")
 		return Result{}, nil
 	}
 	r.detail, r.claims, r.resume = s.Detail, 0, nil
@@ -157,10 +157,10 @@ func (s Suspend) apply(l *locked) (Result, error) {
 type Expand struct {
 	Target
 	By Claimed
-	// Items is their list; Count is how many there are.
+	// Items is the list of items; Count is its length.
 	Items json.RawMessage
 	Count int
-	// Parallelism bounds how many run at a time; 0: all.
+	// Parallelism bounds how many items run at a time; 0 means all.
 	Parallelism int
 	Next        string
 }
@@ -178,7 +178,7 @@ func (e Expand) apply(l *locked) (Result, error) {
 		}
 		r.output = json.RawMessage("[]")
 		l.end(r, phase, "")
-		return Result{Claimed: l.follow(e.Next)}, nil
+		return Result{Claimed: l.advance(e.Next)}, nil
 	}
 	r.input, r.owner, r.due, r.changed = e.Items, "", nil, true
 	if l.machine.loops == nil {
@@ -193,14 +193,14 @@ func (e Expand) apply(l *locked) (Result, error) {
 	for range first {
 		l.nextItem(e.Step, lo)
 	}
-	return Result{Claimed: l.follow(e.Next)}, nil
+	return Result{Claimed: l.advance(e.Next)}, nil
 }
 
-// Release gives a claim back, so that somebody begins the attempt again.
+// Release gives up a claim, so that another worker restarts the attempt.
 type Release struct {
 	Target
 	By Claimed
-	// At is not before when; zero: at once.
+	// At is the earliest time of the restart; zero means at once.
 	At time.Time
 }
 
@@ -211,7 +211,7 @@ func (t Release) apply(l *locked) (Result, error) {
 	}
 	r.claims = max(0, r.claims-1)
 	if t.At.IsZero() || l.machine.stage == stageFailing {
-		l.again(r)
+		l.requeue(r)
 		return Result{}, nil
 	}
 	l.move(r, Ready)
@@ -219,8 +219,8 @@ func (t Release) apply(l *locked) (Result, error) {
 	return Result{}, nil
 }
 
-// Wake is that the time of a step has come: what waits continues, what nobody works on any more is given to another worker, and
-// what nobody took is dispatched again. ErrLost: its time has not come.
+// Wake handles a step that is due: a waiting step continues, a step whose lease has expired is given to another worker, and an
+// unclaimed step is dispatched again. It returns ErrLost if the step is not due.
 type Wake struct{ Target }
 
 func (w Wake) apply(l *locked) (Result, error) {
@@ -230,14 +230,14 @@ func (w Wake) apply(l *locked) (Result, error) {
 	}
 	switch r.phase {
 	case Waiting:
-		if r.started != nil { // it is not the next attempt, but one that waits
+		if r.started != nil { // a suspended attempt, not the delay before the next one
 			l.resume(r, Resumed{Detail: r.detail})
 			break
 		}
-		l.again(r)
+		l.requeue(r)
 	case Running:
 		l.event(EventStepLost, r, "")
-		l.again(r)
+		l.requeue(r)
 	case Ready:
 		l.dispatch(r)
 		due := l.now.Add(l.options.Redispatch)
@@ -248,7 +248,7 @@ func (w Wake) apply(l *locked) (Result, error) {
 	return Result{}, nil
 }
 
-// Resume ends a wait with data. ErrConflict: the step waits for nobody.
+// Resume ends a wait with data. It returns ErrConflict if the step is not waiting for an event.
 type Resume struct {
 	Target
 	Data json.RawMessage
@@ -257,18 +257,18 @@ type Resume struct {
 func (t Resume) apply(l *locked) (Result, error) {
 	r := l.row(t.Step, t.Item)
 	if r == nil || r.phase != Waiting || !r.resumable {
-		return Result{}, fmt.Errorf("step %s waits for nobody: %w", l.machine.graph.Nodes[t.Step].Name, ErrConflict)
+		return Result{}, fmt.Errorf("step %s is not waiting for an event: %w", l.machine.graph.Nodes[t.Step].Name, ErrConflict)
 	}
 	l.resume(r, Resumed{Event: true, Data: t.Data, Detail: r.detail})
 	return Result{}, nil
 }
 
-// Stop ends a run now: by Cancelled, or TimedOut. Its handlers still run. ErrConflict: it has ended.
+// Stop ends a run as Cancelled or TimedOut. Its handlers still run. It returns ErrConflict if the run has ended.
 type Stop struct {
 	Target
 	Phase  Phase
 	Reason string
-	// Due: only when its deadline is over, which is the reason then; otherwise ErrLost.
+	// Due stops the run only if it is past its deadline, which then is the reason. Otherwise Stop returns ErrLost.
 	Due bool
 }
 
@@ -285,18 +285,18 @@ func (s Stop) apply(l *locked) (Result, error) {
 			s.Reason = fmt.Sprintf("its handlers timed out after %s", l.options.HandlerTime)
 		}
 	}
-	l.runEvent(EventRunStopped, line(s.Reason))
-	if l.run.Phase == Queued { // nothing has begun, and nothing is to be cleaned up
-		l.machine.outcome, l.machine.failure = s.Phase, line(s.Reason)
+	l.runEvent(EventRunStopped, clean(s.Reason))
+	if l.run.Phase == Queued { // nothing has started, so there is nothing to clean up
+		l.machine.outcome, l.machine.failure = s.Phase, clean(s.Reason)
 		l.machine.finish()
 	} else {
-		l.machine.stop(s.Phase, line(s.Reason))
+		l.machine.stop(s.Phase, clean(s.Reason))
 	}
-	l.follow("")
+	l.advance("")
 	return Result{}, nil
 }
 
-// Abort fails a run without handlers: its definition cannot be executed, and so the target has no graph.
+// Abort fails a run without running its handlers. Its definition cannot be executed, so the target has no graph.
 type Abort struct {
 	Target
 	Reason string
@@ -306,13 +306,13 @@ func (a Abort) apply(l *locked) (Result, error) {
 	if l.run.Phase.Ended() {
 		return Result{}, fmt.Errorf("the run has ended: %w", ErrConflict)
 	}
-	l.runEvent(EventRunStopped, line(a.Reason))
-	l.machine.abort(line(a.Reason))
-	l.follow("")
+	l.runEvent(EventRunStopped, clean(a.Reason))
+	l.machine.abort(clean(a.Reason))
+	l.advance("")
 	return Result{}, nil
 }
 
-// admit lets a run begin that was queued. ErrLost: it is not queued any more.
+// admit starts a queued run. It returns ErrLost if the run is no longer queued.
 type admit struct{ Target }
 
 func (a admit) apply(l *locked) (Result, error) {

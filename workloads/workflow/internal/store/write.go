@@ -10,7 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// writes collects what a transaction writes: one statement per table, for any number of runs.
+// writes collects the changes of a transaction: one statement per table for any number of runs.
 type writes struct {
 	now     time.Time
 	durable bool
@@ -19,7 +19,7 @@ type writes struct {
 	steps  stepColumns
 	events eventColumns
 	tasks  []string
-	// messages are the tasks as the outbox holds them, once they were written.
+	// messages are the tasks with their ids in the outbox, after they are written.
 	messages []Message
 
 	dropRuns, dropItemRuns []string
@@ -57,7 +57,7 @@ func (w *writes) add(l *locked) {
 	}
 	w.addRun(l)
 	for _, r := range l.rows {
-		if r.changed || r.made {
+		if r.changed || r.isNew {
 			w.addStep(r)
 		}
 		if r.collect {
@@ -87,7 +87,7 @@ func (w *writes) addRun(l *locked) {
 	}
 	var loops *string
 	if len(m.loops) > 0 {
-		data, _ := json.Marshal(m.loops) // numbers and texts
+		data, _ := json.Marshal(m.loops) // numbers and strings cannot fail
 		text := string(data)
 		loops = &text
 	}
@@ -136,7 +136,7 @@ const (
 
 	writeTasks = `INSERT INTO outbox (body, created) SELECT u.body, $1 FROM unnest($2::text[]) AS u(body) RETURNING id, body`
 
-	// A forEach that has no item left that runs is Running, without an owner.
+	// A forEach without a running item is Running, without an owner.
 	dropSteps = `
 	UPDATE steps s SET phase = 'Cancelled', due = NULL, resumable = false, finished = $1
 	FROM unnest($2::text[]::uuid[], $3::bool[]) AS u(run, running)
@@ -154,8 +154,8 @@ const (
 	FROM unnest($1::text[]::uuid[], $2::int[]) AS u(run, step) WHERE s.run = u.run AND s.step = u.step AND s.item = -1`
 )
 
-// send writes it all, and commits, in one round trip. A transaction that only claims steps does not wait for the disk: what a
-// crash of the database takes back is a claim, and without it the step is still ready.
+// send writes everything and commits, in one round trip. A transaction that only claims steps does not wait for the disk: if a
+// crash of the database undoes a claim, the step is still ready.
 func (w *writes) send(ctx context.Context, conn *pgx.Conn, commit bool) error {
 	batch := &pgx.Batch{}
 	if !w.durable {
@@ -183,7 +183,7 @@ func (w *writes) send(ctx context.Context, conn *pgx.Conn, commit bool) error {
 	return conn.SendBatch(ctx, batch).Close()
 }
 
-// queueSteps adds the first steps of a new run.
+// queueSteps adds the statements for steps, events and tasks.
 func (w *writes) queueSteps(batch *pgx.Batch) {
 	if c := &w.steps; len(c.runs) > 0 {
 		batch.Queue(writeSteps, c.runs, c.steps, c.items, c.names, c.phases, c.attempts, c.claims, c.owners, c.dues, c.resumables, c.inputs, c.outputs,

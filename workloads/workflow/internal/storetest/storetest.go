@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package storetest gives tests a database of their own with Workflow's tables.
+// Package storetest gives each test its own database with Workflow's tables.
 package storetest
 
 import (
@@ -23,7 +23,7 @@ func Database(t testing.TB) config.Database {
 	return config.Database{Binding: b.Data(), Schema: schema, MinConnections: 1, MaxConnections: 10}
 }
 
-// Pool is on a schema with all tables.
+// Pool returns a connection pool to a new schema with all tables.
 func Pool(t testing.TB) *pgxpool.Pool {
 	t.Helper()
 	pool, err := db.Open(context.WithoutCancel(t.Context()), Database(t), "test")

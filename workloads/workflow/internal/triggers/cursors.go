@@ -12,14 +12,15 @@ import (
 
 const cursorTimeout = 5 * time.Second
 
-// readCursors finds the places of the kind's triggers, and forgets those of others: one that comes back begins again.
+// readCursors reads the cursors of the kind's triggers, and deletes those of others: a trigger that is added again starts at the
+// present.
 func (k *kindWatch) readCursors(ctx context.Context) error {
 	if err := k.dropCursors(ctx); err != nil {
 		return err
 	}
 	rows, err := k.options.Pool.Query(ctx, `SELECT workflow, trigger, uid, version, seen FROM trigger_cursors WHERE kind = $1`, k.kind)
 	if err != nil {
-		return fmt.Errorf("read the places of triggers: %w", err)
+		return fmt.Errorf("read the cursors of triggers: %w", err)
 	}
 	k.cursors, k.seen = map[id]int64{}, time.Time{}
 	var of id
@@ -36,19 +37,19 @@ func (k *kindWatch) readCursors(ctx context.Context) error {
 		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("read the places of triggers: %w", err)
+		return fmt.Errorf("read the cursors of triggers: %w", err)
 	}
 	return nil
 }
 
-// dropCursors forgets the places of triggers that are not wanted.
+// dropCursors deletes the cursors of triggers that no longer exist.
 func (k *kindWatch) dropCursors(ctx context.Context) error {
 	workflows, triggers := k.names()
 	_, err := k.options.Pool.Exec(ctx, `DELETE FROM trigger_cursors c WHERE kind = $1
 		AND NOT EXISTS (SELECT FROM unnest($2::text[], $3::text[]) AS u(workflow, trigger) WHERE u.workflow = c.workflow AND u.trigger = c.trigger)`,
 		k.kind, workflows, triggers)
 	if err != nil {
-		return fmt.Errorf("forget the places of triggers: %w", err)
+		return fmt.Errorf("delete the cursors of triggers: %w", err)
 	}
 	return nil
 }
@@ -66,14 +67,14 @@ func (k *kindWatch) putCursor(ctx context.Context, s source, at int64) error {
 		ON CONFLICT (workflow, trigger) DO UPDATE SET uid = excluded.uid, kind = excluded.kind, version = excluded.version, seen = excluded.seen`,
 		s.workflow, s.trigger, s.uid, k.kind, at, time.Now())
 	if err != nil {
-		return fmt.Errorf("keep the place of trigger %s of workflow %s: %w", s.trigger, s.workflow, err)
+		return fmt.Errorf("save the cursor of trigger %s of workflow %s: %w", s.trigger, s.workflow, err)
 	}
 	return nil
 }
 
-// note writes down the place, if it is another one.
-func (k *kindWatch) note(ctx context.Context) error {
-	if k.place <= k.noted {
+// save stores the position if it has changed.
+func (k *kindWatch) save(ctx context.Context) error {
+	if k.position <= k.saved {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, cursorTimeout)
@@ -81,10 +82,10 @@ func (k *kindWatch) note(ctx context.Context) error {
 	workflows, triggers := k.names()
 	now := time.Now()
 	_, err := k.options.Pool.Exec(ctx, `UPDATE trigger_cursors c SET version = $2, seen = $3 FROM unnest($4::text[], $5::text[]) AS u(workflow, trigger)
-		WHERE u.workflow = c.workflow AND u.trigger = c.trigger AND c.kind = $1 AND c.version < $2`, k.kind, k.place, now, workflows, triggers)
+		WHERE u.workflow = c.workflow AND u.trigger = c.trigger AND c.kind = $1 AND c.version < $2`, k.kind, k.position, now, workflows, triggers)
 	if err != nil {
-		return fmt.Errorf("write down the place: %w", err)
+		return fmt.Errorf("save the cursors: %w", err)
 	}
-	k.noted, k.seen = k.place, now
+	k.saved, k.seen = k.position, now
 	return nil
 }

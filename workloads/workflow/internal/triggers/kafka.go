@@ -22,12 +22,12 @@ import (
 const (
 	kafkaCheck   = 10 * time.Second
 	kafkaTimeout = 15 * time.Second
-	// fetchBytes is more than the largest message that a trigger takes.
+	// fetchBytes is more than the largest message that a trigger accepts.
 	fetchBytes = definition.MaxPayload + 1<<20
 )
 
-// kafka returns a member of the trigger's consumer group. Messages are worked on at the same time, and committed in their order when
-// their runs are durable. One that cannot start a run is counted and passed over: Kafka has no dead letters.
+// kafka consumes a topic as a member of the trigger's consumer group. It handles messages concurrently, and commits their offsets
+// in order when their runs are durable. A message that cannot start a run is counted and skipped: Kafka has no dead-letter queues.
 func (t *Triggers) kafka(ctx context.Context, s source, good func()) error {
 	if err := pin(ctx, s); err != nil {
 		return err
@@ -36,14 +36,14 @@ func (t *Triggers) kafka(ctx context.Context, s source, good func()) error {
 	if err != nil {
 		return err
 	}
-	var trouble atomic.Value // the last that the reader complained of
+	var lastError atomic.Value // logged by the reader
 	reader := kafkago.NewReader(kafkago.ReaderConfig{
 		Brokers: s.binding.Brokers(), GroupID: s.group, Topic: s.name, Dialer: dialer, MaxBytes: fetchBytes, MaxWait: 500 * time.Millisecond,
-		QueueCapacity: s.inHand(), StartOffset: kafkago.FirstOffset, // of partitions that came since pin
+		QueueCapacity: s.inHand(), StartOffset: kafkago.FirstOffset, // for partitions added after pin
 		WatchPartitionChanges: true, JoinGroupBackoff: time.Second,
-		ErrorLogger: kafkago.LoggerFunc(func(format string, args ...any) { trouble.Store(s.binding.Redact(fmt.Sprintf(format, args...))) }),
+		ErrorLogger: kafkago.LoggerFunc(func(format string, args ...any) { lastError.Store(s.binding.Redact(fmt.Sprintf(format, args...))) }),
 	})
-	defer reader.Close() //nolint:errcheck // nothing is written by closing
+	defer reader.Close() //nolint:errcheck // closing writes nothing
 	good()
 	working, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
@@ -59,8 +59,8 @@ func (t *Triggers) kafka(ctx context.Context, s source, good func()) error {
 			if cause := context.Cause(working); cause != nil {
 				err = cause
 			}
-			if said, ok := trouble.Load().(string); ok {
-				err = fmt.Errorf("%w (%s)", err, said)
+			if logged, ok := lastError.Load().(string); ok {
+				err = fmt.Errorf("%w (%s)", err, logged)
 			}
 			return s.binding.Error("topic "+s.name, nil, err)
 		}
@@ -68,13 +68,13 @@ func (t *Triggers) kafka(ctx context.Context, s source, good func()) error {
 		select {
 		case inHand <- m:
 		case <-working.Done():
-			continue // the next fetch tells why
+			continue // the next fetch returns the cause
 		}
 		group.Go(func() { t.record(working, s, m) })
 	}
 }
 
-// pin gives a new group its place: the end of the topic, for what was there before the trigger starts nothing.
+// pin sets the offsets of a new group to the end of the topic: messages from before the trigger start no runs.
 func pin(ctx context.Context, s source) error {
 	ctx, cancel := context.WithTimeout(ctx, kafkaTimeout)
 	defer cancel()
@@ -82,7 +82,7 @@ func pin(ctx context.Context, s source) error {
 	if err != nil {
 		return err
 	}
-	defer admin.Close() //nolint:errcheck // it only asks
+	defer admin.Close() //nolint:errcheck // it only reads
 	topic, err := admin.Topic(ctx, s.name)
 	if err != nil {
 		return err
@@ -97,35 +97,35 @@ func pin(ctx context.Context, s source) error {
 	for i := range partitions {
 		partitions[i] = i
 	}
-	kept, err := client.OffsetFetch(ctx, &kafkago.OffsetFetchRequest{GroupID: s.group, Topics: map[string][]int{s.name: partitions}})
+	offsets, err := client.OffsetFetch(ctx, &kafkago.OffsetFetchRequest{GroupID: s.group, Topics: map[string][]int{s.name: partitions}})
 	if err == nil {
-		err = kept.Error
+		err = offsets.Error
 	}
 	if err != nil {
 		return s.binding.Error("consumer group "+s.group, nil, err)
 	}
-	for _, p := range kept.Topics[s.name] {
+	for _, p := range offsets.Topics[s.name] {
 		if p.CommittedOffset >= 0 {
 			return nil
 		}
 	}
 	err = admin.ResetGroup(ctx, s.group, s.name, backendkafka.Latest)
-	if errors.Is(err, backend.ErrInvalid) { // it has members: another replica was faster
+	if errors.Is(err, backend.ErrInvalid) { // the group has members: another replica was faster
 		return nil
 	}
 	return err
 }
 
-// checkTopic returns when the topic is gone or nobody answers: the reader would try forever, and tell nobody.
+// checkTopic returns an error when the topic is deleted or the brokers are down: the reader would retry forever without an error.
 func (t *Triggers) checkTopic(ctx context.Context, s source) error {
 	admin, err := backendkafka.New(s.binding)
 	if err != nil {
 		return err
 	}
-	defer admin.Close() //nolint:errcheck // it only asks
+	defer admin.Close() //nolint:errcheck // it only reads
 	for sleep(ctx, kafkaCheck) {
-		ask, cancel := context.WithTimeout(ctx, kafkaTimeout)
-		_, err := admin.Topic(ask, s.name)
+		call, cancel := context.WithTimeout(ctx, kafkaTimeout)
+		_, err := admin.Topic(call, s.name)
 		cancel()
 		if err != nil {
 			return err
@@ -134,13 +134,13 @@ func (t *Triggers) checkTopic(ctx context.Context, s source) error {
 	return ctx.Err()
 }
 
-// message is one that is being worked on.
+// message is a message in progress.
 type message struct {
 	kafkago.Message
 	done chan struct{} // closed when its run is durable
 }
 
-// commit goes through the messages in their order.
+// commit commits messages in order.
 func commit(ctx context.Context, reader *kafkago.Reader, inHand <-chan *message) error {
 	for {
 		select {
@@ -159,7 +159,7 @@ func commit(ctx context.Context, reader *kafkago.Reader, inHand <-chan *message)
 	}
 }
 
-// record ends with m done, or with ctx: then the message is read again.
+// record starts the run of m and closes m.done. If ctx is done first, the message will be read again.
 func (t *Triggers) record(ctx context.Context, s source, m *message) {
 	headers := map[string]string{"topic": m.Topic, "partition": strconv.Itoa(m.Partition), "offset": strconv.FormatInt(m.Offset, 10)}
 	contentType := ""
@@ -178,7 +178,7 @@ func (t *Triggers) record(ctx context.Context, s source, m *message) {
 		close(m.done)
 		return
 	}
-	c := came{body: body, headers: headers, key: fmt.Sprintf("%s/%d/%d", m.Topic, m.Partition, m.Offset)}
+	c := event{body: body, headers: headers, key: fmt.Sprintf("%s/%d/%d", m.Topic, m.Partition, m.Offset)}
 	if _, err := t.fire(ctx, s.id, c); err == nil {
 		close(m.done)
 	}

@@ -39,7 +39,7 @@ func TestKafka(t *testing.T) {
 	b, bindings := servers.Kafka(t), &bound{}
 	admin, err := backendkafka.New(b)
 	r.G.Expect(err).NotTo(HaveOccurred())
-	defer admin.Close() //nolint:errcheck // it only asks
+	defer admin.Close() //nolint:errcheck // it only reads
 	topic := backendtest.Name("orders")
 	workflow := fmt.Sprintf(`{"inputs":[{"name":"n","type":"integer"}],"connections":[{"name":"k","ref":{"kind":"Secret","name":"k"}}],"history":{"successful":1000},
 		"triggers":[{"name":"bus","type":"Event","event":{"source":"kafka","connectionRef":{"name":"k"},"name":%q,"maxPayloadBytes":1000,"filter":"!has(trigger.body.skip)"},"inputs":{"n":"${{ trigger.body.n }}"}}],
@@ -47,7 +47,7 @@ func TestKafka(t *testing.T) {
 	bindings.set("orders/k", b)
 	one := follow(r, bindings, nil)
 	r.Put("orders", workflow)
-	one.says(r, "orders", "bus", "not found")
+	one.notReady(r, "orders", "bus", "not found")
 	r.G.Expect(admin.CreateTopic(t.Context(), backendkafka.Topic{Name: topic, Partitions: 2, ReplicationFactor: 1})).To(Succeed())
 	one.ready(r, "orders", "bus")
 	numbers := func() []string { return bodies(r, "orders") }
@@ -57,16 +57,16 @@ func TestKafka(t *testing.T) {
 	r.G.Eventually(rejected(r, "orders", "bus"), enginetest.Long).Should(BeEquivalentTo(3))
 	group := "itechsmart.workflow." + r.Namespace + ".orders.bus"
 	lag := func() (int64, error) { return admin.GroupLag(t.Context(), group, topic) }
-	r.G.Eventually(lag, enginetest.Long).Should(BeZero(), "all is committed, what is wrong as well")
+	r.G.Eventually(lag, enginetest.Long).Should(BeZero(), "all messages should be committed, also the invalid ones")
 
 	one.stop()
 	write(t, b, topic, `{"n":4}`, `{"n":5}`)
 	two := follow(r, bindings, nil)
 	two.ready(r, "orders", "bus")
-	r.G.Eventually(numbers, enginetest.Long).Should(ConsistOf(`{"n":1}`, `{"n":3}`, `{"n":4}`, `{"n":5}`), "what came while nobody read starts runs")
+	r.G.Eventually(numbers, enginetest.Long).Should(ConsistOf(`{"n":1}`, `{"n":3}`, `{"n":4}`, `{"n":5}`), "messages from while no replica was running should start runs")
 	r.G.Eventually(lag, enginetest.Long).Should(BeZero())
 
-	// What was there before a trigger was starts nothing.
+	// Messages from before a trigger start no runs.
 	bindings.set("later/k", b)
 	r.Put("later", workflow)
 	two.ready(r, "later", "bus")

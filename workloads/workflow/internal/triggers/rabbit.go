@@ -22,7 +22,7 @@ const (
 
 var errSlow = errors.New("the broker does not answer")
 
-// subscribe consumes a queue on a channel of its own.
+// subscribe consumes a queue on a new channel.
 func subscribe(conn *amqp.Connection, queue string, inHand int) (<-chan amqp.Delivery, <-chan *amqp.Error, error) {
 	channel, err := conn.Channel()
 	if err != nil {
@@ -36,16 +36,16 @@ func subscribe(conn *amqp.Connection, queue string, inHand int) (<-chan amqp.Del
 	return deliveries, ends, err
 }
 
-// rabbit consumes a queue. A message is acknowledged when its run is durable; one that cannot start a run is rejected, so that
-// it becomes a dead letter where its queue has such.
+// rabbit consumes a queue. It acknowledges a message when its run is durable. It rejects a message that cannot start a run, which
+// dead-letters it if the queue is configured so.
 func (t *Triggers) rabbit(ctx context.Context, s source, good func()) error {
 	fail := func(err error) error { return rabbitmq.Error(s.binding, "queue "+s.name, err) }
 	conn, err := rabbitmq.Dial(ctx, s.binding)
 	if err != nil {
 		return err
 	}
-	defer conn.CloseDeadline(time.Now().Add(closeTime)) //nolint:errcheck // what is not acknowledged comes again
-	// A queue that comes back after a crash may never answer who asks too early, and the library knows no deadline but this one.
+	defer conn.CloseDeadline(time.Now().Add(closeTime)) //nolint:errcheck // unacknowledged messages are redelivered
+	// A queue that is recovering from a crash may never answer early requests, and the library has no other deadline.
 	late := time.AfterFunc(beginTime, func() { _ = conn.CloseDeadline(time.Now()) })
 	deliveries, ends, err := subscribe(conn, s.name, s.inHand())
 	if !late.Stop() && err == nil {
@@ -69,15 +69,15 @@ func (t *Triggers) rabbit(ctx context.Context, s source, good func()) error {
 			}
 			return fail(err)
 		case d, ok := <-deliveries:
-			if !ok { // the broker canceled the consumer, for its queue is gone, or the channel ended
-				return fmt.Errorf("queue %s: the broker ended the consumer: is the queue still there?", s.name)
+			if !ok { // the broker canceled the consumer, because its queue was deleted, or the channel closed
+				return fmt.Errorf("queue %s: the broker canceled the consumer; does the queue still exist?", s.name)
 			}
 			group.Go(func() { t.delivery(handling, s, d) })
 		}
 	}
 }
 
-// delivery ends with an answer to the broker, or with ctx: then it delivers the message again.
+// delivery starts the run of a message and acknowledges or rejects it. If ctx is done first, the broker will redeliver it.
 func (t *Triggers) delivery(ctx context.Context, s source, d amqp.Delivery) {
 	if int64(len(d.Body)) > s.maxPayload {
 		t.options.Launcher.Reject(s.workflow, s.trigger)
@@ -90,20 +90,20 @@ func (t *Triggers) delivery(ctx context.Context, s source, d amqp.Delivery) {
 		_ = d.Reject(false)
 		return
 	}
-	c := came{body: body, headers: rabbitHeaders(d)}
+	c := event{body: body, headers: rabbitHeaders(d)}
 	if d.MessageId != "" {
 		c.key = "message/" + d.MessageId
 	}
 	switch started, err := t.fire(ctx, s.id, c); {
 	case err != nil:
 	case started:
-		_ = d.Ack(false) // that the broker does not get to know is no harm: it delivers the message again
+		_ = d.Ack(false) // if this is lost, the broker redelivers the message
 	default:
 		_ = d.Reject(false)
 	}
 }
 
-// rabbitHeaders returns the message's own, and its properties.
+// rabbitHeaders returns the message's headers and properties.
 func rabbitHeaders(d amqp.Delivery) map[string]string {
 	out := map[string]string{}
 	for name, value := range d.Headers {

@@ -17,7 +17,7 @@ import (
 	"github.com/itechsmart/operator/workloads/workflow/internal/enginetest"
 )
 
-// rabbitQueue declares a queue with one for its dead letters.
+// rabbitQueue declares a queue with its dead-letter queue.
 func rabbitQueue(t *testing.T, b backend.Binding) (name, dead string) {
 	t.Helper()
 	name = backendtest.Name("orders")
@@ -91,9 +91,9 @@ func TestRabbitMQ(t *testing.T) {
 	queue, dead := rabbitQueue(t, b)
 	one, two := follow(r, bindings, nil), follow(r, bindings, nil)
 	r.Put("orders", rabbitWorkflow(queue, `,"filter":"!has(trigger.body.skip)"`))
-	one.says(r, "orders", "bus", "connection mq of workflow orders: not found")
+	one.notReady(r, "orders", "bus", "connection mq of workflow orders: not found")
 	bindings.set("orders/mq", backend.Binding{Type: "kafka"})
-	one.says(r, "orders", "bus", `connection mq is of type "kafka"; want rabbitmq`)
+	one.notReady(r, "orders", "bus", `connection mq is of type "kafka"; want rabbitmq`)
 	bindings.set("orders/mq", b)
 	one.ready(r, "orders", "bus")
 	two.ready(r, "orders", "bus")
@@ -108,28 +108,28 @@ func TestRabbitMQ(t *testing.T) {
 		amqp.Publishing{Body: []byte(`{"skip":true}`)},
 		amqp.Publishing{Body: []byte(`{"n":3}`)},
 	)
-	r.G.Eventually(func() []string { return bodies(r, "orders") }, enginetest.Long).Should(ConsistOf(`{"n":1}`, `{"n":3}`), "the queue goes on behind what is wrong")
+	r.G.Eventually(func() []string { return bodies(r, "orders") }, enginetest.Long).Should(ConsistOf(`{"n":1}`, `{"n":3}`), "consumption should continue after invalid messages")
 	r.G.Eventually(messagesIn(t, b, dead), enginetest.Long).Should(Equal(5))
 	r.G.Eventually(rejected(r, "orders", "bus"), enginetest.Long).Should(BeEquivalentTo(5))
 	r.G.Eventually(messagesIn(t, b, queue), enginetest.Long).Should(BeZero())
 
-	// Another queue, by an edit; and nothing while it is suspended.
+	// An edit selects another queue; while suspended, nothing is consumed.
 	other, _ := rabbitQueue(t, b)
 	r.Put("orders", rabbitWorkflow(other, ""))
 	send(t, b, other, amqp.Publishing{Body: []byte(`{"n":4}`)})
 	r.G.Eventually(func() []string { return bodies(r, "orders") }, enginetest.Long).Should(ContainElement(`{"n":4}`))
 	suspended := strings.Replace(rabbitWorkflow(other, ""), "{", `{"suspend":true,`, 1)
 	r.Put("orders", suspended)
-	one.says(r, "orders", "bus", "spec.suspend is set")
+	one.notReady(r, "orders", "bus", "spec.suspend is set")
 	r.G.Eventually(consumers(t, b, other), enginetest.Long).Should(BeZero())
 	send(t, b, other, amqp.Publishing{Body: []byte(`{"n":5}`)})
 	r.Put("orders", rabbitWorkflow(other, ""))
-	r.G.Eventually(func() []string { return bodies(r, "orders") }, enginetest.Long).Should(ContainElement(`{"n":5}`), "what waited in the queue comes when it goes on")
+	r.G.Eventually(func() []string { return bodies(r, "orders") }, enginetest.Long).Should(ContainElement(`{"n":5}`), "queued messages should start runs after the resumption")
 
 	gone, err := rabbitmq.New(b)
 	r.G.Expect(err).NotTo(HaveOccurred())
 	r.G.Expect(gone.DeleteQueue(t.Context(), other)).To(Succeed())
-	one.says(r, "orders", "bus", "no queue")
+	one.notReady(r, "orders", "bus", "no queue")
 }
 
 func consumers(t *testing.T, b backend.Binding, queue string) func() (int, error) {
@@ -144,7 +144,7 @@ func consumers(t *testing.T, b backend.Binding, queue string) func() (int, error
 	}
 }
 
-// TestRabbitMQOutage: a broker that is killed and comes back is consumed again, and nothing that it confirmed is lost.
+// TestRabbitMQOutage: after a crash of the broker consumption resumes, and no confirmed message is lost.
 func TestRabbitMQOutage(t *testing.T) {
 	r := enginetest.New(t)
 	server, bindings := servers.StartRabbitMQ(t), &bound{}
@@ -157,9 +157,9 @@ func TestRabbitMQOutage(t *testing.T) {
 	send(t, server.Binding, queue.Name, amqp.Publishing{Body: []byte(`{"n":1}`), MessageId: "1"})
 	r.G.Eventually(func() []string { return bodies(r, "orders") }, enginetest.Long).Should(HaveLen(1))
 	server.Kill()
-	one.says(r, "orders", "bus", "")
+	one.notReady(r, "orders", "bus", "")
 	server.Restart(t)
-	// A broker that is killed may forget what was declared in its last seconds; the owner of a queue declares it again.
+	// A crashed broker may lose recent declarations; the owner of the queue declares it again.
 	declare(t, server.Binding, queue)
 	one.ready(r, "orders", "bus")
 	send(t, server.Binding, queue.Name, amqp.Publishing{Body: []byte(`{"n":2}`), MessageId: "2"})

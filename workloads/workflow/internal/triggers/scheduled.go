@@ -18,8 +18,8 @@ import (
 	"github.com/itechsmart/operator/workloads/workflow/worker/config/definition"
 )
 
-// putLine keeps since when a line holds: it is a new time when the Workflow is another one, the line changed, or it is no
-// longer suspended. A view that is older than what is kept changes nothing, and returns no row.
+// putLine stores since when a line is valid. The time is reset when the Workflow was recreated, the line has changed, or the
+// Workflow is no longer suspended. A view that is older than the stored one changes nothing, and returns no row.
 const putLine = `
 	INSERT INTO trigger_lines AS t (workflow, trigger, uid, created, generation, line, suspended, since) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 	ON CONFLICT (workflow, trigger) DO UPDATE SET uid = excluded.uid, created = excluded.created, generation = excluded.generation, line = excluded.line,
@@ -28,10 +28,10 @@ const putLine = `
 	WHERE (excluded.created, excluded.generation) >= (t.created, t.generation)
 	RETURNING since`
 
-// dropLines forgets the triggers that a Workflow has no more.
+// dropLines deletes the lines of triggers that a Workflow no longer has.
 const dropLines = `DELETE FROM trigger_lines WHERE workflow = $1 AND trigger <> ALL($2) AND (created, generation) <= ($3, $4)`
 
-// lines gives the scheduler a workflow's cron lines.
+// lines passes a workflow's cron lines to the scheduler.
 func (t *Triggers) lines(ctx context.Context, e *catalog.Entry) error {
 	w := e.Workflow
 	names := []string{}
@@ -51,7 +51,7 @@ func (t *Triggers) lines(ctx context.Context, e *catalog.Entry) error {
 		}
 		var err error
 		if trigger.Since, err = t.since(ctx, e, trigger); err != nil {
-			t.setState(id{w.Name, spec.Name}, false, "the database does not answer")
+			t.setState(id{w.Name, spec.Name}, false, "the database is unavailable")
 			return err
 		}
 		wanted = append(wanted, trigger)
@@ -59,7 +59,7 @@ func (t *Triggers) lines(ctx context.Context, e *catalog.Entry) error {
 	}
 	if t.lined[w.Name] {
 		if _, err := t.options.Pool.Exec(ctx, dropLines, w.Name, names, w.CreationTimestamp.Time, w.Generation); err != nil {
-			return fmt.Errorf("keep the cron lines of workflow %s: %w", w.Name, err)
+			return fmt.Errorf("save the cron lines of workflow %s: %w", w.Name, err)
 		}
 	}
 	t.lined[w.Name] = len(names) > 0
@@ -67,10 +67,10 @@ func (t *Triggers) lines(ctx context.Context, e *catalog.Entry) error {
 	return nil
 }
 
-// since returns when the line began to hold.
+// since returns since when the line is valid.
 func (t *Triggers) since(ctx context.Context, e *catalog.Entry, trigger schedule.Trigger) (time.Time, error) {
 	w := e.Workflow
-	since := w.CreationTimestamp.Time // what came due before anybody looked was missed
+	since := w.CreationTimestamp.Time // ticks since the creation count as missed
 	if w.Generation > 1 {
 		since = t.now()
 	}
@@ -79,7 +79,7 @@ func (t *Triggers) since(ctx context.Context, e *catalog.Entry, trigger schedule
 		err = t.options.Pool.QueryRow(ctx, `SELECT since FROM trigger_lines WHERE workflow = $1 AND trigger = $2`, w.Name, trigger.Name).Scan(&since)
 	}
 	if err != nil {
-		return since, fmt.Errorf("keep the cron line of trigger %s of workflow %s: %w", trigger.Name, w.Name, err)
+		return since, fmt.Errorf("save the cron line of trigger %s of workflow %s: %w", trigger.Name, w.Name, err)
 	}
 	return since, nil
 }
@@ -93,7 +93,7 @@ func (t *Triggers) now() time.Time {
 
 func collect(rows pgx.Rows) ([]string, error) { return pgx.CollectRows(rows, pgx.RowTo[string]) }
 
-// tick implements schedule.Start. A run that is one too many counts as done.
+// tick implements schedule.Start. A run that exceeds the concurrency limit counts as done.
 func (t *Triggers) tick(ctx context.Context, workflow, trigger string, at time.Time, key string) error {
 	_, err := t.options.Launcher.Start(ctx, launch.Request{
 		Workflow: workflow, Trigger: trigger, Key: key, Info: definition.TriggerInfo{Type: string(definition.Scheduled), Name: trigger, ScheduledAt: at},

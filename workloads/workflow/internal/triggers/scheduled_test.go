@@ -13,7 +13,7 @@ import (
 	"github.com/itechsmart/operator/workloads/workflow/internal/enginetest"
 )
 
-// clock is set by hand. Whoever waits looks at it again every few milliseconds, as if time passed fast.
+// clock is a clock that the test sets. Waits end after a few milliseconds, as if time passed fast.
 type clock struct {
 	mu  sync.Mutex
 	now time.Time
@@ -46,7 +46,7 @@ func TestScheduled(t *testing.T) {
 	begin := c.Now()
 	one, two := follow(r, &bound{}, c), follow(r, &bound{}, c)
 	count := func(workflow string) func() int { return func() int { return len(r.Runs(workflow)) } }
-	// Since the Workflow is a day old by this clock, one tick is made up for.
+	// By this clock the Workflow is a day old, so that one missed tick starts.
 	w := r.Put("clock", cron("*/5 * * * *", "RunOnce", ""))
 	one.ready(r, "clock", "clock")
 	r.G.Eventually(count("clock"), enginetest.Long).Should(Equal(1))
@@ -65,7 +65,7 @@ func TestScheduled(t *testing.T) {
 		c.set(5 * time.Minute)
 		r.G.Eventually(count("clock"), enginetest.Long, time.Millisecond).Should(Equal(i + 2))
 	}
-	// The clock is set back by an hour and comes to the same ticks again: they are done.
+	// Set the clock back by an hour: the same ticks do not start again.
 	c.set(-time.Hour)
 	two.stop()
 	two = follow(r, &bound{}, c)
@@ -78,11 +78,11 @@ func TestScheduled(t *testing.T) {
 		r.G.Expect(r.Pool.QueryRow(t.Context(), `SELECT since FROM trigger_lines WHERE workflow = 'clock'`).Scan(&at)).To(Succeed())
 		return at
 	}
-	r.G.Expect(since()).To(BeTemporally("==", w.CreationTimestamp.Time), "a restart is no beginning")
+	r.G.Expect(since()).To(BeTemporally("==", w.CreationTimestamp.Time), "a restart should not change since")
 
-	// What comes due while it is suspended, or by another line, is no tick that was missed.
+	// Ticks while the Workflow is suspended, or of another line, do not count as missed.
 	r.Put("clock", cron("*/5 * * * *", "RunAll", `"suspend":true,`))
-	one.says(r, "clock", "clock", "spec.suspend is set")
+	one.notReady(r, "clock", "clock", "spec.suspend is set")
 	r.G.Eventually(func() (on bool, err error) {
 		err = r.Pool.QueryRow(t.Context(), `SELECT suspended FROM trigger_lines`).Scan(&on)
 		return on, err
@@ -99,10 +99,10 @@ func TestScheduled(t *testing.T) {
 	r.G.Eventually(func() (n int, err error) {
 		err = r.Pool.QueryRow(t.Context(), `SELECT (SELECT count(*) FROM trigger_lines) + (SELECT count(*) FROM ticks) + (SELECT count(*) FROM triggers)`).Scan(&n)
 		return n, err
-	}, enginetest.Long).Should(BeZero(), "what is gone is forgotten")
-	one.says(r, "clock", "clock", "no such Workflow")
+	}, enginetest.Long).Should(BeZero(), "the state of a deleted Workflow should be deleted")
+	one.notReady(r, "clock", "clock", "no such Workflow")
 	two.stop()
-	// And what went while nobody looked.
+	// The same for a Workflow that is deleted while no replica is running.
 	w = r.Put("gone", cron("0 * * * *", "Skip", ""))
 	one.ready(r, "gone", "clock")
 	one.stop()
@@ -115,7 +115,7 @@ func TestScheduled(t *testing.T) {
 	}, enginetest.Long).Should(BeZero())
 }
 
-// TestStates: those of triggers that need nothing to begin.
+// TestStates: states of triggers without a source.
 func TestStates(t *testing.T) {
 	r := enginetest.New(t)
 	b := &bound{}
@@ -125,12 +125,12 @@ func TestStates(t *testing.T) {
 	r.Put("all", `{"triggers":[{"name":"hand","type":"Manual"},{"name":"rest","type":"API"},`+hook+`],`+steps+`}`)
 	one.ready(r, "all", "hand")
 	one.ready(r, "all", "rest")
-	one.says(r, "all", "hook", "the key of Secret shop is not there yet")
+	one.notReady(r, "all", "hook", "the key of Secret shop is not available yet")
 	b.mu.Lock()
 	b.hmac = map[string][]byte{"all/hook": []byte("0123456789abcdef")}
 	b.mu.Unlock()
 	one.ready(r, "all", "hook")
-	one.says(r, "all", "nobody", "no such trigger")
+	one.notReady(r, "all", "nobody", "no such trigger")
 	r.Put("wrong", `{"triggers":[{"name":"hand","type":"Manual"}],"steps":[{"name":"a","type":"transform","with":{"value":"${{ nobody }}"}}]}`)
-	one.says(r, "wrong", "hand", "not proven")
+	one.notReady(r, "wrong", "hand", "is invalid")
 }

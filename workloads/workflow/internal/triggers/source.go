@@ -23,9 +23,9 @@ import (
 
 const (
 	firstPause, lastPause = 100 * time.Millisecond, 5 * time.Second
-	// unknownErrors is how often one that nobody knows is met before what came is taken for the cause.
+	// unknownErrors is the number of unknown errors after which an event is rejected.
 	unknownErrors = 5
-	// prefetch bounds the messages of one trigger that are in hand at a time, and budget their bytes.
+	// prefetch bounds the unfinished messages of one trigger, and budget their bytes.
 	prefetch = 32
 	budget   = 16 << 20
 )
@@ -34,13 +34,13 @@ const (
 type source struct {
 	id
 	uid, kind, name string // kind: rabbitmq, kafka or kubernetes
-	group           string // of Kafka
+	group           string // of Kafka consumers
 	maxPayload      int64
 	binding         backend.Binding
-	missing         string // why it cannot begin
+	missing         string // why it cannot start
 }
 
-// source of a trigger of type Event.
+// source returns the source of a trigger of type Event.
 func (t *Triggers) source(e *catalog.Entry, trigger definition.Trigger) source {
 	s := source{
 		id: id{e.Workflow.Name, trigger.Name}, uid: string(e.Workflow.UID), kind: trigger.Event.Source, name: trigger.Event.Name,
@@ -67,17 +67,17 @@ func (s source) same(as source) bool {
 		maps.Equal(s.binding.Data(), as.binding.Data())
 }
 
-// inHand returns how many messages may be in hand at a time.
+// inHand returns how many messages may be unfinished at a time.
 func (s source) inHand() int { return int(max(1, min(prefetch, budget/s.maxPayload))) }
 
-// runner is a source at work.
+// runner is a running source.
 type runner struct {
 	source
 	stop func()
 	done chan struct{}
 }
 
-// sources makes those of a workflow run that are wanted, and no others.
+// sources starts and stops sources so that the wanted ones of a workflow run.
 func (t *Triggers) sources(workflow string, wanted map[string]source) {
 	kinds := map[id]source{}
 	for _, s := range wanted {
@@ -112,7 +112,7 @@ func (t *Triggers) sources(workflow string, wanted map[string]source) {
 	}
 }
 
-// begin runs a source once the one before has ended.
+// begin runs a source after the previous one has stopped.
 func (t *Triggers) begin(s source, before *runner) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -131,7 +131,7 @@ func (t *Triggers) begin(s source, before *runner) {
 		if before != nil {
 			<-before.done
 		}
-		t.keep(ctx, s, consume)
+		t.consume(ctx, s, consume)
 	}()
 }
 
@@ -148,10 +148,10 @@ func (t *Triggers) stopAll() {
 	}
 }
 
-// keep consumes until ctx ends: the pause between two connections grows as long as none of them was good.
-func (t *Triggers) keep(ctx context.Context, s source, consume func(ctx context.Context, s source, good func()) error) {
+// consume reconnects until ctx is done. The pause between connections grows until one is good.
+func (t *Triggers) consume(ctx context.Context, s source, connect func(ctx context.Context, s source, good func()) error) {
 	for pause := firstPause; ctx.Err() == nil; pause = min(2*pause, lastPause) {
-		err := consume(ctx, s, func() {
+		err := connect(ctx, s, func() {
 			pause = firstPause
 			t.setState(s.id, true, "")
 		})
@@ -159,23 +159,23 @@ func (t *Triggers) keep(ctx context.Context, s source, consume func(ctx context.
 			return
 		}
 		t.setState(s.id, false, err.Error())
-		t.options.Log.WarnContext(ctx, "a trigger lost its source", "workflow", s.workflow, "trigger", s.trigger, "error", err, "again", pause)
+		t.options.Log.WarnContext(ctx, "a trigger lost its source; will reconnect", "workflow", s.workflow, "trigger", s.trigger, "error", err, "in", pause)
 		if !sleep(ctx, pause/2+rand.N(pause)) {
 			return
 		}
 	}
 }
 
-// came is one event.
-type came struct {
+// event is one event of a source.
+type event struct {
 	body    any
 	headers map[string]string
-	key     string // counts once; empty: each time counts
+	key     string // events with the same key start one run; empty for none
 }
 
-// fire starts the run of an event, and insists until it is durable or ctx ends: an error of ctx. false: the event is wrong,
-// which is counted.
-func (t *Triggers) fire(ctx context.Context, of id, c came) (bool, error) {
+// fire starts the run of an event. It retries until the run is durable, or returns the error of ctx. It returns false, and counts
+// the event as rejected, if the event is invalid.
+func (t *Triggers) fire(ctx context.Context, of id, c event) (bool, error) {
 	key := c.key
 	if key != "" {
 		key = "trigger/" + of.trigger + "/" + key
@@ -193,10 +193,10 @@ func (t *Triggers) fire(ctx context.Context, of id, c came) (bool, error) {
 		case errors.As(err, &input), errors.Is(err, backend.ErrInvalid):
 			return false, nil
 		case errors.Is(err, backend.ErrUnavailable), errors.Is(err, launch.ErrNoWorkflow), errors.Is(err, launch.ErrNoTrigger), errors.Is(err, launch.ErrInvalidDefinition),
-			errors.Is(err, launch.ErrSuspended): // the last four end this source, or pass
+			errors.Is(err, launch.ErrSuspended): // the last four are temporary, or stop this source
 		default:
 			if unknown++; unknown == unknownErrors {
-				t.options.Log.ErrorContext(ctx, "an event is refused", "workflow", of.workflow, "trigger", of.trigger, "error", err)
+				t.options.Log.ErrorContext(ctx, "an event was rejected", "workflow", of.workflow, "trigger", of.trigger, "error", err)
 				t.options.Launcher.Reject(of.workflow, of.trigger)
 				return false, nil
 			}
@@ -207,14 +207,14 @@ func (t *Triggers) fire(ctx context.Context, of id, c came) (bool, error) {
 	}
 }
 
-// payload reads a message's body: JSON, or text when it is none and does not claim to be.
+// payload decodes the body of a message: JSON, or text unless its content type is JSON.
 func payload(body []byte, contentType string) (any, error) {
 	value, err := step.Decode(body)
 	if err == nil {
 		return value, nil
 	}
 	if strings.Contains(contentType, "json") {
-		return nil, errors.New("the body is no JSON, although its content type says so")
+		return nil, errors.New("the content type is JSON, but the body is not")
 	}
 	if !utf8.Valid(body) || strings.ContainsRune(string(body), 0) {
 		return nil, errors.New("the body is neither JSON nor text")
@@ -222,7 +222,7 @@ func payload(body []byte, contentType string) (any, error) {
 	return string(body), nil
 }
 
-// size of an event as JSON.
+// size returns the size of an event as JSON.
 func size(value any) int64 {
 	data, err := json.Marshal(value)
 	if err != nil {

@@ -22,7 +22,7 @@ func TestMain(m *testing.M) { enginetest.Main(m) }
 
 var _ Bindings = &bindings.Bindings{}
 
-// bound is what the operator would render.
+// bound is the bindings that the operator would render.
 type bound struct {
 	mu   sync.Mutex
 	of   map[string]backend.Binding
@@ -65,7 +65,7 @@ func (b *bound) set(name string, to backend.Binding) {
 	}
 }
 
-// replica is one service's triggers.
+// replica is the triggers of one replica of the service.
 type replica struct {
 	*Triggers
 	stop func()
@@ -73,14 +73,14 @@ type replica struct {
 
 func follow(r *enginetest.Harness, b *bound, clock schedule.Clock) *replica {
 	r.T.Helper()
-	made, err := New(Options{
+	t, err := New(Options{
 		Catalog: r.Catalog, Launcher: r.Launcher, Bindings: b, Pool: r.Pool, Kubernetes: r.Kubernetes, Namespace: r.Namespace, Clock: clock, Log: r.Log,
 	})
 	if err != nil {
 		r.T.Fatal(err)
 	}
-	run, alone := r.Go(made.Run), r.Go(func(ctx context.Context) { db.Alone(ctx, r.Pool, "alone", r.Log, made.RunAlone) })
-	return &replica{made, func() { run(); alone() }}
+	run, alone := r.Go(t.Run), r.Go(func(ctx context.Context) { db.Alone(ctx, r.Pool, "alone", r.Log, t.RunAlone) })
+	return &replica{t, func() { run(); alone() }}
 }
 
 func (p *replica) ready(r *enginetest.Harness, workflow, trigger string) {
@@ -91,15 +91,15 @@ func (p *replica) ready(r *enginetest.Harness, workflow, trigger string) {
 	}, enginetest.Long, 10*time.Millisecond).Should(Equal("true "))
 }
 
-func (p *replica) says(r *enginetest.Harness, workflow, trigger, says string) {
+func (p *replica) notReady(r *enginetest.Harness, workflow, trigger, message string) {
 	r.T.Helper()
 	r.G.Eventually(func() string {
-		ready, message := p.State(workflow, trigger)
-		return fmt.Sprint(ready, " ", message)
-	}, enginetest.Long, 10*time.Millisecond).Should(And(HavePrefix("false "), ContainSubstring(says)))
+		ready, got := p.State(workflow, trigger)
+		return fmt.Sprint(ready, " ", got)
+	}, enginetest.Long, 10*time.Millisecond).Should(And(HavePrefix("false "), ContainSubstring(message)))
 }
 
-// bodies returns what the runs of a workflow were started with.
+// bodies returns the inputs of a workflow's runs.
 func bodies(r *enginetest.Harness, workflow string) []string {
 	r.T.Helper()
 	var out []string

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package triggers starts runs at their times, and for what comes by RabbitMQ, Kafka and Kubernetes. It follows the Workflows:
-// an edit counts within a second. What comes is acknowledged when its run is durable.
+// Package triggers starts runs at scheduled times and for events of RabbitMQ, Kafka and Kubernetes. It watches the Workflows: an
+// edit takes effect within a second. Events are acknowledged when their runs are durable.
 package triggers
 
 import (
@@ -23,14 +23,14 @@ import (
 	"github.com/itechsmart/operator/workloads/workflow/worker/config/definition"
 )
 
-// Launcher starts runs; *launch.Launcher does.
+// Launcher starts runs, as *launch.Launcher does.
 type Launcher interface {
 	Start(ctx context.Context, r launch.Request) (launch.Started, error)
 	Reject(workflow, trigger string)
 	Forget(ctx context.Context, workflow string) error
 }
 
-// Bindings have the connections of Workflows; *bindings.Bindings implements it.
+// Bindings returns the connections of Workflows, as *bindings.Bindings does.
 type Bindings interface {
 	Connection(workflow, connection string) (backend.Binding, error)
 	HMAC(workflow, trigger string) []byte
@@ -43,10 +43,10 @@ type Options struct {
 	Launcher Launcher
 	Bindings Bindings
 	Pool     *pgxpool.Pool
-	// Kubernetes reaches the API server; nil: there is none.
+	// Kubernetes is the API server, if there is one.
 	Kubernetes *rest.Config
 	Namespace  string
-	// Clock decides on times; that of the machine when nil.
+	// Clock is the clock of schedules; the default is the machine's clock.
 	Clock schedule.Clock
 	Log   *slog.Logger
 }
@@ -58,7 +58,7 @@ type Triggers struct {
 	watches   *watches
 	lined     map[string]bool // workflows that have rows in trigger_lines
 	changed   chan struct{}
-	applied   chan struct{} // closed when all Workflows that there were have their triggers
+	applied   chan struct{} // closed when the triggers of all initial Workflows are applied
 
 	mu      sync.Mutex
 	dirty   map[string]bool
@@ -66,7 +66,7 @@ type Triggers struct {
 	states  map[id]state
 }
 
-// id names a trigger.
+// id identifies a trigger.
 type id struct{ workflow, trigger string }
 
 type state struct {
@@ -74,7 +74,7 @@ type state struct {
 	message string
 }
 
-// New prepares Triggers; Run makes them work.
+// New returns Triggers that work while Run runs.
 func New(o Options) (*Triggers, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -88,7 +88,7 @@ func New(o Options) (*Triggers, error) {
 	return t, err
 }
 
-// Run works until ctx ends. RunAlone does what one replica is to do.
+// Run works until ctx is done. One replica must also call RunAlone.
 func (t *Triggers) Run(ctx context.Context) {
 	if !t.options.Catalog.WaitSeen(ctx) {
 		return
@@ -103,16 +103,16 @@ func (t *Triggers) Run(ctx context.Context) {
 			t.touch(e.Workflow.Name)
 		}
 	})
-	for !t.forgetGone(ctx) && sleep(ctx, time.Second) { // a database that is away comes back
+	for !t.forgetGone(ctx) && sleep(ctx, time.Second) { // until the database is available
 		continue
 	}
 	t.follow(ctx)
 }
 
-// RunAlone watches Kubernetes, in one replica, until ctx ends.
+// RunAlone watches Kubernetes, in one replica, until ctx is done.
 func (t *Triggers) RunAlone(ctx context.Context) {
 	select {
-	case <-t.applied: // before that, places of triggers would be forgotten that are only not known yet
+	case <-t.applied: // earlier, cursors of triggers that are not known yet would be deleted
 		t.watches.run(ctx)
 	case <-ctx.Done():
 	}
@@ -122,17 +122,17 @@ func (t *Triggers) touch(name string) {
 	t.mu.Lock()
 	t.dirty[name] = true
 	t.mu.Unlock()
-	ring(t.changed)
+	notify(t.changed)
 }
 
-func ring(bell chan struct{}) {
+func notify(signal chan struct{}) {
 	select {
-	case bell <- struct{}{}:
+	case signal <- struct{}{}:
 	default:
 	}
 }
 
-// follow applies changes. What the database does not take now is done again.
+// follow applies changes, and retries those that fail.
 func (t *Triggers) follow(ctx context.Context) {
 	for first := true; ; {
 		select {
@@ -147,7 +147,7 @@ func (t *Triggers) follow(ctx context.Context) {
 		failed := false
 		for _, name := range names {
 			if err := t.apply(ctx, name); err != nil && ctx.Err() == nil {
-				t.options.Log.WarnContext(ctx, "triggers do not follow their Workflow yet", "workflow", name, "error", err)
+				t.options.Log.WarnContext(ctx, "could not apply the triggers of a Workflow; will retry", "workflow", name, "error", err)
 				failed = true
 				t.touch(name)
 			}
@@ -171,7 +171,7 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// apply makes the triggers of a workflow what it says now.
+// apply updates the triggers of a workflow to its current definition.
 func (t *Triggers) apply(ctx context.Context, name string) error {
 	e, ok := t.options.Catalog.Get(name)
 	if !ok {
@@ -196,21 +196,22 @@ func (t *Triggers) apply(ctx context.Context, name string) error {
 	return t.lines(ctx, e)
 }
 
-// forget removes what is kept of a workflow that is gone.
+// forget deletes the state of a deleted workflow.
 func (t *Triggers) forget(ctx context.Context, name string) error {
 	if err := (schedule.Postgres{DB: t.options.Pool}).Forget(ctx, name); err != nil {
 		return err
 	}
 	for _, table := range []string{"trigger_lines", "trigger_cursors"} {
 		if _, err := t.options.Pool.Exec(ctx, `DELETE FROM `+table+` WHERE workflow = $1`, name); err != nil {
-			return fmt.Errorf("forget the triggers of workflow %s: %w", name, err)
+			return fmt.Errorf("delete the triggers of workflow %s: %w", name, err)
 		}
 	}
 	delete(t.lined, name)
 	return t.options.Launcher.Forget(ctx, name)
 }
 
-// forgetGone removes what is kept of workflows that went while no replica looked; false: the database is unavailable.
+// forgetGone deletes the state of workflows that were deleted while no replica was running. It returns false if the database is
+// unavailable.
 func (t *Triggers) forgetGone(ctx context.Context) bool {
 	rows, err := t.options.Pool.Query(ctx, `SELECT workflow FROM trigger_lines UNION SELECT workflow FROM trigger_cursors UNION SELECT workflow FROM triggers
 		UNION SELECT workflow FROM ticks`)
@@ -219,7 +220,7 @@ func (t *Triggers) forgetGone(ctx context.Context) bool {
 		names, err = collect(rows)
 	}
 	if err != nil {
-		t.options.Log.WarnContext(ctx, "the triggers that are kept cannot be read yet", "error", err)
+		t.options.Log.WarnContext(ctx, "could not read the stored triggers; will retry", "error", err)
 		return false
 	}
 	for _, name := range names {
@@ -231,14 +232,14 @@ func (t *Triggers) forgetGone(ctx context.Context) bool {
 	return true
 }
 
-// State reports whether a trigger starts runs, and otherwise what is missing and what to do.
+// State reports whether a trigger can start runs, and otherwise why not and what to do.
 func (t *Triggers) State(workflow, trigger string) (ready bool, message string) {
 	e, ok := t.options.Catalog.Get(workflow)
 	switch {
 	case !ok:
 		return false, "there is no such Workflow"
 	case e.Program == nil:
-		return false, "the definition is not proven: see condition Accepted"
+		return false, "the definition is invalid: see condition Accepted"
 	case e.Workflow.Spec.Suspend:
 		return false, "spec.suspend is set"
 	}
@@ -255,11 +256,11 @@ func (t *Triggers) stateOf(e *catalog.Entry, spec definition.Trigger) (bool, str
 	switch spec.Type {
 	case definition.Webhook:
 		if owner, _, ok := t.options.Catalog.ByWebhook(spec.Webhook.Path); ok && owner.Workflow.Name != name {
-			return false, fmt.Sprintf("the path is that of Workflow %s, which is older: choose another webhook.path", owner.Workflow.Name)
+			return false, fmt.Sprintf("the path belongs to Workflow %s, which is older: choose another webhook.path", owner.Workflow.Name)
 		}
 		if spec.Webhook.Auth != nil && len(t.options.Bindings.HMAC(name, spec.Name)) == 0 {
 			ref := spec.Webhook.Auth.HMACSecretRef
-			return false, fmt.Sprintf("the key of Secret %s is not there yet: the Workflow's conditions tell why", ref.Name)
+			return false, fmt.Sprintf("the key of Secret %s is not available yet: see the Workflow's conditions", ref.Name)
 		}
 		return true, ""
 	case definition.Scheduled, definition.Event:
@@ -267,7 +268,7 @@ func (t *Triggers) stateOf(e *catalog.Entry, spec definition.Trigger) (bool, str
 		defer t.mu.Unlock()
 		s, known := t.states[id{name, spec.Name}]
 		if !known {
-			return false, "the trigger is about to begin"
+			return false, "the trigger is starting"
 		}
 		return s.ready, s.message
 	}
@@ -280,7 +281,7 @@ func (t *Triggers) setState(of id, ready bool, message string) {
 	t.states[of] = state{ready, message}
 }
 
-// Schedule tells a Scheduled trigger's next tick and the last that is done; zero: there is none, or it is not known yet.
+// Schedule returns a Scheduled trigger's next tick and its last claimed one; each is zero if there is none or it is not known yet.
 func (t *Triggers) Schedule(workflow, trigger string) (next, last time.Time) {
 	return t.scheduler.Status(workflow, trigger)
 }

@@ -17,9 +17,9 @@ import (
 )
 
 const (
-	// noteEvery is the interval at which the position is stored. What came since is told again after a crash, and its runs are found by
-	// their keys.
-	noteEvery = time.Second
+	// saveEvery is the interval at which the position is stored. After a crash, later changes are handled again, and their keys return
+	// the existing runs.
+	saveEvery = time.Second
 	listPage  = 500
 	// watchSeconds is the timeout of a watch.
 	watchSeconds = int64(300)
@@ -28,28 +28,28 @@ const (
 // kindWatch is the watch of one kind.
 type kindWatch struct {
 	*watches
-	kind string
-	kick chan struct{}
+	kind    string
+	restart chan struct{}
 
 	triggers map[id]source
-	cursors  map[id]int64 // up to which version each has had its events
-	place    int64        // up to which version all have
-	noted    int64
-	seen     time.Time // when the place was written down, before this run of the watch
+	cursors  map[id]int64 // the version up to which each trigger has handled events
+	position int64        // the version up to which all triggers have handled events
+	saved    int64
+	seen     time.Time // when the position was last stored
 }
 
-// errKicked: the triggers changed, and the watch begins again.
-var errKicked = errors.New("the triggers changed")
+// errRestart means that the triggers changed and the watch must restart.
+var errRestart = errors.New("the triggers changed")
 
-// run watches as long as there are triggers.
+// run watches while there are triggers.
 func (k *kindWatch) run(ctx context.Context) {
 	for pause := firstPause; ctx.Err() == nil; {
-		k.triggers = k.of(k.kind)
+		k.triggers = k.ofKind(k.kind)
 		if len(k.triggers) == 0 {
 			if err := k.dropCursors(ctx); err == nil {
 				select {
 				case <-ctx.Done():
-				case <-k.kick:
+				case <-k.restart:
 				}
 				continue
 			}
@@ -60,19 +60,19 @@ func (k *kindWatch) run(ctx context.Context) {
 				k.setState(of, true, "")
 			}
 		})
-		if errNote := k.note(context.WithoutCancel(ctx)); errNote != nil {
-			k.options.Log.WarnContext(ctx, "the place in Kubernetes is written down later", "kind", k.kind, "error", errNote)
+		if errSave := k.save(context.WithoutCancel(ctx)); errSave != nil {
+			k.options.Log.WarnContext(ctx, "could not save the position of a watch; will retry", "kind", k.kind, "error", errSave)
 		}
 		if ctx.Err() != nil {
 			return
 		}
-		if err == nil || errors.Is(err, errKicked) { // the API server ends watches in order
+		if err == nil || errors.Is(err, errRestart) { // the API server closes watches regularly
 			continue
 		}
 		for of := range k.triggers {
 			k.setState(of, false, fmt.Sprintf("watch %s: %v", k.kind, err))
 		}
-		k.options.Log.WarnContext(ctx, "a trigger lost its watch", "kind", k.kind, "error", err, "again", pause)
+		k.options.Log.WarnContext(ctx, "a trigger lost its watch; will reconnect", "kind", k.kind, "error", err, "in", pause)
 		if !sleep(ctx, pause) {
 			return
 		}
@@ -84,13 +84,13 @@ func (k *kindWatch) resource() dynamic.ResourceInterface {
 	return k.client.Resource(kinds[k.kind]).Namespace(k.options.Namespace)
 }
 
-// follow watches once: nil when the watch ended in order.
+// follow watches once. It returns nil when the API server closes the watch regularly.
 func (k *kindWatch) follow(ctx context.Context, good func()) error {
 	if err := k.begin(ctx); err != nil {
 		return err
 	}
 	timeout := watchSeconds
-	w, err := k.resource().Watch(ctx, metav1.ListOptions{ResourceVersion: strconv.FormatInt(k.place, 10), AllowWatchBookmarks: true, TimeoutSeconds: &timeout})
+	w, err := k.resource().Watch(ctx, metav1.ListOptions{ResourceVersion: strconv.FormatInt(k.position, 10), AllowWatchBookmarks: true, TimeoutSeconds: &timeout})
 	if apierrors.IsResourceExpired(err) || apierrors.IsGone(err) {
 		return k.catchUp(ctx)
 	}
@@ -99,17 +99,17 @@ func (k *kindWatch) follow(ctx context.Context, good func()) error {
 	}
 	defer w.Stop()
 	good()
-	ticker := time.NewTicker(noteEvery)
+	ticker := time.NewTicker(saveEvery)
 	defer ticker.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-k.kick:
-			return errKicked
+		case <-k.restart:
+			return errRestart
 		case <-ticker.C:
-			if err := k.note(ctx); err != nil {
-				k.options.Log.WarnContext(ctx, "the place in Kubernetes is written down later", "kind", k.kind, "error", err)
+			if err := k.save(ctx); err != nil {
+				k.options.Log.WarnContext(ctx, "could not save the position of a watch; will retry", "kind", k.kind, "error", err)
 			}
 		case e, open := <-w.ResultChan():
 			if !open {
@@ -128,7 +128,7 @@ func (k *kindWatch) follow(ctx context.Context, good func()) error {
 	}
 }
 
-// begin finds the place of each trigger. What was there before a trigger was starts nothing.
+// begin finds the cursor of each trigger. Objects from before a trigger was created start no runs.
 func (k *kindWatch) begin(ctx context.Context) error {
 	if err := k.readCursors(ctx); err != nil {
 		return err
@@ -155,21 +155,21 @@ func (k *kindWatch) begin(ctx context.Context) error {
 			k.cursors[s.id] = now
 		}
 	}
-	k.place = 0
+	k.position = 0
 	for _, at := range k.cursors {
-		if k.place == 0 || at < k.place {
-			k.place = at
+		if k.position == 0 || at < k.position {
+			k.position = at
 		}
 	}
-	k.noted = k.place
+	k.saved = k.position
 	return nil
 }
 
-// version returns a resource's, which API servers count up.
+// version returns the resource version as a number, which API servers increase.
 func version(o interface{ GetResourceVersion() string }) (int64, error) {
 	n, err := strconv.ParseInt(o.GetResourceVersion(), 10, 64)
 	if err != nil {
-		return 0, fmt.Errorf("resource version %q is no number", o.GetResourceVersion())
+		return 0, fmt.Errorf("resource version %q is not a number", o.GetResourceVersion())
 	}
 	return n, nil
 }
@@ -185,37 +185,37 @@ func (k *kindWatch) event(ctx context.Context, e watch.Event) error {
 	}
 	if e.Type != watch.Bookmark {
 		names := map[watch.EventType]string{watch.Added: "Added", watch.Modified: "Modified", watch.Deleted: "Deleted"}
-		if err := k.tell(ctx, names[e.Type], object, at); err != nil {
+		if err := k.change(ctx, names[e.Type], object, at); err != nil {
 			return err
 		}
 	}
-	k.place = max(k.place, at)
+	k.position = max(k.position, at)
 	return nil
 }
 
-// tell starts the runs of one change, and returns when they are durable.
-func (k *kindWatch) tell(ctx context.Context, kind string, object *unstructured.Unstructured, at int64) error {
+// change starts the runs of one change, and returns when they are durable.
+func (k *kindWatch) change(ctx context.Context, kind string, object *unstructured.Unstructured, at int64) error {
 	object.SetManagedFields(nil)
 	body := map[string]any{"type": kind, "object": object.Object}
 	length := size(body)
 	for of, s := range k.triggers {
-		if at <= k.cursors[of] || at <= k.place {
+		if at <= k.cursors[of] || at <= k.position {
 			continue
 		}
 		if length > s.maxPayload {
 			k.options.Launcher.Reject(of.workflow, of.trigger)
 			continue
 		}
-		// A workflow that is edited or gone ends this watch, and not only its own event.
-		if _, err := k.fireUnless(ctx, of, came{body: body, key: fmt.Sprintf("%s/%d/%s", object.GetUID(), at, kind)}); err != nil {
+		// An edit or deletion of a workflow restarts this watch, and not only its event.
+		if _, err := k.fireUnless(ctx, of, event{body: body, key: fmt.Sprintf("%s/%d/%s", object.GetUID(), at, kind)}); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// fireUnless returns fire, until the triggers change.
-func (k *kindWatch) fireUnless(ctx context.Context, of id, c came) (bool, error) {
+// fireUnless is fire, until the triggers change.
+func (k *kindWatch) fireUnless(ctx context.Context, of id, c event) (bool, error) {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	type answer struct {
@@ -230,20 +230,20 @@ func (k *kindWatch) fireUnless(ctx context.Context, of id, c came) (bool, error)
 	select {
 	case a := <-done:
 		return a.ok, a.err
-	case <-k.kick:
-		stop(errKicked)
-		if a := <-done; a.err == nil { // it was just done
-			ring(k.kick)
+	case <-k.restart:
+		stop(errRestart)
+		if a := <-done; a.err == nil { // it has just succeeded
+			notify(k.restart)
 			return a.ok, nil
 		}
-		return false, errKicked
+		return false, errRestart
 	}
 }
 
-// catchUp returns what changed since the place, which the API server knows no more: from what is there. What was deleted in the
-// meantime it cannot tell.
+// catchUp handles the changes since a position that has expired in the API server, from a list of the objects. It cannot find
+// objects that were deleted in the meantime.
 func (k *kindWatch) catchUp(ctx context.Context) error {
-	k.options.Log.WarnContext(ctx, "changes are older than what the API server keeps: deletions among them start nothing", "kind", k.kind)
+	k.options.Log.WarnContext(ctx, "the position of a watch has expired in the API server; deletions since then start no runs", "kind", k.kind)
 	options := metav1.ListOptions{Limit: listPage}
 	for {
 		list, err := k.resource().List(ctx, options)
@@ -260,7 +260,7 @@ func (k *kindWatch) catchUp(ctx context.Context) error {
 			if !object.GetCreationTimestamp().Time.Before(k.seen.Truncate(time.Second)) {
 				kind = "Added"
 			}
-			if err := k.tell(ctx, kind, object, at); err != nil {
+			if err := k.change(ctx, kind, object, at); err != nil {
 				return err
 			}
 		}
@@ -268,7 +268,7 @@ func (k *kindWatch) catchUp(ctx context.Context) error {
 			continue
 		}
 		at, err := version(list)
-		k.place = max(k.place, at)
+		k.position = max(k.position, at)
 		return err
 	}
 }

@@ -35,13 +35,13 @@ func TestKubernetes(t *testing.T) {
 		t.Helper()
 		r.G.Expect(r.Client.Delete(t.Context(), pod(name), client.GracePeriodSeconds(0))).To(Succeed())
 	}
-	told := func(workflow string) func() []string {
+	changes := func(workflow string) func() []string {
 		return func() []string {
 			var out []string
 			for _, text := range bodies(r, workflow) {
 				var inputs struct{ What string }
 				r.G.Expect(json.Unmarshal([]byte(text), &inputs)).To(Succeed())
-				if inputs.What != "Modified b" { // on its way to its end
+				if inputs.What != "Modified b" { // being deleted
 					out = append(out, inputs.What)
 				}
 			}
@@ -51,7 +51,7 @@ func TestKubernetes(t *testing.T) {
 	create("before")
 	one, two := follow(r, &bound{}, nil), follow(r, &bound{}, nil)
 	r.Put("watcher", podWorkflow("Pod"))
-	leader := func() *replica { // the other one has no say
+	leader := func() *replica { // the replica that watches
 		var found *replica
 		r.G.Eventually(func() bool {
 			for _, p := range []*replica{one, two} {
@@ -65,18 +65,18 @@ func TestKubernetes(t *testing.T) {
 	}
 	first := leader()
 	create("a")
-	r.G.Eventually(told("watcher"), enginetest.Long).Should(ConsistOf("Added a"), "and not what was there before")
+	r.G.Eventually(changes("watcher"), enginetest.Long).Should(ConsistOf("Added a"), "and not objects from before")
 	changed := pod("a")
 	r.G.Expect(r.Client.Get(t.Context(), client.ObjectKeyFromObject(changed), changed)).To(Succeed())
 	changed.Labels = map[string]string{"x": "y"}
 	r.G.Expect(r.Client.Update(t.Context(), changed)).To(Succeed())
-	r.G.Eventually(told("watcher"), enginetest.Long).Should(ConsistOf("Added a", "Modified a"))
+	r.G.Eventually(changes("watcher"), enginetest.Long).Should(ConsistOf("Added a", "Modified a"))
 
-	// A second trigger of the kind hears of what comes after it alone, and the first of nothing twice.
+	// A second trigger of the kind gets only later changes, and the first gets none twice.
 	r.Put("second", podWorkflow("Pod"))
 	first.ready(r, "second", "pods")
 	create("b")
-	r.G.Eventually(told("second"), enginetest.Long).Should(ConsistOf("Added b"))
+	r.G.Eventually(changes("second"), enginetest.Long).Should(ConsistOf("Added b"))
 
 	// No replica runs for a while.
 	one.stop()
@@ -84,38 +84,38 @@ func TestKubernetes(t *testing.T) {
 	create("c")
 	remove("b")
 	three := follow(r, &bound{}, nil)
-	r.G.Eventually(told("second"), enginetest.Long).Should(ConsistOf("Added b", "Added c", "Deleted b"))
-	r.G.Eventually(told("watcher"), enginetest.Long).Should(ConsistOf("Added a", "Modified a", "Added b", "Added c", "Deleted b"))
+	r.G.Eventually(changes("second"), enginetest.Long).Should(ConsistOf("Added b", "Added c", "Deleted b"))
+	r.G.Eventually(changes("watcher"), enginetest.Long).Should(ConsistOf("Added a", "Modified a", "Added b", "Added c", "Deleted b"))
 	three.ready(r, "watcher", "pods")
 
-	// While it is suspended nothing counts, also afterwards.
+	// Changes while a Workflow is suspended start no runs, also not afterwards.
 	var spec map[string]any
 	r.G.Expect(json.Unmarshal([]byte(podWorkflow("Pod")), &spec)).To(Succeed())
 	spec["suspend"] = true
 	suspended, err := json.Marshal(spec)
 	r.G.Expect(err).NotTo(HaveOccurred())
 	r.Put("watcher", string(suspended))
-	three.says(r, "watcher", "pods", "spec.suspend is set")
+	three.notReady(r, "watcher", "pods", "spec.suspend is set")
 	create("d")
-	r.G.Eventually(told("second"), enginetest.Long).Should(ContainElement("Added d"))
+	r.G.Eventually(changes("second"), enginetest.Long).Should(ContainElement("Added d"))
 	r.Put("watcher", podWorkflow("Pod"))
 	three.ready(r, "watcher", "pods")
 	create("e")
-	r.G.Eventually(told("watcher"), enginetest.Long).Should(ContainElement("Added e"))
-	r.G.Expect(told("watcher")()).NotTo(ContainElement("Added d"))
+	r.G.Eventually(changes("watcher"), enginetest.Long).Should(ContainElement("Added e"))
+	r.G.Expect(changes("watcher")()).NotTo(ContainElement("Added d"))
 
-	// A place that the API server knows no more: what is there tells what came, but for what was deleted.
+	// After the position has expired, changes are found from the existing objects, except deletions.
 	three.stop()
 	create("f")
-	k := &kindWatch{watches: three.watches, kind: "Pod", kick: make(chan struct{}, 1), triggers: three.watches.of("Pod")}
+	k := &kindWatch{watches: three.watches, kind: "Pod", restart: make(chan struct{}, 1), triggers: three.watches.ofKind("Pod")}
 	r.G.Expect(k.begin(t.Context())).To(Succeed())
 	r.G.Expect(k.catchUp(t.Context())).To(Succeed())
-	r.G.Expect(told("second")()).To(ContainElement("Added f"))
-	r.G.Expect(k.note(t.Context())).To(Succeed())
-	before := len(told("second")())
+	r.G.Expect(changes("second")()).To(ContainElement("Added f"))
+	r.G.Expect(k.save(t.Context())).To(Succeed())
+	before := len(changes("second")())
 	four := follow(r, &bound{}, nil)
 	four.ready(r, "second", "pods")
 	create("g")
-	r.G.Eventually(told("second"), enginetest.Long).Should(ContainElement("Added g"))
-	r.G.Expect(told("second")()).To(HaveLen(before+1), "nothing is told twice")
+	r.G.Eventually(changes("second"), enginetest.Long).Should(ContainElement("Added g"))
+	r.G.Expect(changes("second")()).To(HaveLen(before+1), "no change should start two runs")
 }

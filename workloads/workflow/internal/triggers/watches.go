@@ -14,7 +14,7 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// kinds are the resources of definition.EventKinds in the API server.
+// kinds maps definition.EventKinds to resources of the API server.
 var kinds = map[string]schema.GroupVersionResource{
 	"Deployment":  {Group: "apps", Version: "v1", Resource: "deployments"},
 	"Event":       {Version: "v1", Resource: "events"},
@@ -24,71 +24,71 @@ var kinds = map[string]schema.GroupVersionResource{
 	"StatefulSet": {Group: "apps", Version: "v1", Resource: "statefulsets"},
 }
 
-// watches are the triggers of Kubernetes, of all workflows: one watch for each kind, whatever number of triggers it has.
+// watches are the Kubernetes triggers of all workflows: one watch per kind, for any number of triggers.
 type watches struct {
 	*Triggers
 	client dynamic.Interface
 
-	mu     sync.Mutex
-	wanted map[id]source
-	alone  bool                     // this replica watches
-	kicks  map[string]chan struct{} // by kind: its triggers changed
+	mu       sync.Mutex
+	wanted   map[id]source
+	leading  bool                     // this replica watches
+	restarts map[string]chan struct{} // by kind: its triggers changed
 }
 
 func newWatches(t *Triggers) (*watches, error) {
-	w := &watches{Triggers: t, wanted: map[id]source{}, kicks: map[string]chan struct{}{}}
+	w := &watches{Triggers: t, wanted: map[id]source{}, restarts: map[string]chan struct{}{}}
 	for kind := range kinds {
-		w.kicks[kind] = make(chan struct{}, 1)
+		w.restarts[kind] = make(chan struct{}, 1)
 	}
 	if t.options.Kubernetes == nil {
 		return w, nil
 	}
 	settings := rest.CopyConfig(t.options.Kubernetes)
-	if settings.QPS == 0 { // client-go would fall back to 5 a second; the API server has its own fairness
+	if settings.QPS == 0 { // client-go would default to 5 requests a second; the API server has its own fairness
 		settings.QPS, settings.Burst = -1, -1
 	}
 	var err error
 	if w.client, err = dynamic.NewForConfig(settings); err != nil {
-		return nil, fmt.Errorf("triggers: prepare the client: %w", err)
+		return nil, fmt.Errorf("triggers: create the client: %w", err)
 	}
 	return w, nil
 }
 
-// set gives a workflow these triggers and no others.
+// set replaces the triggers of a workflow.
 func (w *watches) set(workflow string, wanted map[id]source) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for of, s := range w.wanted {
 		if _, still := wanted[of]; of.workflow == workflow && !still {
 			delete(w.wanted, of)
-			ring(w.kicks[s.name])
+			notify(w.restarts[s.name])
 		}
 	}
 	for of, s := range wanted {
 		before, known := w.wanted[of]
 		w.wanted[of] = s
 		if !known || !before.same(s) {
-			ring(w.kicks[before.name])
-			ring(w.kicks[s.name])
-			w.tellWaiting(of)
+			notify(w.restarts[before.name])
+			notify(w.restarts[s.name])
+			w.setWaiting(of)
 		}
 	}
 }
 
-// tellWaiting is the state of a trigger whose watch has not begun.
-func (w *watches) tellWaiting(of id) {
+// setWaiting sets the state of a trigger whose watch has not started.
+func (w *watches) setWaiting(of id) {
 	switch {
 	case w.client == nil:
-		w.setState(of, false, "the service reaches no API server")
-	case w.alone:
-		w.setState(of, false, "the watch is about to begin")
+		w.setState(of, false, "the service has no API server")
+	case w.leading:
+		w.setState(of, false, "the watch is starting")
 	default:
-		w.setState(of, false, "no replica watches yet")
+		w.setState(of, false, "no replica is watching yet")
 	}
 }
 
-// of returns the triggers of a kind.
-func (w *watches) of(kind string) map[id]source {
+// ofKind returns the triggers of a kind.
+func (w *watches) ofKind(kind string) map[id]source {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	out := map[id]source{}
@@ -100,29 +100,29 @@ func (w *watches) of(kind string) map[id]source {
 	return out
 }
 
-// run watches what is wanted, until ctx ends.
+// run watches for the wanted triggers until ctx is done.
 func (w *watches) run(ctx context.Context) {
 	if w.client == nil {
 		<-ctx.Done()
 		return
 	}
-	w.turn(true)
-	defer w.turn(false)
+	w.lead(true)
+	defer w.lead(false)
 	var group sync.WaitGroup
 	defer group.Wait()
 	for _, kind := range slices.Sorted(maps.Keys(kinds)) {
-		group.Go(func() { (&kindWatch{watches: w, kind: kind, kick: w.kicks[kind]}).run(ctx) })
+		group.Go(func() { (&kindWatch{watches: w, kind: kind, restart: w.restarts[kind]}).run(ctx) })
 	}
 }
 
-func (w *watches) turn(alone bool) {
+func (w *watches) lead(leading bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.alone = alone
+	w.leading = leading
 	for of := range w.wanted {
-		w.tellWaiting(of)
+		w.setWaiting(of)
 	}
-	for _, kick := range w.kicks {
-		ring(kick)
+	for _, restart := range w.restarts {
+		notify(restart)
 	}
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package worker is the step worker: the engine, the step types, and the server of health and metrics.
+// Package worker is the step worker: the engine, the step types, and the server for health and metrics.
 package worker
 
 import (
@@ -18,7 +18,7 @@ import (
 	"github.com/itechsmart/operator/workloads/workflow/worker/config"
 )
 
-// Main runs the command line until it ends or SIGTERM has been served, and returns the exit code.
+// Main runs the command line until it ends or is stopped by SIGTERM, and returns the exit code.
 func Main(version string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
@@ -29,7 +29,7 @@ func Main(version string) int {
 	return 0
 }
 
-// command returns the command line; without a subcommand it is run.
+// command returns the root command. Without a subcommand it executes run.
 func command(version string) *cobra.Command {
 	p := Process{Version: version}
 	var directory string

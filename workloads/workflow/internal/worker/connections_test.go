@@ -12,18 +12,18 @@ import (
 	"github.com/itechsmart/operator/workloads/workflow/internal/engine"
 )
 
-// asked keeps what it was asked.
-type asked struct{ calls []engine.Call }
+// recorder records its calls.
+type recorder struct{ calls []engine.Call }
 
-func (a *asked) Execute(_ context.Context, call engine.Call) (engine.Result, error) {
+func (a *recorder) Execute(_ context.Context, call engine.Call) (engine.Result, error) {
 	a.calls = append(a.calls, call)
 	return engine.Result{Output: "asked"}, nil
 }
 
-// A step whose connection does not come ends its wait: then the step itself tells what is missing.
-func TestConnectionThatNeverComes(t *testing.T) {
-	now, steps := time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC), &asked{}
-	o := ofWorkflow{steps: steps, known: bindings.Open(t.TempDir(), slog.New(slog.DiscardHandler)), now: func() time.Time { return now }}
+// A step whose connection never arrives stops waiting, and then reports the missing connection itself.
+func TestConnectionNeverArrives(t *testing.T) {
+	now, steps := time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC), &recorder{}
+	o := ownConnections{steps: steps, known: bindings.Open(t.TempDir(), slog.New(slog.DiscardHandler)), now: func() time.Time { return now }}
 	call := engine.Call{Type: "sql", Workflow: "orders", Config: map[string]any{"connection": "db"}}
 	waits := 0
 	for ; len(steps.calls) == 0; waits++ {
@@ -39,10 +39,10 @@ func TestConnectionThatNeverComes(t *testing.T) {
 		}
 		now, call.Resume = result.Wait.Until, &engine.Resume{Detail: result.Wait.Detail}
 	}
-	if waits != int(patience/lookAgain) || len(steps.calls) != 1 || steps.calls[0].Config["connection"] != "orders/db" || steps.calls[0].Resume != nil {
+	if waits != int(maxWait/recheckAfter) || len(steps.calls) != 1 || steps.calls[0].Config["connection"] != "orders/db" || steps.calls[0].Resume != nil {
 		t.Errorf("after %d waits: %+v", waits, steps.calls)
 	}
 	if call.Config["connection"] != "db" {
-		t.Error("the rendered configuration was changed")
+		t.Error("the caller's configuration was modified")
 	}
 }

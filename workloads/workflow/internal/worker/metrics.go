@@ -15,7 +15,7 @@ import (
 
 var http404 = http.NotFoundHandler()
 
-// metrics are of the steps that this worker executes.
+// metrics describe the steps that this worker executes.
 type metrics struct {
 	running *prometheus.GaugeVec
 	seconds *prometheus.HistogramVec
@@ -45,7 +45,7 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	m.seconds.Collect(out)
 }
 
-// around measures an executor. The definition is proven, so that there are no more types than the project has.
+// around returns an executor with metrics. Definitions are validated, so the values of the label type are bounded.
 func (m *metrics) around(e engine.Executor) engine.Executor { return measured{m, e} }
 
 type measured struct {
@@ -57,7 +57,7 @@ func (m measured) Execute(ctx context.Context, call engine.Call) (engine.Result,
 	running := m.metrics.running.WithLabelValues(call.Type)
 	running.Inc()
 	defer running.Dec()
-	begun := time.Now()
+	started := time.Now()
 	result, err := m.steps.Execute(ctx, call)
 	outcome := "succeeded"
 	var permanent *engine.Permanent
@@ -69,6 +69,6 @@ func (m measured) Execute(ctx context.Context, call engine.Call) (engine.Result,
 	case result.Wait != nil:
 		outcome = "waiting"
 	}
-	m.metrics.seconds.WithLabelValues(call.Type, outcome).Observe(time.Since(begun).Seconds())
+	m.metrics.seconds.WithLabelValues(call.Type, outcome).Observe(time.Since(started).Seconds())
 	return result, err
 }

@@ -30,33 +30,33 @@ import (
 
 const (
 	defaultSlots = 100
-	firstLook    = 250 * time.Millisecond
-	lastLook     = 5 * time.Second
+	firstRetry   = 250 * time.Millisecond
+	lastRetry    = 5 * time.Second
 )
 
-// Process is one worker, from its configuration to its end.
+// Process is one worker process.
 type Process struct {
 	Config *config.Worker
-	// Unknown are the keys in the configuration's file that this version does not know.
+	// Unknown are the keys of the configuration file that this version does not know.
 	Unknown []string
 	Version string
-	// BindingsDir holds the connections. Addr and MetricsAddr are the addresses to listen on.
+	// BindingsDir is the directory of the connections file. Addr and MetricsAddr are the addresses to listen on.
 	BindingsDir, Addr, MetricsAddr string
 	Log                            *slog.Logger
-	// Listening is called with the addresses; may be nil.
+	// Listening is called with the addresses. It may be nil.
 	Listening func(address, metrics string)
 
 	queue   *queue.Queue
 	started atomic.Bool
 }
 
-// Run executes steps until ctx ends, and then finishes those in progress, for as long as the engine allows.
+// Run executes steps until ctx is done, and then finishes those in progress for as long as the engine allows.
 func (p *Process) Run(ctx context.Context) error {
 	if p.Log == nil {
 		p.Log = server.NewLogger(p.Config.LogLevel)
 	}
 	if len(p.Unknown) > 0 {
-		p.Log.Warn("the configuration has keys that this version does not know: they have no effect", "keys", p.Unknown, "version", p.Version)
+		p.Log.Warn("the configuration has keys unknown to this version; they are ignored", "keys", p.Unknown, "version", p.Version)
 	}
 	private, err := serviceconfig.Prefixes("privateCIDRs", p.Config.PrivateCIDRs)
 	if err != nil {
@@ -89,7 +89,7 @@ func (p *Process) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// Health and connections are served until the last step has ended.
+	// Health checks and connections work until the last step has ended.
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	var group sync.WaitGroup
 	defer group.Wait()
@@ -102,7 +102,7 @@ func (p *Process) Run(ctx context.Context) error {
 	defer set.Close() //nolint:errcheck // the connections of steps that have ended
 	e := engine.New(engine.Options{
 		Pool: pool, Queue: p.queue, Store: store.Options{MaxOutput: p.Config.MaxOutputBytes}, Namespace: p.Config.Namespace,
-		Bucket: bucket, Executor: count.around(ofWorkflow{steps: set, known: known, now: time.Now}), Log: p.Log,
+		Bucket: bucket, Executor: count.around(ownConnections{steps: set, known: known, now: time.Now}), Log: p.Log,
 	})
 	if e.Payloads() != nil {
 		registry.MustRegister(e.Payloads())
@@ -118,7 +118,7 @@ func (p *Process) Run(ctx context.Context) error {
 		defer close(done)
 		e.Run(working)
 	}()
-	p.Log.Info("worker runs", "slots", slots, "queue", p.Config.QueueName, "version", p.Version)
+	p.Log.Info("worker started", "slots", slots, "queue", p.Config.QueueName, "version", p.Version)
 	select {
 	case <-ctx.Done():
 		err = nil
@@ -126,7 +126,7 @@ func (p *Process) Run(ctx context.Context) error {
 		stop()
 	}
 	<-done
-	p.Log.Info("worker ends")
+	p.Log.Info("worker stopped")
 	return err
 }
 
@@ -162,15 +162,15 @@ func (p *Process) serve(registry *prometheus.Registry, pool *pgxpool.Pool) (*ser
 	return web, nil
 }
 
-// awaitTables waits for the tables that the service creates; false when ctx ends before.
+// awaitTables waits for the tables that the service creates. It returns false if ctx is done first.
 func (p *Process) awaitTables(ctx context.Context, pool *pgxpool.Pool) bool {
-	for wait := firstLook; ; wait = min(2*wait, lastLook) {
+	for wait := firstRetry; ; wait = min(2*wait, lastRetry) {
 		_, err := pool.Exec(ctx, `SELECT FROM outbox, owner LIMIT 0`)
 		if err == nil {
 			return true
 		}
 		if ctx.Err() == nil {
-			p.Log.Warn("the worker cannot start yet", "error", err, "retryAfter", wait)
+			p.Log.Warn("the worker cannot start yet; will retry", "error", err, "retryAfter", wait)
 		}
 		select {
 		case <-ctx.Done():

@@ -31,7 +31,7 @@ import (
 
 func TestMain(m *testing.M) { servers.Main(m) }
 
-// bind writes the connections' file as kubelet does: a new directory, and a link that is moved onto it.
+// bind writes the connections file like the kubelet: a new directory, and a symbolic link that is replaced by a rename.
 func bind(t *testing.T, dir string, b config.Bindings) {
 	t.Helper()
 	data, err := json.Marshal(b)
@@ -47,7 +47,7 @@ func bind(t *testing.T, dir string, b config.Bindings) {
 	}
 }
 
-// system is a worker, and the engine of a service beside it.
+// system is a worker and the engine of a service.
 type system struct {
 	*testing.T
 	service  *engine.Engine
@@ -62,7 +62,7 @@ func launch(t *testing.T, slots int) *system {
 	return launchWith(t, slots, func(*config.Worker) {})
 }
 
-// launchWith lets the test change the worker's configuration.
+// launchWith is launch with a change of the worker's configuration.
 func launchWith(t *testing.T, slots int, change func(*config.Worker)) *system {
 	t.Helper()
 	g := NewWithT(t)
@@ -83,7 +83,7 @@ func launchWith(t *testing.T, slots int, change func(*config.Worker)) *system {
 	t.Cleanup(func() { _ = s.stop() })
 	at := <-listening
 	s.address, s.metrics = "http://"+at[0], "http://"+at[1]
-	g.Expect(s.get(s.address+config.ReadyPath)).To(HavePrefix("503"), "there are no tables yet")
+	g.Expect(s.get(s.address+config.ReadyPath)).To(HavePrefix("503"), "the tables do not exist yet")
 
 	pool, err := db.Open(t.Context(), c.Database, "service")
 	g.Expect(err).NotTo(HaveOccurred())
@@ -111,7 +111,7 @@ func (s *system) get(url string) string {
 	return fmt.Sprint(response.StatusCode, " ", string(body), err)
 }
 
-// run starts a workflow, waits for its end, and gives it back with its outputs.
+// start starts a run, and returns its id.
 func (s *system) start(workflow, spec string) string {
 	s.Helper()
 	p, err := engine.Compile(json.RawMessage(spec))
@@ -148,8 +148,8 @@ const query = `{"connections":[{"name":"db"}],
 	"steps":[{"name":"ask","type":"sql","with":{"connection":"db","query":"select 6 * 7 as answer"}}],
 	"outputs":{"answer":"${{ steps.ask.output.rows[0].answer }}"}}`
 
-// A worker executes what a service starts, with the connections that the operator rendered for that workflow, and no other's;
-// a new password reaches it while it runs.
+// A worker executes a service's runs with the connections that the operator rendered for their workflow, and not with those of
+// others. It picks up a rotated password while it runs.
 func TestConnections(t *testing.T) {
 	s := launch(t, 8)
 	good := servers.Postgres(t).Data()
@@ -162,7 +162,7 @@ func TestConnections(t *testing.T) {
 	NewWithT(t).Eventually(func() string {
 		run, _ := s.ended(s.start("orders", query))
 		return run.Error
-	}, time.Minute).Should(ContainSubstring("password authentication failed"), "the file that came is read")
+	}, time.Minute).Should(ContainSubstring("password authentication failed"), "the worker should read the new file")
 	other := s.start("other", query)
 	NewWithT(t).Eventually(func() string {
 		steps, _, err := s.service.Store().Steps(t.Context(), other, store.Cursor{Step: -1, Item: -1}, 0)
@@ -170,12 +170,12 @@ func TestConnections(t *testing.T) {
 			return fmt.Sprint(err)
 		}
 		return string(steps[0].Phase) + string(steps[0].Detail)
-	}, time.Minute).Should(And(HavePrefix("Waiting"), ContainSubstring(`"connection":"db"`)), "another workflow's connection is not taken")
+	}, time.Minute).Should(And(HavePrefix("Waiting"), ContainSubstring(`"connection":"db"`)), "another workflow's connection must not be used")
 	bind(t, s.bindings, config.Bindings{Workflows: map[string]config.WorkflowBindings{
 		"orders": {Connections: map[string]map[string]string{"db": good}}, "other": {Connections: map[string]map[string]string{"db": good}},
 	}})
 	if run, outputs := s.ended(other); fmt.Sprint(run.Phase, " ", outputs["answer"]) != "Succeeded 42" {
-		t.Errorf("the connection that came late: %s %s", run.Phase, run.Error)
+		t.Errorf("late connection: %s %s", run.Phase, run.Error)
 	}
 	NewWithT(t).Eventually(func() any {
 		run, outputs := s.ended(s.start("orders", query))
@@ -189,8 +189,8 @@ func TestConnections(t *testing.T) {
 	}
 }
 
-// What runs when the worker is told to end runs to its end.
-func TestEndsWhatRuns(t *testing.T) {
+// A worker that is stopped finishes its running steps.
+func TestFinishesRunningSteps(t *testing.T) {
 	s := launch(t, 1)
 	arrived, answer := make(chan struct{}, 10), make(chan struct{})
 	slow := http.Server{Addr: "127.0.0.1:0", Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -205,7 +205,7 @@ func TestEndsWhatRuns(t *testing.T) {
 	select {
 	case <-arrived:
 	case <-time.After(time.Minute):
-		t.Fatal("the step was not begun")
+		t.Fatal("the step was not started")
 	}
 	stopped := make(chan error, 1)
 	go func() { stopped <- s.stop() }()
@@ -216,11 +216,11 @@ func TestEndsWhatRuns(t *testing.T) {
 	}
 	run, _ := s.ended(id)
 	if run.Phase != store.Succeeded || len(arrived) != 0 {
-		t.Errorf("%s, and the step was begun %d times more", run.Phase, len(arrived))
+		t.Errorf("%s, and the step was started %d more times", run.Phase, len(arrived))
 	}
 }
 
-// Outputs that are too large for the database go to the bucket that the worker is given, and come from there.
+// Outputs that are too large for the database are stored in the worker's bucket and read from it.
 func TestLargeOutputs(t *testing.T) {
 	s := launchWith(t, 1, func(c *config.Worker) {
 		c.Objects, c.MaxOutputBytes = servers.Bucket(t, servers.MinIO(t)).Data(), 8<<20
@@ -234,7 +234,7 @@ func TestLargeOutputs(t *testing.T) {
 	for _, line := range []string{"itechsmart_workflow_payload_written_bytes_total 5.0000", "itechsmart_workflow_payload_read_bytes_total 5.0000",
 		`itechsmart_workflow_payload_failures_total{operation="read"} 0`} {
 		if !strings.Contains(metrics, line) {
-			t.Errorf("the metrics do not tell %s", line)
+			t.Errorf("the metrics lack %s", line)
 		}
 	}
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package config is the contract between the controllers, which render two files, and their readers: the step worker reads
-// both, the Workflow service the second one. It is plain Go: no Kubernetes type appears here.
+// Package config is the contract between the controllers, which render two files, and their readers: the step worker reads both,
+// the Workflow service only the second one. It is plain Go, without Kubernetes types.
 package config
 
 import (
@@ -14,14 +14,14 @@ import (
 )
 
 const (
-	// FileName is the worker's own file in Dir, one per Platform: workers are replaced when it changes.
+	// FileName is the worker's own file in Dir, one per Platform. Workers are restarted when it changes.
 	FileName = "worker.json"
 	// Dir is the mount path of the worker's file.
 	Dir = "/etc/itechsmart"
-	// BindingsName is the file in BindingsDir that holds the connections of the namespace's Workflows. It changes while the
-	// worker and the service run, and may be missing: then there are none.
+	// BindingsName is the file in BindingsDir with the connections of the namespace's Workflows. It changes while the worker and the
+	// service run. A missing file means no connections.
 	BindingsName = "bindings.json"
-	// BindingsDir is its mount path.
+	// BindingsDir is the mount path of the bindings.
 	BindingsDir = "/etc/itechsmart-bindings"
 	// Port serves LivePath (the process alone) and ReadyPath (queue and database); MetricsPort serves /metrics.
 	Port        = config.Port
@@ -36,37 +36,37 @@ type Worker struct {
 	Namespace string `json:"namespace"`
 	// Database is the schema of the Workflow service.
 	Database config.Database `json:"database"`
-	// Queue is the binding of RabbitMQ, QueueName the task queue.
+	// Queue is the binding of RabbitMQ. QueueName is the name of the task queue.
 	Queue     map[string]string `json:"queue"`
 	QueueName string            `json:"queueName"`
-	// Objects is the binding of the bucket for large payloads; nil: there is none.
+	// Objects is the binding of the bucket for large payloads, if there is one.
 	Objects map[string]string `json:"objects,omitempty"`
-	// Slots is the number of steps that run concurrently; 100 when zero.
+	// Slots is the number of steps that run concurrently; the default is 100.
 	Slots int `json:"slots,omitempty"`
-	// MaxOutputBytes bounds a step's output; 256 KiB when zero.
+	// MaxOutputBytes bounds a step's output; the default is 256 KiB.
 	MaxOutputBytes int `json:"maxOutputBytes,omitempty"`
 	// PrivateCIDRs are non-public addresses that http steps may reach.
 	PrivateCIDRs []string `json:"privateCIDRs,omitempty"`
 	LogLevel     string   `json:"logLevel,omitempty"` // debug, info, warn, error
 }
 
-// Bindings holds the connections of one Platform's Workflows, by the Workflow's name.
+// Bindings has the connections of one Platform's Workflows, by name of the Workflow.
 type Bindings struct {
-	// Shared says that the namespace has other Platforms: a Workflow that names none then belongs to none.
+	// Shared means that the namespace has other Platforms: a Workflow without a reference then belongs to none.
 	Shared    bool                        `json:"shared,omitempty"`
 	Workflows map[string]WorkflowBindings `json:"workflows,omitempty"`
 }
 
-// WorkflowBindings holds the connections of one Workflow.
+// WorkflowBindings has the connections of one Workflow.
 type WorkflowBindings struct {
-	// Connections are Service Bindings by the connection's name.
+	// Connections are Service Bindings by name of the connection.
 	Connections map[string]map[string]string `json:"connections,omitempty"`
-	// HMAC are the keys of webhooks by the trigger's name.
+	// HMAC are the keys of webhooks by name of the trigger.
 	HMAC map[string][]byte `json:"hmac,omitempty"`
 }
 
-// Load reads the worker's file in dir. It returns the paths of the keys that this version does not know as well: an older
-// image starts on a newer manager's file.
+// Load reads the worker's file in dir. It also returns the paths of unknown keys, so that an older image starts with the file of a
+// newer manager.
 func Load(dir string) (w *Worker, unknown []string, err error) {
 	w = &Worker{}
 	if unknown, err = read(filepath.Join(dir, FileName), w); err != nil {
@@ -75,7 +75,7 @@ func Load(dir string) (w *Worker, unknown []string, err error) {
 	return w, unknown, nil
 }
 
-// LoadBindings reads the bindings in dir, and returns the paths of unknown keys as Load does; empty when there is no file.
+// LoadBindings reads the bindings in dir. Like Load, it returns the paths of unknown keys. Without a file, the bindings are empty.
 func LoadBindings(dir string) (b *Bindings, unknown []string, err error) {
 	b = &Bindings{}
 	unknown, err = read(filepath.Join(dir, BindingsName), b)

@@ -30,7 +30,7 @@ func TestLoad(t *testing.T) {
 		}
 	}
 	if _, _, err := Load(t.TempDir()); err == nil {
-		t.Error("a directory without the file is accepted")
+		t.Error("a directory without the file was accepted")
 	}
 }
 
@@ -44,6 +44,6 @@ func TestLoadBindings(t *testing.T) {
 		t.Errorf("without a file: %+v, %q, %v", b, unknown, err)
 	}
 	if b, _, err := LoadBindings(write(t, BindingsName, `{"shared":1}`)); err == nil || b != nil {
-		t.Errorf("a wrong type: %+v, %v", b, err)
+		t.Errorf("wrong type: %+v, %v", b, err)
 	}
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package approval lets a run wait for somebody's decision. Who may decide is the service's to check: it knows the users.
+// Package approval is the step type that waits for a decision. The service, which knows the users, checks who may decide.
 package approval
 
 import (
@@ -11,14 +11,14 @@ import (
 	"github.com/itechsmart/operator/workloads/workflow/internal/steps/step"
 )
 
-// What is decided, in Resume.Data and in the output: {decision, by, comment}.
+// Decisions, in field decision of Resume.Data and of the output: {decision, by, comment}.
 const (
 	Approve = "approve"
 	Reject  = "reject"
 )
 
 const (
-	longest      = 366 * 24 * time.Hour
+	maxTimeout   = 366 * 24 * time.Hour
 	maxApprovers = 100
 	maxMessage   = 4 << 10
 )
@@ -61,7 +61,7 @@ func (e *executor) Execute(ctx context.Context, call engine.Call) (engine.Result
 	case Approve:
 		return engine.Result{Output: outcome(Approve, "", "nobody decided in time", true)}, nil
 	case Reject:
-		return engine.Result{}, step.Refuse("rejected, since nobody decided within %s", s.timeout)
+		return engine.Result{}, step.Refuse("rejected: nobody decided within %s", s.timeout)
 	}
 	return engine.Result{}, step.Refuse("with.timeout: nobody decided within %s", s.timeout)
 }
@@ -70,7 +70,7 @@ func read(values map[string]any) (settings, error) {
 	config := step.Read(values)
 	approvers := config.List("approvers")
 	message := config.Text("message", "")
-	s := settings{timeout: config.Duration("timeout", 0, longest), onTimeout: config.OneOf("onTimeout", "fail", Approve, Reject)}
+	s := settings{timeout: config.Duration("timeout", 0, maxTimeout), onTimeout: config.OneOf("onTimeout", "fail", Approve, Reject)}
 	if len(approvers) == 0 || len(approvers) > maxApprovers {
 		config.Problem("approvers", "want 1 to %d users or roles", maxApprovers)
 	}
@@ -94,7 +94,7 @@ func outcome(decision, by, comment string, timedOut bool) map[string]any {
 	return map[string]any{"decision": decision, "by": by, "comment": comment, "timedOut": timedOut}
 }
 
-// decided reads what the service passed on.
+// decided returns the result of a decision passed on by the service.
 func decided(data any) (engine.Result, error) {
 	answer, _ := data.(map[string]any)
 	decision, _ := answer["decision"].(string)

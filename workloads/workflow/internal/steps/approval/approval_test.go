@@ -56,7 +56,7 @@ func TestApproval(t *testing.T) {
 		{"neither", "fail", answer(map[string]any{"decision": "maybe"}), nil, "event.decision:"},
 		{"nothing", "fail", answer(nil), nil, "event.decision:"},
 		{"late, fails", "fail", &engine.Resume{}, nil, "with.timeout: nobody decided within 1h"},
-		{"late, rejects", "reject", &engine.Resume{}, nil, "rejected, since nobody"},
+		{"late, rejects", "reject", &engine.Resume{}, nil, "rejected: nobody decided"},
 		{"late, approves", "approve", &engine.Resume{}, map[string]any{"decision": "approve", "by": "", "comment": "nobody decided in time", "timedOut": true}, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {

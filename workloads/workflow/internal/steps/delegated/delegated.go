@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package delegated is the worker's half of the step types that need Kubernetes, or the catalogue of Workflows: pipeline,
-// workflow and job. The worker has neither, so the step waits, and tells what is to be done in the detail of its wait. The
-// service does it (see package delegate) and resumes the step with an Answer.
+// Package delegated is the worker's half of the step types that need Kubernetes or the catalog of Workflows: pipeline, workflow and
+// job. The worker has neither, so the step waits, with a description of the work in the detail of its wait. The service does the
+// work (see package delegate) and resumes the step with an Answer or a Failure.
 package delegated
 
 import (
@@ -22,51 +22,51 @@ const (
 	TypeJob      = "job"
 )
 
-// Field is the one field of a wait's detail: the store finds the steps by it. The others are its own.
+// Field is the only field of a wait's detail, by which the store finds the steps. The others are fields of its value.
 const (
 	Field       = "delegate"
-	FieldType   = "type"   // the step's
+	FieldType   = "type"   // the type of the step
 	FieldKey    = "key"    // the attempt's idempotency key
-	FieldConfig = "config" // the rendered `with`
-	FieldDepth  = "depth"  // of a workflow that is called: 1 when no workflow called the caller
+	FieldConfig = "config" // the evaluated `with`
+	FieldDepth  = "depth"  // depth of the called workflow: 1 if the caller was not called itself
 )
 
 const (
-	// TriggerType is the type of the trigger of a run that another workflow started; its name is that workflow's.
+	// TriggerType is the trigger type of runs that another workflow started; the trigger's name is that workflow's name.
 	TriggerType = "Workflow"
-	// DepthHeader is the header of such a trigger that tells how many workflows called one another before it.
+	// DepthHeader is the header of such a trigger with the depth of the call.
 	DepthHeader = "depth"
-	// MaxDepth bounds that: a workflow that calls itself by way of others ends there.
+	// MaxDepth bounds the depth of calls, and so indirect recursion.
 	MaxDepth = 10
 )
 
 // Longest is the longest wait of a step.
 const Longest = 30 * 24 * time.Hour
 
-// Answer returns what the service resumes a step with.
+// Answer returns the data to resume a successful step with.
 func Answer(output any) map[string]any { return map[string]any{"output": output} }
 
-// Failure returns what the service resumes a step with that failed; permanent: another attempt would meet it again.
+// Failure returns the data to resume a failed step with. A permanent failure is not retried.
 func Failure(message string, permanent bool) map[string]any {
 	return map[string]any{"error": message, "permanent": permanent}
 }
 
 // Job describes the type job.
 func Job() step.Spec {
-	return spec(TypeJob, "Runs a Kubernetes Job, and gives its exit code and the end of its logs.", readJob)
+	return spec(TypeJob, "Runs a Kubernetes Job, and returns its exit code and the end of its logs.", readJob)
 }
 
 // Pipeline describes the type pipeline.
 func Pipeline() step.Spec {
-	return spec(TypePipeline, "Starts or pauses a Pipeline, or waits for a state of it.", readPipeline)
+	return spec(TypePipeline, "Starts or pauses a Pipeline, or waits until it is in a state.", readPipeline)
 }
 
 // Workflow describes the type workflow.
 func Workflow() step.Spec {
-	return spec(TypeWorkflow, "Starts another workflow, and takes its outputs when it waits for its end.", readWorkflow)
+	return spec(TypeWorkflow, "Starts another workflow, and optionally waits for its outputs.", readWorkflow)
 }
 
-// reader checks a `with`; timeout is how long the step waits at most, and late what to say then.
+// reader checks a `with`. It returns the step's timeout, and the error message for it.
 type reader func(config *step.Config) (timeout time.Duration, late string)
 
 func spec(name, summary string, read reader) step.Spec {
@@ -104,7 +104,7 @@ func (e *executor) wait(call engine.Call, timeout time.Duration) (engine.Result,
 	if e.name == TypeWorkflow {
 		depth := Depth(call) + 1
 		if depth > MaxDepth {
-			return engine.Result{}, step.Refuse("with.name: workflows call one another %d deep already; is this one called by those that it calls?", MaxDepth)
+			return engine.Result{}, step.Refuse("with.name: workflows call each other more than %d levels deep; check for recursion", MaxDepth)
 		}
 		detail[FieldDepth] = int64(depth)
 	}
@@ -115,27 +115,27 @@ func (e *executor) wait(call engine.Call, timeout time.Duration) (engine.Result,
 	return engine.Result{Wait: wait}, nil
 }
 
-// Depth returns how many workflows called one another until this run.
+// Depth returns the depth of the call that started this run, or 0.
 func Depth(call engine.Call) int {
 	if call.Scope == nil || call.Scope.Trigger.Type != TriggerType {
 		return 0
 	}
 	depth, err := strconv.Atoi(call.Scope.Trigger.Headers[DepthHeader])
 	if err != nil {
-		return MaxDepth // no service of ours wrote it
+		return MaxDepth // not written by the service
 	}
 	return depth
 }
 
-// answered reads what the service resumed the step with.
+// answered returns the result of an Answer or a Failure.
 func answered(data any) (engine.Result, error) {
 	answer, ok := data.(map[string]any)
-	if output, gives := answer["output"]; ok && gives {
+	if output, succeeded := answer["output"]; ok && succeeded {
 		return engine.Result{Output: output}, nil
 	}
 	message, ok := answer["error"].(string)
 	if !ok {
-		return engine.Result{}, step.Refuse("the step was resumed by something that is no answer of the service")
+		return engine.Result{}, step.Refuse("the step was resumed with data that is not from the service")
 	}
 	if permanent, _ := answer["permanent"].(bool); permanent {
 		return engine.Result{}, step.Refuse("%s", message)
@@ -164,7 +164,7 @@ func readPipeline(config *step.Config) (time.Duration, string) {
 	case "start", "pause":
 		for _, field := range []string{"until", "timeout"} {
 			if config.Given(field) {
-				config.Problem(field, "goes with action: wait alone")
+				config.Problem(field, "is only valid with action: wait")
 			}
 		}
 	default:
@@ -197,5 +197,5 @@ func readJob(config *step.Config) (time.Duration, string) {
 	return timeout, "with.timeout: the Job did not end in time"
 }
 
-// grace is how long Kubernetes has to end a Job that timed out, and to report it.
+// grace is how long Kubernetes may take to stop a Job that timed out, and to report it.
 const grace = 2 * time.Minute

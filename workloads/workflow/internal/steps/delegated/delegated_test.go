@@ -48,7 +48,7 @@ func TestConformance(t *testing.T) {
 	}
 }
 
-// TestDetail: the service finds in it what to do, and under which key.
+// TestDetail: the detail of the wait has the work and its key for the service.
 func TestDetail(t *testing.T) {
 	set := steps.New(env())
 	for kind, config := range configs {
@@ -81,7 +81,7 @@ func TestDepth(t *testing.T) {
 		call.Scope.Trigger = *trigger
 		got, err := set.Execute(context.Background(), call)
 		if want == 0 {
-			steptest.Permanent(t, err, "with.name: workflows call one another")
+			steptest.Permanent(t, err, "with.name: workflows call each other")
 			continue
 		}
 		if err != nil {
@@ -111,10 +111,10 @@ func TestAnswers(t *testing.T) {
 	steptest.Permanent(t, err, "no such thing")
 	var permanent *engine.Permanent
 	if _, err = resume(delegated.Failure("not yet", false)); errors.As(err, &permanent) || fmt.Sprint(err) != "not yet" {
-		t.Errorf("got %v, want an error that is tried again", err)
+		t.Errorf("got %v, want an error that is retried", err)
 	}
 	for _, data := range []any{nil, "x", map[string]any{}, map[string]any{"error": 1}} {
 		_, err = resume(data)
-		steptest.Permanent(t, err, "no answer of the service")
+		steptest.Permanent(t, err, "not from the service")
 	}
 }

@@ -20,7 +20,7 @@ func bodyAgain(data []byte) func() (io.ReadCloser, error) {
 	return func() (io.ReadCloser, error) { return body(data), nil }
 }
 
-// output returns the answer: {status, headers, body}. A body that is no text is base64, and encoding says so.
+// output returns the response as {status, headers, body}. A binary body is encoded in base64, and field encoding is set.
 func (r *request) output(response *http.Response, data []byte) map[string]any {
 	headers := map[string]any{}
 	for name, values := range response.Header {
@@ -45,7 +45,7 @@ func (r *request) output(response *http.Response, data []byte) map[string]any {
 	return out
 }
 
-// isJSON goes by the type that the server gave; without a telling one by how the text begins.
+// isJSON decides by the content type, or by the start of the text if the type is generic.
 func isJSON(text, contentType string) bool {
 	kind, _, _ := mime.ParseMediaType(contentType)
 	switch {
@@ -58,7 +58,7 @@ func isJSON(text, contentType string) bool {
 	return false
 }
 
-// hide takes the connection's secrets out of what a server sends back.
+// hide removes the connection's secrets from a server's text.
 func (r *request) hide(text string) string {
 	for _, secret := range r.secrets {
 		if secret != "" {
@@ -68,7 +68,7 @@ func (r *request) hide(text string) string {
 	return text
 }
 
-// printable returns the beginning of a refusing answer that says why, on one line; pages for people are left out.
+// printable returns the start of an error response on one line. HTML pages are left out.
 func (r *request) printable(data []byte, contentType string) string {
 	kind, _, _ := mime.ParseMediaType(contentType)
 	if kind == "text/html" || !utf8.Valid(data) {

@@ -11,8 +11,8 @@ import (
 	"github.com/itechsmart/operator/workloads/internal/dialguard"
 )
 
-// clients share one transport, whose connections every step uses. A connection with certificates of its own has one of
-// its own, created again when the certificates change.
+// clients share one transport, and so its connections. A connection with its own certificates has its own transport, which is
+// recreated when the certificates change.
 type clients struct {
 	guard  dialguard.Guard
 	shared *http.Transport
@@ -40,8 +40,8 @@ func (c *clients) transport() *http.Transport {
 	return transport
 }
 
-// of returns the client for a connection, "" for none.
-func (c *clients) of(connection string, b backend.Binding) (*http.Client, error) {
+// get returns the client for a connection, or "" for none.
+func (c *clients) get(connection string, b backend.Binding) (*http.Client, error) {
 	tlsConfig, err := b.TLSConfig()
 	if err != nil {
 		return nil, err

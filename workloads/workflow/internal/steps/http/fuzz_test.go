@@ -19,8 +19,7 @@ func certificate(server *httptest.Server) string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}))
 }
 
-// FuzzConfig: whatever expressions made of a step's `with`, it is sent as HTTP knows it, or a field is named; and the
-// connection's secret is nowhere.
+// FuzzConfig: any evaluated `with` is sent as valid HTTP or rejected with a field, and never reveals the connection's secret.
 func FuzzConfig(f *testing.F) {
 	server := serve(f, echo)
 	const secret = "s3cret-s3cret"
@@ -38,7 +37,7 @@ func FuzzConfig(f *testing.F) {
 		if err != nil || !ok {
 			return
 		}
-		config["connection"] = "api" // nothing but our own server is dialled
+		config["connection"] = "api" // only the test's server is dialed
 		if _, ok := config["timeout"]; !ok {
 			config["timeout"] = "20s"
 		}

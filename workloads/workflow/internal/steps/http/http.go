@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package http sends one request and gives its answer.
+// Package http is the step type that sends an HTTP request.
 package http
 
 import (
@@ -22,16 +22,16 @@ import (
 // Spec describes the type.
 func Spec() step.Spec {
 	return step.Spec{
-		Type: "http", Summary: "Sends an HTTP request; its output is the answer's status, headers and body.",
+		Type: "http", Summary: "Sends an HTTP request; its output is the status, headers and body of the response.",
 		New: func(env step.Env) engine.Executor { return newExecutor(env) },
 	}
 }
 
 const (
 	maxRedirects = 5
-	// maxRetryAfter bounds how long a server's Retry-After puts an attempt off.
+	// maxRetryAfter bounds the delay of a Retry-After.
 	maxRetryAfter = time.Hour
-	// drain is how much of an unread answer is consumed, so that the connection can be reused.
+	// drain is how much of an unread response is read, so that the connection can be reused.
 	drain = 64 << 10
 	// shown is how much of an error response is quoted.
 	shown = 300
@@ -62,9 +62,9 @@ func (e *executor) Execute(ctx context.Context, call engine.Call) (engine.Result
 	if err != nil {
 		return engine.Result{}, err
 	}
-	client, err := e.clients.of(r.connection, r.binding)
+	client, err := e.clients.get(r.connection, r.binding)
 	if err != nil {
-		return engine.Result{}, step.Sort(err)
+		return engine.Result{}, step.Classify(err)
 	}
 	limited, cancel := context.WithTimeout(ctx, r.timeout)
 	defer cancel()
@@ -86,43 +86,43 @@ func (e *executor) Execute(ctx context.Context, call engine.Call) (engine.Result
 		return engine.Result{}, r.broken(ctx, err)
 	}
 	if int64(len(body)) > r.maxBytes {
-		return engine.Result{}, step.Refuse("%s: the answer has more than %d bytes; raise with.maxResponseBytes if that is meant", r.name, r.maxBytes)
+		return engine.Result{}, step.Refuse("%s: the response has more than %d bytes; raise with.maxResponseBytes if that is expected", r.name, r.maxBytes)
 	}
 	return engine.Result{Output: r.output(response, body)}, nil
 }
 
-// errRedirect is a redirect that is not followed, with its reason.
+// errRedirect is the reason why a redirect is not followed.
 type errRedirect struct{ reason string }
 
 func (e errRedirect) Error() string { return e.reason }
 
-// redirect follows within the host. To another one go reads alone, without the headers that the step gave: these are
-// for the host that it named. The address is checked when it is dialled, as every other.
+// redirect follows redirects within the host. To other hosts it follows only GET and HEAD, without the step's headers, which are
+// meant for the step's host. The address is checked when it is dialed, like any other.
 func (r *request) redirect(next *http.Request, via []*http.Request) error {
 	first := via[0]
 	switch {
 	case r.expected(next.Response.StatusCode):
-		return http.ErrUseLastResponse // the redirect is the answer
+		return http.ErrUseLastResponse // the redirect is the expected response
 	case len(via) > maxRedirects:
 		return errRedirect{fmt.Sprintf("more than %d redirects", maxRedirects)}
 	case next.URL.Scheme != "http" && next.URL.Scheme != "https":
-		return errRedirect{"redirect to something else than http or https"}
+		return errRedirect{"redirect to a scheme other than http or https"}
 	case sameHost(next.URL, first.URL):
 		return nil
 	case r.connection != "":
-		return errRedirect{"redirect to another host than the connection's"}
+		return errRedirect{"redirect to a host other than the connection's"}
 	case first.URL.Scheme == "https" && next.URL.Scheme != "https":
 		return errRedirect{"redirect from https to http"}
 	case next.Method != http.MethodGet && next.Method != http.MethodHead:
 		return errRedirect{"redirect of a " + next.Method + " to another host"}
 	}
-	next.Header = http.Header{"User-Agent": {userAgent}} //nolint:gosec // G119: it takes headers away, and adds none
+	next.Header = http.Header{"User-Agent": {userAgent}} //nolint:gosec // G119: it removes headers and adds none
 	return nil
 }
 
 func sameHost(a, b *url.URL) bool { return a.Scheme == b.Scheme && strings.EqualFold(a.Host, b.Host) }
 
-// broken returns an error without an answer. A refused address stays refused; all else may heal.
+// broken returns the error of a request without a response. Refused addresses are permanent errors; others may be temporary.
 func (r *request) broken(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -134,9 +134,9 @@ func (r *request) broken(ctx context.Context, err error) error {
 	case errors.As(err, &refused):
 		return step.Refuse("%s: %s", r.name, refused.reason)
 	case errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("%s: no answer within with.timeout of %s", r.name, r.timeout)
+		return fmt.Errorf("%s: no response within with.timeout of %s", r.name, r.timeout)
 	}
-	// net/http's own error tells the URL, whose path and query may hold a key.
+	// net/http's error contains the URL, whose path and query may have a key.
 	var wrapped *url.Error
 	for errors.As(err, &wrapped) {
 		err = wrapped.Err
@@ -144,7 +144,7 @@ func (r *request) broken(ctx context.Context, err error) error {
 	return fmt.Errorf("%s: %s", r.name, r.hide(err.Error()))
 }
 
-// expected reports whether a status is one that the step wants.
+// expected reports whether the step expects a status.
 func (r *request) expected(status int) bool {
 	for _, wanted := range r.expect {
 		if wanted == status || wanted < 10 && wanted == status/100 {
@@ -154,9 +154,9 @@ func (r *request) expected(status int) bool {
 	return false
 }
 
-// refused returns an answer that the step does not want. What speaks of the server's state may be otherwise the next time.
+// refused returns the error of an unexpected response. Statuses about the state of the server may be temporary.
 func (r *request) refused(response *http.Response) error {
-	text, _ := io.ReadAll(io.LimitReader(response.Body, drain)) // what could be read
+	text, _ := io.ReadAll(io.LimitReader(response.Body, drain)) // a part is enough
 	err := fmt.Errorf("%s: status %d %s", r.name, response.StatusCode, http.StatusText(response.StatusCode))
 	if content := r.printable(text, response.Header.Get("Content-Type")); content != "" {
 		err = fmt.Errorf("%w: %s", err, content)
@@ -164,14 +164,14 @@ func (r *request) refused(response *http.Response) error {
 	switch status := response.StatusCode; {
 	case status >= 500 || status == http.StatusTooManyRequests || status == http.StatusRequestTimeout || status == http.StatusTooEarly:
 		if after := retryAfter(response.Header.Get("Retry-After"), r.now()); after > 0 {
-			return &step.Later{Err: err, After: after}
+			return &step.RetryLater{Err: err, After: after}
 		}
 		return err
 	}
 	return &engine.Permanent{Err: err}
 }
 
-// retryAfter reads seconds or a date.
+// retryAfter parses seconds or a date.
 func retryAfter(text string, now time.Time) time.Duration {
 	if seconds, err := strconv.ParseInt(text, 10, 32); err == nil {
 		return min(max(0, time.Duration(seconds)*time.Second), maxRetryAfter)

@@ -33,9 +33,9 @@ func serve(t testing.TB, handler http.HandlerFunc) *httptest.Server {
 	return server
 }
 
-// echo answers with what it was sent.
+// echo responds with the request.
 func echo(w http.ResponseWriter, r *http.Request) {
-	body, _ := io.ReadAll(r.Body) // a test's own
+	body, _ := io.ReadAll(r.Body) // a test server
 	headers := map[string]string{}
 	for name := range r.Header {
 		headers[name] = r.Header.Get(name)
@@ -60,7 +60,7 @@ func newSet(t testing.TB, env step.Env) *steps.Set {
 	return set
 }
 
-// get executes, and returns the answer's fields.
+// get executes a step, and returns its output.
 func get(t testing.TB, set *steps.Set, config map[string]any) (map[string]any, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -129,9 +129,9 @@ func TestRequest(t *testing.T) {
 	}
 	read := sent(map[string]any{"url": server.URL})
 	if headers := read["headers"].(map[string]any); headers["Idempotency-Key"] != nil || headers["Authorization"] != nil {
-		t.Errorf("a read sent %v", headers)
+		t.Errorf("a GET sent %v", headers)
 	}
-	// The server says the token again: the output does not.
+	// The server echoes the token; the output hides it.
 	joined, err := get(t, set, map[string]any{"url": "/x?y=z", "connection": "token"})
 	if err != nil || joined["headers"].(map[string]any)["x-seen"] != "Bearer ***" {
 		t.Fatalf("got %v, %v", joined, err)
@@ -168,7 +168,7 @@ func TestAnswer(t *testing.T) {
 	}
 }
 
-// TestStatus: which statuses are tried again, and which are wanted.
+// TestStatus: which statuses are expected, and which are retried.
 func TestStatus(t *testing.T) {
 	server := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Retry-After", r.URL.Query().Get("after"))
@@ -192,7 +192,7 @@ func TestStatus(t *testing.T) {
 		got, err := get(t, set, config)
 		var permanent *engine.Permanent
 		if ok, again := err == nil, err != nil && !errors.As(err, &permanent); ok != test.ok || again != test.again {
-			t.Errorf("%d, expecting %v: got %v, want success %v, another attempt %v", test.status, test.expect, err, test.ok, test.again)
+			t.Errorf("%d, expecting %v: got %v, want success %v, retry %v", test.status, test.expect, err, test.ok, test.again)
 		}
 		if test.ok && got["status"] != int64(test.status) {
 			t.Errorf("got status %v, want %d", got["status"], test.status)
@@ -202,14 +202,14 @@ func TestStatus(t *testing.T) {
 		"7": 7 * time.Second, "99999": time.Hour, now.Add(90 * time.Second).Format(http.TimeFormat): 90 * time.Second, "soon": 0, "-1": 0, "": 0,
 	} {
 		_, err := get(t, set, map[string]any{"url": server.URL + "/?status=429&after=" + url.QueryEscape(after)})
-		var later *step.Later
+		var later *step.RetryLater
 		if got := errors.As(err, &later); got != (want > 0) || got && later.RetryAfter() != want {
 			t.Errorf("Retry-After %q: got %v, want %s", after, err, want)
 		}
 	}
 }
 
-// TestBounds: an answer without end is not read to its end, and one that does not come is not waited for.
+// TestBounds: an endless response is cut off, and a missing one times out.
 func TestBounds(t *testing.T) {
 	server := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/silent" {
@@ -228,7 +228,7 @@ func TestBounds(t *testing.T) {
 	_, err = get(t, set, map[string]any{"url": server.URL + "/silent", "timeout": "50ms"})
 	var permanent *engine.Permanent
 	if err == nil || errors.As(err, &permanent) || !strings.Contains(err.Error(), "with.timeout of 50ms") {
-		t.Errorf("got %v, want another attempt", err)
+		t.Errorf("got %v, want a temporary error", err)
 	}
 }
 
@@ -268,7 +268,7 @@ func TestRedirects(t *testing.T) {
 		t.Fatal(err)
 	}
 	if body := got["body"].(map[string]any); body["path"] != "/end" || body["body"] != "again" || body["headers"].(map[string]any)["X-Secret"] != "s" {
-		t.Errorf("within the host: sent %v", body)
+		t.Errorf("same host: sent %v", body)
 	}
 	got, err = get(t, set, map[string]any{"url": to(other.URL + "/end"), "headers": secret})
 	if err != nil {
@@ -276,18 +276,18 @@ func TestRedirects(t *testing.T) {
 	}
 	headers := got["body"].(map[string]any)["headers"].(map[string]any)
 	if headers["X-Secret"] != nil || headers["Referer"] != nil {
-		t.Errorf("to another host: sent %v", headers)
+		t.Errorf("another host: sent %v", headers)
 	}
 	got, err = get(t, set, map[string]any{"url": to("http://169.254.169.254/"), "expect": []any{"3xx"}})
 	if err != nil || got["status"] != int64(307) || got["headers"].(map[string]any)["location"] != "http://169.254.169.254/" {
 		t.Errorf("got %v, %v, want the redirect itself", got, err)
 	}
 	for says, config := range map[string]map[string]any{
-		"another host than the connection's": {"url": "/?to=" + url.QueryEscape(other.URL), "connection": "api"},
+		"a host other than the connection's": {"url": "/?to=" + url.QueryEscape(other.URL), "connection": "api"},
 		"redirect of a POST to another host": {"url": to(other.URL), "method": "POST"},
 		"more than 5 redirects":              {"url": to("loop")},
 		"address is not allowed":             {"url": to("http://169.254.169.254/latest/meta-data")},
-		"something else than http or https":  {"url": to("ftp://127.0.0.1/")},
+		"a scheme other than http or https":  {"url": to("ftp://127.0.0.1/")},
 	} {
 		_, err := get(t, set, config)
 		steptest.Permanent(t, err, says)
@@ -321,10 +321,10 @@ func TestTLS(t *testing.T) {
 	if _, err := get(t, set, map[string]any{"url": "/", "connection": "api"}); err != nil {
 		t.Fatal(err)
 	}
-	// A certificate that nobody vouches for is refused, from the next step on.
+	// Without its CA the certificate is rejected, from the next step on.
 	b.CA = ""
 	bindings["api"] = b
 	if _, err := get(t, set, map[string]any{"url": "/", "connection": "api"}); err == nil || !strings.Contains(err.Error(), "certificate") {
-		t.Errorf("got %v, want that the certificate is refused", err)
+		t.Errorf("got %v, want an error of the certificate", err)
 	}
 }

@@ -26,14 +26,14 @@ const (
 	maxBytes       = 64 << 20
 )
 
-// methods of requests; those that write carry the idempotency key.
+// methods are the valid methods. Those that write have the idempotency key.
 var methods = []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions}
 
 func writes(method string) bool {
 	return method == http.MethodPost || method == http.MethodPut || method == http.MethodPatch || method == http.MethodDelete
 }
 
-// request is a step's `with`, read.
+// request is a parsed `with`.
 type request struct {
 	name       string // for errors: method and host
 	method     string
@@ -88,7 +88,7 @@ func read(values map[string]any, env step.Env) (*request, error) {
 func (r *request) setHeaders(config *step.Config) {
 	for name, value := range config.Texts("headers") {
 		if !validHeader(name, value) {
-			config.Problem("headers", "%q is no header that a step may give", name)
+			config.Problem("headers", "%q is not a valid header for a step", name)
 			continue
 		}
 		r.headers.Set(name, value)
@@ -108,7 +108,7 @@ func (r *request) setBody(config *step.Config) {
 	encoder := json.NewEncoder(&buffer)
 	encoder.SetEscapeHTML(false)
 	if err := encoder.Encode(value); err != nil {
-		config.Problem("body", "is no JSON")
+		config.Problem("body", "cannot be encoded as JSON")
 		return
 	}
 	r.body = bytes.TrimSuffix(buffer.Bytes(), []byte("\n"))
@@ -117,7 +117,7 @@ func (r *request) setBody(config *step.Config) {
 	}
 }
 
-// setExpect reads statuses such as 200 and classes such as "2xx".
+// setExpect parses statuses such as 200 and classes such as "2xx".
 func (r *request) setExpect(config *step.Config) {
 	for _, item := range config.List("expect") {
 		if n, ok := step.Whole(item); ok && n >= 100 && n <= 599 {
@@ -136,16 +136,16 @@ func (r *request) setExpect(config *step.Config) {
 	}
 }
 
-// target resolves the URL. Credentials of a connection go to its own host alone.
+// target resolves the URL. With a connection, its host must be the connection's, so that credentials are sent only there.
 func target(text, connection string, b backend.Binding) (at *url.URL, problem string) {
 	parsed, err := url.Parse(text)
 	if err != nil {
-		return nil, "no URL" // the cause quotes it
+		return nil, "is not a URL" // the cause quotes it
 	}
 	if connection != "" {
 		root, err := url.Parse(b.URI)
 		if err != nil || root.Host == "" {
-			return nil, "the connection lacks key uri: its credentials are sent to that host alone"
+			return nil, "the connection has no key uri: credentials are only sent to that host"
 		}
 		if !parsed.IsAbs() && parsed.Host == "" {
 			joined := root.JoinPath(parsed.Path)
@@ -153,19 +153,19 @@ func target(text, connection string, b backend.Binding) (at *url.URL, problem st
 			parsed = joined
 		}
 		if !sameHost(root, parsed) {
-			return nil, "its host is not the connection's"
+			return nil, "the host must be the connection's"
 		}
 	}
 	switch {
 	case parsed.Scheme != "http" && parsed.Scheme != "https" || parsed.Hostname() == "":
 		return nil, "want http://… or https://…"
 	case parsed.User != nil:
-		return nil, "credentials belong into a connection"
+		return nil, "credentials belong in a connection"
 	}
 	return parsed, ""
 }
 
-// validHeader refuses what is no header, and what is the transport's own.
+// validHeader rejects invalid headers, and those that the transport sets.
 func validHeader(name, value string) bool {
 	for _, c := range []byte(name) {
 		if c <= ' ' || c >= 0x7f || strings.IndexByte(`()<>@,;:\"/[]?={}`, c) >= 0 {
@@ -180,12 +180,12 @@ func validHeader(name, value string) bool {
 	return name != "" && !slices.Contains([]string{"host", "content-length", "transfer-encoding", "connection", "trailer", "upgrade", "te"}, strings.ToLower(name))
 }
 
-// authorize adds the connection's credentials, and remembers what must not be told.
+// authorize adds the connection's credentials, and records the secrets to hide.
 func (r *request) authorize() error {
 	b := r.binding
 	if token := b.Extra["token"]; token != "" {
 		if !validHeader("Authorization", token) {
-			return step.Refuse("with.connection: %q: key token is no token", r.connection)
+			return step.Refuse("with.connection: %q: key token is not a valid token", r.connection)
 		}
 		r.headers.Set("Authorization", "Bearer "+token)
 		r.secrets = append(r.secrets, token)
@@ -200,7 +200,7 @@ func (r *request) authorize() error {
 			continue
 		}
 		if !validHeader(name, value) {
-			return step.Refuse("with.connection: %q: key %s is no header", r.connection, key)
+			return step.Refuse("with.connection: %q: key %s is not a valid header", r.connection, key)
 		}
 		r.headers.Set(name, value)
 		r.secrets = append(r.secrets, value)
@@ -211,7 +211,7 @@ func (r *request) authorize() error {
 func (r *request) request(ctx context.Context, key string) (*http.Request, error) {
 	made, err := http.NewRequestWithContext(ctx, r.method, r.url.String(), nil)
 	if err != nil {
-		return nil, step.Refuse("with.url: no URL")
+		return nil, step.Refuse("with.url: is not a URL")
 	}
 	if r.body != nil {
 		made.Body, made.ContentLength = body(r.body), int64(len(r.body))

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package notify is the step type whose sending part arrives with the product Notify. The controller refuses a Workflow that
-// has one; this is for a run that was recorded before.
+// Package notify is the step type for notifications, which need the future product Notify. The controller rejects Workflows with
+// such steps; this package is for runs that were recorded before.
 package notify
 
 import (
@@ -14,7 +14,7 @@ import (
 // Spec describes the type.
 func Spec() step.Spec {
 	return step.Spec{
-		Type: "notify", Summary: "Sends through a NotificationChannel, which arrives with the product Notify.",
+		Type: "notify", Summary: "Sends to a NotificationChannel; needs the future product Notify.",
 		New: func(step.Env) engine.Executor { return executor{} },
 	}
 }
@@ -25,5 +25,5 @@ func (executor) Execute(ctx context.Context, _ engine.Call) (engine.Result, erro
 	if err := ctx.Err(); err != nil {
 		return engine.Result{}, err
 	}
-	return engine.Result{}, step.Refuse("type: notify cannot send yet, since there is no product Notify: take the step out, or send by a step of type http")
+	return engine.Result{}, step.Refuse("type: notify is not available without the product Notify; remove the step, or send with a step of type http")
 }

@@ -13,5 +13,5 @@ import (
 
 func TestRefused(t *testing.T) {
 	_, err := steps.New(step.Env{}).Execute(context.Background(), steptest.Call("notify", map[string]any{"channel": "pager"}))
-	steptest.Permanent(t, err, "there is no product Notify")
+	steptest.Permanent(t, err, "without the product Notify")
 }

@@ -31,7 +31,7 @@ func newKafka(b backend.Binding) (broker, error) {
 	}
 	return &kafkaBroker{binding: b, transport: transport, writer: &kafkago.Writer{
 		Addr: backendkafka.Addr(b), Transport: transport, RequiredAcks: kafkago.RequireAll,
-		Balancer:     kafkago.Murmur2Balancer{}, // as Kafka's own clients choose partitions
+		Balancer:     kafkago.Murmur2Balancer{}, // partitions like Kafka's own clients
 		BatchTimeout: batchTime, MaxAttempts: 3,
 	}}, nil
 }
@@ -40,14 +40,14 @@ func newKafka(b backend.Binding) (broker, error) {
 func validTopic(name string) bool { return backendkafka.ValidTopic(name) == nil }
 
 func (k *kafkaBroker) send(ctx context.Context, m message) error {
-	made := kafkago.Message{Topic: m.topic, Value: m.body}
+	record := kafkago.Message{Topic: m.topic, Value: m.body}
 	if m.key != "" {
-		made.Key = []byte(m.key)
+		record.Key = []byte(m.key)
 	}
 	for _, name := range slices.Sorted(maps.Keys(m.headers)) {
-		made.Headers = append(made.Headers, kafkago.Header{Key: name, Value: []byte(m.headers[name])})
+		record.Headers = append(record.Headers, kafkago.Header{Key: name, Value: []byte(m.headers[name])})
 	}
-	err := k.writer.WriteMessages(ctx, made)
+	err := k.writer.WriteMessages(ctx, record)
 	if err == nil {
 		return nil
 	}
@@ -58,7 +58,7 @@ func (k *kafkaBroker) send(ctx context.Context, m message) error {
 	return k.binding.Error("kafka: publish to topic "+m.topic, kindOf(err), err)
 }
 
-// kindOf returns the sentinel of a broker's answer; nil leaves it to the rules that all share.
+// kindOf returns the sentinel of a broker's error, or nil to apply the common rules.
 func kindOf(err error) error {
 	var large kafkago.MessageTooLargeError
 	switch {

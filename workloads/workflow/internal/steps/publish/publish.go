@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package publish sends one message to Kafka or RabbitMQ, and ends when the broker has it safe.
+// Package publish is the step type that sends a message to Kafka or RabbitMQ and waits for its confirmation.
 package publish
 
 import (
@@ -17,7 +17,7 @@ import (
 // Spec describes the type.
 func Spec() step.Spec {
 	return step.Spec{
-		Type: "publish", Summary: "Sends a message to a Kafka topic or a RabbitMQ exchange, and ends when the broker has it safe.",
+		Type: "publish", Summary: "Sends a message to a Kafka topic or a RabbitMQ exchange, and waits for the confirmation of the broker.",
 		New: func(env step.Env) engine.Executor { return newExecutor(env) },
 	}
 }
@@ -25,12 +25,12 @@ func Spec() step.Spec {
 const (
 	typeKafka  = "kafka"
 	typeRabbit = "rabbitmq"
-	// keyHeader carries the call's idempotency key: a consumer tells by it what it has seen.
+	// keyHeader has the call's idempotency key, so that consumers can detect duplicates.
 	keyHeader = "idempotency-key"
 	maxName   = 255
 )
 
-// message is a step's `with`, read.
+// message is a parsed `with`.
 type message struct {
 	connection string
 	topic      string // Kafka
@@ -87,7 +87,7 @@ func (e *executor) Execute(ctx context.Context, call engine.Call) (engine.Result
 	m.headers[keyHeader] = call.Key
 	client, done, err := e.pool.Get(m.connection, b)
 	if err != nil {
-		return engine.Result{}, step.Sort(err)
+		return engine.Result{}, step.Classify(err)
 	}
 	defer done()
 	if err := client.send(ctx, m); err != nil {
@@ -97,7 +97,7 @@ func (e *executor) Execute(ctx context.Context, call engine.Call) (engine.Result
 		if errors.Is(err, backend.ErrNotFound) {
 			return engine.Result{}, step.Refuse("with.%s: %w", m.target(), err)
 		}
-		return engine.Result{}, step.Sort(err)
+		return engine.Result{}, step.Classify(err)
 	}
 	return engine.Result{Output: map[string]any{"bytes": int64(len(m.body)), "key": m.key}}, nil
 }
@@ -121,7 +121,7 @@ func read(values map[string]any) (message, error) {
 		var err error
 		m.isJSON = true
 		if m.body, err = encode(value); err != nil {
-			config.Problem("message", "is no JSON")
+			config.Problem("message", "cannot be encoded as JSON")
 		}
 	} else {
 		config.Problem("message", "is required")
@@ -137,20 +137,20 @@ func encode(value any) ([]byte, error) {
 	return bytes.TrimSuffix(buffer.Bytes(), []byte("\n")), err
 }
 
-// check returns what depends on the broker.
+// check returns the problems that depend on the broker.
 func (m message) check(kind string, values map[string]any) error {
 	config := step.Read(values)
 	_, topic := values["topic"]
 	_, exchange := values["exchange"]
 	switch {
 	case kind == typeKafka && exchange:
-		config.Problem("exchange", "is of RabbitMQ; the connection is of Kafka")
+		config.Problem("exchange", "is only valid for RabbitMQ; the connection is to Kafka")
 	case kind == typeKafka && !validTopic(m.topic):
 		config.Problem("topic", "want a topic's name: letters, digits, '.', '_', '-', at most 249")
 	case kind == typeRabbit && topic:
-		config.Problem("topic", "is of Kafka; the connection is of RabbitMQ")
+		config.Problem("topic", "is only valid for Kafka; the connection is to RabbitMQ")
 	case kind == typeRabbit && m.exchange == "" && m.key == "":
-		config.Problem("key", "is required without an exchange: the queue's name")
+		config.Problem("key", "is required without an exchange: the name of the queue")
 	case kind == typeRabbit && len(m.key) > maxName:
 		config.Problem("key", "has more than %d bytes", maxName)
 	default:
@@ -159,7 +159,7 @@ func (m message) check(kind string, values map[string]any) error {
 	return config.Problems()
 }
 
-// target returns the field that names where the message goes.
+// target returns the field with the destination of the message.
 func (m message) target() string {
 	switch {
 	case m.topic != "":
@@ -170,5 +170,5 @@ func (m message) target() string {
 	return "key"
 }
 
-// errUnroutable: no queue takes the message.
+// errUnroutable means that no queue receives the message.
 var errUnroutable = errors.New("no queue is bound for this exchange and key")

@@ -90,10 +90,10 @@ func TestRabbitMQ(t *testing.T) {
 	}
 	var permanent *engine.Permanent
 	if err := publish(t, set, to("gone", name)); err == nil || errors.As(err, &permanent) {
-		t.Errorf("got %v of a broker that is gone, want another attempt", err)
+		t.Errorf("broker down: got %v, want a temporary error", err)
 	}
 	if err := publish(t, set, to("mq", name)); err != nil {
-		t.Errorf("after what was refused: %v", err)
+		t.Errorf("after refused messages: %v", err)
 	}
 	got := receive(t, b, name)
 	if string(got.Body) != `{"a":1}` || got.Headers["h"] != "5" || got.Headers["idempotency-key"] != key || got.MessageId != key || got.DeliveryMode != amqp.Persistent || got.ContentType != "application/json" {
@@ -101,7 +101,7 @@ func TestRabbitMQ(t *testing.T) {
 	}
 }
 
-// receive takes the first message.
+// receive returns the first message of a queue.
 func receive(t testing.TB, b backend.Binding, name string) amqp.Delivery {
 	t.Helper()
 	conn, err := rabbitmq.Dial(backendtest.Context(t), b)
@@ -120,7 +120,7 @@ func receive(t testing.TB, b backend.Binding, name string) amqp.Delivery {
 	return got
 }
 
-// TestOutage: a broker that is gone is tried again, and works when it is back.
+// TestOutage: errors are temporary while the broker is down, and publishing works when it is back.
 func TestOutage(t *testing.T) {
 	server := servers.StartRabbitMQ(t)
 	set := newSet(t, steptest.Connections{"mq": server.Binding})
@@ -132,10 +132,10 @@ func TestOutage(t *testing.T) {
 	server.Kill()
 	var permanent *engine.Permanent
 	if err := publish(t, set, config); err == nil || errors.As(err, &permanent) {
-		t.Fatalf("got %v, want another attempt", err)
+		t.Fatalf("got %v, want a temporary error", err)
 	}
 	server.Restart(t)
-	// A broker that is killed may forget what was declared in its last seconds; the owner of a queue declares it again.
+	// A crashed broker may lose recent declarations; the owner of the queue declares it again.
 	declare(t, server.Binding, rabbitmq.Queue{Name: name, Durable: true, Type: "classic"})
 	NewWithT(t).Eventually(func() error { return publish(t, set, config) }, 2*time.Minute).Should(Succeed())
 }
@@ -171,7 +171,7 @@ func TestKafka(t *testing.T) {
 	steptest.Permanent(t, publish(t, set, to("wrong", topic)), "access denied")
 	var permanent *engine.Permanent
 	if err := publish(t, set, to("gone", topic)); err == nil || errors.As(err, &permanent) {
-		t.Errorf("got %v of a broker that is gone, want another attempt", err)
+		t.Errorf("broker down: got %v, want a temporary error", err)
 	}
 	dialer, err := kafka.Dialer(b)
 	if err != nil {

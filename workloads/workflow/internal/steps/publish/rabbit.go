@@ -16,14 +16,13 @@ import (
 	"github.com/itechsmart/operator/internal/backend/rabbitmq"
 )
 
-// maxChannels bounds the messages that are on their way at once: each has a channel to itself, on which the broker tells
-// whether it has it safe, or that there is no queue for it.
+// maxChannels bounds the concurrent messages: each uses its own channel, on which the broker confirms or returns it.
 const maxChannels = 16
 
 const (
 	closeTime = 5 * time.Second
-	// confirmTime is the timeout of a confirmation. A queue that just comes back after a crash of its broker may
-	// never confirm what it got too early.
+	// confirmTime is the timeout of a confirmation. A queue that is recovering from a crash may never confirm messages that it gets
+	// too early.
 	confirmTime = 10 * time.Second
 )
 
@@ -31,7 +30,7 @@ type rabbitBroker struct {
 	binding backend.Binding
 	slots   chan struct{}
 
-	dialing chan struct{} // held by who dials
+	dialing chan struct{} // held while dialing
 	mu      sync.Mutex
 	conn    *amqp.Connection
 	idle    []*channel
@@ -65,7 +64,7 @@ func (r *rabbitBroker) send(ctx context.Context, m message) error {
 	if err != nil {
 		return err
 	}
-	// The library knows no context but for the answer: a call that outlives it is left behind.
+	// The library ignores the context except for confirmations: a call that outlives it is abandoned.
 	result := make(chan error, 1)
 	go func() { result <- r.publish(ctx, conn, m) }()
 	select {
@@ -106,33 +105,33 @@ func (r *rabbitBroker) connection(ctx context.Context) (*amqp.Connection, error)
 	return conn, nil
 }
 
-// publish sends and waits for the confirmation. A channel is used again only after a clean end.
+// publish sends and waits for the confirmation. A channel is reused only after a success or a return.
 func (r *rabbitBroker) publish(ctx context.Context, conn *amqp.Connection, m message) error {
 	c, err := r.channel(conn)
 	if err != nil {
 		return err
 	}
-	made := amqp.Publishing{Headers: amqp.Table{}, Body: m.body, DeliveryMode: amqp.Persistent, MessageId: m.headers[keyHeader], ContentType: "text/plain"}
+	publishing := amqp.Publishing{Headers: amqp.Table{}, Body: m.body, DeliveryMode: amqp.Persistent, MessageId: m.headers[keyHeader], ContentType: "text/plain"}
 	if m.isJSON {
-		made.ContentType = "application/json"
+		publishing.ContentType = "application/json"
 	}
 	for name, value := range m.headers {
-		made.Headers[name] = value
+		publishing.Headers[name] = value
 	}
-	confirmation, err := c.PublishWithDeferredConfirmWithContext(ctx, m.exchange, m.key, true, false, made)
+	confirmation, err := c.PublishWithDeferredConfirmWithContext(ctx, m.exchange, m.key, true, false, publishing)
 	if err != nil {
 		_ = c.Close()
 		return err
 	}
 	confirmed, cancel := context.WithTimeout(ctx, confirmTime)
 	defer cancel()
-	safe, err := confirmation.WaitContext(confirmed)
+	acked, err := confirmation.WaitContext(confirmed)
 	if err != nil {
 		_ = c.Close()
 		return err
 	}
 	select {
-	case _, ok := <-c.returned: // it comes before the confirmation
+	case _, ok := <-c.returned: // sent before the confirmation
 		if !ok {
 			return c.reason()
 		}
@@ -140,7 +139,7 @@ func (r *rabbitBroker) publish(ctx context.Context, conn *amqp.Connection, m mes
 		return r.binding.Error("exchange "+quote(m.exchange)+", key "+quote(m.key), backend.ErrNotFound, errUnroutable)
 	default:
 	}
-	if !safe {
+	if !acked {
 		reason := c.reason()
 		_ = c.Close()
 		return reason
@@ -149,7 +148,7 @@ func (r *rabbitBroker) publish(ctx context.Context, conn *amqp.Connection, m mes
 	return nil
 }
 
-// channel returns one that is idle, or a new one.
+// channel returns an idle channel or a new one.
 func (r *rabbitBroker) channel(conn *amqp.Connection) (*channel, error) {
 	r.mu.Lock()
 	for n := len(r.idle); n > 0 && r.conn == conn; n = len(r.idle) {
@@ -172,7 +171,7 @@ func (r *rabbitBroker) channel(conn *amqp.Connection) (*channel, error) {
 	return &channel{Channel: made, returned: made.NotifyReturn(make(chan amqp.Return, 1)), ended: made.NotifyClose(make(chan *amqp.Error, 1))}, nil
 }
 
-// put keeps a channel for the next message.
+// put returns a channel to the idle ones.
 func (r *rabbitBroker) put(conn *amqp.Connection, c *channel) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -181,7 +180,7 @@ func (r *rabbitBroker) put(conn *amqp.Connection, c *channel) {
 	}
 }
 
-// reason returns why a message was not confirmed: the broker closed the channel, or has no room for it.
+// reason returns why a message was not confirmed: the broker closed the channel, or rejected the message.
 func (c *channel) reason() error {
 	select {
 	case reason := <-c.ended:
@@ -190,7 +189,7 @@ func (c *channel) reason() error {
 		}
 	default:
 	}
-	return errors.New("the broker did not take the message")
+	return errors.New("the broker rejected the message")
 }
 
 func quote(name string) string { return strconv.Quote(name) }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package script runs a step's Starlark.
+// Package script is the step type that runs Starlark.
 package script
 
 import (
@@ -28,15 +28,15 @@ func Spec() step.Spec {
 	}
 }
 
-// maxKept bounds the scripts that are kept compiled, by the bytes of their texts.
-const maxKept = 1 << 20
+// maxCached bounds the cached programs, in bytes of source.
+const maxCached = 1 << 20
 
 type executor struct {
 	limits script.Limits
 
 	mu       sync.Mutex
 	programs map[[sha256.Size]byte]*script.Program
-	kept     int // bytes
+	cached   int // bytes
 }
 
 func (e *executor) Execute(ctx context.Context, call engine.Call) (engine.Result, error) {
@@ -54,7 +54,7 @@ func (e *executor) Execute(ctx context.Context, call engine.Call) (engine.Result
 	}
 	vars, err := vars(call, program)
 	if err != nil {
-		return engine.Result{}, unread(ctx, err)
+		return engine.Result{}, loadError(ctx, err)
 	}
 	result, err := program.Run(ctx, vars, e.limits)
 	if err != nil {
@@ -85,23 +85,23 @@ func (e *executor) compile(source string) (*script.Program, error) {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.kept += len(source); e.kept > maxKept {
+	if e.cached += len(source); e.cached > maxCached {
 		clear(e.programs)
-		e.kept = len(source)
+		e.cached = len(source)
 	}
 	e.programs[sum] = program
 	return program, nil
 }
 
-// unread returns the error that something the script would see cannot be loaded. As long as object storage is unavailable the engine waits.
-func unread(ctx context.Context, err error) error {
+// loadError returns the error of loading a value for the script. It is temporary while object storage is unavailable.
+func loadError(ctx context.Context, err error) error {
 	if ctx.Err() != nil || errors.Is(err, backend.ErrUnavailable) {
 		return err
 	}
 	return step.Refuse("%w", err)
 }
 
-// vars returns what expressions see, too, as far as the script looks at it: nothing else is loaded.
+// vars returns the data of the script, which is the same as for expressions. Values that the script does not use are not loaded.
 func vars(call engine.Call, program *script.Program) (map[string]any, error) {
 	scope := call.Scope
 	if scope == nil {
@@ -138,7 +138,7 @@ func vars(call engine.Call, program *script.Program) (map[string]any, error) {
 	return out, nil
 }
 
-// object never returns nil: a script looks for names in it.
+// object returns m, or an empty map instead of nil.
 func object(m map[string]any) map[string]any {
 	if m == nil {
 		return map[string]any{}

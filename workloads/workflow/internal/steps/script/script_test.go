@@ -55,7 +55,7 @@ def main(inputs, steps, item, index, run, trigger):
 	}
 }
 
-// TestLine: a fault of the script is not tried again, and names its line.
+// TestLine: an error of the script is permanent, and names the line.
 func TestLine(t *testing.T) {
 	_, err := steps.New(step.Env{}).Execute(context.Background(), steptest.Call("script", map[string]any{"source": "def main():\n\n  return [0] * 1000000000"}))
 	steptest.Permanent(t, err, "with.source: line 3: more than 64 MiB of memory")
@@ -73,7 +73,7 @@ func (l lazy) Load() (any, error) {
 	return l.value, l.err
 }
 
-// TestLarge: what a script does not look at is not loaded; what cannot be loaded is an error, which passes with object storage.
+// TestLarge: values that the script does not use are not loaded; an error of loading is temporary if object storage is unavailable.
 func TestLarge(t *testing.T) {
 	for source, want := range map[string]struct {
 		loads  int
@@ -103,10 +103,10 @@ func TestLarge(t *testing.T) {
 		if want.fails {
 			var permanent *engine.Permanent
 			if err == nil || errors.As(err, &permanent) == want.later {
-				t.Errorf("%s: %v, want an error, and one that passes: %t", source, err, want.later)
+				t.Errorf("%s: %v, want an error, temporary %t", source, err, want.later)
 			}
 		} else if err != nil || got.Output.(map[string]any)["result"] != want.output {
-			t.Errorf("%s gives %v, %v", source, got.Output, err)
+			t.Errorf("output of %s = %v, %v", source, got.Output, err)
 		}
 		if n != want.loads && !(want.fails && n <= want.loads && n > 0) {
 			t.Errorf("%s loads %d values, want %d", source, n, want.loads)

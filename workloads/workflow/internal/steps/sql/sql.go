@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package sql executes one statement on a PostgreSQL database.
+// Package sql is the step type that executes a statement on a PostgreSQL database.
 package sql
 
 import (
@@ -26,7 +26,7 @@ import (
 // Spec describes the type.
 func Spec() step.Spec {
 	return step.Spec{
-		Type: "sql", Summary: "Executes a statement on a PostgreSQL database; its output is rows, or how many were affected.",
+		Type: "sql", Summary: "Executes a statement on a PostgreSQL database; its output is the rows, or the number of affected rows.",
 		New: func(env step.Env) engine.Executor { return newExecutor(env) },
 	}
 }
@@ -39,7 +39,7 @@ const (
 	maxArgs     = 1000
 	// maxConns bounds the connections to one database.
 	maxConns = 8
-	// cancelWait is how long a server has to end a statement whose step ended, before the connection is closed.
+	// cancelWait is how long a server may take to cancel the statement of a canceled step before the connection is closed.
 	cancelWait = 2 * time.Second
 	// messageBytes is the allowance for one message of the server beyond the limit of the output.
 	messageBytes = 1 << 20
@@ -62,7 +62,7 @@ func (e *executor) Close() error {
 	return nil
 }
 
-// open prepares a pool; it connects when it is used.
+// open returns a pool, which connects on first use.
 func (e *executor) open(b backend.Binding) (*pgxpool.Pool, error) {
 	config, err := pg.Config(b)
 	if err != nil {
@@ -70,16 +70,16 @@ func (e *executor) open(b backend.Binding) (*pgxpool.Pool, error) {
 	}
 	config.MaxConns = maxConns
 	config.MaxConnIdleTime = time.Minute
-	// A row is one message, which is read as a whole: it must not be larger than an output may be.
+	// A row is one message, which is read into memory: bound it by the size of an output.
 	config.ConnConfig.MaxProtocolMessageBodyLen = e.env.MaxOutput + messageBytes
-	// The end of a step ends its statement on the server, too.
+	// A canceled step also cancels its statement on the server.
 	config.ConnConfig.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
 		return &pgconn.CancelRequestContextWatcherHandler{Conn: conn, DeadlineDelay: cancelWait}
 	}
 	return pgxpool.NewWithConfig(context.Background(), config)
 }
 
-// statement is a step's `with`, read.
+// statement is a parsed `with`.
 type statement struct {
 	connection, text, mode string
 	args                   []any // each nil, a string, or a list
@@ -103,7 +103,7 @@ func read(call engine.Call, maxBytes int) (statement, error) {
 	}
 	s.maxRows = config.Int("maxRows", defaultRows, 1, maxRows)
 	if strings.ContainsRune(s.text, 0) {
-		config.Problem("query", "holds a zero character")
+		config.Problem("query", "contains a NUL character")
 	}
 	return s, config.Err()
 }
@@ -122,7 +122,7 @@ func (e *executor) Execute(ctx context.Context, call engine.Call) (engine.Result
 	}
 	pool, done, err := e.pool.Get(s.connection, b)
 	if err != nil {
-		return engine.Result{}, step.Sort(err)
+		return engine.Result{}, step.Classify(err)
 	}
 	defer done()
 	output, err := s.execute(ctx, pool)
@@ -146,7 +146,7 @@ func (s statement) execute(ctx context.Context, pool *pgxpool.Pool) (output map[
 		tag, err := conn.Exec(ctx, s.text, args...)
 		return map[string]any{"rowsAffected": tag.RowsAffected()}, err
 	}
-	// Within a transaction: too many rows undo what the statement changed.
+	// In a transaction, so that the changes are rolled back if there are too many rows.
 	err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
 		output, err = s.query(ctx, tx, args)
 		return err
@@ -154,10 +154,10 @@ func (s statement) execute(ctx context.Context, pool *pgxpool.Pool) (output map[
 	return output, err
 }
 
-// wrongCount is the driver's own check, which has no type.
+// wrongCount matches the driver's own check, which has no error type.
 var wrongCount = regexp.MustCompile(`expected \d+ arguments, got \d+`)
 
-// failure keeps what may be otherwise the next time apart from what another attempt would meet again.
+// failure separates temporary from permanent errors.
 func failure(ctx context.Context, b backend.Binding, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -168,23 +168,24 @@ func failure(ctx context.Context, b backend.Binding, err error) error {
 	}
 	var answer *pgconn.PgError
 	if errors.As(err, &answer) {
-		told := fmt.Errorf("with.query: %s (SQLSTATE %s)", b.Redact(answer.Message), answer.Code)
+		reported := fmt.Errorf("with.query: %s (SQLSTATE %s)", b.Redact(answer.Message), answer.Code)
 		if temporary(answer.Code) || answer.Code == "0A000" && strings.HasPrefix(answer.Message, "cached plan") { // a table has changed
-			return told
+			return reported
 		}
-		return &engine.Permanent{Err: told}
+		return &engine.Permanent{Err: reported}
 	}
 	if counted := wrongCount.FindString(err.Error()); counted != "" {
 		return step.Refuse("with.args: %s", counted)
 	}
 	var large *pgproto3.ExceededMaxBodyLenErr
 	if errors.As(err, &large) {
-		return step.Refuse("with.query: a row is larger than a step's output may be")
+		return step.Refuse("with.query: a row is larger than the limit of outputs")
 	}
-	return step.Sort(pg.Error(b, "sql", err))
+	return step.Classify(pg.Error(b, "sql", err))
 }
 
-// temporary reports whether an error may pass: serialization failures, deadlocks, lock timeouts, and a server that is full or shuts down.
+// temporary reports whether a retry may succeed: after serialization failures, deadlocks and lock timeouts, or when a server is
+// full or shuts down.
 func temporary(code string) bool {
 	if len(code) != 5 {
 		return false
@@ -193,7 +194,7 @@ func temporary(code string) bool {
 	case "08", "40", "53", "58":
 		return true
 	case "57":
-		return code != "57014" // cancelled, by an administrator or the server's own timeout
+		return code != "57014" // canceled, by an administrator or the server's timeout
 	}
 	return code == "55P03" || code == "55006"
 }

@@ -66,7 +66,7 @@ func TestConformance(t *testing.T) {
 	started := make(chan struct{})
 	go func() {
 		defer close(started)
-		for n := 0; n == 0; { // until the statement is under way
+		for n := 0; n == 0; { // until the statement is running
 			if pool.QueryRow(context.Background(), "SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(3600)' AND state = 'active'").Scan(&n) != nil {
 				return
 			}
@@ -85,11 +85,11 @@ func TestConformance(t *testing.T) {
 		Failing: []map[string]any{config("wrong", "SELECT 1"), config("gone", "SELECT 1"), config("db", "SELECT 1/0"), with("maxRows", int64(-1))},
 		Secrets: []string{b.Password},
 	})
-	// The statement of a step that ended has ended, too.
+	// The statements of canceled steps are canceled as well.
 	deadline := time.Now().Add(time.Minute)
 	for n := 1; n > 0; {
 		if err := pool.QueryRow(context.Background(), "SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(3600)' AND state = 'active'").Scan(&n); err != nil || time.Now().After(deadline) {
-			t.Fatalf("%d statements of ended steps go on, %v", n, err)
+			t.Fatalf("%d statements of canceled steps are running, %v", n, err)
 		}
 	}
 }
@@ -138,7 +138,7 @@ func TestModes(t *testing.T) {
 	}
 	do("CREATE TABLE done (key text PRIMARY KEY, n int)", "exec")
 	insert := "INSERT INTO done VALUES ($1, $2) ON CONFLICT DO NOTHING"
-	for i, want := range []int64{1, 0} { // the same attempt again changes nothing
+	for i, want := range []int64{1, 0} { // repeating the attempt changes nothing
 		if got := do(insert, "exec", map[string]any{"$key": true}, int64(1)); got["rowsAffected"] != want {
 			t.Errorf("attempt %d: got %v, want %d rows", i+1, got, want)
 		}
@@ -151,22 +151,22 @@ func TestModes(t *testing.T) {
 	}
 	_, err := execute(t, set, "INSERT INTO done VALUES ('run-1/step-1/-1/1', 1)", "exec")
 	steptest.Permanent(t, err, "SQLSTATE 23505")
-	// Too many rows undo what the statement did.
+	// Too many rows roll back the statement.
 	_, err = execute(t, set, "INSERT INTO done SELECT g::text, g FROM generate_series(1, 1001) g RETURNING n", "query")
 	steptest.Permanent(t, err, "with.maxRows: there are more than 1000 rows")
 	if got := do("SELECT count(*) AS n FROM done", "query"); got["rows"].([]any)[0].(map[string]any)["n"] != int64(1) {
-		t.Errorf("got %v, want that the insert is undone", got)
+		t.Errorf("got %v, want the insert to be rolled back", got)
 	}
 	_, err = execute(t, set, "SELECT repeat('x', 1000) FROM generate_series(1, 900)", "query")
 	steptest.Permanent(t, err, "the rows have more than 262144 bytes")
 	_, err = execute(t, set, "SELECT repeat('x', 100000000)", "query")
 	steptest.Permanent(t, err, "a row is larger")
 	if got := do("SELECT 1 AS a", "query"); got["rowCount"] != int64(1) {
-		t.Errorf("got %v after a refused row", got)
+		t.Errorf("after a refused row: got %v", got)
 	}
 }
 
-// TestConflict: of two transactions that cannot be put one after the other, one is tried again.
+// TestConflict: conflicts between transactions are temporary errors.
 func TestConflict(t *testing.T) {
 	b, pool := database(t)
 	set := newSet(t, b)
@@ -189,7 +189,7 @@ func TestConflict(t *testing.T) {
 		_, err = execute(t, set, test.query, "exec")
 		var permanent *engine.Permanent
 		if err == nil || errors.As(err, &permanent) {
-			t.Errorf("%s: got %v, want another attempt", test.name, err)
+			t.Errorf("%s: got %v, want a temporary error", test.name, err)
 		}
 		if err := tx.Rollback(ctx); err != nil {
 			t.Fatal(err)
@@ -197,7 +197,7 @@ func TestConflict(t *testing.T) {
 	}
 }
 
-// TestOutage: a database that is gone is tried again, and works when it is back; so does one with a new password.
+// TestOutage: errors are temporary while the database is down, and statements work when it is back, also after a password rotation.
 func TestOutage(t *testing.T) {
 	server := servers.StartPostgres(t)
 	bindings := steptest.Connections{"db": server.Binding}
@@ -211,7 +211,7 @@ func TestOutage(t *testing.T) {
 		_, err := execute(t, set, "SELECT 1 AS a", "query")
 		var permanent *engine.Permanent
 		if err == nil || errors.As(err, &permanent) {
-			t.Fatalf("got %v, want another attempt", err)
+			t.Fatalf("got %v, want a temporary error", err)
 		}
 	}
 	server.Restart(t)
@@ -229,6 +229,6 @@ func TestOutage(t *testing.T) {
 	}
 	bindings["db"] = server.Binding
 	if _, err := execute(t, set, "SELECT 1 AS a", "query"); err == nil || strings.Contains(err.Error(), server.Binding.Password) {
-		t.Errorf("got %v with the old password", err)
+		t.Errorf("with the old password: got %v", err)
 	}
 }

@@ -21,7 +21,8 @@ import (
 // keyArgument stands for the call's idempotency key: {"$key": true}.
 const keyArgument = "$key"
 
-// parameter makes text of a value: the server reads it by the type that the statement gives it. A list waits for that.
+// parameter converts a value to text, which the server parses by the type of the parameter. Lists are converted later, when that
+// type is known.
 func parameter(value any, key string) (any, error) {
 	switch v := value.(type) {
 	case nil, []any:
@@ -37,7 +38,7 @@ func parameter(value any, key string) (any, error) {
 		return nil, err
 	}
 	if strings.ContainsRune(text, 0) {
-		return nil, errors.New("holds a zero character, which the database cannot")
+		return nil, errors.New("contains a NUL character, which PostgreSQL does not support")
 	}
 	return text, nil
 }
@@ -58,23 +59,23 @@ func scalar(value any) (string, error) {
 		}
 		return strconv.FormatFloat(v, 'g', -1, 64), nil
 	}
-	return "", fmt.Errorf("%s is no parameter", step.Kind(value))
+	return "", fmt.Errorf("%s is not a valid parameter", step.Kind(value))
 }
 
 func encode(value any) (string, error) {
 	text, err := json.Marshal(value)
 	if err != nil {
-		return "", errors.New("is no JSON")
+		return "", errors.New("cannot be encoded as JSON")
 	}
 	return string(text), nil
 }
 
-// parameters returns the arguments as they are sent. A list is an array where the statement wants one, else JSON.
+// parameters returns the arguments to send. A list becomes an array if the parameter is one, and JSON otherwise.
 func (s statement) parameters(ctx context.Context, conn *pgx.Conn) ([]any, error) {
 	var types []uint32
 	var out []any
 	if s.mode == modeQuery {
-		// Text for all: so a column's value means the same whatever the client knows of its type.
+		// Text format for all columns, so that values do not depend on the types that the client knows.
 		out = append(out, pgx.QueryResultFormats{pgx.TextFormatCode})
 	}
 	for i, arg := range s.args {
@@ -117,7 +118,7 @@ func list(items []any, array bool) (string, error) {
 	return b.String(), err
 }
 
-// literal writes an array as PostgreSQL reads it: {"1",NULL,{"a"}}.
+// literal writes an array in PostgreSQL's text format: {"1",NULL,{"a"}}.
 func literal(b *strings.Builder, items []any) error {
 	b.WriteByte('{')
 	for i, item := range items {
@@ -149,7 +150,7 @@ func literal(b *strings.Builder, items []any) error {
 	return nil
 }
 
-// query gives {rows, rowCount}, each row an object by column.
+// query returns {rows, rowCount}. Each row is an object by column name.
 func (s statement) query(ctx context.Context, tx pgx.Tx, args []any) (map[string]any, error) {
 	rows, err := tx.Query(ctx, s.text, args...)
 	if err != nil {
@@ -168,7 +169,7 @@ func (s statement) query(ctx context.Context, tx pgx.Tx, args []any) (map[string
 		row := make(map[string]any, len(columns))
 		for i, raw := range rows.RawValues() {
 			if size += len(raw) + len(columns[i].Name); size > s.maxBytes {
-				return nil, step.Refuse("with.query: the rows have more than %d bytes: ask for fewer rows or columns", s.maxBytes)
+				return nil, step.Refuse("with.query: the rows have more than %d bytes: select fewer rows or columns", s.maxBytes)
 			}
 			if row[columns[i].Name], err = column(tx.Conn().TypeMap(), columns[i].DataTypeOID, raw); err != nil {
 				return nil, step.Refuse("with.query: column %q: %w", columns[i].Name, err)
@@ -183,14 +184,14 @@ func distinct(columns []pgconn.FieldDescription) error {
 	seen := map[string]bool{}
 	for _, c := range columns {
 		if seen[c.Name] {
-			return step.Refuse("with.query: two columns are named %q: name them apart by AS", c.Name)
+			return step.Refuse("with.query: two columns are named %q: rename one with AS", c.Name)
 		}
 		seen[c.Name] = true
 	}
 	return nil
 }
 
-// column reads the text of one value.
+// column converts the text of one value.
 func column(types *pgtype.Map, oid uint32, raw []byte) (any, error) {
 	if raw == nil {
 		return nil, nil
@@ -219,7 +220,7 @@ func column(types *pgtype.Map, oid uint32, raw []byte) (any, error) {
 	return elements(types, array.ElementType.OID, raw)
 }
 
-// number returns a float64 where that is exactly what the server wrote, and else the text: money keeps its cents.
+// number returns a number if it is exactly what the server wrote, and otherwise the text, so that no digits are lost.
 func number(text string) any {
 	if n, err := strconv.ParseInt(text, 10, 64); err == nil {
 		return n
@@ -238,7 +239,7 @@ func number(text string) any {
 	return text
 }
 
-// timestamp is RFC 3339; infinity stays as it is.
+// timestamp returns a time in RFC 3339. It does not change infinity.
 func timestamp(types *pgtype.Map, text string) any {
 	var at time.Time
 	if types.Scan(pgtype.TimestamptzOID, pgtype.TextFormatCode, []byte(text), &at) != nil {
@@ -247,7 +248,7 @@ func timestamp(types *pgtype.Map, text string) any {
 	return at.UTC().Format(time.RFC3339Nano)
 }
 
-// elements reads an array; one of several dimensions keeps its text.
+// elements converts an array. One with several dimensions remains text.
 func elements(types *pgtype.Map, element uint32, raw []byte) (any, error) {
 	var array pgtype.Array[pgtype.Text]
 	if err := types.PlanScan(pgtype.TextArrayOID, pgtype.TextFormatCode, &array).Scan(raw, &array); err != nil || len(array.Dims) > 1 {

@@ -13,36 +13,36 @@ import (
 	"github.com/itechsmart/operator/workloads/workflow/internal/engine"
 )
 
-// maxProblems bounds how many are told at once.
+// maxProblems bounds the problems in one error.
 const maxProblems = 20
 
-// Config reads a step's `with` after its expressions were rendered: they may have given anything. Every problem is
-// kept, with its field's path, until Err.
+// Config reads an evaluated `with`, whose expressions may have returned anything. It collects all problems, with the paths of their
+// fields, for Err.
 type Config struct {
 	values   map[string]any
 	known    []string
 	problems []string
 }
 
-// Read begins.
+// Read returns a Config of the given fields.
 func Read(values map[string]any) *Config { return &Config{values: values} }
 
-// Problem tells what is wrong with a field.
+// Problem adds a problem of a field.
 func (c *Config) Problem(field, format string, args ...any) {
 	c.problems = append(c.problems, "with."+field+": "+fmt.Sprintf(format, args...))
 }
 
-// Err tells all problems, and fields that nobody asked for; nil without any. Call it after the last field.
+// Err returns an error with all problems, including unknown fields, or nil. Call it after reading the last field.
 func (c *Config) Err() error {
 	for name := range c.values {
 		if !slices.Contains(c.known, name) {
-			c.Problem(brief(name), "unknown field; there are %s", list(c.known))
+			c.Problem(brief(name), "unknown field; valid are %s", list(c.known))
 		}
 	}
 	return c.Problems()
 }
 
-// Problems is Err for who asks for some of the fields only.
+// Problems is Err without the check for unknown fields.
 func (c *Config) Problems() error {
 	if len(c.problems) == 0 {
 		return nil
@@ -54,7 +54,7 @@ func (c *Config) Problems() error {
 	return Refuse("%s", strings.Join(c.problems, "; "))
 }
 
-// Any returns the field as it is; ok reports whether it is given.
+// Any returns the field's value, and reports whether it is present.
 func (c *Config) Any(field string) (value any, ok bool) {
 	c.known = append(c.known, field)
 	value, ok = c.values[field]
@@ -69,7 +69,7 @@ func (c *Config) given(field string) (any, bool) {
 	return value, value != nil
 }
 
-// Text returns a string, or otherwise when the field is absent.
+// Text returns a string, or otherwise if the field is absent.
 func (c *Config) Text(field, otherwise string) string {
 	value, ok := c.given(field)
 	if !ok {
@@ -95,7 +95,7 @@ func (c *Config) Required(field string) string {
 	return text
 }
 
-// OneOf returns one of the strings, the first when the field is absent.
+// OneOf returns one of the choices, or the first one if the field is absent.
 func (c *Config) OneOf(field string, choices ...string) string {
 	text := c.Text(field, choices[0])
 	if !slices.Contains(choices, text) {
@@ -104,7 +104,7 @@ func (c *Config) OneOf(field string, choices ...string) string {
 	return text
 }
 
-// Bool returns false when the field is absent.
+// Bool returns a boolean, or false if the field is absent.
 func (c *Config) Bool(field string) bool {
 	value, ok := c.given(field)
 	yes, isBool := value.(bool)
@@ -114,7 +114,7 @@ func (c *Config) Bool(field string) bool {
 	return yes
 }
 
-// Int returns a whole number within bounds.
+// Int returns an integer within the bounds, or otherwise if the field is absent.
 func (c *Config) Int(field string, otherwise, least, most int) int {
 	value, ok := c.given(field)
 	if !ok {
@@ -143,7 +143,7 @@ func Whole(value any) (int64, bool) {
 	return 0, false
 }
 
-// Duration returns text such as 1m30s, from zero to most.
+// Duration returns a positive duration up to most, or otherwise if the field is absent.
 func (c *Config) Duration(field string, otherwise, most time.Duration) time.Duration {
 	text := c.Text(field, "")
 	if text == "" {
@@ -157,7 +157,7 @@ func (c *Config) Duration(field string, otherwise, most time.Duration) time.Dura
 	return d
 }
 
-// Texts returns an object of strings; numbers and booleans become text.
+// Texts returns an object of strings. It converts numbers and booleans to strings.
 func (c *Config) Texts(field string) map[string]string {
 	value, ok := c.given(field)
 	if !ok {
@@ -180,7 +180,7 @@ func (c *Config) Texts(field string) map[string]string {
 	return out
 }
 
-// List returns a list of anything.
+// List returns a list with elements of any type.
 func (c *Config) List(field string) []any {
 	value, ok := c.given(field)
 	if !ok {
@@ -193,7 +193,7 @@ func (c *Config) List(field string) []any {
 	return items
 }
 
-// Kind names a value's type as JSON does.
+// Kind returns the JSON type of a value, with an article.
 func Kind(value any) string {
 	switch value.(type) {
 	case nil:
@@ -212,7 +212,7 @@ func Kind(value any) string {
 	return fmt.Sprintf("%T", value)
 }
 
-// brief keeps a name short within a message.
+// brief truncates a name for a message.
 func brief(name string) string {
 	const most = 64
 	if len(name) > most {
@@ -230,11 +230,11 @@ func list(names []string) string {
 
 const maxDepth = 100
 
-// Check reports whether an output can be JSON of at most so many bytes, roughly.
+// Check returns an error if an output cannot be encoded as JSON of about the given size.
 func Check(output any, most int) error {
 	size, err := measure(output, "output", 0, most)
 	if err == nil && size > most {
-		err = fmt.Errorf("output has more than %d bytes: keep what the next steps need", most)
+		err = fmt.Errorf("output has more than %d bytes: return only what later steps need", most)
 	}
 	if err != nil {
 		return &engine.Permanent{Err: err}
@@ -279,5 +279,5 @@ func measure(value any, path string, depth, most int) (size int, err error) {
 		}
 		return size + 2, nil
 	}
-	return 0, fmt.Errorf("%s: a %T is no JSON", path, value)
+	return 0, fmt.Errorf("%s: a %T is not JSON", path, value)
 }

@@ -10,7 +10,7 @@ import (
 	"math"
 )
 
-// Decode reads one JSON document: whole numbers are int64, others float64. A number that neither holds is an error.
+// Decode decodes one JSON document, with int64 for integers and float64 for other numbers. Numbers out of range are errors.
 func Decode(document []byte) (any, error) {
 	decoder := json.NewDecoder(bytes.NewReader(document))
 	decoder.UseNumber()

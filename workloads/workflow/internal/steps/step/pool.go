@@ -9,26 +9,26 @@ import (
 	"github.com/itechsmart/operator/internal/backend"
 )
 
-// Pool keeps one client per connection, and replaces it when the connection's binding changed, by a rotated password
-// say. C is what a type keeps; it is used by many steps at once.
+// Pool holds one client per connection, and replaces it when the connection's binding changes, for example after a password
+// rotation. A client of type C is used by many steps at once.
 type Pool[C any] struct {
 	open  func(backend.Binding) (C, error)
 	close func(C)
 
-	mu   sync.Mutex
-	kept map[string]*pooled[C]
+	mu      sync.Mutex
+	clients map[string]*pooled[C]
 }
 
 type pooled[C any] struct {
 	client C
 	data   map[string]string
 	users  int
-	old    bool // nobody else gets it; it is closed when the last one is done
+	old    bool // replaced; closed after its last use
 }
 
-// NewPool makes clients by open, which does not wait for a server.
+// NewPool returns a pool that creates clients with open, which must not wait for a server.
 func NewPool[C any](open func(backend.Binding) (C, error), closeClient func(C)) *Pool[C] {
-	return &Pool[C]{open: open, close: closeClient, kept: map[string]*pooled[C]{}}
+	return &Pool[C]{open: open, close: closeClient, clients: map[string]*pooled[C]{}}
 }
 
 // Get returns the client of a connection. Call done when it is no longer used.
@@ -36,44 +36,44 @@ func (p *Pool[C]) Get(connection string, b backend.Binding) (client C, done func
 	data := b.Data()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	found := p.kept[connection]
+	found := p.clients[connection]
 	if found == nil || !maps.Equal(found.data, data) {
-		made, err := p.open(b)
+		opened, err := p.open(b)
 		if err != nil {
 			return client, nil, err
 		}
 		if found != nil {
 			p.retire(found)
 		}
-		found = &pooled[C]{client: made, data: data}
-		p.kept[connection] = found
+		found = &pooled[C]{client: opened, data: data}
+		p.clients[connection] = found
 	}
 	found.users++
 	return found.client, sync.OnceFunc(func() { p.release(found) }), nil
 }
 
-func (p *Pool[C]) release(of *pooled[C]) {
+func (p *Pool[C]) release(c *pooled[C]) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	of.users--
-	if of.old && of.users == 0 {
-		go p.close(of.client) // it may wait for the network
+	c.users--
+	if c.old && c.users == 0 {
+		go p.close(c.client) // it may wait for the network
 	}
 }
 
-func (p *Pool[C]) retire(of *pooled[C]) {
-	of.old = true
-	if of.users == 0 {
-		go p.close(of.client)
+func (p *Pool[C]) retire(c *pooled[C]) {
+	c.old = true
+	if c.users == 0 {
+		go p.close(c.client)
 	}
 }
 
-// Close closes the clients that nobody uses, and the others when they are given back.
+// Close closes unused clients at once, and the others after their last use.
 func (p *Pool[C]) Close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, found := range p.kept {
+	for _, found := range p.clients {
 		p.retire(found)
 	}
-	clear(p.kept)
+	clear(p.clients)
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package step is the contract of step types, beyond the engine's Executor: what a type gets, how it reads its
-// configuration, how it sorts its errors. A type is one small package below internal/steps.
+// Package step is the contract of step types beyond the engine's Executor: their environment, configuration and errors. Each type
+// is a small package below internal/steps.
 package step
 
 import (
@@ -15,16 +15,16 @@ import (
 	"github.com/itechsmart/operator/workloads/workflow/internal/script"
 )
 
-// Connections of the worker's file.
+// Connections returns the connections of the worker's file.
 type Connections interface {
-	// Binding of a name; backend.ErrNotFound. It may change while the worker runs.
+	// Binding returns a binding by name, or backend.ErrNotFound. The binding may change while the worker runs.
 	Binding(name string) (backend.Binding, error)
 }
 
 // Env is the environment of all step types.
 type Env struct {
 	Connections Connections
-	// Private are addresses that steps may reach by URL although they are no public ones.
+	// Private are the private addresses that steps may reach by URL.
 	Private []netip.Prefix
 	// MaxOutput bounds one step's output, in bytes as JSON.
 	MaxOutput int
@@ -33,28 +33,28 @@ type Env struct {
 	Now    func() time.Time
 }
 
-// Spec describes a step type: one line in package steps' list.
+// Spec describes a step type in the list of package steps.
 type Spec struct {
 	Type    string // the name in a step's `type`
-	Summary string // one sentence for the catalogue
-	// New makes the type's executor, once per process. One that is an io.Closer is closed at the end.
+	Summary string // one sentence for the list of types
+	// New returns the type's executor. It is called once per process. An executor that is an io.Closer is closed at the end.
 	New func(Env) engine.Executor
 }
 
-// Refuse returns an error that another attempt would meet again.
+// Refuse returns a permanent error.
 func Refuse(format string, args ...any) error {
 	return &engine.Permanent{Err: fmt.Errorf(format, args...)}
 }
 
-// Sort makes errors permanent by their backend's sentinel: what only an edit heals is not tried again.
-func Sort(err error) error {
+// Classify makes an error of a backend permanent if only an edit can fix it.
+func Classify(err error) error {
 	if errors.Is(err, backend.ErrInvalid) || errors.Is(err, backend.ErrAuth) || errors.Is(err, backend.ErrNotFound) {
 		return &engine.Permanent{Err: err}
 	}
 	return err
 }
 
-// Connect finds the connection that a step names in its field `connection`.
+// Connect returns the binding of the connection in a step's field `connection`.
 func (e Env) Connect(name string, types ...string) (backend.Binding, error) {
 	if e.Connections == nil {
 		return backend.Binding{}, Refuse("with.connection: the worker has no connections")
@@ -74,16 +74,16 @@ func (e Env) Connect(name string, types ...string) (backend.Binding, error) {
 	return b, nil
 }
 
-// Later is an error of a server that told when to come again.
-type Later struct {
+// RetryLater is an error of a server that requested a delay.
+type RetryLater struct {
 	Err   error
 	After time.Duration
 }
 
-func (l *Later) Error() string { return l.Err.Error() }
+func (l *RetryLater) Error() string { return l.Err.Error() }
 
-// Unwrap gives the cause.
-func (l *Later) Unwrap() error { return l.Err }
+// Unwrap returns the cause.
+func (l *RetryLater) Unwrap() error { return l.Err }
 
-// RetryAfter returns how long to wait at least before the next attempt.
-func (l *Later) RetryAfter() time.Duration { return l.After }
+// RetryAfter returns the minimum delay before the next attempt.
+func (l *RetryLater) RetryAfter() time.Duration { return l.After }

@@ -17,7 +17,7 @@ import (
 	"github.com/itechsmart/operator/workloads/workflow/internal/steps/step"
 )
 
-// client counts its ends.
+// client counts how often it is closed.
 type client struct {
 	binding backend.Binding
 	mu      sync.Mutex
@@ -58,9 +58,9 @@ func TestPool(t *testing.T) {
 	sameDone()
 	rotated, rotatedDone := get("a", "2")
 	g.Expect(rotated).NotTo(BeIdenticalTo(first))
-	g.Expect(first.ended()).To(Equal(0), "somebody uses it")
+	g.Expect(first.ended()).To(Equal(0), "it is in use")
 	firstDone()
-	firstDone() // once more changes nothing
+	firstDone() // a second call has no effect
 	g.Eventually(first.ended).Should(Equal(1))
 	rotatedDone()
 	again, againDone := get("a", "2")
@@ -76,7 +76,7 @@ func TestPool(t *testing.T) {
 	g.Expect(opened).To(Equal(3))
 }
 
-// TestConfig: every problem is told, but not without end.
+// TestConfig: all problems are reported, up to a limit.
 func TestConfig(t *testing.T) {
 	values := map[string]any{"a": int64(1), "b": "x", "n": 1.5, "d": "5", "t": map[string]any{"x": []any{}}, "l": "no list", "unknown": 1, strings.Repeat("n", 100): 1}
 	config := step.Read(values)
@@ -94,7 +94,7 @@ func TestConfig(t *testing.T) {
 		t.Fatalf("got %v, want a permanent error", err)
 	}
 	for _, part := range []string{"with.a: want a string, not a number", "with.r: is required", "with.b: want one of y, z", "with.n: want a whole number from 0 to 9", "with.d: want a duration up to 1m0s", "with.t.x: want a string, not a list",
-		"with.l: want a list, not a string", "with.b: want true or false", "with.unknown: unknown field; there are a, b, d, l, n, r, t", "with." + strings.Repeat("n", 64) + "…"} {
+		"with.l: want a list, not a string", "with.b: want true or false", "with.unknown: unknown field; valid are a, b, d, l, n, r, t", "with." + strings.Repeat("n", 64) + "…"} {
 		if !strings.Contains(err.Error(), part) {
 			t.Errorf("%q does not say %q", err, part)
 		}
@@ -108,7 +108,7 @@ func TestConfig(t *testing.T) {
 	}
 }
 
-// FuzzDecode: what is decoded is within the types that steps give.
+// FuzzDecode: decoded values have only the types that steps return.
 func FuzzDecode(f *testing.F) {
 	for _, seed := range []string{`{"a":[1,2.5,null,true,"x"]}`, `1e999`, `9223372036854775808`, `{} {}`, `-0`, `"\ud800"`, ``} {
 		f.Add([]byte(seed))

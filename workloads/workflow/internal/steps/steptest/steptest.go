@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package steptest is the conformance suite of step types: what every type must do is written here once, and a type's
-// test supplies a harness.
+// Package steptest is the conformance suite of step types: it checks what every type must do. A type's test supplies a harness.
 package steptest
 
 import (
@@ -22,26 +21,26 @@ import (
 	"github.com/itechsmart/operator/workloads/workflow/worker/config/definition"
 )
 
-// Harness is one type with a config that works.
+// Harness is one type with a valid configuration.
 type Harness struct {
 	Type string
 	Env  step.Env
-	// Config succeeds.
+	// Config is a configuration that succeeds.
 	Config map[string]any
-	// Bad are configs that must be refused, by the field that the error must name: with.url.
+	// Bad are invalid configurations, by the field that the error must name, such as with.url.
 	Bad map[string]map[string]any
-	// Slow does not end before its context does; nil when the type never takes long.
+	// Slow is a configuration that runs until its context is done; nil if the type is never slow.
 	Slow map[string]any
-	// Started tells that Slow is under way; nil: that cannot be told.
+	// Started receives when Slow is running. It is optional.
 	Started <-chan struct{}
-	// Failing are configs that fail at a server, for their errors' texts.
+	// Failing are configurations that fail at a server, to check their error texts.
 	Failing []map[string]any
-	// Secrets must be neither in an error nor in an output.
+	// Secrets must not appear in errors or outputs.
 	Secrets []string
 }
 
-// patience is the timeout of all waits, for busy machines.
-const patience = time.Minute
+// timeout is the timeout of all waits, for busy machines.
+const timeout = time.Minute
 
 // Connections are the connections of a worker's file.
 type Connections map[string]backend.Binding
@@ -55,7 +54,7 @@ func (c Connections) Binding(name string) (backend.Binding, error) {
 	return b, nil
 }
 
-// Call returns a call of a config.
+// Call returns a call with a configuration.
 func Call(kind string, config map[string]any) engine.Call {
 	return engine.Call{
 		Type: kind, Config: config, Key: "run-1/step-1/-1/1", Attempt: 1, Run: "run-1", Workflow: "flow", Step: "step-1", Item: -1,
@@ -71,9 +70,9 @@ func Run(t *testing.T, h Harness) {
 			t.Errorf("Close: %v", err)
 		}
 	})
-	t.Run("IsKnownToDefinitions", func(t *testing.T) { h.known(t) })
-	t.Run("GivesPlainJSON", func(t *testing.T) { h.output(t, set) })
-	t.Run("HoldsToItsBound", func(t *testing.T) { h.bound(t) })
+	t.Run("CompilesInDefinition", func(t *testing.T) { h.known(t) })
+	t.Run("ReturnsPlainJSON", func(t *testing.T) { h.output(t, set) })
+	t.Run("LimitsOutput", func(t *testing.T) { h.bound(t) })
 	t.Run("RefusesBadConfig", func(t *testing.T) { h.bad(t, set) })
 	t.Run("RefusesWrongTypes", func(t *testing.T) { h.wrongTypes(t, set) })
 	t.Run("EndsWithItsContext", func(t *testing.T) { h.cancelled(t, set) })
@@ -83,12 +82,12 @@ func Run(t *testing.T, h Harness) {
 
 func bounded(t testing.TB) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	t.Cleanup(cancel)
 	return ctx
 }
 
-// known: a definition with this config compiles, and each of its fields is one that definitions know.
+// known checks that a definition with this configuration compiles.
 func (h *Harness) known(t *testing.T) {
 	with, err := json.Marshal(h.Config)
 	if err != nil {
@@ -100,7 +99,7 @@ func (h *Harness) known(t *testing.T) {
 	}
 	_, err = definition.Compile(w)
 	if err != nil {
-		t.Errorf("the config is refused beforehand: %v", err)
+		t.Errorf("the definition does not compile: %v", err)
 	}
 }
 
@@ -122,24 +121,24 @@ func (h *Harness) output(t *testing.T, set *steps.Set) {
 	}
 	again, err := step.Decode(text)
 	if err != nil || !reflect.DeepEqual(again, value) {
-		t.Errorf("%#v comes back as %#v, %v", value, again, err)
+		t.Errorf("round trip of %#v = %#v, %v", value, again, err)
 	}
 }
 
-// bound: an output over the bound is refused, and not cut.
+// bound checks that an output above the limit is rejected, and not truncated.
 func (h *Harness) bound(t *testing.T) {
 	env := h.Env
 	env.MaxOutput = 1
 	set := steps.New(env)
-	defer set.Close() //nolint:errcheck // closed well in the others
+	defer set.Close() //nolint:errcheck // checked by the other tests
 	got, err := set.Execute(bounded(t), Call(h.Type, h.Config))
 	if err == nil && got.Wait != nil {
-		return // it gives nothing yet
+		return // no output yet
 	}
 	Permanent(t, err, "more than", "larger than", "too large")
 }
 
-// Permanent checks that another attempt is not made, and that the text holds one of the parts.
+// Permanent checks that an error is permanent, and that its text contains one of the parts.
 func Permanent(t *testing.T, err error, parts ...string) {
 	t.Helper()
 	var p *engine.Permanent
@@ -152,7 +151,7 @@ func Permanent(t *testing.T, err error, parts ...string) {
 			return
 		}
 	}
-	t.Errorf("got %q, want it to say %s", err, strings.Join(parts, " or "))
+	t.Errorf("got %q, want %s", err, strings.Join(parts, " or "))
 }
 
 func (h *Harness) bad(t *testing.T, set *steps.Set) {
@@ -168,19 +167,19 @@ func (h *Harness) bad(t *testing.T, set *steps.Set) {
 	Permanent(t, err, "with.")
 }
 
-// wrongTypes: an expression may have given anything. A field takes it, or is named.
+// wrongTypes checks that any value of a field, as from an expression, is accepted or rejected with the field's path.
 func (h *Harness) wrongTypes(t *testing.T, set *steps.Set) {
 	for field := range h.Config {
 		for _, value := range []any{nil, true, int64(-1), 1e300, "\x00\xff", []any{map[string]any{"a": []any{}}}, map[string]any{"": []any{nil}}} {
 			config := maps.Clone(h.Config)
 			config[field] = value
-			ctx, cancel := context.WithTimeout(context.Background(), patience)
+			ctx, cancel := context.WithTimeout(context.Background(), timeout)
 			_, err := set.Execute(ctx, Call(h.Type, config))
 			cancel()
 			if err != nil && !strings.Contains(err.Error(), "with.") && !strings.Contains(err.Error(), "output") {
 				t.Errorf("%s = %v: got %q, want a field's path", field, value, err)
 			}
-			if err != nil && strings.Contains(err.Error(), "within itself") {
+			if err != nil && strings.Contains(err.Error(), "internal error") {
 				t.Errorf("%s = %v: %v", field, value, err)
 			}
 		}
@@ -216,29 +215,29 @@ func (h *Harness) ends(ctx context.Context, t *testing.T, set *steps.Set, config
 	case err := <-result:
 		var p *engine.Permanent
 		if !errors.Is(err, context.Canceled) || errors.As(err, &p) {
-			t.Errorf("got %v, want context.Canceled, which is not permanent", err)
+			t.Errorf("got %v, want context.Canceled, not permanent", err)
 		}
-	case <-time.After(patience):
-		t.Fatal("goes on although its context ended")
+	case <-time.After(timeout):
+		t.Fatal("the step did not end with its context")
 	}
 }
 
 func (h *Harness) secrets(t *testing.T, set *steps.Set) {
 	for _, config := range append([]map[string]any{h.Config}, h.Failing...) {
 		got, err := set.Execute(bounded(t), Call(h.Type, config))
-		text, _ := json.Marshal(got) // what it gives
+		text, _ := json.Marshal(got) // only searched for secrets
 		if err != nil {
 			text = append(text, err.Error()...)
 		}
 		for _, secret := range h.Secrets {
 			if secret != "" && strings.Contains(string(text), secret) {
-				t.Errorf("%v tells a secret", config)
+				t.Errorf("%v reveals a secret", config)
 			}
 		}
 	}
 	for i, config := range h.Failing {
 		if _, err := set.Execute(bounded(t), Call(h.Type, config)); err == nil {
-			t.Errorf("failing config %d succeeds", i)
+			t.Errorf("failing configuration %d succeeded", i)
 		}
 	}
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package transform gives what its expressions made: the engine has rendered them already.
+// Package transform is the step type that returns a value of expressions, which the engine has already evaluated.
 package transform
 
 import (
@@ -12,7 +12,7 @@ import (
 
 // Spec describes the type.
 func Spec() step.Spec {
-	return step.Spec{Type: "transform", Summary: "Gives with.value, whose expressions see inputs and earlier steps, as its output.", New: func(step.Env) engine.Executor { return executor{} }}
+	return step.Spec{Type: "transform", Summary: "Returns with.value, whose expressions can use inputs and earlier steps.", New: func(step.Env) engine.Executor { return executor{} }}
 }
 
 type executor struct{}

@@ -20,7 +20,7 @@ func TestConformance(t *testing.T) {
 	})
 }
 
-// TestOutput: what no JSON can hold is refused with its place.
+// TestOutput: values that are not JSON are rejected with their path.
 func TestOutput(t *testing.T) {
 	set := steps.New(step.Env{})
 	if got, err := set.Execute(context.Background(), steptest.Call("transform", map[string]any{"value": nil})); err != nil || got.Output != nil {
@@ -29,7 +29,7 @@ func TestOutput(t *testing.T) {
 	for want, value := range map[string]any{
 		"output.a[0]: JSON has no number": map[string]any{"a": []any{math.Inf(1)}},
 		"output.a: text is not valid":     map[string]any{"a": "\xff"},
-		"output[1]: a chan int is no":     []any{nil, make(chan int)},
+		"output[1]: a chan int is not":    []any{nil, make(chan int)},
 	} {
 		_, err := set.Execute(context.Background(), steptest.Call("transform", map[string]any{"value": value}))
 		steptest.Permanent(t, err, want)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package wait lets a run wait for a time, or for an event from outside. It costs a row while it does.
+// Package wait is the step type that waits for a time or for an external event. A waiting step only costs a row.
 package wait
 
 import (
@@ -17,7 +17,7 @@ const Longest = 366 * 24 * time.Hour
 // Spec describes the type.
 func Spec() step.Spec {
 	return step.Spec{
-		Type: "wait", Summary: "Waits for a duration (for), until a time (until), or until somebody resumes it (event) with a timeout.",
+		Type: "wait", Summary: "Waits for a duration (for), until a time (until), or until it is resumed (event), with a timeout.",
 		New: func(env step.Env) engine.Executor { return &executor{now: env.Now} },
 	}
 }
@@ -38,7 +38,7 @@ func (e *executor) Execute(ctx context.Context, call engine.Call) (engine.Result
 	case resumed.Event:
 		return engine.Result{Output: map[string]any{"event": true, "data": resumed.Data}}, nil
 	case wait.Event:
-		return engine.Result{}, step.Refuse("with.timeout: nobody resumed the step in time")
+		return engine.Result{}, step.Refuse("with.timeout: the step was not resumed in time")
 	}
 	return engine.Result{Output: map[string]any{"event": false, "data": nil}}, nil
 }
@@ -69,10 +69,10 @@ func (e *executor) read(values map[string]any) (*engine.Wait, error) {
 			wait.Until = e.now().Add(timeout)
 		}
 	} else if config.Given("timeout") {
-		config.Problem("timeout", "goes with event: true alone; say for or until for a time")
+		config.Problem("timeout", "is only valid with event: true; use for or until to wait for a time")
 	}
 	if ways != 1 {
-		config.Problem("for", "give one of for, until, and event: true")
+		config.Problem("for", "want exactly one of for, until and event: true")
 	}
 	return wait, config.Err()
 }

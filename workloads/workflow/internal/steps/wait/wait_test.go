@@ -59,14 +59,14 @@ func TestResume(t *testing.T) {
 	call := steptest.Call("wait", map[string]any{"for": "1h"})
 	call.Resume = &engine.Resume{}
 	if got, err := set.Execute(context.Background(), call); err != nil || got.Wait != nil || !reflect.DeepEqual(got.Output, map[string]any{"event": false, "data": nil}) {
-		t.Errorf("got %+v, %v after the time", got, err)
+		t.Errorf("after the time: got %+v, %v", got, err)
 	}
 	call.Config = map[string]any{"event": true, "timeout": "1h"}
 	_, err := set.Execute(context.Background(), call)
-	steptest.Permanent(t, err, "with.timeout: nobody")
+	steptest.Permanent(t, err, "with.timeout: the step was not resumed")
 	call.Resume = &engine.Resume{Event: true, Data: map[string]any{"a": int64(1)}}
 	want := map[string]any{"event": true, "data": map[string]any{"a": int64(1)}}
 	if got, err := set.Execute(context.Background(), call); err != nil || got.Wait != nil || !reflect.DeepEqual(got.Output, want) {
-		t.Errorf("got %+v, %v after the event", got, err)
+		t.Errorf("after the event: got %+v, %v", got, err)
 	}
 }

@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- +goose Up
 
--- Ticks of cron lines that are done: their runs were started. The newest of a trigger is where the scheduler goes on.
+-- Ticks of cron lines whose runs were started. The scheduler continues after the newest one of a trigger.
 CREATE TABLE ticks (
     workflow text NOT NULL,
     trigger  text NOT NULL,

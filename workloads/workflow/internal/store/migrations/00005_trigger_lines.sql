@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- +goose Up
 
--- Since when a cron line holds: no tick before counts. Whoever has an older view of the Workflow changes nothing.
+-- Since when a cron line is valid: earlier ticks do not count. A replica with an older view of the Workflow changes nothing.
 CREATE TABLE trigger_lines (
     workflow   text NOT NULL,
     trigger    text NOT NULL,
@@ -14,7 +14,7 @@ CREATE TABLE trigger_lines (
     PRIMARY KEY (workflow, trigger)
 );
 
--- How far a kind of Kubernetes was watched for a trigger: what came up to this version has started its runs.
+-- How far a Kubernetes kind was watched for a trigger: all events up to this version have started their runs.
 CREATE TABLE trigger_cursors (
     workflow text NOT NULL,
     trigger  text NOT NULL,

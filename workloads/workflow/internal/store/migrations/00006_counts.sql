@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- +goose Up
 
--- Runs are counted by phase, for all workflows at once, from this index alone.
+-- An index-only scan counts the runs of all workflows by phase.
 CREATE INDEX runs_phase ON runs (workflow, phase);

@@ -10,7 +10,7 @@ import (
 	"github.com/itechsmart/operator/workloads/workflow/worker/config/definition"
 )
 
-// BenchmarkCompile proves a chain of 100 steps, each with when, two expressions and an output.
+// BenchmarkCompile compiles a chain of 100 steps, each with when, two expressions and an output.
 func BenchmarkCompile(b *testing.B) {
 	var text strings.Builder
 	text.WriteString("inputs: [{name: id, type: integer}]\nsteps:\n- {name: s0, type: transform, with: {value: 1}}\n")

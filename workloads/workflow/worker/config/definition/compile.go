@@ -22,15 +22,15 @@ const (
 	maxTimeout     = 30 * 24 * time.Hour
 	maxAttempts    = 20
 	maxParallelism = 100
-	defaultItems   = 10 // at one time
+	defaultItems   = 10 // parallel items
 	maxOutputs     = 64
 )
 
 var nameForm = regexp.MustCompile(`^[a-z]([a-z0-9_-]{0,61}[a-z0-9_])?$`)
 
-const nameRule = "want a lower-case letter, then letters, digits, - and _, 63 characters at most"
+const nameRule = "want a lower-case letter, then lower-case letters, digits, - and _, at most 63 characters"
 
-// Role tells a step from a handler.
+// Role distinguishes main steps from handlers.
 type Role string
 
 // Roles of steps. Main steps are those of spec.steps.
@@ -41,7 +41,7 @@ const (
 	AlwaysAfter Role = "always"
 )
 
-// Compile proves that a workflow can run. The error is *Problems.
+// Compile validates and compiles a workflow. Its error is *Problems.
 func Compile(w *Workflow) (*Program, error) {
 	problems := &Problems{}
 	p := &Program{workflow: w, hash: hashOf(w)}
@@ -103,9 +103,9 @@ func Compile(w *Workflow) (*Program, error) {
 func hashOf(w *Workflow) string {
 	data, err := json.Marshal(w)
 	if err != nil {
-		return "" // a raw part is no JSON, which Compile tells
+		return "" // a raw part is not JSON, which Compile reports
 	}
-	// Decoded and written again, since the order of fields and the spaces of raw parts are no content.
+	// Decode and encode again: the order of fields and the whitespace of raw parts do not matter.
 	tree, err := Decode(data)
 	if err != nil {
 		return ""
@@ -132,14 +132,14 @@ func checkNames(role Role, specs []StepSpec, seen map[string]string, problems *P
 		case !nameForm.MatchString(name):
 			problems.add(path, nameRule)
 		case first != "":
-			problems.add(path, "%s is the name of %s already", name, first)
+			problems.add(path, "%s is already the name of %s", name, first)
 		default:
 			seen[name] = strings.TrimSuffix(path, ".name")
 		}
 	}
 }
 
-// compileStep compiles what a step says.
+// compileStep compiles the fields of a step.
 func (p *Program) compileStep(c *compiler, s *Step) {
 	spec := s.spec
 	kind, known := c.kinds[spec.Type]
@@ -147,16 +147,16 @@ func (p *Program) compileStep(c *compiler, s *Step) {
 		c.problems.add(s.path+".type", "there is no step type %q; there are %s", spec.Type, strings.Join(StepTypes(), ", "))
 	}
 	inItem := spec.ForEach != nil
-	plainly := func(e *expression) error { return s.sees(e, false, false) }
+	inStep := func(e *expression) error { return s.sees(e, false, false) }
 	if spec.When != "" {
 		s.when = c.expression(s.path+".when", spec.When, func(e *expression) error {
 			if !e.is(types.BoolType) {
-				return fmt.Errorf("want a bool, got %s", e.gives)
+				return fmt.Errorf("want a bool, got %s", e.result)
 			}
-			return plainly(e)
+			return inStep(e)
 		})
 	}
-	p.forEach(c, s, plainly)
+	p.forEach(c, s, inStep)
 	with := schema.OrEmpty(spec.With)
 	s.with = c.template(s.path+".with", with, func(e *expression) error { return s.sees(e, inItem, false) })
 	if known {
@@ -178,26 +178,26 @@ func (p *Program) compileStep(c *compiler, s *Step) {
 	s.retry = retryOf(c.problems, s.path+".retry", spec.Retry)
 }
 
-func (c *compiler) templates(path string, of map[string]json.RawMessage, allowed func(*expression) error) map[string]*template {
-	if len(of) == 0 {
+func (c *compiler) templates(path string, values map[string]json.RawMessage, allowed func(*expression) error) map[string]*template {
+	if len(values) == 0 {
 		return nil
 	}
-	out := make(map[string]*template, len(of))
-	names := make([]string, 0, len(of))
-	for name := range of {
+	out := make(map[string]*template, len(values))
+	names := make([]string, 0, len(values))
+	for name := range values {
 		names = append(names, name)
 	}
 	slices.Sort(names)
 	for _, name := range names {
 		if !identifier.MatchString(name) {
-			c.problems.add(join(path, name), "want a name of letters, digits and _ that does not begin with a digit")
+			c.problems.add(join(path, name), "want a name of letters, digits and _ that does not start with a digit")
 		}
-		out[name] = c.template(join(path, name), of[name], allowed)
+		out[name] = c.template(join(path, name), values[name], allowed)
 	}
 	return out
 }
 
-// sees refuses what an expression of this step cannot see.
+// sees returns an error if an expression uses a name that is not available in this step.
 func (s *Step) sees(e *expression, inItem, result bool) error {
 	for _, name := range e.steps {
 		if !s.before[name] {
@@ -210,9 +210,9 @@ func (s *Step) sees(e *expression, inItem, result bool) error {
 func (e *expression) visible(inItem, result bool) error {
 	switch {
 	case !inItem && e.uses["item"], !inItem && e.uses["index"]:
-		return errors.New("item and index are to be had only within a step with forEach")
+		return errors.New("item and index are only available in a step with forEach")
 	case !result && e.uses["result"]:
-		return errors.New("result is to be had only within a step's outputs")
+		return errors.New("result is only available in a step's outputs")
 	}
 	return nil
 }
@@ -236,7 +236,7 @@ func (p *Program) forEach(c *compiler, s *Step, allowed func(*expression) error)
 	}
 	list := s.items.items != nil
 	if e := s.items.whole; e != nil {
-		list = e.gives.Kind() == types.ListKind || e.is(types.DynType)
+		list = e.result.Kind() == types.ListKind || e.is(types.DynType)
 	}
 	if literal, ok := s.items.literal.([]any); ok {
 		list = true
@@ -245,11 +245,11 @@ func (p *Program) forEach(c *compiler, s *Step, allowed func(*expression) error)
 		}
 	}
 	if !list {
-		c.problems.add(path+".items", "want a list, or ${{ }} with an expression that gives one")
+		c.problems.add(path+".items", "want a list, or ${{ }} with an expression that returns one")
 	}
 }
 
-// connection refuses a name that the workflow does not declare.
+// connection adds a problem if the workflow does not declare the connection.
 func (p *Program) connection(problems *Problems, path, name string) {
 	if name == "" {
 		return
@@ -268,7 +268,7 @@ func (p *Program) connection(problems *Problems, path, name string) {
 	problems.add(path, "%s is not declared in spec.connections; there are %s", name, strings.Join(names, ", "))
 }
 
-// selfCall refuses a workflow that calls itself: nothing would end.
+// selfCall adds a problem if a workflow calls itself, which would never end.
 func (p *Program) selfCall(c *compiler, s *Step) {
 	if s.spec.Type != typeWorkflowStep || s.with.fields == nil {
 		return
@@ -278,13 +278,13 @@ func (p *Program) selfCall(c *compiler, s *Step) {
 	}
 }
 
-// settings compiles what belongs to the workflow as a whole.
+// settings compiles the settings of the whole workflow.
 func (p *Program) settings(c *compiler) {
 	w := p.workflow
 	duration(c.problems, "spec.timeout", w.Timeout)
 	early := func(e *expression) error {
 		if len(e.steps) > 0 || e.uses["steps"] {
-			return fmt.Errorf("steps are not to be had here: no step has run yet")
+			return fmt.Errorf("steps are not available here: no step has run yet")
 		}
 		return e.visible(false, false)
 	}
@@ -296,7 +296,7 @@ func (p *Program) settings(c *compiler) {
 		if k.Key != "" {
 			p.key = c.expression("spec.concurrency.key", k.Key, func(e *expression) error {
 				if !e.is(types.StringType) {
-					return fmt.Errorf("want a string, got %s", e.gives)
+					return fmt.Errorf("want a string, got %s", e.result)
 				}
 				return early(e)
 			})

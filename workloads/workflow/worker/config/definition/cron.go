@@ -12,13 +12,13 @@ import (
 	"github.com/robfig/cron/v3"
 )
 
-// descriptors are the lines that have a name.
+// descriptors are the named lines.
 var descriptors = map[string]string{
 	"@yearly": "0 0 1 1 *", "@annually": "0 0 1 1 *", "@monthly": "0 0 1 * *", "@weekly": "0 0 * * 0", "@daily": "0 0 * * *",
 	"@midnight": "0 0 * * *", "@hourly": "0 * * * *",
 }
 
-// Zone returns an IANA time zone; UTC when empty.
+// Zone returns an IANA time zone; the default is UTC.
 func Zone(name string) (*time.Location, error) {
 	if name == "" {
 		return time.UTC, nil
@@ -33,9 +33,9 @@ func Zone(name string) (*time.Location, error) {
 	return zone, nil
 }
 
-// schedule is a cron line in a time zone. When the clocks change: a line whose hour is a star goes by the time that passes, so
-// that every 5 minutes stay 5 minutes. Any other goes by the clock on the wall: a tick in the hour that is left out fires when
-// that hour would have begun, and one in the hour that comes twice fires the first time.
+// schedule is a cron line in a time zone. A line whose hour starts with a star follows elapsed time across clock changes, so that
+// every 5 minutes stay 5 minutes. Any other line follows the wall clock: a tick in a skipped hour fires at the end of the gap, and
+// a tick in a repeated hour fires only the first time.
 type schedule struct {
 	line cron.Schedule
 	zone *time.Location
@@ -48,7 +48,7 @@ func parseCron(line string, zone *time.Location) (*schedule, error) {
 		fields = strings.Fields(named)
 	}
 	if slices.ContainsFunc(fields, func(f string) bool { return strings.Contains(f, "=") }) {
-		return nil, errors.New("the time zone has a field of its own: timeZone")
+		return nil, errors.New("set the time zone in field timeZone")
 	}
 	if len(fields) != 5 {
 		return nil, errors.New("want five fields: minute, hour, day of the month, month, day of the week; or one of @hourly, @daily, @weekly, @monthly, @yearly")
@@ -59,10 +59,10 @@ func parseCron(line string, zone *time.Location) (*schedule, error) {
 	}
 	s := &schedule{line: parsed, zone: zone, wall: !strings.HasPrefix(fields[1], "*")}
 	if spec, ok := parsed.(*cron.SpecSchedule); ok {
-		spec.Location = time.UTC // of the wall's clock, read as if it were UTC
+		spec.Location = time.UTC // wall-clock times are represented as UTC
 	}
 	if _, ever := s.next(time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC)); !ever {
-		return nil, errors.New("there is no such date: it never fires")
+		return nil, errors.New("there is no such date; the trigger would never fire")
 	}
 	return s, nil
 }
@@ -71,7 +71,7 @@ func parseCron(line string, zone *time.Location) (*schedule, error) {
 func (s *schedule) next(after time.Time) (time.Time, bool) {
 	after = after.In(s.zone)
 	if !s.wall {
-		return s.passing(after)
+		return s.elapsed(after)
 	}
 	y, mo, d := after.Date()
 	h, mi, sec := after.Clock()
@@ -86,9 +86,9 @@ func (s *schedule) next(after time.Time) (time.Time, bool) {
 	}
 }
 
-// passing returns the next moment at which the clocks show a time of the line, be it for the second time: it looks at one stretch
-// between two changes of the clocks after the other.
-func (s *schedule) passing(after time.Time) (time.Time, bool) {
+// elapsed returns the next time at which the clock shows a time of the line, also in a repeated hour. It searches one period
+// between clock changes after another.
+func (s *schedule) elapsed(after time.Time) (time.Time, bool) {
 	from := after
 	for {
 		_, seconds := after.Zone()
@@ -106,7 +106,7 @@ func (s *schedule) passing(after time.Time) (time.Time, bool) {
 	}
 }
 
-// onWall returns when the clocks of a zone show a time: the first time when they do so twice, and the end of the gap when never.
+// onWall returns when the clock of a zone shows a time: the first time if it is repeated, or the end of the gap if it is skipped.
 func onWall(wall time.Time, zone *time.Location) time.Time {
 	const day = 24 * time.Hour
 	offset := func(at time.Time) time.Duration {
@@ -124,7 +124,7 @@ func onWall(wall time.Time, zone *time.Location) time.Time {
 	if !found.IsZero() {
 		return found
 	}
-	// The clocks jump over it: look for the moment at which they do.
+	// The clock skips it: search for the clock change.
 	first := offset(before)
 	for after.Sub(before) > time.Second {
 		middle := before.Add(after.Sub(before) / 2).Truncate(time.Second)

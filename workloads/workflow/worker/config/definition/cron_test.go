@@ -17,18 +17,18 @@ func scheduled(line, zone string) (*definition.Program, error) {
 	})
 }
 
-// TestNextAcrossClockChanges: in Berlin the clocks go from 02:00 (+01:00) to 03:00 (+02:00) on 2026-03-29, and back from
-// 03:00 (+02:00) to 02:00 (+01:00) on 2026-10-25.
+// TestNextAcrossClockChanges: in Berlin the clock changes from 02:00 (+01:00) to 03:00 (+02:00) on 2026-03-29, and back from 03:00
+// (+02:00) to 02:00 (+01:00) on 2026-10-25.
 func TestNextAcrossClockChanges(t *testing.T) {
 	for _, c := range []struct{ name, line, zone, after, want string }{
 		{"plain", "30 2 * * *", "UTC", "2026-03-01T02:30:00Z", "2026-03-02T02:30:00Z"},
 		{"hourly", "@hourly", "", "2026-03-01T02:30:01Z", "2026-03-01T03:00:00Z"},
-		{"in the gap: when the gap ends", "30 2 * * *", "Europe/Berlin", "2026-03-28T12:00:00Z", "2026-03-29T01:00:00Z"},
+		{"in the gap: at its end", "30 2 * * *", "Europe/Berlin", "2026-03-28T12:00:00Z", "2026-03-29T01:00:00Z"},
 		{"after the gap: the next day", "30 2 * * *", "Europe/Berlin", "2026-03-29T01:00:00Z", "2026-03-30T00:30:00Z"},
-		{"hour that comes twice: the first time", "30 2 * * *", "Europe/Berlin", "2026-10-24T12:00:00Z", "2026-10-25T00:30:00Z"},
+		{"repeated hour: the first time", "30 2 * * *", "Europe/Berlin", "2026-10-24T12:00:00Z", "2026-10-25T00:30:00Z"},
 		{"not the second time", "30 2 * * *", "Europe/Berlin", "2026-10-25T00:30:00Z", "2026-10-26T01:30:00Z"},
 		{"nor from within the second hour", "30 2 * * *", "Europe/Berlin", "2026-10-25T01:10:00Z", "2026-10-26T01:30:00Z"},
-		{"every hour goes on: 02:30 twice", "30 * * * *", "Europe/Berlin", "2026-10-25T00:30:00Z", "2026-10-25T01:30:00Z"},
+		{"every hour: 02:30 twice", "30 * * * *", "Europe/Berlin", "2026-10-25T00:30:00Z", "2026-10-25T01:30:00Z"},
 		{"every hour over the gap", "30 * * * *", "Europe/Berlin", "2026-03-29T00:30:00Z", "2026-03-29T01:30:00Z"},
 		{"midnight that does not exist", "0 0 * * *", "America/Santiago", "2026-09-05T12:00:00Z", "2026-09-06T04:00:00Z"},
 		{"29 February", "0 0 29 2 *", "", "2026-01-01T00:00:00Z", "2028-02-29T00:00:00Z"},
@@ -57,7 +57,7 @@ func TestNextAcrossClockChanges(t *testing.T) {
 	}
 }
 
-// FuzzNext: a tick is after the time, and a later time has no earlier tick.
+// FuzzNext: the next tick is after the time, and not earlier for a later time.
 func FuzzNext(f *testing.F) {
 	for _, line := range []string{"30 2 * * *", "*/7 * * * *", "0 */3 * * *", "@weekly", "0 0 29 2 *", "59 1-3 25-31 3,10 *", "TZ=UTC 0 0 * * *"} {
 		for _, zone := range []string{"UTC", "Europe/Berlin", "Australia/Lord_Howe", "America/Santiago", "Asia/Kathmandu"} {

@@ -29,7 +29,7 @@ func scope() *definition.Scope {
 	}
 }
 
-// value evaluates what a transform step gives as its value.
+// value evaluates the value of a transform step.
 func value(t *testing.T, source string) (any, error) {
 	t.Helper()
 	text, err := json.Marshal(source)
@@ -87,8 +87,8 @@ func TestErrorsQuoteNoValue(t *testing.T) {
 		"${{ inputs.f / 0.0 }}":                                "the value is not a finite number",
 		"${{ timestamp(inputs.s) }}":                           "evaluation failed",
 		"${{ steps.a.output.id + inputs.s }}":                  "a value has the wrong type",
-		"${{ b'x' }}":                                          "bytes are no JSON",
-		"${{ {1: 2} }}":                                        "the keys of a map must be texts",
+		"${{ b'x' }}":                                          "bytes are not JSON",
+		"${{ {1: 2} }}":                                        "the keys of a map must be strings",
 		"${{ lists.range(9000).map(x, lists.range(9000)) }}":   "the evaluation takes too",
 		"${{ lists.range(90000).exists(x, inputs.n == x+1) }}": "",
 	} {
@@ -126,7 +126,7 @@ func TestWhenItemsOutputs(t *testing.T) {
 		t.Error(outputs, err)
 	}
 	if yes, err := p.Find("a").When(in); err != nil || !yes {
-		t.Error("a step without when runs", yes, err)
+		t.Error("a step without when should run", yes, err)
 	}
 	if items, err := p.Find("a").Items(in); items != nil || err != nil {
 		t.Error(items, err)

@@ -18,16 +18,16 @@ import (
 	"github.com/itechsmart/operator/workloads/internal/celguard"
 )
 
-// Bounds of one expression and of one evaluation.
+// Limits of one expression and of one evaluation.
 const (
 	maxExpression = 16 << 10  // characters
-	maxCost       = 1_000_000 // CEL cost units, some 200 ms
-	maxMemory     = 4_000_000 // elements of all values at a time
+	maxCost       = 1_000_000 // CEL cost units, about 200 ms
+	maxMemory     = 4_000_000 // elements of all values at one time
 	maxNesting    = 100
 	maxRange      = 100_000
 )
 
-// Names of the types that expressions see.
+// Names of types in expressions.
 const (
 	typeInputs  = "workflow.Inputs"
 	typeSteps   = "workflow.Steps"
@@ -36,7 +36,7 @@ const (
 	typeTrigger = "workflow.Trigger"
 )
 
-// base is the environment that the expressions of all workflows share.
+// base is the environment shared by the expressions of all workflows.
 var base = sync.OnceValues(func() (*cel.Env, error) {
 	return cel.NewEnv(
 		cel.Variable("run", cel.ObjectType(typeRun)), cel.Variable("trigger", cel.ObjectType(typeTrigger)),
@@ -47,7 +47,7 @@ var base = sync.OnceValues(func() (*cel.Env, error) {
 	)
 })
 
-// fixed are the fields of what is the same for all workflows.
+// fixed are the fields of the types that are the same for all workflows.
 var fixed = map[string]map[string]*types.Type{
 	typeStep: {
 		"output": types.DynType, "outputs": types.NewMapType(types.StringType, types.DynType), "status": types.StringType,
@@ -63,7 +63,7 @@ var fixed = map[string]map[string]*types.Type{
 	},
 }
 
-// provider knows the fields of one workflow's inputs and steps, so that a name that does not exist is found in advance.
+// provider has the fields of one workflow's inputs and steps, so that unknown names are compile errors.
 type provider struct {
 	types.Provider
 	own map[string]map[string]*types.Type
@@ -116,7 +116,7 @@ var inputTypes = map[InputType]*types.Type{
 	Object: types.NewMapType(types.StringType, types.DynType), Array: types.NewListType(types.DynType),
 }
 
-// environment returns what the expressions of a workflow see.
+// environment returns the environment of a workflow's expressions.
 func environment(inputs []Input, steps []string) (*cel.Env, error) {
 	env, err := base()
 	if err != nil {
@@ -139,16 +139,16 @@ func environment(inputs []Input, steps []string) (*cel.Env, error) {
 	)
 }
 
-// expression is compiled. It is safe for concurrent use.
+// expression is a compiled expression. It is safe for concurrent use.
 type expression struct {
 	program cel.Program
 	info    *ast.SourceInfo
-	names   map[string]bool    // every name that the expression itself spells
-	steps   []string           // that it reads
-	fields  map[[2]string]bool // of these: step and field; a field that is "" is all of them
-	body    bool               // it reads trigger.body
-	gives   *types.Type
-	uses    map[string]bool // of the variables
+	names   map[string]bool    // every name in the expression's text
+	steps   []string           // the steps that it reads
+	fields  map[[2]string]bool // the fields that it reads, by step and field; field "" means all
+	body    bool               // whether it reads trigger.body
+	result  *types.Type
+	uses    map[string]bool // the variables that it uses
 }
 
 // parseExpression compiles an expression. Its errors read "line:column: message".
@@ -157,14 +157,14 @@ func parseExpression(env *cel.Env, source string) (*expression, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := &expression{info: checked.NativeRep().SourceInfo(), names: map[string]bool{}, uses: map[string]bool{}, fields: map[[2]string]bool{}, gives: checked.OutputType()}
-	look := &look{expression: out}
-	look.at(checked.NativeRep().Expr(), nil)
-	if look.wholeSteps {
-		return nil, errors.New("steps is read by name only: steps.fetch.output")
+	out := &expression{info: checked.NativeRep().SourceInfo(), names: map[string]bool{}, uses: map[string]bool{}, fields: map[[2]string]bool{}, result: checked.OutputType()}
+	refs := &references{expression: out}
+	refs.visit(checked.NativeRep().Expr(), nil)
+	if refs.wholeSteps {
+		return nil, errors.New("steps can only be used with the name of a step: steps.fetch.output")
 	}
 	options := []cel.ProgramOption{cel.EvalOptions(cel.OptOptimize), cel.CustomDecoratorV2(celguard.MixNumbers)}
-	if look.unbounded {
+	if refs.unbounded {
 		options = append(options, cel.CostLimit(maxCost), cel.MemoryLimit(maxMemory))
 	}
 	if out.program, err = env.Program(checked, options...); err != nil {
@@ -173,16 +173,16 @@ func parseExpression(env *cel.Env, source string) (*expression, error) {
 	return out, nil
 }
 
-// is reports whether the expression gives t, as far as that is known in advance.
+// is reports whether the expression can return t, as far as known at compile time.
 func (e *expression) is(t *types.Type) bool {
-	return e.gives.IsExactType(t) || e.gives.IsExactType(types.DynType)
+	return e.result.IsExactType(t) || e.result.IsExactType(types.DynType)
 }
 
-// eval gives the value, as plain JSON with int64 for whole numbers.
+// eval returns the value as plain JSON, with int64 for integers.
 func (e *expression) eval(scope *Scope) (any, error) {
 	a := &activation{scope: scope, expression: e}
 	value, _, err := e.program.Eval(a)
-	if a.failed != nil { // whatever CEL made of what is missing
+	if a.failed != nil { // whatever CEL returned for the missing value
 		return nil, a.failed
 	}
 	if err != nil {
@@ -191,11 +191,11 @@ func (e *expression) eval(scope *Scope) (any, error) {
 	return plain(value, 0)
 }
 
-// activation gives an expression the scope, and of the steps those that it reads. What is large is loaded when CEL comes to it.
+// activation provides the scope to an expression, with only the steps that it reads. Large values are loaded when CEL reads them.
 type activation struct {
 	*expression
 	scope  *Scope
-	failed error // what could not be loaded
+	failed error // the first error of loading a value
 }
 
 // Parent implements cel.Activation.
@@ -210,7 +210,7 @@ func (a *activation) results() map[string]any {
 		}
 		value, err := r.Map(func(field string) bool { return a.fields[[2]string{step, field}] || a.fields[[2]string{step, ""}] })
 		if err != nil {
-			a.fail(fmt.Errorf("steps.%s.%w", step, err)) // no field of the definition
+			a.fail(fmt.Errorf("steps.%s.%w", step, err)) // not a field of the definition
 		}
 		out[step] = value
 	}
@@ -266,10 +266,10 @@ func (a *activation) ResolveName(name string) (any, bool) {
 
 const maxDepth = 64
 
-// plain turns a value into JSON's types.
+// plain converts a value to JSON types.
 func plain(value ref.Val, depth int) (any, error) {
 	if depth > maxDepth {
-		return nil, fmt.Errorf("the value is nested more than %d deep", maxDepth)
+		return nil, fmt.Errorf("the value is nested more than %d levels deep", maxDepth)
 	}
 	switch v := value.(type) {
 	case types.Null:
@@ -295,7 +295,7 @@ func plain(value ref.Val, depth int) (any, error) {
 	case types.Duration:
 		return v.Duration.String(), nil
 	case types.Bytes:
-		return nil, errors.New("bytes are no JSON: use base64.encode")
+		return nil, errors.New("bytes are not JSON: use base64.encode")
 	}
 	return composite(value, depth)
 }

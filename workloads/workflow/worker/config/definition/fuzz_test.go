@@ -10,7 +10,7 @@ import (
 	"github.com/itechsmart/operator/workloads/workflow/worker/config/definition"
 )
 
-// FuzzInterpolation: any text is refused or rendered, and one without ${{ stays what it is.
+// FuzzInterpolation: any string is rejected or rendered, and a string without ${{ is unchanged.
 func FuzzInterpolation(f *testing.F) {
 	for _, seed := range []string{"", "a", "${{", "${{ 1 }}", "a${{ '}}' }}b", "$${{ x", "${{ {'a': {}} }}", "${{ \"\\\"}}\" }}", "}}${{`}}`", "$$${{1}}", "${{}}", "${{ r'\\' }}"} {
 		f.Add(seed)
@@ -22,12 +22,12 @@ func FuzzInterpolation(f *testing.F) {
 		}
 		var back map[string]string
 		if json.Unmarshal(data, &back) != nil || back["value"] != text {
-			return // no text that JSON can hold
+			return // not a valid JSON string
 		}
 		p, err := definition.Compile(&definition.Workflow{Steps: []definition.StepSpec{{Name: "a", Type: "transform", With: data}}})
 		if err != nil {
 			if !strings.Contains(text, "${{") {
-				t.Fatalf("%q is refused: %v", text, err)
+				t.Fatalf("%q was rejected: %v", text, err)
 			}
 			return
 		}
@@ -38,7 +38,7 @@ func FuzzInterpolation(f *testing.F) {
 	})
 }
 
-// FuzzCompile: whatever JSON says, Compile answers.
+// FuzzCompile: Compile returns a program or problems for any JSON.
 func FuzzCompile(f *testing.F) {
 	f.Add(`{}`)
 	f.Add(`{"steps":[{"name":"a","type":"wait","with":null,"forEach":{"items":[]},"retry":{"attempts":0}}]}`)

@@ -17,7 +17,7 @@ import (
 
 var update = flag.Bool("update", false, "write the golden file instead of comparing with it")
 
-// TestSample compiles a workflow with every step type, evaluates all of it, and compares with what is known to be right.
+// TestSample compiles a workflow with every step type, evaluates all of it, and compares the result with the golden file.
 func TestSample(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join("testdata", "sample.yaml"))
 	if err != nil {
@@ -88,7 +88,7 @@ func golden(t *testing.T, value any) {
 
 var yamlBlock = regexp.MustCompile("(?s)```yaml\n(.*?)```")
 
-// TestDocumentation compiles every example of the language's page.
+// TestDocumentation compiles every example of the documentation of the language.
 func TestDocumentation(t *testing.T) {
 	page, err := os.ReadFile(filepath.Join("..", "..", "..", "..", "..", "docs", "workflow-language.md"))
 	if err != nil {
@@ -103,12 +103,12 @@ func TestDocumentation(t *testing.T) {
 	}
 	for _, kind := range definition.StepTypes() {
 		if !bytes.Contains(page, []byte("| `"+kind+"` |")) {
-			t.Errorf("the page does not tell of the step type %s", kind)
+			t.Errorf("the page does not document step type %s", kind)
 		}
 	}
 }
 
-// TestSchemasDescribeEveryField keeps the schemas fit for a page or a form that is made of them.
+// TestSchemasDescribeEveryField: every field of a schema has a description, for pages and forms generated from it.
 func TestSchemasDescribeEveryField(t *testing.T) {
 	for _, kind := range definition.StepTypes() {
 		data, ok := definition.StepSchema(kind)
@@ -126,6 +126,6 @@ func TestSchemasDescribeEveryField(t *testing.T) {
 		}
 	}
 	if _, ok := definition.StepSchema("../workflow"); ok {
-		t.Error("a type that does not exist has a schema")
+		t.Error("an unknown type has a schema")
 	}
 }

@@ -12,7 +12,7 @@ import (
 
 var identifier = regexp.MustCompile(`^[a-zA-Z_][a-zA-Z0-9_]{0,62}$`)
 
-// inputs checks what is declared, and decodes the defaults.
+// inputs checks the declared inputs, and decodes their defaults.
 func (p *Program) inputs(problems *Problems) {
 	if len(p.workflow.Inputs) > MaxInputs {
 		problems.add("spec.inputs", "%d inputs, at most %d are allowed", len(p.workflow.Inputs), MaxInputs)
@@ -24,7 +24,7 @@ func (p *Program) inputs(problems *Problems) {
 		in := &p.workflow.Inputs[i]
 		path := fmt.Sprintf("spec.inputs[%d]", i)
 		if !identifier.MatchString(in.Name) {
-			problems.add(path+".name", "want a name of letters, digits and _ that does not begin with a digit")
+			problems.add(path+".name", "want a name of letters, digits and _ that does not start with a digit")
 		}
 		if seen[in.Name] {
 			problems.add(path+".name", "%s is declared twice", in.Name)
@@ -42,7 +42,7 @@ func (p *Program) inputs(problems *Problems) {
 		fitted, ok := in.Type.fits(value)
 		switch {
 		case in.Required:
-			problems.add(path+".default", "a required input has no default")
+			problems.add(path+".default", "a required input cannot have a default")
 		case !ok:
 			problems.add(path+".default", "want %s", in.kind().words())
 		default:
@@ -61,7 +61,7 @@ func (in *Input) kind() InputType {
 // absent is the value of an optional input without a default.
 var absent = map[InputType]any{String: "", Integer: int64(0), Number: int64(0), Boolean: false, Object: map[string]any{}, Array: []any{}}
 
-// Inputs returns the inputs of a run: what was given, with defaults. The error is an *InputError, and quotes nothing that was given.
+// Inputs returns the inputs of a run: the given values and the defaults. Its error is an *InputError, which does not quote values.
 func (p *Program) Inputs(given map[string]any) (map[string]any, error) {
 	out := make(map[string]any, len(p.workflow.Inputs))
 	for i := range p.workflow.Inputs {
@@ -91,7 +91,7 @@ func (p *Program) Inputs(given map[string]any) (map[string]any, error) {
 		if !identifier.MatchString(name) {
 			name = "…"
 		}
-		return nil, &InputError{"inputs." + name, "there is no such input; there are " + p.inputNames()}
+		return nil, &InputError{"inputs." + name, "unknown input; valid are " + p.inputNames()}
 	}
 	return out, nil
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/itechsmart/operator/workloads/workflow/worker/config/definition"
 )
 
-// lazy tells that it was loaded.
+// lazy is a Large that records when it is loaded.
 type lazy struct {
 	name  string
 	value any
@@ -24,9 +24,9 @@ func (l lazy) Load() (any, error) {
 	return l.value, l.err
 }
 
-var errAway = errors.New("object storage is away")
+var errDown = errors.New("object storage is down")
 
-// TestLarge: what an expression does not read is not loaded, and what cannot be loaded fails it.
+// TestLarge: values that an expression does not read are not loaded, and an error of loading fails it.
 func TestLarge(t *testing.T) {
 	for expression, want := range map[string]struct {
 		loads []string
@@ -44,9 +44,9 @@ func TestLarge(t *testing.T) {
 		`{'t': trigger}.t.body`:                          {loads: []string{"body"}, value: "text"},
 		`[1, 2].map(trigger, trigger)[0]`:                {value: int64(1)},
 		`[steps.a.status].map(x, x + steps.a.status)[0]`: {value: "SucceededSucceeded"},
-		`steps.b.output`:                                 {loads: []string{"b.output"}, fails: "steps.b.output: object storage is away"},
-		`has(steps.b.output.x)`:                          {loads: []string{"b.output"}, fails: "steps.b.output: object storage is away"},
-		`steps.b.output == 1 || true`:                    {loads: []string{"b.output"}, fails: "steps.b.output: object storage is away"},
+		`steps.b.output`:                                 {loads: []string{"b.output"}, fails: "steps.b.output: object storage is down"},
+		`has(steps.b.output.x)`:                          {loads: []string{"b.output"}, fails: "steps.b.output: object storage is down"},
+		`steps.b.output == 1 || true`:                    {loads: []string{"b.output"}, fails: "steps.b.output: object storage is down"},
 		`inputs.n > 0 ? 5 : steps.b.output`:              {value: int64(5)},
 	} {
 		p := compile(t, `{"inputs":[{"name":"n","type":"integer"}],"steps":[{"name":"a","type":"transform","with":{"value":1}},{"name":"b","type":"transform","with":{"value":1}},
@@ -57,21 +57,21 @@ func TestLarge(t *testing.T) {
 			Steps: map[string]definition.StepResult{
 				"a": {Status: "Succeeded", Attempts: 1, Output: lazy{name: "a.output", value: map[string]any{"n": int64(1)}, seen: &seen},
 					Outputs: lazy{name: "a.outputs", value: map[string]any{"m": int64(2)}, seen: &seen}},
-				"b": {Status: "Failed", Attempts: 2, Output: lazy{name: "b.output", err: errAway, seen: &seen}},
+				"b": {Status: "Failed", Attempts: 2, Output: lazy{name: "b.output", err: errDown, seen: &seen}},
 			},
 		})
 		slices.Sort(seen)
 		if seen = slices.Compact(seen); !slices.Equal(seen, want.loads) {
-			t.Errorf("%s loads %q, want %q", expression, seen, want.loads)
+			t.Errorf("%s loaded %q, want %q", expression, seen, want.loads)
 		}
 		if want.fails != "" {
-			if err == nil || err.Error() != "with.value: "+want.fails || !errors.Is(err, errAway) {
+			if err == nil || err.Error() != "with.value: "+want.fails || !errors.Is(err, errDown) {
 				t.Errorf("%s: %v, want %s", expression, err, want.fails)
 			}
 			continue
 		}
 		if err != nil || config["value"] != want.value {
-			t.Errorf("%s gives %v, %v, want %v", expression, config["value"], err, want.value)
+			t.Errorf("%s = %v, %v, want %v", expression, config["value"], err, want.value)
 		}
 	}
 }

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// order puts the steps of a group after those that they need, and refuses cycles.
+// order sorts the steps of a group topologically, and reports cycles.
 func (p *Program) order(role Role, specs []StepSpec, problems *Problems) {
 	o := &ordering{program: p, role: role, specs: specs, problems: problems, position: map[string]int{}, placed: map[int]int{}, edges: map[int][]int{}}
 	for i := range specs {
@@ -28,7 +28,7 @@ func (p *Program) order(role Role, specs []StepSpec, problems *Problems) {
 	p.connect(role)
 }
 
-// ordering is the state of one group's ordering: a search in depth.
+// ordering is the state of one group's depth-first search.
 type ordering struct {
 	program  *Program
 	role     Role
@@ -40,7 +40,7 @@ type ordering struct {
 	trail    []int
 }
 
-// needs reads the needs of a step, without those that are wrong.
+// needs resolves the needs of a step, and reports invalid ones.
 func (o *ordering) needs(i int) {
 	spec := &o.specs[i]
 	for n, need := range spec.Needs {
@@ -52,15 +52,15 @@ func (o *ordering) needs(i int) {
 		case !known:
 			o.problems.add(path, "there is no step %q", need)
 		case slices.Index(spec.Needs, need) < n:
-			o.problems.add(path, "%s is named twice", need)
+			o.problems.add(path, "%s is listed twice", need)
 		default:
 			o.edges[i] = append(o.edges[i], at)
 		}
 	}
 }
 
-// place puts a step into the program, after what it needs. A need that closes a cycle is told and left out, so that the
-// rest is looked at too.
+// place adds a step to the program, after the steps that it needs. It reports and skips a need that closes a cycle, so that the
+// rest is checked too.
 func (o *ordering) place(i int) {
 	if _, done := o.placed[i]; done {
 		return
@@ -89,7 +89,7 @@ func (o *ordering) cycle(from int) {
 	o.problems.add(fmt.Sprintf("%s[%d].needs", groupPath(o.role), o.trail[from]), "a cycle: %s", strings.Join(names, " -> "))
 }
 
-// connect tells the steps of a group who needs them, and whose results they may read. A handler may read every step.
+// connect sets the dependents of a group's steps, and the steps whose results they may read. A handler may read every main step.
 func (p *Program) connect(role Role) {
 	for _, step := range p.steps {
 		if step.role != role {

@@ -7,19 +7,19 @@ import (
 	"strings"
 )
 
-// maxProblems bounds what is told at a time.
+// maxProblems bounds the problems of one error.
 const maxProblems = 50
 
-// Problem is one thing that is wrong with a definition, and where: spec.steps[3].when.
+// Problem is one problem of a definition, with its path, such as spec.steps[3].when.
 type Problem struct {
 	Path    string `json:"path"`
 	Message string `json:"message"`
 }
 
-// Problems is the error of Compile: all that is wrong, in the order of the definition.
+// Problems is the error of Compile: all problems, in the order of the definition.
 type Problems struct{ List []Problem }
 
-// Error tells all of them, on one line.
+// Error returns all problems on one line.
 func (p *Problems) Error() string {
 	texts := make([]string, len(p.List))
 	for i, problem := range p.List {
@@ -34,7 +34,7 @@ func (p *Problems) add(path, format string, args ...any) {
 	}
 }
 
-// InputError is an error of an input of a run: inputs.amount.
+// InputError is an error of a run's input, such as inputs.amount.
 type InputError struct{ Path, Message string }
 
 // Error returns "path: message".

@@ -9,11 +9,11 @@ import (
 	"time"
 )
 
-// Program is a workflow that was proven. It is safe for concurrent use.
+// Program is a compiled workflow. It is safe for concurrent use.
 type Program struct {
 	workflow *Workflow
 	hash     string
-	steps    []*Step // those that others need before them; handlers last
+	steps    []*Step // in topological order; handlers last
 	written  []*Step // in the order of the definition
 	defaults map[string]any
 	key      *expression
@@ -21,19 +21,19 @@ type Program struct {
 	triggers []*trigger
 }
 
-// Workflow returns what was compiled; it must not be changed.
+// Workflow returns the compiled workflow, which must not be modified.
 func (p *Program) Workflow() *Workflow { return p.workflow }
 
-// Hash identifies the definition: the same content has the same one.
+// Hash returns the hash of the definition's content.
 func (p *Program) Hash() string { return p.hash }
 
-// Len returns how many steps there are, handlers included.
+// Len returns the number of steps, including handlers.
 func (p *Program) Len() int { return len(p.steps) }
 
-// Step returns the i-th in topological order: steps first, then the handlers onSuccess, onFailure and always.
+// Step returns the i-th step in topological order: main steps first, then the handlers onSuccess, onFailure and always.
 func (p *Program) Step(i int) *Step { return p.steps[i] }
 
-// Find returns the step of a name; nil when there is none.
+// Find returns a step by name, or nil.
 func (p *Program) Find(name string) *Step {
 	for _, s := range p.steps {
 		if s.spec.Name == name {
@@ -43,7 +43,7 @@ func (p *Program) Find(name string) *Step {
 	return nil
 }
 
-// ConcurrencyKey returns the key that a run counts under; "" without one.
+// ConcurrencyKey returns the concurrency key of a run, or "".
 func (p *Program) ConcurrencyKey(scope *Scope) (string, error) {
 	if p.key == nil {
 		return "", nil
@@ -54,52 +54,52 @@ func (p *Program) ConcurrencyKey(scope *Scope) (string, error) {
 	}
 	key, ok := value.(string)
 	if !ok {
-		return "", errors.New("spec.concurrency.key: the expression did not give a string")
+		return "", errors.New("spec.concurrency.key: the expression did not return a string")
 	}
 	return key, nil
 }
 
-// Outputs returns what a run gives when it ends well.
+// Outputs returns the outputs of a succeeded run.
 func (p *Program) Outputs(scope *Scope) (map[string]any, error) {
 	return renderAll(p.outputs, scope, "spec.outputs")
 }
 
-// Step is one step that was proven.
+// Step is a compiled step.
 type Step struct {
 	spec              *StepSpec
 	role              Role
 	path              string
 	index             int
 	needs, dependents []int
-	before            map[string]bool // the steps that an expression may read
+	before            map[string]bool // the steps whose results its expressions may read
 	when              *expression
 	items, with       *template
 	outputs           map[string]*template
 	retry             Retry
 }
 
-// Index returns the step's place in the program.
+// Index returns the step's index in the program.
 func (s *Step) Index() int { return s.index }
 
-// Name returns the name in the definition.
+// Name returns the name of the step.
 func (s *Step) Name() string { return s.spec.Name }
 
 // Type returns the step type.
 func (s *Step) Type() string { return s.spec.Type }
 
-// Role tells handlers from steps.
+// Role returns the role of the step.
 func (s *Step) Role() Role { return s.role }
 
-// Needs returns the steps before this one; Dependents those that need it. Both are indexes.
+// Needs returns the indexes of the steps that this one needs.
 func (s *Step) Needs() []int { return s.needs }
 
 // Dependents returns the indexes of the steps that need this one.
 func (s *Step) Dependents() []int { return s.dependents }
 
-// Timeout bounds an attempt; zero: the run's bound is all.
+// Timeout returns the timeout of an attempt. Zero means only the run's timeout applies.
 func (s *Step) Timeout() time.Duration { return time.Duration(s.spec.Timeout) }
 
-// OnError is Fail or Continue.
+// OnError returns Fail or Continue.
 func (s *Step) OnError() OnError {
 	if s.spec.OnError == "" {
 		return Fail
@@ -107,13 +107,13 @@ func (s *Step) OnError() OnError {
 	return s.spec.OnError
 }
 
-// Retry returns how failed attempts are repeated.
+// Retry returns how failed attempts are retried.
 func (s *Step) Retry() Retry { return s.retry }
 
-// ForEach reports whether the step runs once for each item; Parallelism bounds those at one time.
+// ForEach reports whether the step runs once for each item of a list.
 func (s *Step) ForEach() bool { return s.items != nil }
 
-// Parallelism returns how many items run at one time.
+// Parallelism returns how many items run at a time.
 func (s *Step) Parallelism() int {
 	if s.spec.ForEach == nil || s.spec.ForEach.Parallelism == 0 {
 		return defaultItems
@@ -132,12 +132,12 @@ func (s *Step) When(scope *Scope) (bool, error) {
 	}
 	yes, ok := value.(bool)
 	if !ok {
-		return false, errors.New("when: the expression did not give a bool")
+		return false, errors.New("when: the expression did not return a bool")
 	}
 	return yes, nil
 }
 
-// Items returns what a forEach step runs for; nil without forEach.
+// Items returns the items of forEach, or nil without forEach.
 func (s *Step) Items(scope *Scope) ([]any, error) {
 	if s.items == nil {
 		return nil, nil
@@ -149,7 +149,7 @@ func (s *Step) Items(scope *Scope) ([]any, error) {
 	items, ok := value.([]any)
 	switch {
 	case !ok:
-		return nil, errors.New("forEach.items: the expression did not give a list")
+		return nil, errors.New("forEach.items: the expression did not return a list")
 	case len(items) > MaxItems:
 		return nil, fmt.Errorf("forEach.items: %d items, at most %d are allowed", len(items), MaxItems)
 	case items == nil:
@@ -158,7 +158,7 @@ func (s *Step) Items(scope *Scope) ([]any, error) {
 	return items, nil
 }
 
-// Config returns the step's `with`, rendered. It must not be changed.
+// Config returns the evaluated `with`, which must not be modified.
 func (s *Step) Config(scope *Scope) (map[string]any, error) {
 	value, err := s.with.render(scope)
 	if err != nil {
@@ -171,7 +171,7 @@ func (s *Step) Config(scope *Scope) (map[string]any, error) {
 	return config, nil
 }
 
-// Outputs returns the step's `outputs`, from its result, which may be Large; nil without.
+// Outputs evaluates the step's `outputs` with its result, which may be Large. It returns nil without outputs.
 func (s *Step) Outputs(scope *Scope, result any) (map[string]any, error) {
 	if s.outputs == nil {
 		return nil, nil
@@ -192,7 +192,7 @@ func renderAll(of map[string]*template, scope *Scope, path string) (map[string]a
 	return out, nil
 }
 
-// Scope has the values that expressions see.
+// Scope has the values for expressions.
 type Scope struct {
 	Inputs    map[string]any
 	Steps     map[string]StepResult
@@ -205,12 +205,12 @@ type Scope struct {
 	result any
 }
 
-// Large is a value that is loaded when something reads it.
+// Large is a value that is loaded on first use.
 type Large interface {
 	Load() (any, error)
 }
 
-// Load returns the value itself: that of a Large, loaded.
+// Load returns a value, which it loads if it is Large.
 func Load(value any) (any, error) {
 	if l, ok := value.(Large); ok {
 		return l.Load()
@@ -221,13 +221,13 @@ func Load(value any) (any, error) {
 // StepResult is the outcome of a step.
 type StepResult struct {
 	Status string
-	// Output, and Outputs by name, a map[string]any. Each may be Large.
+	// Output is the output. Outputs is a map[string]any of named outputs. Each may be Large.
 	Output, Outputs any
 	Error           string
 	Attempts        int
 }
 
-// Map returns what is read of the result, by the fields' names: of output and outputs, which may be large, those that reads says.
+// Map returns the result as an object. It includes output and outputs, which may be large, only if reads returns true for them.
 func (r *StepResult) Map(reads func(field string) bool) (map[string]any, error) {
 	out := map[string]any{"output": nil, "outputs": map[string]any{}, "status": r.Status, "error": r.Error, "attempts": int64(r.Attempts)}
 	err := load(out, "output", r.Output, reads)
@@ -237,7 +237,7 @@ func (r *StepResult) Map(reads func(field string) bool) (map[string]any, error) 
 	return out, err
 }
 
-// load fills in a field that is read.
+// load sets a field if it is read.
 func load(out map[string]any, field string, value any, reads func(field string) bool) error {
 	if value == nil || !reads(field) {
 		return nil
@@ -250,7 +250,7 @@ func load(out map[string]any, field string, value any, reads func(field string) 
 	return nil
 }
 
-// RunInfo has the fields of the run that expressions see.
+// RunInfo has the fields of run in expressions.
 type RunInfo struct {
 	ID, Workflow, Namespace string
 	Generation              int64
@@ -266,7 +266,7 @@ type TriggerInfo struct {
 	ScheduledAt time.Time
 }
 
-// Retry repeats failed attempts.
+// Retry is how failed attempts are retried.
 type Retry struct {
 	Attempts         int
 	Initial, Maximum time.Duration
@@ -304,7 +304,7 @@ func retryOf(problems *Problems, path string, spec *RetrySpec) Retry {
 	return r
 }
 
-// Delay returns how long to wait after a failed attempt, which counts from 1. random gives 0 to 1.
+// Delay returns the delay after a failed attempt, counted from 1. random returns a number in [0, 1).
 func (r Retry) Delay(attempt int, random func() float64) time.Duration {
 	grown := float64(r.Initial) * math.Pow(r.Factor, float64(max(attempt, 1)-1))
 	delay := min(grown, float64(r.Maximum))

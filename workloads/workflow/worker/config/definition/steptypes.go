@@ -21,13 +21,13 @@ import (
 
 const typeWorkflowStep = "workflow"
 
-// schemaFiles hold what each type's `with` may hold, one file per type. Their executors are elsewhere: the contract is these
-// fields. What a value must be beyond that is for the executor.
+// schemaFiles are the JSON Schemas of each type's `with`, one file per type. They are the contract with the executors, which check
+// values further.
 //
 //go:embed schemas/*.json
 var schemaFiles embed.FS
 
-// stepTypes are all types there are, by name.
+// stepTypes returns the schemas of all types by name.
 var stepTypes = sync.OnceValues(func() (map[string]*schema.Schema, error) {
 	files, err := schemaFiles.ReadDir("schemas")
 	if err != nil {
@@ -47,7 +47,7 @@ var stepTypes = sync.OnceValues(func() (map[string]*schema.Schema, error) {
 	return out, nil
 })
 
-// formats of strings in the schemas.
+// formats are the formats of strings in the schemas.
 var formats = map[string]func(string) error{
 	"go-duration": func(text string) error {
 		if d, err := time.ParseDuration(text); err != nil || d < 0 {
@@ -66,38 +66,38 @@ func StepTypes() []string {
 	return slices.Sorted(maps.Keys(all))
 }
 
-// StepSchema returns the JSON Schema of a type's `with`; false for a type that there is not.
+// StepSchema returns the JSON Schema of a type's `with`, or false for an unknown type.
 func StepSchema(name string) (json.RawMessage, bool) {
 	data, err := schemaFiles.ReadFile(path.Join("schemas", name+".json"))
 	return data, err == nil
 }
 
-// withCheck compares the parts of `with` that are known in advance with a schema: its literals, and the types of its expressions.
+// withCheck checks the parts of `with` that are known at compile time against a schema: literals, and the types of expressions.
 type withCheck struct {
 	problems *Problems
-	open     map[string]bool // paths whose value is known only when the step runs
+	open     map[string]bool // paths whose value is only known at run time
 }
 
-func (w *withCheck) check(of *schema.Schema, at string, with *template) {
-	tree := w.known(of.Document(), at, with)
-	for _, found := range of.CheckTree(tree, at) {
+func (w *withCheck) check(s *schema.Schema, at string, with *template) {
+	tree := w.known(s.Document(), at, with)
+	for _, found := range s.CheckTree(tree, at) {
 		if !w.open[found.Path] {
 			w.problems.add(found.Path, "%s", found.Message)
 		}
 	}
 }
 
-// known returns the tree with something in place of each expression, whose type is compared with the schema there.
+// known returns the tree with placeholders for expressions, whose types it checks against the schema.
 func (w *withCheck) known(document any, at string, t *template) any {
 	switch {
-	case t.broken: // has been told
+	case t.broken: // already reported
 		w.open[at] = true
 	case t.fixed:
 		return t.literal
 	case t.whole != nil:
 		w.open[at] = true
-		if want := wanted(document); len(want) > 0 && !gives(t.whole.gives, want) {
-			w.problems.add(at, "want %s, the expression gives %s", strings.Join(want, " or "), typeWord(t.whole.gives))
+		if want := wanted(document); len(want) > 0 && !canReturn(t.whole.result, want) {
+			w.problems.add(at, "want %s, the expression returns %s", strings.Join(want, " or "), typeWord(t.whole.result))
 		}
 	case t.pieces != nil:
 		w.open[at] = true
@@ -110,7 +110,7 @@ func (w *withCheck) known(document any, at string, t *template) any {
 			field := below(document, "properties", name)
 			out[name] = w.known(field, join(at, name), t.fields[name])
 			if field == nil {
-				delete(w.open, join(at, name)) // whatever it gives, the schema may have no such field
+				delete(w.open, join(at, name)) // whatever its value, the schema may not have the field
 			}
 		}
 		return out
@@ -124,7 +124,7 @@ func (w *withCheck) known(document any, at string, t *template) any {
 	return opening + closing
 }
 
-// below returns the part of a schema that a field or an item is held to; nil: nothing is known of it.
+// below returns the schema of a field or of items, or nil if there is none.
 func below(document any, keyword, name string) any {
 	object, ok := document.(map[string]any)
 	if !ok {
@@ -137,7 +137,7 @@ func below(document any, keyword, name string) any {
 	return properties[name]
 }
 
-// wanted returns the JSON types that a schema allows; none: any.
+// wanted returns the JSON types that a schema allows, or none for any type.
 func wanted(document any) []string {
 	object, _ := document.(map[string]any)
 	if one, ok := object["type"].(string); ok {
@@ -146,8 +146,8 @@ func wanted(document any) []string {
 	return nil
 }
 
-// gives reports whether an expression of a type may give one of the JSON types.
-func gives(got *types.Type, want []string) bool {
+// canReturn reports whether an expression of a type can return one of the JSON types.
+func canReturn(got *types.Type, want []string) bool {
 	if got.Kind() == types.DynKind {
 		return true
 	}
@@ -155,7 +155,7 @@ func gives(got *types.Type, want []string) bool {
 	return known && (slices.Contains(want, kind) || kind == "integer" && slices.Contains(want, "number"))
 }
 
-// jsonTypes maps types of CEL to types of JSON.
+// jsonTypes maps CEL types to JSON types.
 var jsonTypes = map[types.Kind]string{
 	types.BoolKind: "boolean", types.IntKind: "integer", types.UintKind: "integer", types.DoubleKind: "number", types.StringKind: "string",
 	types.TimestampKind: "string", types.DurationKind: "string", types.ListKind: "array", types.MapKind: "object", types.StructKind: "object",

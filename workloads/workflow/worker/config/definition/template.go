@@ -20,24 +20,24 @@ const (
 	closing = "}}"
 )
 
-// template is a JSON value whose texts may hold expressions.
+// template is a JSON value whose strings may contain expressions.
 type template struct {
-	literal any // when it holds none
+	literal any // without expressions
 	whole   *expression
-	pieces  []piece // of a text
+	pieces  []piece // of a string
 	fields  map[string]*template
 	items   []*template
 	fixed   bool
-	broken  bool // it holds something that was refused
+	broken  bool // it contains an invalid part
 }
 
-// piece is a text, or an expression within one.
+// piece is a part of a string: text or an expression.
 type piece struct {
 	text string
 	expr *expression
 }
 
-// split parts a text into what is literal and what is within ${{ }}; $${{ is a literal ${{.
+// split splits a string into literal parts and expressions in ${{ }}; $${{ is a literal ${{.
 func split(text string) (out []struct {
 	text string
 	expr bool
@@ -76,7 +76,7 @@ func split(text string) (out []struct {
 	return out, nil
 }
 
-// endOf finds the }} that closes an expression: none within its texts or its braces.
+// endOf returns the index of the }} that closes an expression, outside its strings and braces.
 func endOf(text string) int {
 	depth := 0
 	for i := 0; i < len(text); i++ {
@@ -102,7 +102,7 @@ func endOf(text string) int {
 	return -1
 }
 
-// quoted returns where a text that begins here ends; -1: it does not.
+// quoted returns the index of the quote that closes a string, or -1.
 func quoted(text string) int {
 	for i := 1; i < len(text); i++ {
 		switch text[i] {
@@ -115,7 +115,7 @@ func quoted(text string) int {
 	return -1
 }
 
-// compiler makes templates and expressions of one workflow.
+// compiler compiles the templates and expressions of one workflow.
 type compiler struct {
 	env      *cel.Env
 	problems *Problems
@@ -146,7 +146,7 @@ func (c *compiler) tree(path string, tree any, allowed func(*expression) error) 
 		for _, name := range names {
 			out.fields[name] = c.tree(join(path, name), v[name], allowed)
 			out.fixed = out.fixed && out.fields[name].fixed && !out.fields[name].broken
-			v[name] = out.fields[name].literal // $${{ is ${{ by now
+			v[name] = out.fields[name].literal // $${{ has become ${{
 		}
 		out.literal = v
 		return out
@@ -195,7 +195,7 @@ func (c *compiler) text(path, text string, allowed func(*expression) error) *tem
 	return out
 }
 
-// expression compiles one, and adds what is wrong with it to the problems; nil then.
+// expression compiles an expression. It returns nil, and adds a problem, if it is invalid.
 func (c *compiler) expression(path, source string, allowed func(*expression) error) *expression {
 	e, err := parseExpression(c.env, source)
 	if err == nil {
@@ -211,7 +211,7 @@ func (c *compiler) expression(path, source string, allowed func(*expression) err
 // join appends a field's name or an index to a path.
 func join(path, name string) string { return schema.JoinPath(path, name) }
 
-// render evaluates a template. What holds no expression is shared: it must not be changed.
+// render evaluates a template. Literal parts are shared and must not be modified.
 func (t *template) render(scope *Scope) (any, error) {
 	switch {
 	case t.fixed:
@@ -250,11 +250,11 @@ func (t *template) render(scope *Scope) (any, error) {
 	return text.String(), nil
 }
 
-// renderFields evaluates templates by name. Of several failures it gives the first by name: the same reads the same each time.
-func renderFields(of map[string]*template, scope *Scope) (map[string]any, error) {
-	out := make(map[string]any, len(of))
+// renderFields evaluates templates by name. Of several errors it returns the first by name, so that the error is deterministic.
+func renderFields(templates map[string]*template, scope *Scope) (map[string]any, error) {
+	out := make(map[string]any, len(templates))
 	var failed *FieldError
-	for name, t := range of {
+	for name, t := range templates {
 		value, err := t.render(scope)
 		if err != nil && (failed == nil || name < failed.Field) {
 			failed = &FieldError{name, err}
@@ -267,14 +267,14 @@ func renderFields(of map[string]*template, scope *Scope) (map[string]any, error)
 	return out, nil
 }
 
-// asText returns how a value stands within a text: texts as they are, all else as JSON.
+// asText returns a value for interpolation: strings unchanged, others as JSON.
 func asText(value any) (string, error) {
 	if text, ok := value.(string); ok {
 		return text, nil
 	}
 	data, err := json.Marshal(value)
 	if err != nil {
-		return "", errors.New("the value is no JSON")
+		return "", errors.New("the value is not JSON")
 	}
 	return string(data), nil
 }
@@ -285,12 +285,12 @@ type FieldError struct {
 	Err   error
 }
 
-// Error names the whole path.
+// Error returns the error with its complete path.
 func (e *FieldError) Error() string {
 	path := e.Field
 	inner := e.Err
 	for {
-		next, ok := inner.(*FieldError) //nolint:errorlint // only the direct chain of fields is meant
+		next, ok := inner.(*FieldError) //nolint:errorlint // only the direct chain of fields
 		if !ok {
 			return path + ": " + inner.Error()
 		}
@@ -298,5 +298,5 @@ func (e *FieldError) Error() string {
 	}
 }
 
-// Unwrap gives the cause.
+// Unwrap returns the cause.
 func (e *FieldError) Unwrap() error { return e.Err }

@@ -24,7 +24,7 @@ var (
 	headerForm  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9-]{0,63}$`)
 )
 
-// trigger is compiled.
+// trigger is a compiled trigger.
 type trigger struct {
 	spec           *Trigger
 	schedule       *schedule
@@ -32,7 +32,7 @@ type trigger struct {
 	inputs         map[string]*template
 }
 
-// trigger checks and compiles the i-th.
+// trigger checks and compiles the i-th trigger.
 func (p *Program) trigger(c *compiler, i int) {
 	t := &trigger{spec: &p.workflow.Triggers[i]}
 	p.triggers = append(p.triggers, t)
@@ -46,24 +46,24 @@ func (p *Program) trigger(c *compiler, i int) {
 	for j := range i {
 		other := &p.workflow.Triggers[j]
 		if other.Name == t.spec.Name {
-			c.problems.add(path+".name", "%s is the name of spec.triggers[%d] already", t.spec.Name, j)
+			c.problems.add(path+".name", "%s is already the name of spec.triggers[%d]", t.spec.Name, j)
 		}
 		if w := t.spec.Webhook; w != nil && other.Webhook != nil && other.Webhook.Path == w.Path {
-			c.problems.add(path+".webhook.path", "is the path of spec.triggers[%d] already", j)
+			c.problems.add(path+".webhook.path", "is already the path of spec.triggers[%d]", j)
 		}
 	}
 	oneOf(c.problems, path+".type", t.spec.Type, Manual, Scheduled, Webhook, Event, API)
 	for _, settings := range []struct {
-		of    TriggerType
+		kind  TriggerType
 		given bool
 	}{{Scheduled, t.spec.Scheduled != nil}, {Webhook, t.spec.Webhook != nil}, {Event, t.spec.Event != nil}, {API, t.spec.API != nil}} {
-		if settings.given && settings.of != t.spec.Type {
-			c.problems.add(path+"."+strings.ToLower(string(settings.of)), "settings of a trigger of type %s, and this one's type is %s", settings.of, t.spec.Type)
+		if settings.given && settings.kind != t.spec.Type {
+			c.problems.add(path+"."+strings.ToLower(string(settings.kind)), "is only valid for triggers of type %s; the type is %s", settings.kind, t.spec.Type)
 		}
 	}
 	only := func(e *expression) error {
 		if e.uses["steps"] || e.uses["inputs"] || e.uses["run"] {
-			return errors.New("only trigger is to be had here: there is no run yet")
+			return errors.New("only trigger is available here: there is no run yet")
 		}
 		return e.visible(false, false)
 	}
@@ -76,13 +76,13 @@ func (p *Program) trigger(c *compiler, i int) {
 		t.event(p, c, path, only)
 	case API:
 		if api := t.spec.API; api != nil && api.IdempotencyKeyHeader != "" && !headerForm.MatchString(api.IdempotencyKeyHeader) {
-			c.problems.add(path+".api.idempotencyKeyHeader", "want a header's name")
+			c.problems.add(path+".api.idempotencyKeyHeader", "want the name of a header")
 		}
 	}
 	t.inputs = c.templates(path+".inputs", t.spec.Inputs, only)
 	for _, name := range slices.Sorted(maps.Keys(t.inputs)) {
 		if _, known := p.declared(name); !known {
-			c.problems.add(join(path+".inputs", name), "there is no such input; there are %s", p.inputNames())
+			c.problems.add(join(path+".inputs", name), "unknown input; valid are %s", p.inputNames())
 		}
 	}
 }
@@ -121,7 +121,7 @@ func (t *trigger) webhook(problems *Problems, path string) {
 		return
 	}
 	if len(w.Path) > 128 || !webhookForm.MatchString(w.Path) {
-		problems.add(path+".webhook.path", "want lower-case letters, digits, ., - and _, in parts with / between them, 128 characters at most")
+		problems.add(path+".webhook.path", "want lower-case letters, digits, ., - and _, in parts separated by /, at most 128 characters")
 	}
 	if w.Auth != nil && w.Auth.HMACSecretRef.Name == "" {
 		problems.add(path+".webhook.auth.hmacSecretRef.name", "is required")
@@ -130,10 +130,10 @@ func (t *trigger) webhook(problems *Problems, path string) {
 	oneOf(problems, path+".webhook.respond", w.Respond, "", "Accepted", "WaitForResult")
 }
 
-// payload checks a bound of what comes from outside.
+// payload checks a limit of payloads.
 func payload(problems *Problems, path string, bytes int64) {
 	if bytes < 0 || bytes > MaxPayload {
-		problems.add(path, "want 1 to %d bytes; %d when it is left out", MaxPayload, DefaultPayload)
+		problems.add(path, "want 1 to %d bytes; the default is %d", MaxPayload, DefaultPayload)
 	}
 }
 
@@ -152,35 +152,35 @@ func (t *trigger) event(p *Program, c *compiler, path string, only func(*express
 	}
 	switch {
 	case e.Source == "kubernetes" && e.Name != "" && !slices.Contains(EventKinds, e.Name):
-		c.problems.add(path+".event.name", "of kubernetes there are the kinds %s", strings.Join(EventKinds, ", "))
+		c.problems.add(path+".event.name", "source kubernetes supports the kinds %s", strings.Join(EventKinds, ", "))
 	case e.Source != "kubernetes":
 		p.connection(c.problems, path+".event.connectionRef.name", e.ConnectionRef.Name)
 	}
 	payload(c.problems, path+".event.maxPayloadBytes", e.MaxPayloadBytes)
-	gives := func(want *types.Type) func(*expression) error {
+	returns := func(want *types.Type) func(*expression) error {
 		return func(e *expression) error {
 			if !e.is(want) {
-				return fmt.Errorf("want a %s, got %s", want, e.gives)
+				return fmt.Errorf("want a %s, got %s", want, e.result)
 			}
 			return only(e)
 		}
 	}
 	if e.Filter != "" {
-		t.filter = c.expression(path+".event.filter", e.Filter, gives(types.BoolType))
+		t.filter = c.expression(path+".event.filter", e.Filter, returns(types.BoolType))
 	}
 	if e.DedupeKey != "" {
-		t.dedupe = c.expression(path+".event.dedupeKey", e.DedupeKey, gives(types.StringType))
+		t.dedupe = c.expression(path+".event.dedupeKey", e.DedupeKey, returns(types.StringType))
 	}
 }
 
-// Start returns what an event that came at a trigger means: whether it starts a run, with which inputs, and under which key (""
-// without one) it counts once.
-func (p *Program) Start(name string, came TriggerInfo) (starts bool, inputs map[string]any, dedupe string, err error) {
+// Start evaluates an event at a trigger. It reports whether the event starts a run, and returns its inputs and its deduplication
+// key, or "".
+func (p *Program) Start(name string, event TriggerInfo) (starts bool, inputs map[string]any, dedupe string, err error) {
 	t := p.find(name)
 	if t == nil {
 		return false, nil, "", fmt.Errorf("there is no trigger %s", name)
 	}
-	scope := &Scope{Trigger: came}
+	scope := &Scope{Trigger: event}
 	if t.filter != nil {
 		value, err := t.filter.eval(scope)
 		if err != nil {
@@ -188,7 +188,7 @@ func (p *Program) Start(name string, came TriggerInfo) (starts bool, inputs map[
 		}
 		yes, ok := value.(bool)
 		if !ok {
-			return false, nil, "", errors.New("event.filter: the expression did not give a bool")
+			return false, nil, "", errors.New("event.filter: the expression did not return a bool")
 		}
 		if !yes {
 			return false, nil, "", nil
@@ -201,14 +201,14 @@ func (p *Program) Start(name string, came TriggerInfo) (starts bool, inputs map[
 		}
 		var ok bool
 		if dedupe, ok = value.(string); !ok {
-			return false, nil, "", errors.New("event.dedupeKey: the expression did not give a string")
+			return false, nil, "", errors.New("event.dedupeKey: the expression did not return a string")
 		}
 	}
 	inputs, err = renderAll(t.inputs, scope, "inputs")
 	return err == nil, inputs, dedupe, err
 }
 
-// Next returns the first tick of a Scheduled trigger after a time; false when there is none.
+// Next returns the first tick of a Scheduled trigger after a time, or false if there is none.
 func (p *Program) Next(name string, after time.Time) (time.Time, bool) {
 	if t := p.find(name); t != nil && t.schedule != nil {
 		return t.schedule.next(after)

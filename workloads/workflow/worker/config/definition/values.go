@@ -14,7 +14,7 @@ import (
 	"cel.dev/cel-go/common/types/traits"
 )
 
-// composite turns a list or a map into JSON's types.
+// composite converts a list or a map to JSON types.
 func composite(value ref.Val, depth int) (any, error) {
 	switch v := value.(type) {
 	case traits.Mapper:
@@ -23,44 +23,44 @@ func composite(value ref.Val, depth int) (any, error) {
 			key := it.Next()
 			name, ok := key.(types.String)
 			if !ok {
-				return nil, errors.New("the keys of a map must be texts")
+				return nil, errors.New("the keys of a map must be strings")
 			}
-			made, err := plain(v.Get(key), depth+1)
+			element, err := plain(v.Get(key), depth+1)
 			if err != nil {
 				return nil, err
 			}
-			out[string(name)] = made
+			out[string(name)] = element
 		}
 		return out, nil
 	case traits.Lister:
 		out := []any{}
 		for it := v.Iterator(); it.HasNext() == types.True; {
-			made, err := plain(it.Next(), depth+1)
+			element, err := plain(it.Next(), depth+1)
 			if err != nil {
 				return nil, err
 			}
-			out = append(out, made)
+			out = append(out, element)
 		}
 		return out, nil
 	}
 	if err, ok := value.(*types.Err); ok {
 		return nil, errors.New("evaluation failed: " + typeName(err))
 	}
-	return nil, errors.New("the value is no JSON")
+	return nil, errors.New("the value is not JSON")
 }
 
 func typeName(v ref.Val) string { return v.Type().TypeName() }
 
-// Decode reads JSON into the values that expressions know: int64 for whole numbers that fit, float64 for others.
+// Decode decodes JSON for expressions, with int64 for integers that fit and float64 for other numbers.
 func Decode(data json.RawMessage) (any, error) {
 	decoder := json.NewDecoder(bytes.NewReader(data))
 	decoder.UseNumber()
 	var tree any
 	if err := decoder.Decode(&tree); err != nil {
-		return nil, errors.New("it is not valid JSON")
+		return nil, errors.New("is not valid JSON")
 	}
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
-		return nil, errors.New("it is more than one JSON value")
+		return nil, errors.New("has more than one JSON value")
 	}
 	return numbers(tree)
 }
@@ -93,7 +93,8 @@ func numbers(tree any) (any, error) {
 	return tree, nil
 }
 
-// fits reports whether a value is of a type; a whole float64 is an integer too, as JSON has one kind of number.
+// fits reports whether a value is of the type, and returns it converted: a whole float64 is also an integer, since JSON has only
+// one type of number.
 func (t InputType) fits(value any) (any, bool) {
 	ok := false
 	switch v := value.(type) {
@@ -118,7 +119,7 @@ func (t InputType) fits(value any) (any, bool) {
 	return value, ok
 }
 
-// words returns the type as a message names it.
+// words returns the type for a message.
 func (t InputType) words() string {
 	switch t {
 	case Integer:

@@ -8,9 +8,9 @@ import (
 	"go.starlark.net/syntax"
 )
 
-// look finds the names that a script mentions. Of one that it asks for nothing but members by literal names, as in
-// steps["fetch"], these are told as well: what the other hundred steps gave need not be made values of.
-func look(file *syntax.File) (seen map[string]bool, members map[string][]string) {
+// references finds the names that a script mentions. If it uses a name only to get members by literal names, as in steps["fetch"],
+// it also returns these members: the other members need not be converted.
+func references(file *syntax.File) (seen map[string]bool, members map[string][]string) {
 	seen, members = map[string]bool{}, map[string][]string{}
 	mentions, accounted := map[string]int{}, map[string]int{}
 	syntax.Walk(file, func(n syntax.Node) bool {
@@ -45,7 +45,7 @@ func look(file *syntax.File) (seen map[string]bool, members map[string][]string)
 	return seen, members
 }
 
-// wanted returns what of an object the script asks for.
+// wanted returns an object with only the members that the script uses.
 func (p *Program) wanted(name string, value any) any {
 	names, some := p.members[name]
 	object, ok := value.(map[string]any)
@@ -61,7 +61,7 @@ func (p *Program) wanted(name string, value any) any {
 	return out
 }
 
-// Reads reports whether a script may look at a member of an object that it is given.
+// Reads reports whether a script may read the given member of one of its objects.
 func (p *Program) Reads(name, member string) bool {
 	names, some := p.members[name]
 	return slices.Contains(p.used, name) && (!some || slices.Contains(names, member))
