@@ -149,7 +149,6 @@ func TestSamples(t *testing.T) {
 	}
 }
 
-
 func apply(t *testing.T, c client.Client, obj *unstructured.Unstructured) {
 	t.Helper()
 	if err := c.Create(t.Context(), obj); err != nil {
