@@ -47,9 +47,9 @@ func tick(ctx context.Context, e *Engine, pool *pgxpool.Pool) {
 	s.Run(ctx)
 }
 
-// TestEverythingCrashes kills workers with their schedulers, the broker and the database at random while runs are started. Each
+// TestEverythingDies kills workers with their schedulers, the broker and the database at random while runs are started. Each
 // accepted run succeeds, each of its steps has its effect once, and each second has its run.
-func TestEverythingCrashes(t *testing.T) {
+func TestEverythingDies(t *testing.T) {
 	if testing.Short() {
 		t.Skip("kills processes")
 	}
