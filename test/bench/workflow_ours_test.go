@@ -46,7 +46,7 @@ func startOurWorkflow(b *testing.B) *runner {
 	settings.Queue = &config.Queue{Binding: rabbit.Data(), Name: backendtest.Name("tasks")}
 	s := startService(b, anywhere, "./workloads/workflow", database, settings, "-kubeconfig", kubeconfig)
 
-	dir, worker := b.TempDir(), freeAddress(b)
+	dir, worker := b.TempDir(), servers.FreeAddress(b)
 	writeJSON(b, filepath.Join(dir, workerconfig.FileName), workerconfig.Worker{
 		Platform: settings.Platform, Namespace: settings.Namespace, Database: settings.Database,
 		Queue: settings.Queue.Binding, QueueName: settings.Queue.Name,

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/itechsmart/operator/internal/backend/backendtest/servers"
 	"github.com/itechsmart/operator/test/kube"
 )
 
@@ -36,9 +37,9 @@ func startTemporal(b *testing.B) ([]*runner, error) {
 // and in another process a worker of the Go SDK. A step is an activity; its scheduling, start and end are durable.
 func runTemporal(b *testing.B, name, server, worker string, settings ...string) *runner {
 	b.Helper()
-	address, dir := freeAddress(b), diskDir(b, name)
+	address, dir := servers.FreeAddress(b), diskDir(b, name)
 	launch(b, anywhere, dir, server, append([]string{portOf(address), filepath.Join(dir, "temporal.db")}, settings...)...)
-	r := &runner{name: name, address: freeAddress(b)}
+	r := &runner{name: name, address: servers.FreeAddress(b)}
 	launch(b, anywhere, b.TempDir(), worker, address, r.address).answers(b, "http://"+r.address+"/ready")
 	return r
 }

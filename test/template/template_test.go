@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -248,19 +247,9 @@ func startService(t *testing.T, tree string, configuration []byte) string {
 	if err := os.WriteFile(filepath.Join(dir, configName), configuration, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	address := freeAddress(t)
+	address := servers.FreeAddress(t)
 	start(t, exec.Command(filepath.Join(tree, "bin", product), "-config", dir, "-listen", address, "-metrics-listen", "", "-spill", filepath.Join(dir, "spill")))
 	return "http://" + address
-}
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	return listener.Addr().String()
 }
 
 func get(url string) (string, error) {

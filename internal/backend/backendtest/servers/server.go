@@ -218,6 +218,16 @@ func (s *Server) logTail() string {
 	return s.Binding.Redact(string(text))
 }
 
+// FreeAddress returns a loopback address for a program that a test starts.
+func FreeAddress(t testing.TB) string {
+	t.Helper()
+	port, err := freePorts(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+}
+
 // freePorts finds n consecutive free ports and returns the first. They are below the range that the kernel uses
 // for outgoing connections.
 func freePorts(n int) (int, error) {
