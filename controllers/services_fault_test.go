@@ -27,10 +27,6 @@ import (
 
 // TestManagerDiesAtEveryWriteOfAService: after a crash at any write, the next manager continues with the same credentials.
 func TestManagerDiesAtEveryWriteOfAService(t *testing.T) {
-	_, cfg := ctrltest.Env(t)
-	if err := kube.Kubelet(t.Context(), cfg); err != nil {
-		t.Fatal(err)
-	}
 	eachService(t, func(t *testing.T, kind *service.Type) {
 		for name, scenario := range map[string]func(*cell, *kube.Crash) (arm func(), done func() error){
 			"created": (*cell).created, "deleted": (*cell).deleted,
@@ -56,6 +52,10 @@ func newCell(t *testing.T, kind *service.Type) *cell {
 	t.Helper()
 	c := &cell{World: platformtest.NewWorld(t), t: t, kind: kind}
 	platformtest.New(t, c.Client, c.Namespace, nil, backends...)
+	_, cfg := ctrltest.Env(t)
+	if err := kube.Kubelet(t.Context(), cfg, c.Namespace); err != nil {
+		t.Fatal(err)
+	}
 	return c
 }
 

@@ -26,10 +26,6 @@ import (
 
 // TestManagerDiesAtEveryWrite makes a Platform of managed and external backends, then edits it.
 func TestManagerDiesAtEveryWrite(t *testing.T) {
-	_, cfg := ctrltest.Env(t)
-	if err := kube.Kubelet(t.Context(), cfg); err != nil {
-		t.Fatal(err)
-	}
 	desired := func() *v1alpha1.Platform {
 		return newPlatform(v1alpha1.Backends{PostgreSQL: managedBackend(), Kafka: managedBackend(), Redis: externalAt("elsewhere")})
 	}
@@ -58,8 +54,11 @@ type faultCell struct {
 
 func newFaultCell(t *testing.T) *faultCell {
 	t.Helper()
-	c, _ := ctrltest.Env(t)
+	c, cfg := ctrltest.Env(t)
 	f := &faultCell{t: t, client: c, namespace: ctrltest.Namespace(t), logins: newLogins()}
+	if err := kube.Kubelet(t.Context(), cfg, f.namespace); err != nil {
+		t.Fatal(err)
+	}
 	secret := binding("elsewhere", map[string]string{"type": "redis", "host": "redis.example.com", "port": "6379", "password": "known"})
 	secret.Namespace = f.namespace
 	if err := c.Create(context.Background(), secret); err != nil {

@@ -87,7 +87,7 @@ func newFleet(b *testing.B) *fleet {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	b.Cleanup(func() { cancel(); _ = f.Stop() })
-	if err := kube.Kubelet(ctx, f.Config); err != nil {
+	if err := kube.Kubelet(ctx, f.Config, metav1.NamespaceAll); err != nil {
 		b.Fatal(err)
 	}
 	f.ready = watchReady(ctx, b, f)

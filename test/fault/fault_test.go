@@ -15,6 +15,7 @@ import (
 
 	"github.com/go-logr/logr"
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
@@ -61,7 +62,7 @@ func run(m *testing.M) int {
 	}
 	defer func() { _ = world.Stop() }()
 	defer servers.Close()
-	if err = kube.Kubelet(ctx, world.Config); err == nil {
+	if err = kube.Kubelet(ctx, world.Config, metav1.NamespaceAll); err == nil {
 		world.mapper, err = kube.Mapper(world.Config)
 	}
 	if err != nil {

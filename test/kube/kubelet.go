@@ -31,15 +31,15 @@ type kubelet struct {
 	listeners []cache.InformerSynced
 }
 
-// Kubelet marks all replicas of every Deployment and StatefulSet as ready, and every Job as complete, until ctx ends.
-// There are no Pods. It returns once it watches.
-func Kubelet(ctx context.Context, cfg *rest.Config) error {
+// Kubelet marks all replicas of every Deployment and StatefulSet of a namespace, or of all with metav1.NamespaceAll, as ready,
+// and every Job as complete, until ctx ends. There are no Pods. It returns once it watches.
+func Kubelet(ctx context.Context, cfg *rest.Config, namespace string) error {
 	clients, err := kubernetes.NewForConfig(cfg)
 	if err != nil {
 		return fmt.Errorf("kubelet: %w", err)
 	}
 	k := &kubelet{
-		clients: clients, factory: informers.NewSharedInformerFactory(clients, 0), stores: map[string]cache.Store{},
+		clients: clients, factory: informers.NewSharedInformerFactoryWithOptions(clients, 0, informers.WithNamespace(namespace)), stores: map[string]cache.Store{},
 		queue: workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[string](20*time.Millisecond, time.Second)),
 	}
 	for kind, informer := range map[string]cache.SharedIndexInformer{

@@ -79,6 +79,8 @@ func StartWith(scheme *apiruntime.Scheme, crds ...string) (*Server, error) {
 		return nil, fmt.Errorf("no kube-apiserver in %s: run `make envtest`, or set KUBEBUILDER_ASSETS: %w", assets, err)
 	}
 	s := &Server{env: &envtest.Environment{BinaryAssetsDirectory: assets, ErrorIfCRDPathMissing: true, CRDDirectoryPaths: crds}}
+	// The default range has 254 addresses of Services.
+	s.env.ControlPlane.GetAPIServer().Configure().Set("service-cluster-ip-range", "10.0.0.0/16")
 	var err error
 	if s.Config, err = s.env.Start(); err != nil {
 		return nil, errors.Join(fmt.Errorf("start the API server: %w", err), s.env.Stop())
