@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	common "github.com/itechsmart/operator/api/common/v1alpha1"
@@ -24,7 +25,7 @@ type children struct {
 	*WithT
 	t         *testing.T
 	client    client.Client
-	cache     client.Reader
+	cache     cache.Cache
 	applier   *apply.Applier
 	namespace string
 	owner     *corev1.ConfigMap
@@ -41,6 +42,7 @@ func newChildren(t *testing.T) *children {
 		c.cache, c.applier = d.Manager.GetCache(), d.Applier
 		return nil
 	})
+	c.Expect(c.cache.WaitForCacheSync(t.Context())).To(BeTrue()) // it has started
 	c.owner = &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: c.namespace, Name: "owner"}}
 	c.Expect(c.client.Create(t.Context(), c.owner)).To(Succeed())
 	return c
